@@ -1,0 +1,175 @@
+"""From a DataConfig to labelled train, val and test splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from data.config import DataConfig
+from data.digits import list_digits
+from data.folders import list_folder
+from data.sources import ImageSource, Listing, SplitName
+from data.splits import stratified_split
+from data.tables import list_csv
+from errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images of one split.
+
+    Attributes:
+        keys: (n,) names under which the source knows the images.
+        labels: (n,) class ids, int64, read-only.
+    """
+
+    keys: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        labels = np.array(self.labels, dtype=np.int64)
+        if labels.shape != (len(self.keys),):
+            raise ValueError(f"{len(self.keys)} keys, but labels of shape {labels.shape}")
+        labels.setflags(write=False)
+        object.__setattr__(self, "labels", labels)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def select(self, rows: ArrayLike) -> Split:
+        """The split of the given rows, in their order."""
+        indices = np.asarray(rows, dtype=np.int64)
+        return Split(tuple(self.keys[row] for row in indices), self.labels[indices])
+
+    def without(self, rows: ArrayLike) -> Split:
+        """The split less the given rows: those whose image cannot be read."""
+        return self.select(np.setdiff1d(np.arange(len(self)), np.asarray(rows, dtype=np.int64)))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images, divided. A label is an index into `classes`.
+
+    Attributes:
+        classes: class names, those of the training split.
+        source: reads the images.
+        warnings: what a user should know about the splits, one line each.
+    """
+
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+    source: ImageSource
+    warnings: tuple[str, ...]
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """Lists the images of `config.source` and draws the splits it lacks; reads no image.
+
+    Raises:
+        InputError: the source is missing or ill-formed, has fewer than two classes, a class that
+            training lacks, or too few images (or groups) to draw a split from.
+    """
+    listing = _list_images(config)
+    splits = np.array(listing.splits, dtype=object)
+    _draw(config, listing, splits)
+    classes = _class_names(config, listing, splits)
+    ids = {name: number for number, name in enumerate(classes)}
+
+    def split(name: SplitName) -> Split:
+        rows = np.flatnonzero(splits == name)
+        return Split(
+            tuple(listing.keys[row] for row in rows),
+            np.array([ids[listing.labels[row]] for row in rows], dtype=np.int64),
+        )
+
+    train, val, test = split("train"), split("val"), split("test")
+    warnings = (
+        *_absent_classes("val", val, classes),
+        *_absent_classes("test", test, classes),
+        *_straddling_groups(listing, splits),
+    )
+    return Dataset(classes, train, val, test, listing.source, warnings)
+
+
+def _list_images(config: DataConfig) -> Listing:
+    match config.kind:
+        case "digits":
+            return list_digits()
+        case "folder":
+            return list_folder(config.place)
+        case "csv":
+            return list_csv(config.place, config.root, config.columns)
+    from data.torchvision_sets import list_torchvision  # seconds to import
+
+    return list_torchvision(config.place, config.root)
+
+
+def _draw(config: DataConfig, listing: Listing, splits: NDArray[np.object_]) -> None:
+    """Moves rows of `train` to `test`, then to `val`, where the listing has none (in place)."""
+    labels = np.unique(np.array(listing.labels), return_inverse=True)[1]
+    undivided = np.count_nonzero(splits == "train")
+    if not undivided:
+        raise InputError(f"data.source: {config.source} has no training images")
+    shares: dict[SplitName, float] = {"test": config.test_fraction, "val": config.val_fraction}
+    for name, share in shares.items():
+        if name in splits:
+            continue
+        train = np.flatnonzero(splits == "train")
+        groups = listing.groups and [listing.groups[row] for row in train]
+        fraction = share * undivided / len(train)
+        _, drawn = stratified_split(labels[train], groups, fraction, config.split_seed)
+        if not len(drawn):
+            raise InputError(
+                f"data.source: {config.source} has too few images (or groups) to draw "
+                f"{name} from train; every class keeps one in train"
+            )
+        splits[train[drawn]] = name
+
+
+def _class_names(
+    config: DataConfig, listing: Listing, splits: NDArray[np.object_]
+) -> tuple[str, ...]:
+    """The training split's classes, in the source's order or sorted (whole numbers by value)."""
+    trained = {listing.labels[row] for row in np.flatnonzero(splits == "train")}
+    for label, split in zip(listing.labels, splits, strict=True):
+        if label not in trained:
+            raise InputError(
+                f"data.source: {config.source} has class {label!r} in {split} but not in train; "
+                f"allowed are the {len(trained)} classes of train"
+            )
+    if len(trained) < 2:
+        raise InputError(
+            f"data.source: {config.source} has one class, {trained.pop()!r}; needed are two or more"
+        )
+    if listing.classes is not None:
+        return tuple(name for name in listing.classes if name in trained)
+    if all(name.isdecimal() for name in trained):
+        return tuple(sorted(trained, key=lambda name: (int(name), name)))
+    return tuple(sorted(trained))
+
+
+def _absent_classes(name: SplitName, split: Split, classes: Sequence[str]) -> list[str]:
+    present = set(split.labels.tolist())
+    absent = [label for number, label in enumerate(classes) if number not in present]
+    if not absent:
+        return []
+    few = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
+    return [f"{name} has no image of {len(absent)} of {len(classes)} classes: {few}"]
+
+
+def _straddling_groups(listing: Listing, splits: NDArray[np.object_]) -> list[str]:
+    """A warning if the source's own splits, which are kept as they are, divide groups."""
+    if listing.groups is None:
+        return []
+    homes: dict[str, set[str]] = {}
+    for group, split in zip(listing.groups, splits, strict=True):
+        homes.setdefault(group, set()).add(split)
+    divided = [group for group, names in homes.items() if len(names) > 1]
+    if not divided:
+        return []
+    return [f"{len(divided)} groups have images in more than one split, such as {divided[0]!r}"]

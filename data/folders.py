@@ -1,0 +1,79 @@
+"""The `folder:PATH` source: one folder a class, under train/val/test or undivided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data.sources import SPLIT_NAMES, FileSource, Listing, SplitName
+from errors import InputError
+
+EXTENSIONS = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+)
+
+
+def list_folder(place: str) -> Listing:
+    """Every image below the folder `place`, in sorted order.
+
+    With a `train` subfolder, the class folders lie in `train`, `val` (or `valid`, `validation`)
+    and `test`; without one, in `place` itself. Hidden files, and files without an image's
+    extension, are passed over.
+
+    Raises:
+        InputError: no such folder, no class folders, a class folder of `train` without images,
+            a split without images, or two folders for one split.
+    """
+    root = Path(place).expanduser().absolute()
+    if not root.is_dir():
+        raise InputError(f"data.source: no folder {root}")
+    try:
+        rows = [
+            (path.relative_to(root).as_posix(), label, split)
+            for split, folder in _split_folders(root).items()
+            for path, label in _labelled_images(folder, split)
+        ]
+    except OSError as error:
+        raise InputError(f"data.source: cannot list {error.filename} ({error.strerror})") from error
+    keys, labels, splits = zip(*rows, strict=True)
+    return Listing(FileSource(root), keys, labels, splits)
+
+
+def _split_folders(root: Path) -> dict[SplitName, Path]:
+    if not (root / "train").is_dir():
+        return {"train": root}
+    folders: dict[SplitName, Path] = {}
+    for name, split in SPLIT_NAMES.items():
+        if (folder := root / name).is_dir():
+            if split in folders:
+                raise InputError(
+                    f"data.source: {root} has both {folders[split].name}/ and {name}/; keep one"
+                )
+            folders[split] = folder
+    return folders
+
+
+def _labelled_images(folder: Path, split: SplitName) -> list[tuple[Path, str]]:
+    found: list[tuple[Path, str]] = []
+    for class_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if class_folder.name.startswith("."):
+            continue
+        images = [(path, class_folder.name) for path in _images(class_folder)]
+        if not images and split == "train":
+            raise InputError(
+                f"data.source: class folder {class_folder} holds no image; "
+                f"fill it or remove it (read are: {' '.join(sorted(EXTENSIONS))})"
+            )
+        found += images
+    if not found:
+        raise InputError(f"data.source: {folder} holds no images in one folder a class")
+    return found
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in EXTENSIONS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )

@@ -1,0 +1,92 @@
+"""One file of features: safetensors, written whole or not at all, checked when read.
+
+The header holds the digests of the rows and a CRC-32 of everything else: the digests, the arrays'
+names, types and shapes, and their bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class CorruptShardError(Exception):
+    """A shard's bytes are not those that were written."""
+
+
+def write_shard(path: Path, digests: Sequence[str], arrays: Arrays) -> None:
+    """Writes `arrays`, whose rows belong to `digests`, to `path` in one atomic step.
+
+    Raises:
+        OSError: the folder is read-only or the disk full; `path` is then as it was.
+    """
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    metadata = {
+        "digests": json.dumps(list(digests)),
+        "crc32": _checksum(digests, contiguous),
+    }
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(save(contiguous, metadata))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def read_digests(path: Path) -> list[str]:
+    """The digests of a shard's rows, from its header alone; unchecked but for its form.
+
+    Raises:
+        CorruptShardError: the header is damaged or the file too short for it.
+        OSError: the file cannot be read.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            digests: list[str] = json.loads(file.metadata()["digests"])
+            return digests
+    except (SafetensorError, ValueError, LookupError, TypeError) as error:
+        raise CorruptShardError(f"{path}: {error}") from error
+
+
+def read_shard(path: Path) -> tuple[list[str], Arrays]:
+    """A shard's digests and arrays, checksum verified.
+
+    Raises:
+        CorruptShardError: any byte of them differs from what was written.
+        OSError: the file cannot be read.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata()
+            digests: list[str] = json.loads(metadata["digests"])
+            arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, LookupError, TypeError) as error:
+        raise CorruptShardError(f"{path}: {error}") from error
+    if metadata.get("crc32") != _checksum(digests, arrays):
+        raise CorruptShardError(f"{path}: checksum differs")
+    return digests, arrays
+
+
+def _checksum(digests: Sequence[str], arrays: Arrays) -> str:
+    crc = zlib.crc32(json.dumps(list(digests)).encode())
+    for name, array in sorted(arrays.items()):
+        crc = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), crc)
+        crc = zlib.crc32(array.reshape(-1).view(np.uint8).data, crc)
+    return f"{crc:08x}"

@@ -1,0 +1,97 @@
+"""Linear heads: one, or a bank of them trained at once on the same features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """One linear classifier: weight (C, d) and bias (C,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+class HeadBank(nn.Module):
+    """H linear classifiers over one embedding, as one batched layer; they start at zero.
+
+    Args:
+        heads: H.
+        dim: width of the embedding, d.
+        classes: C.
+    """
+
+    def __init__(self, heads: int, dim: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(heads, classes, dim))
+        self.bias = nn.Parameter(torch.zeros(heads, classes))
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Embeddings (n, d) to logits (H, n, C)."""
+        heads, classes, dim = self.weight.shape
+        flat = embeddings @ self.weight.reshape(heads * classes, dim).T + self.bias.flatten()
+        return flat.reshape(len(embeddings), heads, classes).transpose(0, 1)
+
+    @torch.no_grad()
+    def start_from(self, head: LinearHead) -> None:
+        """Set every head of the bank to `head`."""
+        self.weight.copy_(head.weight.expand_as(self.weight))
+        self.bias.copy_(head.bias.expand_as(self.bias))
+
+    def head(self, index: int) -> LinearHead:
+        """A copy of one head."""
+        return LinearHead(self.weight[index].detach().clone(), self.bias[index].detach().clone())
+
+
+class BankAdamW(torch.optim.Optimizer):
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with a rate and a decay for each head.
+
+    The same update as `torch.optim.AdamW` run H times over; torch has one rate a parameter group,
+    which would take the bank apart. Decay applies to the weight and not to the bias.
+
+    Args:
+        bank: the heads to train.
+        settings: (peak learning rate, weight decay) of each head. `step` uses `factor`, an entry
+            of the parameter group, times the peak.
+    """
+
+    def __init__(
+        self,
+        bank: HeadBank,
+        settings: Sequence[tuple[float, float]],
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(bank.parameters(), {"factor": 1.0, "betas": betas, "eps": eps})
+        rates, decays = zip(*settings, strict=True)
+        self._rates = bank.weight.new_tensor(rates)
+        self._decays = bank.weight.new_tensor(decays)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        group = self.param_groups[0]
+        beta1, beta2 = group["betas"]
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["first"] = torch.zeros_like(parameter)
+                state["second"] = torch.zeros_like(parameter)
+            state["step"] += 1
+            step, first, second = state["step"].item(), state["first"], state["second"]
+            a_head = (-1, *[1] * (parameter.ndim - 1))
+            rates = (group["factor"] * self._rates).reshape(a_head)
+            if parameter.ndim == 3:
+                parameter.mul_(1 - rates * self._decays.reshape(a_head))
+            first.lerp_(parameter.grad, 1 - beta1)
+            second.mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
+            spread = (second / (1 - beta2**step)).sqrt_().add_(group["eps"])
+            parameter.sub_(rates / (1 - beta1**step) * first / spread)

@@ -1,0 +1,130 @@
+"""Pretrained encoders by open_clip name and tag, checkpoint path, or local folder."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from errors import InputError
+from models.encoder import Encoder, layer_groups
+from models.precision import PrecisionName
+
+LOCAL_DIR = "local-dir:"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class ModelConfig(BaseModel):
+    """Which encoder, and what its matrix products run in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(
+        f"{LOCAL_DIR}models/glyph_clip", description="open_clip model, or local-dir:FOLDER"
+    )
+    pretrained: str | None = Field(None, description="open_clip tag, or path of a checkpoint")
+    precision: PrecisionName = "auto"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """An encoder with its own preprocessing.
+
+    `fingerprint` changes with any weight of the image tower and with the preprocessing; features
+    cached under it never need to be doubted.
+    """
+
+    encoder: Encoder
+    preprocess: Callable[[Image.Image], Tensor]
+    fingerprint: str
+
+
+def load_pretrained(config: ModelConfig) -> Pretrained:
+    """Load the image tower on the CPU, in float32.
+
+    Raises:
+        InputError: unknown name or tag, missing folder or file, weights that don't fit or cannot
+            be downloaded, or a tower without blocks.
+    """
+    name = _checked_name(config.name)
+    options: dict[str, Any] = {}
+    if not name.startswith(LOCAL_DIR):
+        options = {"pretrained": _checked_tag(name, config.pretrained)}
+        tag = open_clip.get_pretrained_cfg(name, config.pretrained or "") or {}
+        # open_clip only warns where a tag's weights were trained with the other GELU.
+        options["force_quick_gelu"] = bool(tag.get("quick_gelu", False))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model, preprocess = open_clip.create_model_from_pretrained(name, **options)
+    except (RuntimeError, OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
+        where = config.name if config.pretrained is None else f"{config.name}, {config.pretrained}"
+        raise InputError(f"model: cannot load {where}: {reason}") from error
+    encoder = layer_groups(model.visual.float())
+    return Pretrained(encoder, preprocess, _fingerprint(model.visual))
+
+
+def _checked_name(name: str) -> str:
+    if not name.startswith(LOCAL_DIR):
+        known = open_clip.list_models()
+        if name.replace("/", "-") not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(
+                f"model.name: unknown model {name!r}; {hint}allowed: local-dir:FOLDER or one of "
+                f"open_clip's {len(known)} names, such as ViT-B-32"
+            )
+        return name
+    folder = Path(name.removeprefix(LOCAL_DIR)).expanduser()
+    # A relative folder that is not here may be the bundled one, seen from elsewhere.
+    if not folder.is_absolute() and not folder.is_dir():
+        folder = ROOT / folder
+    for needed in ("", "open_clip_config.json"):
+        if not (folder / needed).exists():
+            raise InputError(
+                f"model.name: {folder / needed} does not exist; local-dir: needs a folder with "
+                "open_clip_config.json and weights"
+            )
+    return f"{LOCAL_DIR}{folder.resolve()}"
+
+
+def _checked_tag(name: str, tag: str | None) -> str:
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag is None:
+        raise InputError(
+            f"model.pretrained: {name} needs weights; allowed: a checkpoint's path, or "
+            f"{', '.join(tags) or 'no tags known'}"
+        )
+    if tag.lower().replace("-", "_") not in {t.lower() for t in tags} and not Path(tag).is_file():
+        near = difflib.get_close_matches(tag, tags, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(
+            f"model.pretrained: {tag!r} is neither a file nor a tag of {name}; {hint}"
+            f"allowed: a checkpoint's path, or {', '.join(tags) or 'no tags known'}"
+        )
+    return tag
+
+
+def _fingerprint(tower: torch.nn.Module) -> str:
+    """SHA-256 over the tower's weights, its class and its preprocessing."""
+    digest = hashlib.sha256(type(tower).__name__.encode())
+    digest.update(json.dumps(tower.preprocess_cfg, sort_keys=True, default=str).encode())
+    digest.update(repr(tower).encode())  # activations and sizes that leave no trace in weights
+    for key, weight in sorted(tower.state_dict().items()):
+        digest.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+

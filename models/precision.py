@@ -1,0 +1,47 @@
+"""Where a fit runs and what its matrix products run in."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Literal, get_args
+
+import torch
+
+PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class Precision:
+    """A device with automatic mixed precision.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", …
+        name: `auto` is bfloat16 on GPUs that have it in hardware, float16 with a loss scaler on
+            those that don't (V100), float32 on CPUs. Weights and optimiser stay in float32.
+    """
+
+    def __init__(self, device: str, name: PrecisionName = "float32") -> None:
+        if name not in get_args(PrecisionName):
+            raise ValueError(f"precision {name!r}; allowed: {', '.join(get_args(PrecisionName))}")
+        self.device = torch.device(device)
+        self.name = self._resolved(name)
+        self._dtype = getattr(torch, self.name)
+
+    def _resolved(self, name: PrecisionName) -> str:
+        if name != "auto":
+            return name
+        if self.device.type != "cuda":
+            return "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+    def autocast(self) -> AbstractContextManager[None]:
+        enabled = self._dtype != torch.float32
+        return torch.autocast(self.device.type, dtype=self._dtype, enabled=enabled)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """A loss scaler, at work in float16 alone."""
+        return torch.amp.GradScaler(self.device.type, enabled=self._dtype == torch.float16)
+
+
+def available_device() -> str:
+    """The GPU this process was given, or the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,50 @@
+"""Zero-shot accuracy of the bundled CLIP on the scanned digits, for its model card.
+
+    python -m pretraining.evaluate              # the training split: what design may look at
+    python -m pretraining.evaluate --split test
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+import yaml
+
+from data import DataConfig, load_dataset
+from pretraining.glyphs import CAPTIONS
+from pretraining.train import FOLDER
+
+SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "digits.yaml"
+
+
+@torch.no_grad()
+def zero_shot(split: str) -> tuple[float, int]:
+    """Accuracy, and the number of images, of one split of the default experiment's data."""
+    dataset = load_dataset(DataConfig(**yaml.safe_load(SPACE.read_text())["data"]))
+    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{FOLDER}")
+    model.eval()
+    rows = getattr(dataset, split)
+    texts = []
+    for name in dataset.classes:
+        prompts = [caption.format(f"digit {name}") for caption in CAPTIONS]
+        tokens = open_clip.tokenize(prompts, model.context_length)
+        texts.append(model.encode_text(tokens, normalize=True).mean(0))
+    images = torch.stack([preprocess(dataset.source.image(key)) for key in rows.keys])
+    embeddings = model.encode_image(images, normalize=True)
+    predicted = (embeddings @ F.normalize(torch.stack(texts), dim=-1).T).argmax(1)
+    return float((predicted == torch.tensor(rows.labels)).float().mean()), len(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--split", choices=("train", "val", "test"), default="train")
+    accuracy, n = zero_shot(parser.parse_args().split)
+    print(f"zero-shot: {100 * accuracy:.1f}% of {n} images")
+
+
+if __name__ == "__main__":
+    main()

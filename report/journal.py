@@ -1,0 +1,134 @@
+"""The journal of a run, read: its trials, its winners and its footnotes.
+
+The journal (`events.jsonl`) is append-only, so its order is the order of events: a later event
+about the same thing overrules an earlier one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from errors import InputError
+
+
+@dataclass
+class Trial:
+    """One trial as far as the journal tells: its state, and its best report by score."""
+
+    group: str
+    number: int
+    config: dict[str, Any] = field(default_factory=dict)
+    status: str = "running"
+    reason: str = ""
+    samples: int = 0
+    seconds: float = 0.0
+    score: float = -math.inf
+    val_accuracy: float = math.nan
+    val_loss: float = math.nan
+
+    def start(self, event: Mapping[str, Any]) -> None:
+        """Take the trial up, for the first time or again."""
+        self.config, self.status, self.reason = event["config"], "running", ""
+
+    def report(self, event: Mapping[str, Any]) -> None:
+        """Count the work done, and keep the values of the best score so far."""
+        self.samples = max(self.samples, event["samples"])
+        self.seconds = max(self.seconds, event["seconds"])
+        score = _number(event["score"])
+        if score > self.score:
+            self.score = score
+            self.val_accuracy = _number(event["val_accuracy"])
+            self.val_loss = _number(event["val_loss"])
+
+    def end(self, event: Mapping[str, Any]) -> None:
+        """Note how the trial ended: completed, stopped (early), failed or cut (by the budget)."""
+        self.status, self.reason = event["status"], event.get("reason") or ""
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The best trial of a group by validation."""
+
+    trial: int
+    val_accuracy: float
+    config: dict[str, Any]
+
+    @property
+    def unfrozen(self) -> bool:
+        """Whether it trains any block of the encoder."""
+        return trains_encoder(self.config)
+
+
+@dataclass(frozen=True)
+class Journal:
+    """All the report needs of `events.jsonl`; groups are named as there, `10/llrd`."""
+
+    trials: dict[tuple[str, int], Trial] = field(default_factory=dict)
+    winners: dict[str, Winner] = field(default_factory=dict)
+    footnotes: list[str] = field(default_factory=list)
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Take in one event; kinds that the report has no use for are passed over."""
+        match event["event"]:
+            case "trial_started":
+                self._trial(event).start(event)
+            case "trial_report":
+                self._trial(event).report(event)
+            case "trial_ended":
+                self._trial(event).end(event)
+            case "winner":
+                accuracy = _number(event["val_accuracy"])
+                self.winners[event["group"]] = Winner(event["trial"], accuracy, event["config"])
+            case "footnote":
+                self.footnote(event["text"])
+
+    def footnote(self, text: str) -> None:
+        """Keep a line for the table's footer, once."""
+        if text not in self.footnotes:
+            self.footnotes.append(text)
+
+    def _trial(self, event: Mapping[str, Any]) -> Trial:
+        key = event["group"], event["trial"]
+        return self.trials.setdefault(key, Trial(*key))
+
+
+def trains_encoder(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration trains any block of the encoder, rather than a head alone."""
+    return config.get("blocks") not in (None, "", "none")
+
+
+def read_journal(path: Path) -> Journal:
+    """Read `events.jsonl`, forgiving the line that a crash cut short.
+
+    A torn last line is dropped in silence. One further up, left by a crash before a resume, is
+    dropped with a footnote.
+
+    Raises:
+        InputError: an event lacks one of its fields.
+    """
+    journal = Journal()
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            if number < len(lines):
+                journal.footnote(f"{path.name}: line {number} is unreadable and was skipped")
+            continue
+        try:
+            journal.add(event)
+        except KeyError as error:
+            raise InputError(f"{path}, line {number}: the event has no {error}") from error
+    return journal
+
+
+def _number(value: float | None) -> float:
+    """Read a number that a strict JSON writer may have had to write as null."""
+    return math.nan if value is None else float(value)

@@ -1,0 +1,101 @@
+"""The picture: test accuracy against the amount of training data, a line a method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log10
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from matplotlib.transforms import offset_copy
+
+# Okabe and Ito's palette, told apart by colour-blind readers; markers help in grey print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
+DODGE = 4.0  # points between two methods at one partition, so that no interval hides another
+LABEL_GAP = 0.05  # of the axis: partitions closer than this share a label
+
+
+def draw_accuracy(table: pd.DataFrame, name: str, path: Path) -> None:
+    """Draw the accuracy table of the run `name` as a PNG of 1200 x 750 pixels."""
+    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(f"{name}: test accuracy by amount of training data", loc="left", weight="bold")
+    axes.set_ylabel("test accuracy (%): mean and 95% interval")
+    axes.grid(color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    drawn = table.dropna(subset=["test_accuracy"])
+    _set_partitions(axes, table)
+    if drawn.empty:
+        axes.text(0.5, 0.5, "no final fits yet", transform=axes.transAxes, ha="center", color="0.4")
+    else:
+        _draw_methods(axes, drawn, list(table["method"].unique()))
+        _set_accuracies(axes, drawn)
+        axes.legend(frameon=True, framealpha=0.9, edgecolor="0.9", loc="best")
+    figure.savefig(path, format="png")
+
+
+def _draw_methods(axes: Axes, drawn: pd.DataFrame, methods: Sequence[str]) -> None:
+    for place, method in enumerate(methods):
+        rows = drawn[drawn["method"] == method].sort_values("partition")
+        if rows.empty:
+            continue
+        shift = DODGE * (place - (len(methods) - 1) / 2)
+        axes.errorbar(
+            rows["partition"].to_numpy(),
+            100 * rows["test_accuracy"].to_numpy(),
+            yerr=100 * rows["test_ci95"].fillna(0.0).to_numpy(),
+            label=method,
+            color=COLOURS[place % len(COLOURS)],
+            marker=MARKERS[place % len(MARKERS)],
+            markersize=5,
+            linewidth=1.6,
+            elinewidth=1.1,
+            capsize=3,
+            transform=offset_copy(
+                axes.transData, axes.get_figure(root=True), x=shift, units="points"
+            ),
+        )
+
+
+def _set_accuracies(axes: Axes, drawn: pd.DataFrame) -> None:
+    """Fit the y axis to the intervals, within what an accuracy can be."""
+    centre, half = 100 * drawn["test_accuracy"], 100 * drawn["test_ci95"].fillna(0.0)
+    low, high = float((centre - half).min()), float((centre + half).max())
+    margin = max(1.0, 0.06 * (high - low))
+    axes.set_ylim(max(low - margin, -1.0), min(high + margin, 101.0))
+
+
+def _set_partitions(axes: Axes, table: pd.DataFrame) -> None:
+    """Scale the x axis, by ratio where partitions span more than tenfold, and label it."""
+    images = table.groupby("partition")["n_train"].first().astype("string").fillna("")
+    partitions = [float(partition) for partition in images.index]
+    spread = partitions[-1] > 10 * partitions[0]
+    if spread:
+        axes.set_xscale("log")
+    places = np.array([log10(p) if spread else p for p in partitions])
+    margin = 0.06 * float(np.ptp(places)) or 1.0
+    low, high = places[0] - margin, places[-1] + margin
+    axes.set_xlim(*((10**low, 10**high) if spread else (low, high)))
+    shown = _apart(places / (high - low))
+    axes.set_xticks(
+        [partitions[i] for i in shown], [f"{partitions[i]:g}%\n{images.iloc[i]}" for i in shown]
+    )
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("training split used (%), and its number of images")
+
+
+def _apart(places: Sequence[float]) -> list[int]:
+    """Choose which of the rising places to label: the last, then each far enough from it."""
+    shown = [len(places) - 1]
+    for index in range(len(places) - 2, -1, -1):
+        if places[shown[-1]] - places[index] >= LABEL_GAP:
+            shown.append(index)
+    return shown[::-1]

@@ -1,0 +1,99 @@
+"""The tables as data: one row a group, one row a trial."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from report.final_fits import group_name
+from report.run_files import Run
+
+ACCURACY_TYPES = {
+    "partition": "float",
+    "method": "object",
+    "n_train": "Int64",
+    "n_val": "Int64",
+    "val_accuracy": "float",
+    "test_accuracy": "float",
+    "test_ci95": "float",
+    "seeds": "int",
+    "trials": "int",
+    "trials_stopped_early": "int",
+    "config": "object",
+}
+TRIAL_COLUMNS = [
+    "partition",
+    "method",
+    "trial",
+    "status",
+    "samples",
+    "val_accuracy",
+    "val_loss",
+    "seconds",
+    "reason",
+    "config",
+]
+
+
+def accuracy_table(run: Run) -> pd.DataFrame:
+    """Return one row a group, in the experiment's order; what is not known yet is empty."""
+    rows = [_accuracy_row(run, *group) for group in run.groups()]
+    return pd.DataFrame(rows, columns=list(ACCURACY_TYPES)).astype(ACCURACY_TYPES)
+
+
+def trials_table(run: Run) -> pd.DataFrame:
+    """Return one row a trial: the experiment's groups first, then any it no longer names."""
+    order = {group_name(*group): place for place, group in enumerate(run.groups())}
+    rows = []
+    for trial in sorted(
+        run.journal.trials.values(), key=lambda t: (order.get(t.group, len(order)), t.number)
+    ):
+        partition, method = trial.group.split("/", maxsplit=1)
+        rows.append(
+            {
+                "partition": float(partition),
+                "method": method,
+                "trial": trial.number,
+                "status": trial.status,
+                "samples": trial.samples,
+                "val_accuracy": round(trial.val_accuracy, 6),
+                "val_loss": round(trial.val_loss, 6),
+                "seconds": round(trial.seconds, 3),
+                "reason": trial.reason,
+                "config": _as_json(trial.config),
+            }
+        )
+    return pd.DataFrame(rows, columns=TRIAL_COLUMNS)
+
+
+def to_csv(table: pd.DataFrame, float_format: str | None = None) -> str:
+    """Write a table as CSV, its partitions as people write them: 10, not 10.000000."""
+    partitions = table["partition"].map("{:g}".format)
+    return table.assign(partition=partitions).to_csv(index=False, float_format=float_format)
+
+
+def _accuracy_row(run: Run, partition: float, method: str) -> dict[str, Any]:
+    winner = run.winner(partition, method)
+    test = run.test_accuracy(partition, method)
+    fits = run.final_fits(partition, method)
+    trials = run.trials(partition, method)
+    return {
+        "partition": partition,
+        "method": method,
+        "n_train": fits[0].n_train if fits else None,
+        "n_val": fits[0].n_val if fits else None,
+        "val_accuracy": winner.val_accuracy if winner else None,
+        "test_accuracy": test.mean if test else None,
+        "test_ci95": test.half_width if test else None,
+        "seeds": len(fits),
+        "trials": len(trials),
+        "trials_stopped_early": sum(trial.status == "stopped" for trial in trials),
+        "config": _as_json(winner.config) if winner else None,
+    }
+
+
+def _as_json(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True)

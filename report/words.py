@@ -1,0 +1,74 @@
+"""Configurations in words: short enough for a table's cell, exact enough to repeat by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from report.journal import trains_encoder
+
+
+def describe(config: Mapping[str, Any]) -> str:
+    """Say a configuration in words; keys it does not know are left out.
+
+    >>> describe({"blocks": "11-7", "kinds": "ln+attn", "lr": 3e-4, "llrd_decay": 0.75})
+    'ln+attn of blocks 11-7, lr 3e-4, decay 0.75'
+    >>> describe({"blocks": "none", "head_lr": 0.01, "weight_decay": 1e-4, "batch_size": 64})
+    'linear probe, head lr 1e-2, wd 1e-4, batch 64'
+    """
+    if not config:
+        return "nothing to choose"
+    settings = [say(config[key]) for key, say in _SETTINGS.items() if config.get(key) is not None]
+    return ", ".join(part for part in (_trained(config), *settings) if part)
+
+
+def _trained(config: Mapping[str, Any]) -> str:
+    if not trains_encoder(config):
+        return "linear probe"
+    blocks = str(config["blocks"])
+    if blocks == "all":
+        where = "all blocks"
+    else:
+        where = f"blocks {blocks}" if "-" in blocks else f"block {blocks}"
+    return f"{config['kinds']} of {where}" if config.get("kinds") else where
+
+
+def _rate(value: Any) -> str:
+    """Write a learning rate: 3e-4, 1e-2, 0.1."""
+    return _shortest(value, scientific_first=True)
+
+
+def _plain(value: Any) -> str:
+    """Write any other number: 0.75, 0.01, 1e-4, 64."""
+    return _shortest(value, scientific_first=False)
+
+
+def _shortest(value: Any, *, scientific_first: bool) -> str:
+    """Write a float with two digits in its shorter form; where both are as short, in the first."""
+    if not isinstance(value, float):
+        return str(value)
+    rounded = float(f"{value:.1e}")
+    forms = [
+        np.format_float_positional(rounded, trim="-"),
+        np.format_float_scientific(rounded, trim="-", exp_digits=1),
+    ]
+    return min(reversed(forms) if scientific_first else forms, key=len)
+
+
+def _head_start(value: Any) -> str:
+    """Say where the head starts: a name, or a mere yes."""
+    return ("head start" if value else "") if isinstance(value, bool) else f"head start {value}"
+
+
+_SETTINGS: dict[str, Callable[[Any], str]] = {
+    "lr": lambda value: f"lr {_rate(value)}",
+    "head_lr": lambda value: f"head lr {_rate(value)}",
+    "llrd_decay": lambda value: f"decay {_plain(value)}",
+    "weight_decay": lambda value: f"wd {_plain(value)}",
+    "batch_size": lambda value: f"batch {_plain(value)}",
+    "warmup": lambda value: f"warmup {_plain(100.0 * value)}%",
+    "label_smoothing": lambda value: f"label smoothing {_plain(value)}",
+    "head_start": _head_start,
+}

@@ -1,0 +1,68 @@
+"""Write the report of a run: every file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from report.plot import draw_accuracy
+from report.run_files import read_run
+from report.summary import Summary, summarise
+from report.table import accuracy_table, to_csv, trials_table
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run's report: `table` as data (one row a group), `markdown` and `render` for people."""
+
+    table: pd.DataFrame
+    summary: Summary
+
+    @property
+    def markdown(self) -> str:
+        """The text of `accuracy_table.md`."""
+        return self.summary.markdown()
+
+    def render(self, console: Console) -> None:
+        """Print the table and its footer."""
+        self.summary.render(console)
+
+
+def write_report(run_dir: Path) -> Report:
+    """Read a run's files and write its table, its trials and its plot beside them.
+
+    Works at any time: what has no result yet is left empty and named in the footer.
+
+    Raises:
+        InputError: `run_dir` is not a run's directory, or a file cannot be understood.
+    """
+    run = read_run(run_dir)
+    report = Report(accuracy_table(run), summarise(run))
+    texts = {
+        "accuracy_table.csv": to_csv(report.table, float_format="%.6f"),
+        "accuracy_table.md": report.markdown,
+        "trials.csv": to_csv(trials_table(run)),
+    }
+    for name, text in texts.items():
+        with _replacing(run_dir / name) as path:
+            path.write_text(text, encoding="utf-8")
+    with _replacing(run_dir / "accuracy.png") as path:
+        draw_accuracy(report.table, run.name, path)
+    return report
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a file beside `path` to write to; it takes its place if the block succeeds."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

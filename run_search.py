@@ -1,0 +1,129 @@
+"""Find out how much data you need and how to adapt CLIP at each amount.
+
+    python run_search.py                          the built-in default, on scanned digits
+    python run_search.py search_spaces/folder.yaml --set data.source=folder:/photos
+
+Results lie in results/<name>/, the table in accuracy_table.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from errors import InputError
+
+ROOT = Path(__file__).resolve().parent
+DEFAULT = ROOT / "search_spaces" / "digits.yaml"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; raises InputError where it is wrong."""
+    parser = _Parser(
+        prog="run_search.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("space", nargs="?", type=Path, default=DEFAULT, metavar="SPACE.yaml",
+        help="what to search, on what data (default: search_spaces/digits.yaml)")  # fmt: skip
+    add("--set", action="append", default=[], metavar="KEY.PATH=VALUE",
+        help="override a key of the YAML file; may be repeated")  # fmt: skip
+    add("--partitions", type=_numbers, metavar="1,10,100", help="percentages of the training data")
+    add("--methods", type=_names, default=[], metavar="A,B", help="only these methods")
+    add("--trials", type=int, metavar="N", help="trials a group, for every method that searches")
+    add("--seed", type=int, metavar="S", help="seed of the search")
+    add("--name", help="name of the run (default: the YAML file's)")
+    add("--out", type=Path, default=Path("results"), metavar="DIR", help="folder of all runs")
+    add("--resume", action="store_true", help="continue or extend the run of this name, if any")
+    add("--time-budget", type=_duration, metavar="2h", help="end in time, final fits included")
+    add("--address", metavar="ADDR", help="join a running Ray cluster (auto, HOST:PORT)")
+    add("--dry-run", action="store_true", help="print the plan and stop")
+    return parser.parse_args(arguments)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        values = [float(piece) for piece in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers, as in 1,10,100") from None
+    return [int(value) if value.is_integer() else value for value in values]
+
+
+def _names(text: str) -> list[str]:
+    return [piece.strip() for piece in text.split(",") if piece.strip()]
+
+
+def _duration(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|min|h|d)?", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a time, as in 90s, 30m or 2h")
+    seconds = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+    return float(match[1]) * seconds[match[2] or "s"]
+
+
+def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the other options change in the YAML, by dotted key."""
+    given = {
+        "data.partitions": arguments.partitions,
+        "search.trials": arguments.trials,
+        "seed": arguments.seed,
+        "name": arguments.name,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    # Status goes to stderr, the table to stdout.
+    console, errors = Console(stderr=True), Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        arguments = parse(argv)
+        from tune.experiment import load_experiment
+
+        experiment = load_experiment(
+            arguments.space, arguments.set, overrides(arguments), arguments.methods
+        )
+        from tune.run import Options, dry_run, run  # after the cheap checks: imports Ray and torch
+
+        options = Options(
+            arguments.out, arguments.resume, arguments.address, arguments.time_budget
+        )
+        if arguments.dry_run:
+            dry_run(experiment, options, Console())
+            return 0
+        signal.signal(signal.SIGTERM, _interrupt)
+        report = run(experiment, options, console)
+    except InputError as error:
+        errors.print(f"error: {error}", markup=False)
+        return 2
+    except KeyboardInterrupt:
+        again = sys.argv[1:] if argv is None else argv
+        resume = [] if "--resume" in again else ["--resume"]
+        command = " ".join(["python run_search.py", *again, *resume])
+        errors.print(f"interrupted; nothing is lost, continue with: {command}", markup=False)
+        return 130
+    report.render(Console())
+    return 0
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    """A scheduler's preemption is an interruption like Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import logging
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from data import FeatureStore, MissingFeaturesError, cache_root
+from errors import InputError
+
+DIGESTS = [f"{number:064x}" for number in range(20)]
+
+
+def features(digests: list[str]) -> dict[str, NDArray[np.float32]]:
+    """A stand-in for an encoder: the numbers follow from the digest."""
+    numbers = np.array([int(digest, 16) for digest in digests], dtype=np.float32)
+    return {"x": numbers[:, None] + np.arange(3, dtype=np.float32), "scale": numbers**2}
+
+
+def compute(store: FeatureStore, digests: list[str], boundary: str = "block 7") -> int:
+    """Adds what is missing, in shards of 4; says how many rows that were."""
+    rows = store.missing(boundary, digests)
+    for start in range(0, len(rows), 4):
+        chunk = [digests[row] for row in rows[start : start + 4]]
+        store.add(boundary, chunk, features(chunk))
+    return len(rows)
+
+
+def compute_in_process(root: Path) -> int:
+    return compute(FeatureStore(root, "f0"), DIGESTS)
+
+
+def assert_right(found: dict[str, NDArray[np.float32]], digests: list[str]) -> None:
+    expected = features(digests)
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FeatureStore:
+    return FeatureStore(tmp_path / "cache", "f0")
+
+
+def shards(store: FeatureStore) -> list[Path]:
+    return sorted(store.root.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("read", ["load", "map"])
+def test_rows_come_in_the_order_asked_for(store: FeatureStore, read: str) -> None:
+    compute(store, DIGESTS)
+    asked = [DIGESTS[row] for row in (19, 3, 3, 0, 11)]
+    for _ in range(2):
+        assert_right(getattr(store, read)("block 7", asked), asked)
+
+
+def test_a_second_run_computes_nothing_and_a_new_image_one_row(store: FeatureStore) -> None:
+    assert compute(store, DIGESTS[:-1]) == 19
+    again = FeatureStore(store.root, "f0")
+    assert compute(again, DIGESTS[:-1]) == 0
+    assert again.missing("block 7", DIGESTS) == [19]
+    assert compute(again, DIGESTS) == 1
+
+
+def test_equal_images_are_missing_once(store: FeatureStore) -> None:
+    assert store.missing("head", ["a", "b", "a", "b", "c"]) == [0, 1, 4]
+
+
+def test_boundaries_and_fingerprints_are_apart(store: FeatureStore) -> None:
+    compute(store, DIGESTS, "head")
+    assert len(store.missing("final", DIGESTS)) == 20
+    assert len(FeatureStore(store.root, "f1").missing("head", DIGESTS)) == 20
+
+
+@pytest.mark.parametrize("read", ["load", "map"])
+def test_features_that_are_not_there_are_not_made_up(store: FeatureStore, read: str) -> None:
+    compute(store, DIGESTS[:4])
+    with pytest.raises(MissingFeaturesError, match="boundary 'block 7'"):
+        getattr(store, read)("block 7", DIGESTS[:5])
+
+
+@pytest.mark.parametrize("read", ["load", "map"])
+def test_arrays_are_read_only(store: FeatureStore, read: str) -> None:
+    compute(store, DIGESTS)
+    for array in getattr(store, read)("block 7", DIGESTS).values():
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
+def test_maps_are_maps_of_one_file_made_once(store: FeatureStore) -> None:
+    compute(store, DIGESTS)
+    first, second = (FeatureStore(store.root, "f0").map("block 7", DIGESTS)["x"] for _ in range(2))
+    assert isinstance(first, np.memmap)
+    assert isinstance(second, np.memmap)
+    assert first.filename == second.filename
+    assert {path.name[0] for path in store.root.rglob("*")}.isdisjoint({"."})  # no litter
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 16
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize("damage", [flip, truncate])
+@pytest.mark.parametrize("read", ["load", "map"])
+def test_a_damaged_shard_is_set_aside_and_computed_again(
+    store: FeatureStore, damage: object, read: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    compute(store, DIGESTS)
+    damage(shards(store)[2])  # type: ignore[operator]
+    reader = FeatureStore(store.root, "f0")
+    with caplog.at_level(logging.WARNING), pytest.raises(MissingFeaturesError):
+        getattr(reader, read)("block 7", DIGESTS)
+    assert "set aside" in caplog.text
+    assert len(list(store.root.rglob("*.corrupt"))) == 1
+    assert compute(reader, DIGESTS) == 4
+    assert_right(getattr(reader, read)("block 7", DIGESTS), DIGESTS)
+
+
+@pytest.mark.parametrize("damage", [flip, truncate])
+def test_damaged_assembled_arrays_are_assembled_again(store: FeatureStore, damage: object) -> None:
+    compute(store, DIGESTS)
+    store.map("block 7", DIGESTS)
+    for path in store.root.rglob("*.npy"):
+        damage(path)  # type: ignore[operator]
+    assert_right(FeatureStore(store.root, "f0").map("block 7", DIGESTS), DIGESTS)
+
+
+def test_an_assembled_folder_that_vanishes_is_asked_for_again(store: FeatureStore) -> None:
+    compute(store, DIGESTS)
+    store.map("block 7", DIGESTS)
+    next(store.root.rglob("arrays.json")).unlink()
+    with pytest.raises(MissingFeaturesError, match="ask again"):
+        store.map("block 7", DIGESTS)
+    assert_right(store.map("block 7", DIGESTS), DIGESTS)
+
+
+def test_processes_may_compute_the_same_at_once(store: FeatureStore) -> None:
+    with get_context("spawn").Pool(2) as pool:
+        pool.map(compute_in_process, [store.root] * 4, chunksize=1)
+    assert_right(store.load("block 7", DIGESTS), DIGESTS)
+
+
+def test_maps_may_be_assembled_at_once(store: FeatureStore) -> None:
+    compute(store, DIGESTS)
+    stores = [FeatureStore(store.root, "f0") for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(lambda one: one.map("block 7", DIGESTS), stores):
+            assert_right(found, DIGESTS)
+
+
+def test_rows_that_another_store_added_are_seen(store: FeatureStore) -> None:
+    assert len(store.missing("block 7", DIGESTS)) == 20
+    compute(FeatureStore(store.root, "f0"), DIGESTS)
+    assert store.missing("block 7", DIGESTS) == []
+
+
+def test_a_store_pickles_as_its_two_arguments(store: FeatureStore) -> None:
+    compute(store, DIGESTS)
+    content = pickle.dumps(store)
+    assert DIGESTS[3].encode() not in content
+    assert_right(pickle.loads(content).load("block 7", DIGESTS), DIGESTS)
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write features") as error:
+        compute(FeatureStore(tmp_path / "file", "f0"), DIGESTS)
+    assert "\n" not in str(error.value)
+
+
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(InputError, match=r"cannot write features .No space left on device"):
+            compute(store, DIGESTS)
+    compute(store, DIGESTS)
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(InputError, match=r"cannot assemble features .No space left on device"):
+        store.map("block 7", DIGESTS)
+    assert not [path for path in store.root.rglob("*") if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("digests", "arrays"),
+    [(["a"], {"x": np.zeros((2, 3))}), (["a"], {"x": np.zeros(())}), ([], {}), (["a"], {})],
+)
+def test_rows_must_match_digests(
+    store: FeatureStore, digests: list[str], arrays: dict[str, NDArray[np.float64]]
+) -> None:
+    with pytest.raises(ValueError, match=r"digests|at least one row"):
+        store.add("head", digests, arrays)
+
+
+def test_two_encoders_under_one_fingerprint_are_noticed(store: FeatureStore) -> None:
+    store.add("head", ["a"], {"x": np.zeros((1, 3), dtype=np.float32)})
+    store.add("head", ["b"], {"x": np.zeros((1, 4), dtype=np.float32)})
+    with pytest.raises(ValueError, match="share the fingerprint f0"):
+        store.load("head", ["a", "b"])
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "/etc"])
+def test_names_that_leave_the_cache_are_refused(store: FeatureStore, name: str) -> None:
+    with pytest.raises(ValueError, match="no folder name"):
+        store.missing(name, DIGESTS)
+    with pytest.raises(ValueError, match="no folder name"):
+        FeatureStore(store.root, name)
+
+
+def test_the_cache_directory_is_configured_or_the_users(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CLIP_SEARCH_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_root(None) == tmp_path / "clip-adaptation-search"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_root(None) == Path.home() / ".cache" / "clip-adaptation-search"
+    monkeypatch.setenv("CLIP_SEARCH_CACHE", str(tmp_path / "chosen"))
+    assert cache_root(None) == tmp_path / "chosen"
+    assert cache_root(tmp_path / "configured") == tmp_path / "configured"

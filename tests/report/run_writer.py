@@ -1,0 +1,85 @@
+"""A run's directory written by hand, as the search would write it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PROBE = {"blocks": "none", "head_lr": 0.01, "weight_decay": 1e-4, "batch_size": 64}
+TUNED = {"blocks": "11-7", "kinds": "ln+attn", "lr": 3e-4, "llrd_decay": 0.75, "batch_size": 64}
+
+
+class RunWriter:
+    """Writes a run's files as the search would."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        (run_dir / "final_fits").mkdir(parents=True)
+        self.events: list[dict[str, Any]] = []
+
+    def experiment(self, methods: Sequence[str], partitions: Sequence[float], **more: Any) -> None:
+        """Write `experiment.yaml`."""
+        content = {"data": {"partitions": [*partitions]}, "methods": {m: {} for m in methods}}
+        text = yaml.safe_dump(content | more, sort_keys=False)
+        (self.run_dir / "experiment.yaml").write_text(text)
+        self.flush()
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Append an event to the journal."""
+        self.events.append({"time": 1.7e9 + len(self.events), "event": kind, **fields})
+        self.flush()
+
+    def flush(self, tail: str = "") -> None:
+        """Write the journal, with a torn last line if asked for one."""
+        lines = "".join(json.dumps(event) + "\n" for event in self.events)
+        (self.run_dir / "events.jsonl").write_text(lines + tail)
+
+    def trial(
+        self, group: str, number: int, curve: Sequence[float], status: str | None = "completed"
+    ) -> None:
+        """Append a trial with a validation accuracy every 100 samples; without status it runs."""
+        self.event("trial_started", group=group, trial=number, config=TUNED)
+        for step, accuracy in enumerate(curve, start=1):
+            self.event(
+                "trial_report",
+                group=group,
+                trial=number,
+                samples=100 * step,
+                val_accuracy=accuracy,
+                val_loss=1 - accuracy,
+                score=accuracy,
+                seconds=0.5 * step,
+            )
+        if status:
+            self.event("trial_ended", group=group, trial=number, status=status)
+
+    def winner(self, group: str, val_accuracy: float, config: Mapping[str, Any]) -> None:
+        """Append a winner."""
+        self.event("winner", group=group, trial=0, val_accuracy=val_accuracy, config=dict(config))
+
+    def final_fits(self, group: str, test_accuracies: Sequence[float], **more: Any) -> None:
+        """Write a group's final fits, seeds counted from 0."""
+        partition, method = group.split("/")
+        for seed, accuracy in enumerate(test_accuracies):
+            fit = {
+                "partition": float(partition),
+                "method": method,
+                "seed": seed,
+                "n_train": round(10 * float(partition)),
+                "n_val": 360,
+                "n_test": 449,
+                "val_accuracy": 0.5,
+                "test_accuracy": accuracy,
+                "samples_chosen": 3000,
+                "steps_chosen": 40 + seed,
+                "weight_distance": 0.0 if method == "frozen" else 0.031,
+                "seconds": 3.2,
+                "config_id": "a1",
+                "predictions": [1, 2, 3],
+            }
+            name = f"{group.replace('/', '-')}-{seed}.json"
+            (self.run_dir / "final_fits" / name).write_text(json.dumps(fit | more))

@@ -1,0 +1,201 @@
+"""The tables: their files' exact shape, and whose number stands in which cell."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from errors import InputError
+from report import write_report
+from tests.report.run_writer import RunWriter
+
+GOLDEN = """\
+# digits: test accuracy (%)
+
+| partition (%) | train images | frozen | llrd | seed_llrd | gain (points) | llrd winner |
+| ---: | ---: | ---: | ---: | ---: | ---: | :--- |
+| 1 | 10 | 77.0 ± 2.5 | **76.0 ± 2.5** | 70.0 | -1.0 ± 2.5 | \
+ln+attn of blocks 11-7, lr 3e-4, decay 0.75, batch 64 |
+| 10 | 100 | 91.0 ± 2.5 | **94.0 ± 2.5** | – | +3.0 ± 0.0 | \
+ln+attn of blocks 11-7, lr 3e-4, decay 0.9, batch 64 |
+
+- mean ± 95% t-interval over 1 to 3 final seeds (not over the draw of test images); \
+test images: 449; bold: best validation accuracy of its row
+- gain: llrd minus frozen on test, paired by seed
+- at 1% llrd is below frozen by 1.0 points on test
+- at 1% seed_llrd is below frozen by 6.0 points on test and 5.0 points on validation
+- llrd winners moved 3.1% to 8.4% from their start, best after 41 steps
+- seed_llrd winners moved 3.1% from their start, best after 40 steps
+- no result: 10/seed_llrd
+- trials: 7, of which 1 stopped early, 1 failed (trials.csv)
+- images skipped: 2 (skipped_images.csv)
+- pack: 2 images are twins
+- budget was short
+"""
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.open(newline="", encoding="utf-8")))
+
+
+def test_markdown_of_a_small_run(finished: RunWriter) -> None:
+    assert write_report(finished.run_dir).markdown == GOLDEN
+    assert (finished.run_dir / "accuracy_table.md").read_text(encoding="utf-8") == GOLDEN
+
+
+def test_terminal_shows_every_cell_and_footer_line(finished: RunWriter) -> None:
+    text = io.StringIO()
+    report = write_report(finished.run_dir)
+    report.render(Console(file=text, width=80, color_system=None))
+    shown = " ".join(text.getvalue().split())
+    for row in report.summary.rows:
+        assert all(cell.text in shown for cell in row)
+    assert all(line in shown for line in (*report.summary.words, *report.summary.footer))
+
+
+def test_accuracy_table_csv(finished: RunWriter) -> None:
+    write_report(finished.run_dir)
+    path = finished.run_dir / "accuracy_table.csv"
+    assert path.read_text().splitlines()[0] == (
+        "partition,method,n_train,n_val,val_accuracy,test_accuracy,test_ci95,"
+        "seeds,trials,trials_stopped_early,config"
+    )
+    rows = {(row["partition"], row["method"]): row for row in rows_of(path)}
+    llrd = rows["10", "llrd"]
+    assert json.loads(llrd.pop("config"))["llrd_decay"] == 0.9
+    assert llrd == {
+        "partition": "10",
+        "method": "llrd",
+        "n_train": "100",
+        "n_val": "360",
+        "val_accuracy": "0.940000",
+        "test_accuracy": "0.940000",
+        "test_ci95": "0.024841",
+        "seeds": "3",
+        "trials": "3",
+        "trials_stopped_early": "1",
+    }
+    assert rows["1", "seed_llrd"]["test_ci95"] == ""
+    counts = {"partition", "method", "seeds", "trials", "trials_stopped_early"}
+    empty = rows["10", "seed_llrd"]
+    assert all(empty[column] == "" for column in empty.keys() - counts)
+
+
+def test_rows_and_columns_follow_the_experiment(finished: RunWriter) -> None:
+    finished.experiment(["seed_llrd", "frozen", "llrd"], [10, 0.5, 1])
+    report = write_report(finished.run_dir)
+    assert report.summary.header[2:5] == ["seed_llrd", "frozen", "llrd"]
+    assert [row[0].text for row in report.summary.rows] == ["10", "0.5", "1"]
+    assert list(report.table["method"][:3]) == ["seed_llrd", "frozen", "llrd"]
+
+
+def test_bold_is_by_validation_and_shared_by_equals(finished: RunWriter) -> None:
+    finished.winner("1/frozen", 0.78, {"head_lr": 0.1})
+    first, second = write_report(finished.run_dir).summary.rows
+    assert [cell.bold for cell in first] == [False, False, True, True, False, False]
+    assert [cell.bold for cell in second] == [False, False, False, True, False, False]
+
+
+def test_trials_csv(finished: RunWriter) -> None:
+    finished.trial("10/seed_llrd", 0, [0.25], status=None)
+    finished.trial("5/gone", 0, [0.5])
+    write_report(finished.run_dir)
+    path = finished.run_dir / "trials.csv"
+    assert path.read_text().splitlines()[0] == (
+        "partition,method,trial,status,samples,val_accuracy,val_loss,seconds,reason,config"
+    )
+    rows = rows_of(path)
+    statuses = {(row["partition"], row["method"], row["trial"]): row["status"] for row in rows}
+    assert len(rows) == len(statuses) == 9
+    assert statuses["10", "llrd", "1"] == "stopped"
+    assert statuses["10", "llrd", "2"] == "failed"
+    assert statuses["10", "seed_llrd", "0"] == "running"
+    assert rows[-1]["method"] == "gone"
+
+
+def test_gain_is_of_the_method_the_experiment_names(finished: RunWriter) -> None:
+    finished.experiment(["frozen", "llrd", "seed_llrd"], [1, 10], report={"gain": "seed_llrd"})
+    summary = write_report(finished.run_dir).summary
+    assert summary.chosen == "seed_llrd"
+    assert [row[-1].text for row in summary.rows] == ["-6.0", "–"]
+
+
+def test_no_gain_without_a_pair(finished: RunWriter) -> None:
+    finished.experiment(["llrd", "seed_llrd"], [1, 10])
+    markdown = write_report(finished.run_dir).markdown
+    assert "gain" not in markdown
+    assert "below" not in markdown
+
+
+def test_zero_shot_is_no_baseline(finished: RunWriter) -> None:
+    finished.experiment(["zero_shot", "frozen", "llrd"], [1, 10])
+    finished.winner("1/zero_shot", 0.7, {})
+    finished.final_fits("1/zero_shot", [0.71], weight_distance=None, steps_chosen=None)
+    assert "gain: llrd minus frozen" in write_report(finished.run_dir).markdown
+
+
+def test_probes_alone_tell_their_own_winners(finished: RunWriter) -> None:
+    finished.experiment(["frozen"], [1, 10])
+    assert "| frozen winner |" in write_report(finished.run_dir).markdown
+
+
+def test_run_that_has_only_begun(writer: RunWriter) -> None:
+    writer.experiment(["frozen", "llrd"], [1, 10])
+    report = write_report(writer.run_dir)
+    assert report.table["test_accuracy"].isna().all()
+    assert "no result: 1/frozen, 1/llrd, 10/frozen, 10/llrd" in report.summary.footer
+    assert (writer.run_dir / "accuracy.png").exists()
+
+
+def test_fits_of_different_winners_are_told(
+    finished: RunWriter, edit_fit: Callable[[str, dict[str, Any]], None]
+) -> None:
+    edit_fit("10-llrd-1.json", {"config_id": "b2"})
+    assert "10/llrd: its final fits are of different winners" in (
+        write_report(finished.run_dir).markdown
+    )
+
+
+def test_loss_too_small_to_print_is_still_told(
+    finished: RunWriter, edit_fit: Callable[[str, dict[str, Any]], None]
+) -> None:
+    for seed, accuracy in enumerate((0.8999, 0.9099, 0.9199)):
+        edit_fit(f"10-llrd-{seed}.json", {"test_accuracy": accuracy})
+    footer = write_report(finished.run_dir).summary.footer
+    assert "at 10% llrd is below frozen by under 0.1 points on test" in footer
+
+
+def test_writing_twice_changes_nothing_and_leaves_no_temporary_file(finished: RunWriter) -> None:
+    before = set(finished.run_dir.iterdir())
+    first = write_report(finished.run_dir).markdown
+    assert write_report(finished.run_dir).markdown == first
+    assert {path.name for path in set(finished.run_dir.iterdir()) - before} == {
+        "accuracy_table.csv",
+        "accuracy_table.md",
+        "trials.csv",
+        "accuracy.png",
+    }
+
+
+def test_other_directories_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"not a run's directory: it has no experiment\.yaml"):
+        write_report(tmp_path)
+
+
+def test_unknown_gain_is_refused(finished: RunWriter) -> None:
+    finished.experiment(["frozen", "llrd"], [1], report={"gain": "lrd"})
+    with pytest.raises(InputError, match=r"report\.gain is 'lrd', not one of frozen, llrd"):
+        write_report(finished.run_dir)
+
+
+def test_incomplete_final_fit_is_named(finished: RunWriter) -> None:
+    (finished.run_dir / "final_fits" / "odd.json").write_text('{"partition": 1}')
+    with pytest.raises(InputError, match=r"odd\.json lacks config_id, method"):
+        write_report(finished.run_dir)

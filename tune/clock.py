@@ -1,0 +1,77 @@
+"""How long the rest of a run will take, from what its trials took so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from tune.experiment import Experiment
+from tune.search import Search, TrialRecord
+
+STARTUP = 15.0  # seconds between search and report that are not fits: workers, files, the plot
+MARGIN = 1.25  # final fits have no early stopping, and the last ones don't fill all slots
+
+
+class Clock:
+    """Estimates, and the time budget.
+
+    Args:
+        experiment: with the horizons and the final seeds.
+        slots: fits that run at once.
+        budget: seconds from `began` to the end of the report; None for as long as it takes.
+        began: when the run began, by `now`.
+        now: a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        slots: int,
+        budget: float | None,
+        began: float,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._experiment, self._slots = experiment, slots
+        self._budget, self._began, self._now = budget, began, now
+        self.test_seconds = 0.0  # what the test split's features are expected to take
+
+    def out_of_time(self, search: Search) -> bool:
+        """Whether the search must end now for its final fits to end in time."""
+        if self._budget is None:
+            return False
+        spent = self._now() - self._began
+        return spent + self.after_search(search) >= self._budget
+
+    def after_search(self, search: Search) -> float:
+        """Seconds from the search's end to the run's."""
+        fits = self._experiment.final.seeds * sum(
+            self._full_fit(search, group.method) for group in search.groups
+        )
+        return STARTUP + self.test_seconds + MARGIN * fits / self._slots
+
+    def left(self, search: Search) -> float | None:
+        """Seconds to the end of the run; None before there is anything to go by."""
+        remaining = 0.0
+        for group, state in search.groups.items():
+            ended = [t.seconds for t in _timed(search, group.method) if t.status != "running"]
+            if not ended:
+                ended = [self._full_fit(search, group.method)]
+            running = sum(t.status == "running" for t in state.trials.values())
+            to_go = max(state.budget, len(state.trials)) - state.proposed + running / 2
+            remaining += to_go * sum(ended) / len(ended)
+        if not remaining and not search.finished:
+            return None
+        return remaining / self._slots + self.after_search(search)
+
+    def _full_fit(self, search: Search, method: str) -> float:
+        """Device-seconds of a fit to the method's horizon: of its slowest trial so far."""
+        horizon = self._experiment.horizon(method)
+        return max(
+            (t.seconds * max(1.0, horizon / t.samples) for t in _timed(search, method)), default=0.0
+        )
+
+
+def _timed(search: Search, method: str) -> Iterator[TrialRecord]:
+    for group, state in search.groups.items():
+        if group.method == method:
+            yield from (trial for trial in state.trials.values() if trial.samples)

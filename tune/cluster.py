@@ -1,0 +1,147 @@
+"""Ray: a local one on loopback, or a running cluster joined by its address."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from data import ImageSource
+from errors import InputError
+from tune.experiment import ResourcesConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+# What workers of another machine don't need of the checkout.
+EXCLUDED = (".git", ".venv", "results", ".cache", ".mypy_cache", ".ruff_cache", ".pytest_cache")
+EXCLUDED += (".hypothesis", "docs", "benchmarks")
+MINIMUM_STORE = 200 << 20
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The machines of a run. A slot is what one trial takes; `slots` fit at once."""
+
+    slot: dict[str, float]
+    slots: int
+    nodes: int
+    cpus: int
+    gpus: int
+    store_bytes: int
+    dashboard: str | None
+
+    @property
+    def has_gpus(self) -> bool:
+        return self.gpus > 0
+
+    def describe(self) -> str:
+        machines = "1 machine" if self.nodes == 1 else f"{self.nodes} machines"
+        devices = f"{self.gpus} GPUs" if self.gpus else f"{self.cpus} CPUs, no GPU"
+        return f"{machines}, {devices}: {self.slots} trials at a time"
+
+
+@contextmanager
+def connected(
+    resources: ResourcesConfig, address: str | None, store_bytes: int
+) -> Iterator[Cluster]:
+    """Start or join Ray, and leave it again.
+
+    Args:
+        resources: what a trial takes.
+        address: of a running cluster; a local Ray is started without.
+        store_bytes: what the object store of a local Ray must hold.
+
+    Raises:
+        InputError: no cluster answers at the address, or no node has room for one trial.
+    """
+    started = not ray.is_initialized()
+    if started:
+        _init(address, store_bytes)
+    try:
+        yield _describe(resources)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _init(address: str | None, store_bytes: int) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        # One machine: everything listens on 127.0.0.1.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        options |= {
+            "include_dashboard": True,
+            "dashboard_host": "127.0.0.1",
+            "object_store_memory": max(MINIMUM_STORE, store_bytes),
+        }
+        ray.init(**options)
+        return
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a submitted job has shipped its code
+        options["runtime_env"] = {"working_dir": str(ROOT), "excludes": list(EXCLUDED)}
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, ValueError, TimeoutError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"--address {address}: no Ray cluster answers ({reason})") from None
+
+
+def _describe(resources: ResourcesConfig) -> Cluster:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    slot = {"CPU": resources.cpus_per_trial}
+    if gpus:
+        slot["GPU"] = resources.gpus_per_trial
+    slots = sum(_slots(node, slot) for node in nodes)
+    if slots == 0:
+        raise InputError(
+            f"resources: a trial takes {slot}, which no machine of the cluster has free; "
+            f"largest: {max(node.get('CPU', 0) for node in nodes):g} CPUs, "
+            f"{max(node.get('GPU', 0) for node in nodes):g} GPUs"
+        )
+    dashboard = ray._private.worker.get_dashboard_url()
+    return Cluster(
+        slot=slot,
+        slots=slots,
+        nodes=len(nodes),
+        cpus=int(sum(node.get("CPU", 0) for node in nodes)),
+        gpus=gpus,
+        store_bytes=int(min(node.get("object_store_memory", 0) for node in nodes)),
+        dashboard=f"http://{dashboard}" if dashboard else None,
+    )
+
+
+def _slots(node: dict[str, float], slot: dict[str, float]) -> int:
+    """Slots on one node; a share of a GPU never straddles two."""
+    by_cpu = int(node.get("CPU", 0) / slot["CPU"] + 1e-9)
+    share = slot.get("GPU")
+    if share is None:
+        return by_cpu
+    gpus = int(node.get("GPU", 0))
+    by_gpu = gpus * int(1 / share + 1e-9) if share < 1 else int(gpus / share)
+    return min(by_cpu, by_gpu)
+
+
+def blind_nodes(source: ImageSource) -> list[str]:
+    """Addresses of the nodes that do not see the images."""
+    visible = ray.remote(num_cpus=0)(_visible)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    asked = [
+        visible.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(source)
+        for node in nodes
+    ]
+    answers = zip(nodes, ray.get(asked), strict=True)
+    return [node["NodeManagerAddress"] for node, sees in answers if not sees]
+
+
+def _visible(source: ImageSource) -> bool:
+    return source.visible()

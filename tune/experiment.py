@@ -1,0 +1,286 @@
+"""The experiment: everything a run is told, validated before anything heavy starts."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from data import DataConfig
+from errors import InputError
+from models.loading import ModelConfig
+from tune.space import Space, parse_space
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+
+class AshaConfig(_Config):
+    """When trials are stopped: asynchronous successive halving in each group."""
+
+    rungs: int = Field(3, ge=1, le=10, description="rungs, the last one being the horizon")
+    reduction_factor: int = Field(3, ge=2, description="one in so many goes on from a rung")
+    min_records: int = Field(4, ge=1, description="records a rung needs before it stops anyone")
+
+
+class SearchConfig(_Config):
+    """How every group is searched."""
+
+    trials: int = Field(16, ge=1, description="configurations a group tries")
+    samples: int = Field(100_000, ge=1, description="the horizon: training samples a full trial sees")
+    evaluations: int = Field(3, ge=1, description="evenly spaced evaluations, beside the rungs'")
+    scheduler: Literal["asha", "none"] = "asha"
+    asha: AshaConfig = AshaConfig()
+    sampler: Literal["tpe", "random"] = "tpe"
+    startup_trials: int = Field(5, ge=1, description="random trials before TPE has a model")
+
+
+class FinalConfig(_Config):
+    """How winners are measured."""
+
+    seeds: int = Field(3, ge=1, le=100, description="final fits of each winner")
+
+
+class ResourcesConfig(_Config):
+    """What one trial takes; trials run side by side as far as the machines go."""
+
+    gpus_per_trial: float = Field(1.0, gt=0, description="a share of a GPU, where there are any")
+    cpus_per_trial: float = Field(1.0, gt=0)
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _whole_or_share(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError(f"{value} is neither a share of one GPU nor a whole number of them")
+        return value
+
+
+class FeaturesConfig(_Config):
+    """Features: where they are cached and how they are computed."""
+
+    cache: Path | None = Field(None, description="folder; a user cache folder without")
+    dtype: Literal["float32", "float16"] = "float32"
+    batch_size: int = Field(64, ge=1)
+
+
+class ReportConfig(_Config):
+    """What the table compares with the probe."""
+
+    gain: str | None = Field(None, description="the method whose gain is shown")
+
+
+class MethodConfig(_Config):
+    """A method: a column of the table, with its own space."""
+
+    space: dict[str, Any]
+    default: dict[str, Any] = {}
+    trials: int | None = Field(None, ge=1, description="instead of search.trials")
+    samples: int | None = Field(None, ge=1, description="instead of search.samples")
+
+    @cached_property
+    def parsed(self) -> Space:
+        return parse_space(self.space, self.default)
+
+    @model_validator(mode="after")
+    def _valid_space(self) -> MethodConfig:
+        if not self.space:
+            raise ValueError("space: is empty; name at least `blocks`")
+        _ = self.parsed
+        return self
+
+    @property
+    def frozen_encoder(self) -> bool:
+        """Whether every trial is a probe."""
+        return self.parsed.reachable("blocks") == ("none",)
+
+    @property
+    def needs_probe(self) -> bool:
+        """Whether a trial may start from the partition's best probe head."""
+        return not self.frozen_encoder and "probe" in self.parsed.reachable("head_start")
+
+
+class Experiment(_Config):
+    """One run: data, encoder, methods, and how to search and to measure them."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(0, ge=0, lt=2**31)
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    search: SearchConfig = SearchConfig()
+    final: FinalConfig = FinalConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    report: ReportConfig = ReportConfig()
+    methods: dict[str, MethodConfig] = Field(min_length=1)
+
+    @field_validator("methods")
+    @classmethod
+    def _method_names(cls, methods: dict[str, MethodConfig]) -> dict[str, MethodConfig]:
+        for name in methods:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise ValueError(f"{name!r}: letters, digits, _ and - only")
+        return methods
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        if self.report.gain is not None and self.report.gain not in self.methods:
+            raise ValueError(
+                f"report.gain: no method {self.report.gain!r}; allowed: {', '.join(self.methods)}"
+            )
+        if self.probe is None and (needy := [n for n, m in self.methods.items() if m.needs_probe]):
+            raise ValueError(
+                f"methods.{needy[0]}: starts from a probe's head, but no method has blocks: none; "
+                "allowed: add one, or head_start: zeros"
+            )
+        return self
+
+    @property
+    def probe(self) -> str | None:
+        """The method whose winners the others' heads start from: the first frozen one."""
+        return next((name for name, m in self.methods.items() if m.frozen_encoder), None)
+
+    def trials(self, method: str) -> int:
+        """Trials of each of the method's groups: no more than its space has configurations."""
+        config = self.methods[method]
+        return int(min(config.trials or self.search.trials, config.parsed.size))
+
+    def horizon(self, method: str) -> int:
+        """Samples a full trial of the method sees, at every partition."""
+        return self.methods[method].samples or self.search.samples
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain values, as written to experiment.yaml."""
+        return self.model_dump(mode="json")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, reading 1e-3 as the number that it is in YAML 1.2 (and in Python)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """Parse YAML; raises InputError with line and column where it isn't."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise InputError(f"{where}:{place}: not YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+
+
+def load_experiment(
+    path: Path,
+    settings: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    methods: Iterable[str] = (),
+) -> Experiment:
+    """Read and validate a search space.
+
+    Args:
+        path: the YAML file.
+        settings: `key.path=value` strings, values in YAML (`--set`).
+        overrides: dotted keys to values, as given by other options of the command line.
+        methods: the only methods to keep; the probe is kept besides if they start from it.
+
+    Raises:
+        InputError: one line naming file, key and what is allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected a YAML search space") from None
+    tree = read_yaml(text, str(path))
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: expected keys and values such as `name: food`, got {tree!r:.60}")
+    tree.setdefault("name", path.stem)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {setting!r}: expected key.path=value")
+        _assign(tree, key.strip(), read_yaml(value, f"--set {key}"), f"--set {setting!r}")
+    for key, value in (overrides or {}).items():
+        _assign(tree, key, value, key)
+    experiment = _validated(tree, str(path))
+    return _with_methods(experiment, list(methods), str(path)) if methods else experiment
+
+
+def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
+    *parents, last = key.split(".")
+    node: Any = tree
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise InputError(f"{where}: {parent} holds a value, not keys")
+    node[last] = value
+
+
+def _validated(tree: dict[str, Any], where: str) -> Experiment:
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(_one_line(error, where)) from None
+
+
+def _one_line(error: ValidationError, where: str) -> str:
+    """The first mistake: file, key, what is wrong and what is allowed."""
+    first = error.errors()[0]
+    key = ".".join(str(piece) for piece in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        *parents, last = (str(piece) for piece in first["loc"])
+        known = _fields(parents)
+        near = difflib.get_close_matches(last, known, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"{where}: {key}: unknown key; {hint}allowed: {', '.join(known)}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    got = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r:.80}"
+    separator = ": " if key else ""
+    return " ".join(f"{where}: {key}{separator}{message}{got}{more}".split())
+
+
+def _fields(parents: list[str]) -> list[str]:
+    """The keys allowed under `parents`."""
+    node: Any = Experiment
+    for parent in parents:
+        annotation = node.model_fields[parent].annotation if node is not None else None
+        if parent == "methods":
+            node = None
+        elif node is None:
+            node = MethodConfig
+        else:
+            node = annotation
+    return list(node.model_fields) if node is not None else []
+
+
+def _with_methods(experiment: Experiment, methods: list[str], where: str) -> Experiment:
+    for method in methods:
+        if method not in experiment.methods:
+            near = difflib.get_close_matches(method, experiment.methods, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(
+                f"--methods {method!r}: not in {where}; {hint}"
+                f"allowed: {', '.join(experiment.methods)}"
+            )
+    needed = {*methods}
+    if experiment.probe and any(experiment.methods[m].needs_probe for m in methods):
+        needed.add(experiment.probe)
+    tree = experiment.model_dump(mode="python")
+    tree["methods"] = {name: m for name, m in tree["methods"].items() if name in needed}
+    if tree["report"]["gain"] not in needed:
+        tree["report"]["gain"] = None
+    return _validated(tree, where)

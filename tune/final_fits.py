@@ -1,0 +1,135 @@
+"""Winners refitted over several seeds and scored on the test split, each once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from tune.bench import Workbench
+from tune.groups import Group
+from tune.search import Winner
+from tune.sharing import SharedSplit, fetch
+
+FOLDER = "final_fits"
+
+
+@dataclass(frozen=True)
+class FinalFit:
+    """One winner, one seed. `probe` is the probe winner its head starts from."""
+
+    group: Group
+    seed: int
+    config: Mapping[str, Any]
+    probe: Mapping[str, Any] | None
+
+    @property
+    def identity(self) -> str:
+        """Changes with anything that the fit depends on; results of another are not reused."""
+        text = json.dumps([self.config, self.probe], sort_keys=True, default=list)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def path(self, run_dir: Path) -> Path:
+        name = f"{self.group.partition:g}-{self.group.method}-seed{self.seed}.json"
+        return run_dir / FOLDER / name
+
+
+def final_fits(
+    winners: Mapping[Group, Winner], probe_method: str | None, seeds: int
+) -> list[FinalFit]:
+    """Every winner with every seed; the long ones, at large partitions, first."""
+    fits = []
+    for group, winner in winners.items():
+        probe = winners.get(Group(group.partition, probe_method or ""))
+        for seed in range(seeds):
+            fits.append(FinalFit(group, seed, winner.config, probe.config if probe else None))
+    return sorted(fits, key=lambda fit: -fit.group.partition)
+
+
+def pending(fits: list[FinalFit], run_dir: Path) -> list[FinalFit]:
+    """The fits without a result on disk."""
+    return [fit for fit in fits if _identity_on_disk(fit.path(run_dir)) != fit.identity]
+
+
+def run_final_fits(
+    fits: list[FinalFit],
+    bench: ray.ObjectRef[Workbench],
+    test: SharedSplit,
+    run_dir: Path,
+    slot: Mapping[str, float],
+    done: Callable[[FinalFit, dict[str, Any]], None],
+) -> list[tuple[FinalFit, str]]:
+    """Run fits as Ray tasks, one atomic file each; returns those that failed, and why."""
+    score = ray.remote(_fit_and_score).options(
+        num_cpus=slot["CPU"], num_gpus=slot.get("GPU", 0), max_retries=2
+    )
+    handle = ray.put(test)
+    waiting = {score.remote((bench, handle), fit): fit for fit in fits}
+    failed = []
+    while waiting:
+        (ready,), _ = ray.wait(list(waiting), num_returns=1)
+        fit = waiting.pop(ready)
+        try:
+            result = ray.get(ready)
+        except ray.exceptions.RayError as error:
+            failed.append((fit, str(error).strip().splitlines()[-1]))
+            continue
+        _write(fit.path(run_dir), result)
+        done(fit, result)
+    return failed
+
+
+def _fit_and_score(
+    handles: tuple[ray.ObjectRef[Workbench], ray.ObjectRef[SharedSplit]], fit: FinalFit
+) -> dict[str, Any]:
+    """Train one winner with one seed, and predict the test images once."""
+    began = time.perf_counter()
+    bench: Workbench = fetch(handles[0])
+    test: SharedSplit = fetch(handles[1])
+    torch.set_num_threads(max(1, int(bench.experiment.resources.cpus_per_trial)))
+    trained = bench.fit(fit.group, fit.config, fit.probe, fit.seed)
+    bench.run(trained, fit.group.method)
+    trained.restore_best()
+    best = trained.best
+    assert best is not None
+    boundary = bench.boundary(trained.recipe, bench.encoder)
+    predictions = trained.logits(bench.examples(test, boundary))[best.head].argmax(-1).numpy()
+    return {
+        "partition": fit.group.partition,
+        "method": fit.group.method,
+        "seed": fit.seed,
+        "n_train": len(bench.rows(fit.group.partition, fit.seed)),
+        "n_val": len(bench.val),
+        "n_test": len(test),
+        "val_accuracy": best.val_accuracy,
+        "test_accuracy": float((predictions == test.labels).mean()),
+        "samples_chosen": best.samples,
+        "steps_chosen": best.steps,
+        "weight_distance": best.weight_distance,
+        "seconds": round(time.perf_counter() - began, 4),
+        "config_id": fit.identity,
+        "predictions": predictions.tolist(),
+    }
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(result), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _identity_on_disk(path: Path) -> str | None:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["config_id"])
+    except (OSError, ValueError, KeyError):
+        return None
+

@@ -1,0 +1,162 @@
+"""What a run will do, and what it will take, before it does any of it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from errors import InputError
+from models.encoder import HEAD, Encoder
+from models.recipe import Recipe
+from tune.experiment import Experiment, MethodConfig
+
+ALL_BOUNDARIES_SHARE = 0.25  # of memory: below it, every boundary a trial could use is kept
+STORE_SHARE = 0.3  # of memory, for features in the object store; larger arrays are mapped
+ITEM_BYTES = {"float32": 4, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Groups, trials and features of an experiment.
+
+    Attributes:
+        boundaries: to be cached, from the lowest to "head".
+        image_bytes: of one image's features at each of them.
+        images: of each split.
+        free_disk, memory: bytes on the cache's disk, and of this machine.
+    """
+
+    experiment: Experiment
+    boundaries: tuple[str, ...]
+    image_bytes: dict[str, int]
+    images: dict[str, int]
+    encoder_bytes: int
+    free_disk: int
+    memory: int
+
+    @property
+    def disk_bytes(self) -> int:
+        """Features of all splits at all boundaries."""
+        return sum(self.images.values()) * sum(self.image_bytes.values())
+
+    @property
+    def map_above(self) -> int:
+        """Bytes above which a feature array is mapped from disk rather than put in memory."""
+        return int(self.memory * STORE_SHARE / max(1, len(self.boundaries)))
+
+    @property
+    def store_bytes(self) -> int:
+        """What the object store has to hold: arrays below `map_above`, encoder, and slack."""
+        arrays = [n * size for n in self.images.values() for size in self.image_bytes.values()]
+        return int(1.25 * (sum(a for a in arrays if a <= self.map_above) + self.encoder_bytes))
+
+    @property
+    def trials(self) -> int:
+        methods = self.experiment.methods
+        per_partition = sum(self.experiment.trials(method) for method in methods)
+        return per_partition * len(self.experiment.data.partitions)
+
+    def check(self, cache: Path) -> None:
+        """Raises InputError if the features do not fit on the cache's disk."""
+        if self.disk_bytes > self.free_disk:
+            raise InputError(
+                f"features.cache: {cache} has {_size(self.free_disk)} free, but the features "
+                f"take {_size(self.disk_bytes)}; allowed: another folder, features.dtype: float16 "
+                "or fewer blocks to unfreeze"
+            )
+
+    def render(self, console: Console) -> None:
+        """Print the plan."""
+        experiment = self.experiment
+        images = ", ".join(f"{count} {split}" for split, count in self.images.items())
+        console.print(f"[bold]{experiment.name}[/]: {experiment.data.source}, images: {images}")
+        console.print(f"encoder: {experiment.model.name} {experiment.model.pretrained or ''}")
+        methods = Table("method", "groups", "trials a group", "samples a trial", box=None)
+        partitions = len(experiment.data.partitions)
+        for name in experiment.methods:
+            trials, samples = experiment.trials(name), experiment.horizon(name)
+            methods.add_row(name, str(partitions), str(trials), f"{samples:,}")
+        console.print(methods)
+        features = Table("boundary", "per image", "on disk", "in memory", box=None)
+        for boundary in self.boundaries:
+            size = self.image_bytes[boundary]
+            arrays = [n * size for n in self.images.values()]
+            mapped = any(array > self.map_above for array in arrays)
+            where = "memory-mapped" if mapped else _size(sum(arrays))
+            features.add_row(boundary, _size(size), _size(sum(arrays)), where)
+        console.print(features)
+        fits = experiment.final.seeds * len(experiment.methods) * partitions
+        console.print(
+            f"{self.trials} trials, {fits} final fits; features take {_size(self.disk_bytes)} of "
+            f"{_size(self.free_disk)} free on disk"
+        )
+
+
+def make_plan(
+    experiment: Experiment, encoder: Encoder, images: dict[str, int], cache: Path
+) -> Plan:
+    """Plan an experiment on an encoder.
+
+    Raises:
+        InputError: a method asks for blocks that the encoder does not have.
+    """
+    reachable = {
+        name: _boundaries(name, method, encoder) for name, method in experiment.methods.items()
+    }
+    memory = psutil.virtual_memory().total
+    item = ITEM_BYTES[experiment.features.dtype]
+    total = sum(images.values())
+
+    def size(boundaries: Sequence[str]) -> int:
+        return total * sum(item * math.prod(encoder.shapes[b]) for b in boundaries)
+
+    chosen = _ordered({b for found in reachable.values() for b in found}, encoder)
+    if size(chosen) > ALL_BOUNDARIES_SHARE * memory:
+        lowest = {min(found, key=encoder.index) for found in reachable.values()}
+        chosen = _ordered(lowest | {HEAD}, encoder)
+    return Plan(
+        experiment=experiment,
+        boundaries=chosen,
+        image_bytes={b: item * math.prod(encoder.shapes[b]) for b in chosen},
+        images=images,
+        encoder_bytes=sum(4 * p.numel() for p in encoder.parameters()),
+        free_disk=shutil.disk_usage(_existing(cache)).free,
+        memory=memory,
+    )
+
+
+def _boundaries(name: str, method: MethodConfig, encoder: Encoder) -> set[str]:
+    """Every boundary that a trial of the method can start from."""
+    space = method.parsed
+    found = set()
+    for blocks, kinds in itertools.product(space.reachable("blocks"), space.reachable("kinds")):
+        try:
+            found.add(Recipe(blocks=blocks, kinds=kinds).boundary(encoder))
+        except InputError as error:
+            raise InputError(f"methods.{name}.space.{error}") from None
+    return found
+
+
+def _ordered(boundaries: set[str], encoder: Encoder) -> tuple[str, ...]:
+    return tuple(sorted(boundaries, key=encoder.index))
+
+
+def _existing(path: Path) -> Path:
+    """The nearest ancestor that exists."""
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"

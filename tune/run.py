@@ -1,0 +1,245 @@
+"""A run from beginning to end: the order in which things happen, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from rich.console import Console
+
+from data import Dataset, FeatureStore, cache_root, load_dataset
+from models.loading import Pretrained, load_pretrained
+from models.precision import Precision, available_device
+from report import Report, write_report
+from tune.bench import Workbench
+from tune.clock import Clock
+from tune.cluster import Cluster, blind_nodes, connected
+from tune.experiment import Experiment
+from tune.features import FeatureStage, Skipped
+from tune.final_fits import final_fits, pending, run_final_fits
+from tune.groups import Group
+from tune.journal import Journal, read_events
+from tune.plan import Plan, make_plan
+from tune.progress import Progress, duration
+from tune.ray_search import run_tuner
+from tune.run_dir import RunDirectory, identity
+from tune.search import Search, Winner
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line adds to an experiment.
+
+    Attributes:
+        out: folder of all runs; this one's is `out/<experiment's name>`.
+        resume: continue the run that is there.
+        address: of a running Ray cluster.
+        time_budget: seconds for everything, final fits and report included.
+    """
+
+    out: Path = Path("results")
+    resume: bool = False
+    address: str | None = None
+    time_budget: float | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment with its data listed, its encoder loaded and its plan checked."""
+
+    experiment: Experiment
+    dataset: Dataset
+    pretrained: Pretrained
+    plan: Plan
+    cache: Path
+
+
+def prepare(experiment: Experiment) -> Prepared:
+    """Everything that can be wrong without a GPU; raises InputError where it is."""
+    dataset = load_dataset(experiment.data)
+    pretrained = load_pretrained(experiment.model)
+    cache = cache_root(experiment.features.cache)
+    images = {"train": len(dataset.train), "val": len(dataset.val), "test": len(dataset.test)}
+    plan = make_plan(experiment, pretrained.encoder, images, cache)
+    plan.check(cache)
+    return Prepared(experiment, dataset, pretrained, plan, cache)
+
+
+def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
+    """Print what a run would do."""
+    prepared = prepare(experiment)
+    prepared.plan.render(console)
+    with connected(experiment.resources, options.address, 0) as cluster:
+        console.print(cluster.describe())
+        blind = blind_nodes(prepared.dataset.source)
+        console.print(
+            f"not every node sees the images: {', '.join(blind)}"
+            if blind
+            else "every node sees the images"
+        )
+
+
+def run(experiment: Experiment, options: Options, console: Console) -> Report:
+    """Search, score and report; returns the report, which is on disk by then.
+
+    Raises:
+        InputError: of anything a user can mend.
+    """
+    began = time.monotonic()
+    prepared = prepare(experiment)
+    directory = RunDirectory(options.out / experiment.name, options.resume)
+    directory.record(experiment, identity(prepared.dataset, prepared.pretrained.fingerprint))
+    events = read_events(directory.journal)
+    with contextlib.closing(Journal(directory.journal)) as journal:
+        journal.write("run_started", resumed=bool(events), seed=experiment.seed)
+        for warning in prepared.dataset.warnings:
+            journal.write("footnote", text=warning)
+        search = Search(experiment, journal, _studies(directory.path))
+        search.replay(events)
+        unscored = pending(_fits(experiment, search.winners()), directory.path)
+        if not search.finished or unscored:
+            store = prepared.plan.store_bytes
+            with connected(experiment.resources, options.address, store) as cluster:
+                console.print(cluster.describe(), highlight=False)
+                console.print(f"dashboard: {cluster.dashboard}", highlight=False)
+                clock = Clock(experiment, cluster.slots, options.time_budget, began)
+                stages = Stages(prepared, directory, journal, cluster, clock, console)
+                winners = stages.search(search)
+                stages.score(winners)
+        journal.write("run_finished", seconds=round(time.monotonic() - began, 3))
+    console.print(f"done in {duration(time.monotonic() - began)}", highlight=False)
+    return write_report(directory.path)
+
+
+class Stages:
+    """The stages of a run that need Ray, in their order.
+
+    `search` is given train and validation alone; `score` is called with all winners fixed, and
+    is the first to look at a test image.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        directory: RunDirectory,
+        journal: Journal,
+        cluster: Cluster,
+        clock: Clock,
+        console: Console,
+    ) -> None:
+        self._experiment, self._dataset = prepared.experiment, prepared.dataset
+        self._plan, self._directory, self._journal = prepared.plan, directory, journal
+        self._cluster, self._clock, self._console = cluster, clock, console
+        self._skipped: list[Skipped] = []
+        pretrained = ray.put(prepared.pretrained)
+        self._features = self._feature_stage(prepared, pretrained)
+        with self._timed("features"):
+            train, val = (self._split(name) for name in ("train", "val"))
+        self._bench = Workbench(
+            self._experiment, pretrained, len(self._dataset.classes), train, val
+        )
+
+    def search(self, search: Search) -> dict[Group, Winner]:
+        """Run the search; returns the winners, which from here on are fixed."""
+        progress = Progress(search, self._clock, self._console)
+        with self._timed("search"), contextlib.closing(progress):
+            run_tuner(
+                search,
+                self._bench,
+                checkpoints=self._directory.checkpoints,
+                scratch=self._directory.path.absolute() / "ray",
+                has_gpus=self._cluster.has_gpus,
+                callbacks=[progress],
+            )
+        winners = search.winners()
+        for group, winner in winners.items():
+            self._journal.write(
+                "winner",
+                group=str(group),
+                trial=winner.number,
+                val_accuracy=winner.val_accuracy,
+                config=winner.config,
+            )
+        for group in search.groups.keys() - winners.keys():
+            self._journal.write("footnote", text=f"{group}: no trial gave a result")
+        self._directory.write_winners(winners, self._experiment.probe)
+        return winners
+
+    def score(self, winners: dict[Group, Winner]) -> None:
+        """Refit the winners over their seeds and score each on the test split, once."""
+        fits = pending(_fits(self._experiment, winners), self._directory.path)
+        if not fits:
+            return
+        with self._timed("test features"):
+            test = self._split("test")
+        with self._timed("final fits"), self._console.status("") as status:
+            left = len(fits)
+
+            def done(*_: Any) -> None:
+                nonlocal left
+                left -= 1
+                status.update(f"final fits: {left} left")
+
+            failed = run_final_fits(
+                fits, ray.put(self._bench), test, self._directory.path, self._cluster.slot, done
+            )
+        for fit, reason in failed:
+            text = f"{fit.group}, seed {fit.seed}: the final fit failed ({reason})"
+            self._journal.write("footnote", text=text)
+
+    def _split(self, name: str) -> Any:
+        with self._console.status(f"features of {name}") as status:
+            shared, skipped = self._features.run(
+                name,
+                getattr(self._dataset, name),
+                self._plan.boundaries,
+                self._experiment.data.max_unreadable,
+                lambda done, total: status.update(f"features of {name}: {done}/{total} images"),
+            )
+        self._skipped += skipped
+        self._directory.write_skipped(self._skipped)
+        return shared
+
+    @contextlib.contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        seconds = time.monotonic() - began
+        self._journal.write("stage", stage=stage, seconds=round(seconds, 3))
+        self._console.print(f"{stage}: {duration(seconds)}", highlight=False)
+
+    def _feature_stage(
+        self, prepared: Prepared, pretrained: ray.ObjectRef[Pretrained]
+    ) -> FeatureStage:
+        features, precision = self._experiment.features, self._experiment.model.precision
+        resolved = Precision(available_device(), precision).name
+        name = f"{prepared.pretrained.fingerprint[:32]}-{features.dtype}-{resolved}"
+        return FeatureStage(
+            store=FeatureStore(prepared.cache, name),
+            pretrained=pretrained,
+            source=self._dataset.source,
+            slot=self._cluster.slot,
+            slots=self._cluster.slots,
+            batch_size=features.batch_size,
+            dtype=features.dtype,
+            precision=precision,
+            map_above=self._plan.map_above,
+        )
+
+
+def _fits(experiment: Experiment, winners: dict[Group, Winner]) -> list[Any]:
+    return final_fits(winners, experiment.probe, experiment.final.seeds)
+
+
+def _studies(path: Path) -> JournalStorage:
+    """Fresh studies: what an earlier process told them is in the journal, and is replayed."""
+    file = path / "optuna.journal"
+    file.unlink(missing_ok=True)
+    return JournalStorage(JournalFileBackend(str(file)))
