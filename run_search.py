@@ -99,9 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         from tune.run import Options, dry_run, run  # after the cheap checks: imports Ray and torch
 
-        options = Options(
-            arguments.out, arguments.resume, arguments.address, arguments.time_budget
-        )
+        options = Options(arguments.out, arguments.resume, arguments.address, arguments.time_budget)
         if arguments.dry_run:
             dry_run(experiment, options, Console())
             return 0

@@ -9,6 +9,7 @@ layer-wise learning-rate decay, the boundary a trial starts from, and the counti
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
@@ -54,9 +55,9 @@ class LayerGroup(nn.Module):
         return self._run(self.part, x)
 
     def parameters_by_kind(self) -> Iterator[tuple[str, str, nn.Parameter]]:
-        """Yields (name, kind, parameter)."""
-        for name, parameter in self.part.named_parameters():
-            yield name, self.kinds[name], parameter
+        """Yields (name, kind, parameter), names as in `named_parameters`."""
+        for name, parameter in self.named_parameters():
+            yield name, self.kinds[name.removeprefix("part.")], parameter
 
 
 class Encoder(nn.Module):
@@ -139,7 +140,7 @@ class Encoder(nn.Module):
 
 def embedding(projected: Tensor) -> Tensor:
     """Projected outputs (n, d) as embeddings: length sqrt(d)."""
-    return F.normalize(projected, dim=-1) * projected.shape[-1] ** 0.5
+    return F.normalize(projected, dim=-1) * math.sqrt(projected.shape[-1])
 
 
 def layer_groups(tower: nn.Module) -> Encoder:
@@ -185,9 +186,7 @@ def _timm(tower: TimmModel) -> list[LayerGroup]:
     ]
 
 
-def _part(
-    tower: nn.Module, only: set[str] | None = None, without: Iterable[str] = ()
-) -> nn.Module:
+def _part(tower: nn.Module, only: set[str] | None = None, without: Iterable[str] = ()) -> nn.Module:
     """A shallow copy of `tower` that owns only some of its children and parameters.
 
     The tower's own methods still run on it, so nothing of its forward pass is written again here.

@@ -133,7 +133,9 @@ class Fit:
 
         device = self._precision.device
         first = encoder.index(boundary)
-        trained = {(i - first, name): f for (i, name), f in recipe.trained_parameters(encoder).items()}
+        trained = {
+            (i - first, name): f for (i, name), f in recipe.trained_parameters(encoder).items()
+        }
         groups = encoder.suffix(boundary).to(device, dtype)
         bank = HeadBank(len(recipe.bank), encoder.dim, classes).to(device, dtype)
         if start is not None:
@@ -142,12 +144,14 @@ class Fit:
         if lowest < 0:
             raise ValueError(f"the recipe trains below {boundary}, where its features are cached")
         self.model = Classifier(groups, bank, lowest)
-        self._trained = {
-            f"groups.{i}.part.{name}": parameter.requires_grad_()
+        self._trained: dict[str, nn.Parameter] = {
+            f"groups.{i}.{name}": parameter
             for i, group in enumerate(groups)
-            for name, parameter in group.part.named_parameters()
+            for name, parameter in group.named_parameters()
             if (i, name) in trained
         }
+        for parameter in self._trained.values():
+            parameter.requires_grad_()
         self._began = {name: p.detach().clone() for name, p in self._trained.items()}
         self._optimizers: list[torch.optim.Optimizer] = [BankAdamW(bank, recipe.bank)]
         if trained:
@@ -159,14 +163,14 @@ class Fit:
         """AdamW over the trained parameters, grouped by peak rate and decay."""
         grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
         for (i, name), factor in trained.items():
-            parameter = self._trained[f"groups.{i}.part.{name}"]
+            parameter = self._trained[f"groups.{i}.{name}"]
             decay = self.recipe.weight_decay[0] if decays(name, parameter) else 0.0
             grouped.setdefault((factor * self.recipe.lr, decay), []).append(parameter)
         groups = [
             {"params": parameters, "peak": peak, "weight_decay": decay}
             for (peak, decay), parameters in grouped.items()
         ]
-        return torch.optim.AdamW(groups, foreach=True)
+        return torch.optim.AdamW(groups, fused=True)
 
     def rate_factor(self) -> float:
         """Share of the peak rate at this step: linear warm-up, then a cosine to zero."""
@@ -189,7 +193,7 @@ class Fit:
             reduction="none",
         )
         loss = loss.reshape(len(logits), -1).mean(1).sum()
-        self._scaler.scale(loss).backward()
+        torch.autograd.backward(self._scaler.scale(loss))
         self._update()
         self.samples += self.batch_size
         self.steps += 1
@@ -227,7 +231,7 @@ class Fit:
     def _weights(self) -> dict[str, nn.Parameter]:
         """Everything that is trained, by name."""
         head = {f"head.{name}": p for name, p in self.model.head.named_parameters()}
-        return self._trained | head
+        return {**self._trained, **head}
 
     @torch.no_grad()
     def restore_best(self) -> LinearHead:

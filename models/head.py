@@ -74,7 +74,7 @@ class BankAdamW(torch.optim.Optimizer):
         self._decays = bank.weight.new_tensor(decays)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         group = self.param_groups[0]
         beta1, beta2 = group["betas"]
         for parameter in group["params"]:

@@ -126,5 +126,3 @@ def _fingerprint(tower: torch.nn.Module) -> str:
         digest.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-

@@ -154,4 +154,3 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim >= 2 and not any(
         piece in name for piece in ("embed", "_token", "positional")
     )
-

@@ -1,7 +1,7 @@
 """Zero-shot accuracy of the bundled CLIP on the scanned digits, for its model card.
 
-    python -m pretraining.evaluate              # the training split: what design may look at
-    python -m pretraining.evaluate --split test
+python -m pretraining.evaluate              # the training split: what design may look at
+python -m pretraining.evaluate --split test
 """
 
 from __future__ import annotations

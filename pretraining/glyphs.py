@@ -30,11 +30,14 @@ CAPTIONS = (
 
 _TEMPLATE = 64  # side of a template, in pixels
 _FILL = 48  # longer side of the glyph's bounding box inside it
-_SKIPPED = ("DejaVuSansDisplay", "DejaVuSerifDisplay", "STIXNonUni", "STIXSiz", "LastResort")
-_SKIPPED += ("cmex", "cmsy")  # fonts without plain digits
+# Fonts without plain digits.
+_SKIPPED = (
+    *("DejaVuSansDisplay", "DejaVuSerifDisplay", "STIXNonUni", "STIXSiz", "LastResort"),
+    *("cmex", "cmsy"),
+)
 _STROKE_FONTS = (
-    ("futural", "futuram", "rowmand", "rowmans", "rowmant", "scriptc", "scripts", "cursive")
-    + ("timesi", "timesib", "timesr", "timesrb")
+    *("futural", "futuram", "rowmand", "rowmans", "rowmant", "scriptc", "scripts", "cursive"),
+    *("timesi", "timesib", "timesr", "timesrb"),
 )
 
 
@@ -141,7 +144,7 @@ class GlyphSampler:
         return torch.cat(parts)
 
     def batch(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns images (n, 3, size, size), normalised to mean 0.5 and deviation 0.5, and labels (n,)."""
+        """Returns images (n, 3, size, size), scaled to [-1, 1], and labels (n,)."""
         faces = torch.randint(len(self.templates), (n,), generator=self._rng)
         labels = torch.randint(len(CHARACTERS), (n,), generator=self._rng)
         ink = self.templates[faces, labels][:, None]

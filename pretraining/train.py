@@ -35,7 +35,8 @@ def captions(rng: torch.Generator, context_length: int) -> torch.Tensor:
         CAPTIONS[template].format(noun(character))
         for template, character in zip(templates, CHARACTERS, strict=True)
     ]
-    return open_clip.tokenize(texts, context_length=context_length)
+    tokens: torch.Tensor = open_clip.tokenize(texts, context_length=context_length)
+    return tokens
 
 
 def contrastive_loss(
@@ -59,9 +60,11 @@ def zero_shot_accuracy(model: CLIP, sampler: GlyphSampler, n: int) -> float:
     ]
     texts = torch.stack([model.encode_text(t, normalize=True).mean(0) for t in tokens])
     images, labels = sampler.batch(n)
-    predicted = (model.encode_image(images, normalize=True) @ F.normalize(texts, dim=-1).T).argmax(1)
+    predicted = (model.encode_image(images, normalize=True) @ F.normalize(texts, dim=-1).T).argmax(
+        1
+    )
     model.train()
-    return (predicted == labels).float().mean().item()
+    return float((predicted == labels).float().mean())
 
 
 def train(samples: int, batch_size: int, lr: float, seed: int) -> CLIP:

@@ -119,4 +119,3 @@ def _probe_head(
     fit = bench.fit(Group(partition, method), dict(probe), None, seed)
     bench.run(fit, method)
     return fit.restore_best() if fit.best else None
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from tune.experiment import ResourcesConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 # What workers of another machine don't need of the checkout.
-EXCLUDED = (".git", ".venv", "results", ".cache", ".mypy_cache", ".ruff_cache", ".pytest_cache")
-EXCLUDED += (".hypothesis", "docs", "benchmarks")
+EXCLUDED = [
+    *(".git", ".venv", "results", ".cache", ".mypy_cache", ".ruff_cache", ".pytest_cache"),
+    *(".hypothesis", "docs", "benchmarks"),
+]
 MINIMUM_STORE = 200 << 20
 
 
@@ -62,7 +65,9 @@ def connected(
     """
     started = not ray.is_initialized()
     if started:
+        terminate = signal.getsignal(signal.SIGTERM)
         _init(address, store_bytes)
+        signal.signal(signal.SIGTERM, terminate)  # Ray puts one of its own in its place
     try:
         yield _describe(resources)
     finally:
@@ -85,7 +90,7 @@ def _init(address: str | None, store_bytes: int) -> None:
         ray.init(**options)
         return
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a submitted job has shipped its code
-        options["runtime_env"] = {"working_dir": str(ROOT), "excludes": list(EXCLUDED)}
+        options["runtime_env"] = {"working_dir": str(ROOT), "excludes": EXCLUDED}
     try:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError, TimeoutError) as error:

@@ -34,7 +34,9 @@ class SearchConfig(_Config):
     """How every group is searched."""
 
     trials: int = Field(16, ge=1, description="configurations a group tries")
-    samples: int = Field(100_000, ge=1, description="the horizon: training samples a full trial sees")
+    samples: int = Field(
+        100_000, ge=1, description="the horizon: training samples a full trial sees"
+    )
     evaluations: int = Field(3, ge=1, description="evenly spaced evaluations, beside the rungs'")
     scheduler: Literal["asha", "none"] = "asha"
     asha: AshaConfig = AshaConfig()
@@ -203,7 +205,9 @@ def load_experiment(
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected a YAML search space") from None
+        raise InputError(
+            f"{path}: cannot be read ({error}); expected a YAML search space"
+        ) from None
     tree = read_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise InputError(f"{path}: expected keys and values such as `name: food`, got {tree!r:.60}")

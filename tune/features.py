@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,9 @@ class FeatureStage:
         while True:
             for chunk in chunks:
                 keys = [split.keys[row] for row in chunk]
-                task = encode.remote((self.pretrained,), self.source, keys, list(boundaries), *options)
+                task = encode.remote(
+                    (self.pretrained,), self.source, keys, list(boundaries), *options
+                )
                 waiting[task] = chunk
                 if len(waiting) >= 2 * self.slots:
                     break
@@ -168,8 +171,8 @@ class FeatureStage:
         sample = self.store.load(boundary, digests[:1])[TENSOR]
         if sample.nbytes * distinct > self.map_above:
             array = self.store.map(boundary, digests)[TENSOR]
-            assert isinstance(array, np.memmap) and array.filename is not None
-            return SharedArray(None, array.filename)  # type: ignore[arg-type]
+            assert isinstance(array, np.memmap)
+            return SharedArray(None, Path(str(array.filename)))
         return share_array(self.store.load(boundary, digests)[TENSOR])
 
 

@@ -132,4 +132,3 @@ def _identity_on_disk(path: Path) -> str | None:
         return str(json.loads(path.read_text(encoding="utf-8"))["config_id"])
     except (OSError, ValueError, KeyError):
         return None
-

@@ -10,7 +10,8 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.util.metrics import Gauge
-from rich.console import Console, Group as Stack
+from rich.console import Console
+from rich.console import Group as Stack
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -41,7 +42,13 @@ class Progress(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks; nobody reads that
 
-    def setup(self, **info: Any) -> None:
+    def setup(
+        self,
+        stop: Any = None,
+        num_samples: int | None = None,
+        total_num_samples: int | None = None,
+        **info: Any,
+    ) -> None:
         self._gauges = _Gauges()
         if self._console.is_terminal:
             self._live.start()
@@ -68,7 +75,9 @@ class Progress(tune.Callback):
             self._printed = now
             self._console.print(self._line(), highlight=False)
         if self._gauges and now - self._gauged >= GAUGE_INTERVAL:
-            samples = sum(t.samples for s in self._search.groups.values() for t in s.trials.values())
+            samples = sum(
+                t.samples for s in self._search.groups.values() for t in s.trials.values()
+            )
             self._gauges.set(self._search, (samples - self._seen) / (now - self._gauged))
             self._seen, self._gauged = samples, now
 

@@ -25,8 +25,10 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours to handle
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
-REPORTED = ("milestone", "samples", "steps", "train_loss", "val_accuracy", "val_loss", "score")
-REPORTED += ("weight_distance", "diverged", "seconds", "chosen")
+REPORTED = (
+    *("milestone", "samples", "steps", "train_loss", "val_accuracy", "val_loss", "score"),
+    *("weight_distance", "diverged", "seconds", "chosen"),
+)
 
 
 class _NoSnapshot:
@@ -74,7 +76,7 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
     """Passes every result to its group's rungs."""
 
     def __init__(self, search: Search, checkpoints: Path) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._search = search
         self._checkpoints = checkpoints
 

@@ -12,7 +12,6 @@ import ray
 from numpy.typing import NDArray
 
 
-
 @dataclass(frozen=True)
 class SharedArray:
     """A read-only array that every process of the cluster can have without a copy of its own.

@@ -170,7 +170,7 @@ def parse_space(space: Mapping[str, Any], default: Mapping[str, Any]) -> Space:
         earlier = {*fixed, *list(searched)[: list(searched).index(name)]}
         if late := [other for other in parameter.when if other not in earlier]:
             raise ValueError(
-                f"{name}: when: {late[0]} must be a parameter of this space that stands above {name}"
+                f"{name}: when: {late[0]} must be a parameter of this space, above {name}"
             )
     for name, value in default.items():
         if name not in searched:

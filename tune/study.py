@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from typing import Any
 
@@ -16,6 +17,8 @@ from tune.groups import Group
 from tune.space import Params, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+# `multivariate` and `group` have been "experimental" since 2020.
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 class GroupStudy:
