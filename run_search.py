@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -64,7 +65,10 @@ def _numbers(text: str) -> list[float]:
 
 
 def _names(text: str) -> list[str]:
-    return [piece.strip() for piece in text.split(",") if piece.strip()]
+    names = [piece.strip() for piece in text.split(",") if piece.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected names, as in frozen,llrd")
+    return names
 
 
 def _duration(text: str) -> float:
@@ -89,7 +93,8 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     # Status goes to stderr, the table to stdout.
-    console, errors = Console(stderr=True), Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True)
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     try:
         arguments = parse(argv)
         from tune.experiment import load_experiment
@@ -111,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         again = sys.argv[1:] if argv is None else argv
         resume = [] if "--resume" in again else ["--resume"]
-        command = " ".join(["python run_search.py", *again, *resume])
+        command = f"python run_search.py {shlex.join([*again, *resume])}"
         errors.print(f"interrupted; nothing is lost, continue with: {command}", markup=False)
         return 130
     report.render(Console())

@@ -57,7 +57,9 @@ class Clock:
             if not ended:
                 ended = [self._full_fit(search, group.method)]
             running = sum(t.status == "running" for t in state.trials.values())
-            to_go = max(state.budget, len(state.trials)) - state.proposed + running / 2
+            running -= len(state.orphans)  # those are still to be proposed
+            to_come = max(state.budget, len(state.trials)) - state.proposed
+            to_go = running / 2 + (0 if search.closed else to_come)
             remaining += to_go * sum(ended) / len(ended)
         if not remaining and not search.finished:
             return None

@@ -134,19 +134,29 @@ def _slots(node: dict[str, float], slot: dict[str, float]) -> int:
     return min(by_cpu, by_gpu)
 
 
-def blind_nodes(source: ImageSource) -> list[str]:
-    """Addresses of the nodes that do not see the images."""
-    visible = ray.remote(num_cpus=0)(_visible)
+@dataclass(frozen=True)
+class NodeView:
+    """What one machine of the cluster says of itself."""
+
+    address: str
+    sees_images: bool
+    code: str  # the folder its workers import this project from
+
+
+def survey(source: ImageSource) -> list[NodeView]:
+    """Ask every node whether it sees the images, and whose code it runs."""
+    look = ray.remote(_look)
     nodes = [node for node in ray.nodes() if node["Alive"]]
     asked = [
-        visible.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        look.options(
+            num_cpus=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
         ).remote(source)
         for node in nodes
     ]
     answers = zip(nodes, ray.get(asked), strict=True)
-    return [node["NodeManagerAddress"] for node, sees in answers if not sees]
+    return [NodeView(node["NodeManagerAddress"], *answer) for node, answer in answers]
 
 
-def _visible(source: ImageSource) -> bool:
-    return source.visible()
+def _look(source: ImageSource) -> tuple[bool, str]:
+    return source.visible(), str(Path(__file__).resolve().parent.parent)

@@ -53,8 +53,10 @@ class FinalConfig(_Config):
 class ResourcesConfig(_Config):
     """What one trial takes; trials run side by side as far as the machines go."""
 
-    gpus_per_trial: float = Field(1.0, gt=0, description="a share of a GPU, where there are any")
-    cpus_per_trial: float = Field(1.0, gt=0)
+    gpus_per_trial: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="a share of a GPU, where there are any"
+    )
+    cpus_per_trial: float = Field(1.0, gt=0, allow_inf_nan=False)
 
     @field_validator("gpus_per_trial")
     @classmethod
@@ -100,7 +102,7 @@ class MethodConfig(_Config):
     @property
     def frozen_encoder(self) -> bool:
         """Whether every trial is a probe."""
-        return self.parsed.reachable("blocks") == ("none",)
+        return set(self.parsed.reachable("blocks")) == {"none"}
 
     @property
     def needs_probe(self) -> bool:
@@ -132,6 +134,9 @@ class Experiment(_Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
+        # Journal and files name partitions by six significant digits.
+        if long := [p for p in self.data.partitions if float(f"{p:g}") != p]:
+            raise ValueError(f"data.partitions: {long[0]} has more than six significant digits")
         if self.report.gain is not None and self.report.gain not in self.methods:
             raise ValueError(
                 f"report.gain: no method {self.report.gain!r}; allowed: {', '.join(self.methods)}"
@@ -173,6 +178,12 @@ _Loader.add_implicit_resolver(
 )
 
 
+# What PyYAML lets through on a 13th month, a tag that does not fit its value, or deep nesting.
+_CONSTRUCTION_ERRORS = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError),
+)
+
+
 def read_yaml(text: str, where: str) -> Any:
     """Parse YAML; raises InputError with line and column where it isn't."""
     try:
@@ -180,9 +191,13 @@ def read_yaml(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InputError(f"{where}:{place}: not YAML: {error.problem}") from None
+        problem = " ".join(str(error.problem).split())
+        raise InputError(f"{where}:{place}: not YAML: {problem}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+    except _CONSTRUCTION_ERRORS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{where}: not YAML: a value cannot be read ({reason})") from None
 
 
 def load_experiment(
@@ -204,7 +219,7 @@ def load_experiment(
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: cannot be read ({error}); expected a YAML search space"
         ) from None
@@ -227,9 +242,11 @@ def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     *parents, last = key.split(".")
     node: Any = tree
     for parent in parents:
-        node = node.setdefault(parent, {})
-        if not isinstance(node, dict):
+        child = node.get(parent, {})
+        if not isinstance(child, dict):
             raise InputError(f"{where}: {parent} holds a value, not keys")
+        node[parent] = dict(child)  # a copy, as YAML's anchors share one
+        node = node[parent]
     node[last] = value
 
 
@@ -250,7 +267,8 @@ def _one_line(error: ValidationError, where: str) -> str:
         known = _fields(parents)
         near = difflib.get_close_matches(last, known, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"{where}: {key}: unknown key; {hint}allowed: {', '.join(known)}{more}"
+        line = f"{where}: {key}: unknown key; {hint}allowed: {', '.join(known)}{more}"
+        return " ".join(line.split())
     message = first["msg"].removeprefix("Value error, ")
     got = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r:.80}"
     separator = ": " if key else ""
@@ -261,13 +279,12 @@ def _fields(parents: list[str]) -> list[str]:
     """The keys allowed under `parents`."""
     node: Any = Experiment
     for parent in parents:
-        annotation = node.model_fields[parent].annotation if node is not None else None
-        if parent == "methods":
-            node = None
-        elif node is None:
+        if node is None:  # the parent is a method's name
             node = MethodConfig
+        elif parent == "methods":
+            node = None
         else:
-            node = annotation
+            node = node.model_fields[parent].annotation
     return list(node.model_fields) if node is not None else []
 
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from data import FeatureStore, ImageSource, MissingFeaturesError, Split, Unreada
 from errors import InputError
 from models.loading import Pretrained
 from models.precision import Precision, PrecisionName, available_device
-from tune.sharing import SharedArray, SharedSplit, fetch, share_array
+from tune.pool import over_slots
+from tune.sharing import SharedArray, SharedSplit, share_array
 
 TENSOR = "x"  # every tower supported so far hands one tensor from group to group
 Progress = Callable[[int, int], None]
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class FeatureStage:
         store: the cache, under this encoder's fingerprint.
         pretrained: `Pretrained` in the object store.
         source: reads the images.
-        slot: resources of one task, as for a trial.
-        slots: tasks to keep in flight.
+        slot: resources of one encoder, as of one trial.
+        slots: encoders at once.
         batch_size: images in one pass.
         dtype: of the stored features.
         precision: what the encoder runs in.
@@ -118,33 +121,25 @@ class FeatureStage:
         unreadable: dict[int, str],
         progress: Progress,
     ) -> None:
-        """Encode `rows` in tasks over the cluster; write each task's features as it ends."""
-        encode = ray.remote(_encode).options(
-            num_cpus=self.slot["CPU"], num_gpus=self.slot.get("GPU", 0), max_retries=2
+        """Encode `rows` on all slots; write each job's features as it ends."""
+        chunks = _chunks(rows, self.batch_size, self.slots)
+        jobs = ([(row, split.keys[row]) for row in chunk] for chunk in chunks)
+        worker = EncoderWorker(
+            self.pretrained,
+            self.source,
+            tuple(boundaries),
+            *(self.batch_size, self.dtype, self.precision),
         )
-        options = (self.batch_size, self.dtype, self.precision)
-        chunks = _chunks(rows, self.batch_size, 4 * self.batch_size, self.slots)
-        waiting: dict[Any, list[int]] = {}
         done = 0
-        while True:
-            for chunk in chunks:
-                keys = [split.keys[row] for row in chunk]
-                task = encode.remote(
-                    (self.pretrained,), self.source, keys, list(boundaries), *options
-                )
-                waiting[task] = chunk
-                if len(waiting) >= 2 * self.slots:
-                    break
-            if not waiting:
-                return
-            ready, _ = ray.wait(list(waiting), num_returns=1)
-            chunk = waiting.pop(ready[0])
-            features, errors = ray.get(ready[0])
-            unreadable.update({chunk[i]: reason for i, reason in errors.items()})
-            written = [str(digests[row]) for i, row in enumerate(chunk) if i not in errors]
+        for job, result in over_slots(EncoderWorker.encode, worker, jobs, self.slot, self.slots):
+            if isinstance(result, Exception):
+                raise result
+            features, errors = result
+            unreadable.update(errors)
+            written = [str(digests[row]) for row, _ in job if row not in errors]
             for boundary, array in features.items() if written else ():
                 self.store.add(boundary, written, {TENSOR: array})
-            done += len(chunk)
+            done += len(job)
             progress(done, len(rows))
 
     def _check(
@@ -176,40 +171,55 @@ class FeatureStage:
         return share_array(self.store.load(boundary, digests)[TENSOR])
 
 
-def _chunks(rows: list[int], smallest: int, largest: int, slots: int) -> Iterator[list[int]]:
-    """Rows in tasks: large ones for little overhead, small enough to keep every slot busy."""
-    size = max(smallest, min(largest, -(-len(rows) // (4 * slots))))
+def _chunks(rows: list[int], batch_size: int, slots: int) -> Iterator[list[int]]:
+    """Rows of each job: a few batches, so that every slot is busy to the end."""
+    size = max(batch_size, min(4 * batch_size, -(-len(rows) // (4 * slots))))
     for begin in range(0, len(rows), size):
         yield rows[begin : begin + size]
 
 
-def _encode(
-    pretrained_ref: tuple[ray.ObjectRef[Pretrained]],  # Ray would resolve a bare one, each time
-    source: ImageSource,
-    keys: list[str],
-    boundaries: list[str],
-    batch_size: int,
-    dtype: str,
-    precision_name: PrecisionName,
-) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
-    """One task: features by boundary of the readable images, and why the others aren't."""
-    pretrained: Pretrained = fetch(pretrained_ref[0])
-    precision = Precision(available_device(), precision_name)
-    encoder = pretrained.encoder.to(precision.device)
-    parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in boundaries}
-    unreadable: dict[int, str] = {}
-    for begin in range(0, len(keys), batch_size):
-        pixels = []
-        for i in range(begin, min(begin + batch_size, len(keys))):
-            try:
-                pixels.append(pretrained.preprocess(source.image(keys[i])))
-            except UnreadableImageError as error:
-                unreadable[i] = error.reason
-        if not pixels:
-            continue
-        with precision.autocast():
-            crossed = encoder.features(torch.stack(pixels).to(precision.device), boundaries)
-        for boundary, x in crossed.items():
-            parts[boundary].append(x.float().cpu().numpy().astype(dtype))
-    arrays = {boundary: np.concatenate(pieces) for boundary, pieces in parts.items() if pieces}
-    return arrays, unreadable
+@dataclass(frozen=True, eq=False)
+class EncoderWorker:
+    """Decodes, preprocesses and encodes images, in a process of its own."""
+
+    pretrained: ray.ObjectRef[Pretrained]
+    source: ImageSource
+    boundaries: tuple[str, ...]
+    batch_size: int
+    dtype: str
+    precision: PrecisionName
+
+    @cached_property
+    def _device(self) -> Precision:
+        return Precision(available_device(), self.precision)
+
+    @cached_property
+    def _loaded(self) -> Pretrained:
+        loaded: Pretrained = ray.get(self.pretrained)
+        loaded.encoder.to(self._device.device)
+        return loaded
+
+    def encode(self, job: list[tuple[int, str]]) -> tuple[Arrays, dict[int, str]]:
+        """Features of the readable images of `job` by boundary, and why the others aren't.
+
+        Args:
+            job: (row, key) of each image.
+        """
+        unreadable: dict[int, str] = {}
+        parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in self.boundaries}
+        for begin in range(0, len(job), self.batch_size):
+            pixels = []
+            for row, key in job[begin : begin + self.batch_size]:
+                try:
+                    pixels.append(self._loaded.preprocess(self.source.image(key)))
+                except UnreadableImageError as error:
+                    unreadable[row] = error.reason
+            if pixels:
+                for boundary, x in self._crossed(torch.stack(pixels)).items():
+                    parts[boundary].append(x.float().cpu().numpy().astype(self.dtype))
+        return {b: np.concatenate(arrays) for b, arrays in parts.items() if arrays}, unreadable
+
+    def _crossed(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        encoder = self._loaded.encoder
+        with self._device.autocast():
+            return encoder.features(pixels.to(self._device.device), self.boundaries)

@@ -6,18 +6,18 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 
 from tune.bench import Workbench
 from tune.groups import Group
+from tune.pool import over_slots
 from tune.search import Winner
-from tune.sharing import SharedSplit, fetch
+from tune.sharing import SharedSplit
 
 FOLDER = "final_fits"
 
@@ -61,63 +61,58 @@ def pending(fits: list[FinalFit], run_dir: Path) -> list[FinalFit]:
 
 def run_final_fits(
     fits: list[FinalFit],
-    bench: ray.ObjectRef[Workbench],
+    bench: Workbench,
     test: SharedSplit,
     run_dir: Path,
     slot: Mapping[str, float],
-    done: Callable[[FinalFit, dict[str, Any]], None],
-) -> list[tuple[FinalFit, str]]:
-    """Run fits as Ray tasks, one atomic file each; returns those that failed, and why."""
-    score = ray.remote(_fit_and_score).options(
-        num_cpus=slot["CPU"], num_gpus=slot.get("GPU", 0), max_retries=2
-    )
-    handle = ray.put(test)
-    waiting = {score.remote((bench, handle), fit): fit for fit in fits}
-    failed = []
-    while waiting:
-        (ready,), _ = ray.wait(list(waiting), num_returns=1)
-        fit = waiting.pop(ready)
-        try:
-            result = ray.get(ready)
-        except ray.exceptions.RayError as error:
-            failed.append((fit, str(error).strip().splitlines()[-1]))
-            continue
-        _write(fit.path(run_dir), result)
-        done(fit, result)
-    return failed
+    slots: int,
+) -> Iterator[tuple[FinalFit, str | None]]:
+    """Run fits on all slots, one atomic file each; yields each with why it failed, if it did."""
+    worker = FinalFitWorker(bench, test)
+    for fit, result in over_slots(FinalFitWorker.fit_and_score, worker, fits, slot, slots):
+        if isinstance(result, Exception):
+            yield fit, str(result).strip().splitlines()[-1]
+        else:
+            _write(fit.path(run_dir), result)
+            yield fit, None
 
 
-def _fit_and_score(
-    handles: tuple[ray.ObjectRef[Workbench], ray.ObjectRef[SharedSplit]], fit: FinalFit
-) -> dict[str, Any]:
-    """Train one winner with one seed, and predict the test images once."""
-    began = time.perf_counter()
-    bench: Workbench = fetch(handles[0])
-    test: SharedSplit = fetch(handles[1])
-    torch.set_num_threads(max(1, int(bench.experiment.resources.cpus_per_trial)))
-    trained = bench.fit(fit.group, fit.config, fit.probe, fit.seed)
-    bench.run(trained, fit.group.method)
-    trained.restore_best()
-    best = trained.best
-    assert best is not None
-    boundary = bench.boundary(trained.recipe, bench.encoder)
-    predictions = trained.logits(bench.examples(test, boundary))[best.head].argmax(-1).numpy()
-    return {
-        "partition": fit.group.partition,
-        "method": fit.group.method,
-        "seed": fit.seed,
-        "n_train": len(bench.rows(fit.group.partition, fit.seed)),
-        "n_val": len(bench.val),
-        "n_test": len(test),
-        "val_accuracy": best.val_accuracy,
-        "test_accuracy": float((predictions == test.labels).mean()),
-        "samples_chosen": best.samples,
-        "steps_chosen": best.steps,
-        "weight_distance": best.weight_distance,
-        "seconds": round(time.perf_counter() - began, 4),
-        "config_id": fit.identity,
-        "predictions": predictions.tolist(),
-    }
+@dataclass(frozen=True, eq=False)
+class FinalFitWorker:
+    """Trains winners and predicts the test images, in a process of its own."""
+
+    bench: Workbench
+    test: SharedSplit
+
+    def fit_and_score(self, fit: FinalFit) -> dict[str, Any]:
+        """Train one winner with one seed and score it, once; returns its file's content."""
+        began = time.perf_counter()
+        bench, test = self.bench, self.test
+        torch.set_num_threads(max(1, int(bench.experiment.resources.cpus_per_trial)))
+        trained = bench.fit(fit.group, fit.config, fit.probe, fit.seed)
+        bench.run(trained, fit.group.method)
+        trained.restore_best()
+        best = trained.best
+        assert best is not None
+        boundary = bench.boundary(trained.recipe, bench.encoder)
+        logits = trained.logits(bench.examples(test, boundary))
+        predictions = logits[best.head].argmax(-1).numpy()
+        return {
+            "partition": fit.group.partition,
+            "method": fit.group.method,
+            "seed": fit.seed,
+            "n_train": len(bench.rows(fit.group.partition, fit.seed)),
+            "n_val": len(bench.val),
+            "n_test": len(test),
+            "val_accuracy": best.val_accuracy,
+            "test_accuracy": float((predictions == test.labels).mean()),
+            "samples_chosen": best.samples,
+            "steps_chosen": best.steps,
+            "weight_distance": best.weight_distance,
+            "seconds": round(time.perf_counter() - began, 4),
+            "config_id": fit.identity,
+            "predictions": predictions.tolist(),
+        }
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ class Progress(tune.Callback):
             self._live.update(self._table())
         elif now - self._printed >= PLAIN_INTERVAL:
             self._printed = now
-            self._console.print(self._line(), highlight=False)
+            self._console.print(self._line(), highlight=False, soft_wrap=True)
         if self._gauges and now - self._gauged >= GAUGE_INTERVAL:
             samples = sum(
                 t.samples for s in self._search.groups.values() for t in s.trials.values()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -27,8 +28,9 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
 REPORTED = (
     *("milestone", "samples", "steps", "train_loss", "val_accuracy", "val_loss", "score"),
-    *("weight_distance", "diverged", "seconds", "chosen"),
+    *("weight_distance", "diverged", "seconds", "node"),
 )
+NESTED = "chosen/"  # Tune flattens what a trial nests
 
 
 class _NoSnapshot:
@@ -84,12 +86,19 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
     # that say `done` would be kept from the scheduler.
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         group, number = Group.parse(trial.config["group"]), trial.config["number"]
-        report = {key: result[key] for key in REPORTED if key in result}
+        report = _as_reported(result)
         if self._search.report(group, number, report):
             return TrialScheduler.CONTINUE
         if self._search.groups[group].trials[number].status != "cut":
             checkpoint_path(self._checkpoints, group, number).unlink(missing_ok=True)
         return TrialScheduler.STOP
+
+
+def _as_reported(result: dict[str, Any]) -> dict[str, Any]:
+    """The trial's own report, out of what Tune made of it."""
+    report = {key: result[key] for key in REPORTED}
+    chosen = {k.removeprefix(NESTED): v for k, v in result.items() if k.startswith(NESTED)}
+    return report | {"chosen": chosen} if chosen else report
 
 
 def run_tuner(
@@ -98,12 +107,16 @@ def run_tuner(
     checkpoints: Path,
     scratch: Path,
     has_gpus: bool,
+    slots: int,
     callbacks: Sequence[tune.Callback],
 ) -> None:
     """Run every proposal of `search`; returns when it has nothing left, or was closed."""
     if search.finished:
         return
-    trainable = tune.with_parameters(SuffixTrial, bench=bench, checkpoints=checkpoints)
+    # How many trials may wait for an actor. One a time fills 64 slots too slowly; each of them is
+    # proposed early, and so knows less.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots // 4))
+    trainable = tune.with_parameters(SuffixTrial, bench=(ray.put(bench),), checkpoints=checkpoints)
     tuner = tune.Tuner(
         tune.with_resources(trainable, trial_resources(bench.experiment.resources, has_gpus)),
         tune_config=tune.TuneConfig(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 from optuna.storages import JournalStorage
@@ -15,15 +15,16 @@ from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 
 from data import Dataset, FeatureStore, cache_root, load_dataset
+from errors import InputError
 from models.loading import Pretrained, load_pretrained
 from models.precision import Precision, available_device
 from report import Report, write_report
 from tune.bench import Workbench
 from tune.clock import Clock
-from tune.cluster import Cluster, blind_nodes, connected
+from tune.cluster import Cluster, connected, survey
 from tune.experiment import Experiment
 from tune.features import FeatureStage, Skipped
-from tune.final_fits import final_fits, pending, run_final_fits
+from tune.final_fits import FinalFit, final_fits, pending, run_final_fits
 from tune.groups import Group
 from tune.journal import Journal, read_events
 from tune.plan import Plan, make_plan
@@ -31,6 +32,7 @@ from tune.progress import Progress, duration
 from tune.ray_search import run_tuner
 from tune.run_dir import RunDirectory, identity
 from tune.search import Search, Winner
+from tune.sharing import SharedSplit
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,9 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     prepared.plan.render(console)
     with connected(experiment.resources, options.address, 0) as cluster:
         console.print(cluster.describe())
-        blind = blind_nodes(prepared.dataset.source)
-        console.print(
-            f"not every node sees the images: {', '.join(blind)}"
-            if blind
-            else "every node sees the images"
-        )
+        for node in survey(prepared.dataset.source):
+            sees = "sees" if node.sees_images else "does NOT see"
+            console.print(f"{node.address} {sees} the images; code from {node.code}")
 
 
 def run(experiment: Experiment, options: Options, console: Console) -> Report:
@@ -110,6 +109,7 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
                 console.print(cluster.describe(), highlight=False)
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
                 clock = Clock(experiment, cluster.slots, options.time_budget, began)
+                _check_nodes(prepared, journal)
                 stages = Stages(prepared, directory, journal, cluster, clock, console)
                 winners = stages.search(search)
                 stages.score(winners)
@@ -156,6 +156,7 @@ class Stages:
                 checkpoints=self._directory.checkpoints,
                 scratch=self._directory.path.absolute() / "ray",
                 has_gpus=self._cluster.has_gpus,
+                slots=self._cluster.slots,
                 callbacks=[progress],
             )
         winners = search.winners()
@@ -179,22 +180,18 @@ class Stages:
             return
         with self._timed("test features"):
             test = self._split("test")
-        with self._timed("final fits"), self._console.status("") as status:
-            left = len(fits)
-
-            def done(*_: Any) -> None:
-                nonlocal left
-                left -= 1
-                status.update(f"final fits: {left} left")
-
-            failed = run_final_fits(
-                fits, ray.put(self._bench), test, self._directory.path, self._cluster.slot, done
+        cluster = self._cluster
+        with self._timed("final fits"), self._console.status("final fits") as status:
+            done = run_final_fits(
+                fits, self._bench, test, self._directory.path, cluster.slot, cluster.slots
             )
-        for fit, reason in failed:
-            text = f"{fit.group}, seed {fit.seed}: the final fit failed ({reason})"
-            self._journal.write("footnote", text=text)
+            for left, (fit, failure) in zip(range(len(fits) - 1, -1, -1), done, strict=True):
+                status.update(f"final fits: {left} left")
+                if failure:
+                    text = f"{fit.group}, seed {fit.seed}: the final fit failed ({failure})"
+                    self._journal.write("footnote", text=text)
 
-    def _split(self, name: str) -> Any:
+    def _split(self, name: str) -> SharedSplit:
         with self._console.status(f"features of {name}") as status:
             shared, skipped = self._features.run(
                 name,
@@ -234,7 +231,17 @@ class Stages:
         )
 
 
-def _fits(experiment: Experiment, winners: dict[Group, Winner]) -> list[Any]:
+def _check_nodes(prepared: Prepared, journal: Journal) -> None:
+    nodes = survey(prepared.dataset.source)
+    journal.write("nodes", nodes=[dataclasses.asdict(node) for node in nodes])
+    if blind := [node.address for node in nodes if not node.sees_images]:
+        raise InputError(
+            f"data.source: {prepared.experiment.data.source} is not to be seen from "
+            f"{', '.join(blind)}; every machine of the cluster needs the images at that path"
+        )
+
+
+def _fits(experiment: Experiment, winners: dict[Group, Winner]) -> list[FinalFit]:
     return final_fits(winners, experiment.probe, experiment.final.seeds)
 
 

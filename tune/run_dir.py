@@ -15,6 +15,7 @@ import yaml
 
 from data import Dataset
 from errors import InputError
+from models.recipe import Recipe
 from tune.experiment import Experiment
 from tune.features import Skipped
 from tune.groups import Group
@@ -39,13 +40,13 @@ class RunDirectory:
     def __init__(self, path: Path, resume: bool) -> None:
         self.path = path
         self._previous: dict[str, Any] | None = None
-        if self._file("experiment.yaml").exists() or self.journal.exists():
-            if not resume:
-                raise InputError(
-                    f"{path} already holds a run; --resume continues it, --name starts another"
-                )
-            self._previous = _read(self._file("experiment.yaml"))
         try:
+            if self._file("experiment.yaml").exists() or self.journal.exists():
+                if not resume:
+                    raise InputError(
+                        f"{path} already holds a run; --resume continues it, --name starts another"
+                    )
+                self._previous = _read(self._file("experiment.yaml"))
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--out: cannot write to {path}: {error.strerror}") from None
@@ -87,7 +88,8 @@ class RunDirectory:
                 "samples": winner.samples,
                 "config": _plain(winner.config),
             }
-            if winner.config.get("head_start") == "probe" and group.method != probe:
+            recipe = Recipe(**winner.config)
+            if recipe.head_start == "probe" and not recipe.frozen_encoder:
                 entry["starts_from"] = probe
             tree.setdefault(f"{group.partition:g}", {})[group.method] = entry
         self._write("best_configs.yaml", yaml.safe_dump(tree, sort_keys=False))

@@ -88,8 +88,9 @@ class GroupSearch:
         return self.exhausted and all(t.status != "running" for t in self.trials.values())
 
     def winner(self) -> Winner | None:
-        """The best trial so far; the earlier one of two that tie."""
-        scored = [(t.score, -number) for number, t in self.trials.items() if t.best]
+        """The best trial so far; the earlier one of two that tie. One that diverged never wins."""
+        sound = {n: t for n, t in self.trials.items() if t.best and t.status != "diverged"}
+        scored = [(trial.score, -number) for number, trial in sound.items()]
         if not scored:
             return None
         number = -max(scored)[1]
@@ -154,7 +155,7 @@ class Search:
         search = min(waiting, key=lambda s: (s.proposed > 0, s.proposed / s.budget))
         number, config = self._next_of(search)
         probe = self._probe_config(search.group) if search.needs_probe else None
-        if config.get("head_start") == "probe" and probe is None:
+        if search.needs_probe and probe is None and config.get("head_start", "probe") == "probe":
             config = {**config, "head_start": "zeros"}  # its probe found nothing to start from
         search.trials.setdefault(number, TrialRecord(config))
         self._journal.write(
@@ -202,24 +203,20 @@ class Search:
         milestone = int(report["milestone"])
         if milestone not in trial.reports:
             self._journal.write("trial_report", group=str(group), trial=number, **report)
-        goes_on = self._take(search, number, report)
-        if report["diverged"]:
-            self.end(group, number, "diverged", "loss is not finite")
-        elif milestone >= search.horizon:
-            self.end(group, number, "completed")
-        elif not goes_on:
-            self.end(group, number, "stopped")
+        end = self._take(search, number, report)
+        if end:
+            self.end(group, number, end, "loss is not finite" if end == "diverged" else "")
         elif self.closed:
             self.end(group, number, "cut", self.closed)
         return trial.status == "running"
 
-    def _take(self, search: GroupSearch, number: int, report: Mapping[str, Any]) -> bool:
-        """Let trial, rungs and study know of a report; returns whether ASHA lets it go on."""
+    def _take(self, search: GroupSearch, number: int, report: Mapping[str, Any]) -> str | None:
+        """Let trial, rungs and study know of a report; returns how the trial ends by it, if so."""
         trial = search.trials[number]
         milestone = int(report["milestone"])
         trial.samples, trial.seconds = int(report["samples"]), float(report["seconds"])
         if report["diverged"]:
-            return False
+            return "diverged"
         score = float(report["score"])
         if milestone not in trial.reports:
             trial.reports[milestone] = score
@@ -227,7 +224,10 @@ class Search:
                 trial.best = dict(report)
             if number in search.study.asked:
                 search.study.report(number, milestone, score)
-        return search.rungs.record(milestone, number, score)
+        goes_on = search.rungs.record(milestone, number, score)
+        if milestone >= search.horizon:
+            return "completed"
+        return None if goes_on else "stopped"
 
     def end(self, group: Group, number: int, status: str, reason: str = "") -> None:
         """A trial has ended; a second end of the same trial changes nothing."""
@@ -253,6 +253,7 @@ class Search:
 
         Trials of groups that the experiment no longer has are passed over.
         """
+        ends: dict[tuple[Group, int], str | None] = {}  # by the last report of each trial
         for event in events:
             if event["event"] not in ("trial_started", "trial_report", "trial_ended"):
                 continue
@@ -264,15 +265,16 @@ class Search:
                 case "trial_started":
                     search.trials.setdefault(number, TrialRecord(dict(event["config"])))
                 case "trial_report":
-                    self._take(search, number, event)
+                    ends[search.group, number] = self._take(search, number, event)
                 case "trial_ended":
                     search.trials[number].status = event["status"]
         for search in self.groups.values():
             for number, trial in sorted(search.trials.items()):
-                if trial.status == "running" and search.horizon in trial.reports:
-                    trial.status = "completed"  # killed between its last report and its end
+                end = ends.get((search.group, number))
+                if trial.status == "running" and end:  # killed between its last report and its end
+                    trial.status = end
                     self._journal.write(
-                        "trial_ended", group=str(search.group), trial=number, status="completed"
+                        "trial_ended", group=str(search.group), trial=number, status=end
                     )
                 if trial.status in ("running", "cut"):
                     trial.status = "running"

@@ -22,7 +22,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from models.recipe import Recipe
+from models.recipe import NO_BLOCKS, Recipe
 
 Params = dict[str, Any]
 
@@ -46,6 +46,7 @@ class Parameter:
                 return choices[0]
             case FloatDistribution(low=low, high=high, log=log, step=step):
                 value = math.sqrt(low * high) if log else (low + high) / 2
+                value = min(max(value, low), high)
                 return value if step is None else low + step * round((value - low) / step)
             case IntDistribution(low=low, high=high, log=log, step=step):
                 value = math.sqrt(low * high) if log else (low + high) / 2
@@ -67,13 +68,7 @@ class Space:
     @property
     def size(self) -> float:
         """The number of distinct configurations; infinite with any continuous parameter."""
-        sizes = [
-            math.inf
-            if isinstance(p.distribution, FloatDistribution) and p.distribution.step is None
-            else len(list(_values(p.distribution)))
-            for p in self.searched.values()
-        ]
-        return math.prod(sizes)
+        return math.prod(_count(p.distribution) for p in self.searched.values())
 
     def suggest(self, trial: optuna.Trial) -> Params:
         """A configuration, sampled by `trial`'s study."""
@@ -87,11 +82,14 @@ class Space:
         return params
 
     def distributions(self, params: Params) -> dict[str, BaseDistribution]:
-        """Of the parameters that were sampled in `params`, the others having been inactive."""
+        """Of the parameters that were sampled in `params`.
+
+        The others were inactive, or were set to what is not sampled once they had been.
+        """
         return {
             name: parameter.distribution
             for name, parameter in self.searched.items()
-            if parameter.active(params)
+            if parameter.active(params) and _contains(parameter.distribution, params[name])
         }
 
     def first(self) -> Params:
@@ -136,6 +134,18 @@ def _values(distribution: BaseDistribution) -> Iterator[Any]:
             raise ValueError(f"the values of {distribution} cannot be listed")
 
 
+def _count(distribution: BaseDistribution) -> float:
+    """How many values it has."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return len(choices)
+        case IntDistribution(low=low, high=high, step=step):
+            return (high - low) // step + 1
+        case FloatDistribution(low=low, high=high, step=float(step)):
+            return round((high - low) / step) + 1
+    return math.inf
+
+
 _NUMBERS = {
     "uniform": "[low, high]",
     "loguniform": "[low, high]",
@@ -172,21 +182,45 @@ def parse_space(space: Mapping[str, Any], default: Mapping[str, Any]) -> Space:
             raise ValueError(
                 f"{name}: when: {late[0]} must be a parameter of this space, above {name}"
             )
+    first: Params = {}
     for name, value in default.items():
         if name not in searched:
             where = "is fixed in" if name in fixed else "is not in"
-            raise ValueError(f"default: {name} {where} the space; allowed: {', '.join(searched)}")
-        if not _contains(searched[name].distribution, value):
+            allowed = ", ".join(searched) or "nothing"
+            raise ValueError(f"default: {name} {where} the space; allowed: {allowed}")
+        try:
+            first[name] = _checked(name, value)
+        except ValueError as error:
+            raise ValueError(f"default: {name}: {error}") from None
+        if not _contains(searched[name].distribution, first[name]):
             raise ValueError(f"default: {name}: {value!r} lies outside its distribution")
-    parsed = Space(fixed, searched, dict(default))
-    Recipe(**parsed.first())
+    parsed = Space(fixed, searched, first)
+    _check_banks(parsed)
     return parsed
 
 
-def _unknown(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{name}: unknown parameter{hint} allowed: {', '.join(known)}"
+def _check_banks(space: Space) -> None:
+    """Whatever is sampled, a bank of heads must not meet trained blocks."""
+    trained = [blocks for blocks in space.reachable("blocks") if blocks != NO_BLOCKS]
+    for name in ("head_lr", "weight_decay"):
+        banks = trained if _is_bank(space.fixed.get(name)) else []
+        if name in space.searched and _is_bank(space.searched[name].otherwise):
+            when = space.searched[name].when
+            banks = [b for b in trained if set(when) != {"blocks"} or b not in when["blocks"]]
+        if banks:
+            raise ValueError(
+                f"{name}: several values at once need blocks: none, but blocks may be {banks[0]}"
+            )
+
+
+def _is_bank(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) > 1
+
+
+def _unknown(name: Any, known: list[str]) -> str:
+    near = difflib.get_close_matches(str(name), known, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{name}: unknown parameter; {hint}allowed: {', '.join(known)}"
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -199,7 +233,8 @@ def _checked(name: str, value: Any) -> Any:
     try:
         checked = getattr(Recipe(**options), name)
     except ValidationError as error:
-        raise ValueError(f"{value!r}: {error.errors()[0]['msg']}") from None
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{value!r}: {message}") from None
     if isinstance(checked, tuple):
         return checked if isinstance(value, list | tuple) else checked[0]
     return checked
@@ -225,6 +260,8 @@ def _parameter(name: str, spec: Mapping[str, Any]) -> Parameter:
         raise ValueError("`when` and `otherwise` go together")
     conditions = {}
     for other, allowed in when.items():
+        if other not in Recipe.model_fields:
+            raise ValueError(f"when: {_unknown(other, list(Recipe.model_fields))}")
         values = allowed if isinstance(allowed, list) else [allowed]
         conditions[other] = tuple(_checked(other, v) for v in values)
     otherwise = _checked(name, spec["otherwise"]) if when else None
@@ -235,6 +272,8 @@ def _distribution(name: str, kind: str, arguments: Any) -> BaseDistribution:
     if kind == "choice":
         if not isinstance(arguments, list) or not arguments:
             raise ValueError("write choices as {choice: [a, b]}")
+        if any(isinstance(value, list) for value in arguments):
+            raise ValueError(f"choice: {arguments!r}: single values only")
         return CategoricalDistribution([_checked(name, value) for value in arguments])
     form = f"{{{kind}: {_NUMBERS[kind]}}}"
     expected = 3 if kind == "quniform" else 2
@@ -252,11 +291,18 @@ def _distribution(name: str, kind: str, arguments: Any) -> BaseDistribution:
         high -= 1
         if not (isinstance(low, int) and isinstance(high, int)):
             raise ValueError(f"{kind}: {arguments!r}: whole numbers only")
+    step = arguments[2] if kind == "quniform" else None
+    if step is not None and not 0 < step <= high - low:
+        raise ValueError(f"{kind}: {arguments!r}: step must be above 0 and at most high - low")
     for end in (low, high):
-        _checked(name, end)
+        checked = _checked(name, end)
+    if isinstance(checked, str):
+        raise ValueError(f"{kind}: takes no numbers; write it as {{choice: [a, b]}}")
     if kind in ("randint", "lograndint"):
         return IntDistribution(low, high, log=kind == "lograndint")
-    step = arguments[2] if kind == "quniform" else None
+    whole = kind == "quniform" and all(float(a).is_integer() for a in arguments)
+    if isinstance(checked, int) and not whole:
+        raise ValueError(f"{kind}: {arguments!r}: whole numbers only; write randint or lograndint")
     return FloatDistribution(low, high, log=kind == "loguniform", step=step)
 
 
@@ -264,4 +310,7 @@ def _contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return isinstance(value, int | float) and distribution.low <= value <= distribution.high
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if not isinstance(value, int | float) or not low <= value <= high:
+        return False
+    return step is None or abs((value - low) / step - round((value - low) / step)) < 1e-8

@@ -82,13 +82,16 @@ class GroupStudy:
         """Add a finished trial of an earlier process."""
         state = _STATES[status]
         distributions = self._space.distributions(params)
+        value = max(reports.values()) if state is TrialState.COMPLETE else None
+        if state is TrialState.PRUNED and reports:
+            value = reports[max(reports)]  # as Optuna does when it is told
         self._study.add_trial(
             create_trial(
                 state=state,
                 params={name: params[name] for name in distributions},
                 distributions=distributions,
                 intermediate_values=reports,
-                value=max(reports.values()) if state is TrialState.COMPLETE else None,
+                value=value,
             )
         )
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import ray
 from ray import tune
 
-from models.fit import Evaluation, Fit
-from tune.bench import Workbench
 from tune.groups import Group
-from tune.rungs import milestones
+
+if TYPE_CHECKING:
+    from models.fit import Evaluation, Fit
+    from tune.bench import Workbench
 
 
 class SuffixTrial(tune.Trainable):
@@ -23,65 +24,81 @@ class SuffixTrial(tune.Trainable):
     node or of the driver alike: whoever runs the trial next finds it there.
     """
 
+    # Tune stops an actor that is still starting when another becomes free for its trial. Were
+    # starting slower than trials, that other would do all the work and the rest never begin. So
+    # starting is cheap: what takes seconds (torch, weights, features) waits for the first step.
+
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], bench: Workbench, checkpoints: Path
+        self, config: dict[str, Any], bench: tuple[ray.ObjectRef[Workbench]], checkpoints: Path
     ) -> None:
-        torch.set_num_threads(max(1, int(bench.experiment.resources.cpus_per_trial)))
-        self._bench = bench
+        self._handle = bench[0]
         self._checkpoints = checkpoints
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        began = time.perf_counter()
-        self._group = Group.parse(new_config["group"])
-        self._number: int = new_config["number"]
-        self._checkpoint = checkpoint_path(self._checkpoints, self._group, self._number)
-        # Let go of the last trial's memory before taking the next one's.
-        self._fit: Fit | None = None
-        _release_gpu_memory()
-        self._fit = self._bench.fit(self._group, new_config["config"], new_config["probe"], seed=0)
-        self._seconds = 0.0
-        self._milestone = 0
+        self._asked = new_config
+        self._fit: Fit | None = None  # the last trial's memory goes before the next one's comes
+        self._seconds, self._milestone = 0.0, 0
         self._reported: dict[str, Any] | None = None
-        self._restore()
-        self._seconds += time.perf_counter() - began
         return True
 
     def step(self) -> dict[str, Any]:
+        bench = self._bench()
+        began = time.perf_counter()  # after what an actor does once: imports, weights
+        if self._fit is None:
+            self._fit = self._prepare(bench)
+        fit = self._fit
         if self._reported is not None:
             report, self._reported = self._reported, None
             return report  # once more, in case its reader died before it was read
-        began = time.perf_counter()
-        fit = self._fit
-        assert fit is not None
-        experiment = self._bench.experiment
-        horizon = experiment.horizon(self._group.method)
-        points = milestones(horizon, experiment.search)
-        milestone = next(point for point in points if point > self._milestone)
-        evaluation = fit.advance(milestone)
-        self._milestone = milestone
-        last = milestone >= horizon or not evaluation.finite
+        self._milestone = next(point for point in self._points if point > self._milestone)
+        evaluation = fit.advance(self._milestone)
         self._seconds += time.perf_counter() - began
-        report = _report(evaluation, fit, milestone, self._seconds)
-        if not last:
-            self._save(report)
+        report = _report(evaluation, fit, self._milestone, self._seconds)
+        if evaluation.finite and self._milestone < self._points[-1]:
+            self._save(fit, report)
         return report
 
-    def _save(self, report: dict[str, Any]) -> None:
-        assert self._fit is not None
-        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._checkpoint.with_suffix(f".{os.getpid()}.tmp")
-        torch.save({"fit": self._fit.state(), "report": report}, temporary)
-        os.replace(temporary, self._checkpoint)
+    def _bench(self) -> Workbench:
+        import torch
 
-    def _restore(self) -> None:
-        assert self._fit is not None
+        from tune.sharing import fetch
+
+        bench: Workbench = fetch(self._handle)
+        torch.set_num_threads(max(1, int(bench.experiment.resources.cpus_per_trial)))
+        _ = bench.encoder
+        return bench
+
+    def _prepare(self, bench: Workbench) -> Fit:
+        """The trial's fit, at its start or where its checkpoint left it."""
+        import torch
+
+        from tune.rungs import milestones
+
+        experiment = bench.experiment
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        asked = self._asked
+        group, number = Group.parse(asked["group"]), asked["number"]
+        horizon = experiment.horizon(group.method)
+        self._points = milestones(horizon, experiment.search)
+        self._checkpoint = checkpoint_path(self._checkpoints, group, number)
+        fit = bench.fit(group, asked["config"], asked["probe"], seed=0)
         if self._checkpoint.exists():
             saved = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
-            self._fit.load(saved["fit"])
+            fit.load(saved["fit"])
             self._reported = saved["report"]
             self._seconds = saved["report"]["seconds"]
             self._milestone = saved["report"]["milestone"]
+        return fit
+
+    def _save(self, fit: Fit, report: dict[str, Any]) -> None:
+        import torch
+
+        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._checkpoint.with_suffix(f".{os.getpid()}.tmp")
+        torch.save({"fit": fit.state(), "report": report}, temporary)
+        os.replace(temporary, self._checkpoint)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: Tune asks for one when a run ends, and the trial keeps its own."""
@@ -112,10 +129,6 @@ def _report(evaluation: Evaluation, fit: Fit, milestone: int, seconds: float) ->
         "weight_distance": evaluation.weight_distance,
         "diverged": not evaluation.finite,
         "seconds": round(seconds, 4),
+        "node": ray.get_runtime_context().get_node_id()[:8],
         **chosen,
     }
-
-
-def _release_gpu_memory() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

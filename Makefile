@@ -1,0 +1,36 @@
+# make search   install, then run the built-in default and print its table
+# make test     install, then run every test
+# make check    lint and types
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# `make search ARGS="search_spaces/folder.yaml --dry-run"` passes options on.
+ARGS ?=
+
+.PHONY: search test check fast clean
+
+search: $(VENV)/.run
+	$(BIN)/python run_search.py --resume $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not ray and not slow"
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/.run: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

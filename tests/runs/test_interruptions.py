@@ -1,0 +1,150 @@
+"""Killed, interrupted and resumed, from outside: nothing is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from tests.runs.helpers import SMALL, command, events, small, start
+from tune.groups import Group
+from tune.journal import Journal
+from tune.rungs import rung_milestones
+from tune.search import Search
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+LIMIT = 240
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    """End what a killed driver leaves behind: its Ray runs in the same process group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def _wait_for(out: Path, process: subprocess.Popen[str], count: int) -> None:
+    """Until the journal holds `count` reports, or the run is over."""
+    deadline = time.monotonic() + LIMIT
+    while process.poll() is None and time.monotonic() < deadline:
+        if (out / "small" / "events.jsonl").exists() and (
+            len(events(out / "small", "trial_report", "stage")) >= count
+        ):
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+    assert time.monotonic() < deadline
+
+
+def test_a_driver_killed_at_three_points_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    rng = random.Random(20)
+    done: set[tuple[str, int]] = set()
+    reports = 0
+    for _ in range(3):
+        process = start(tmp_path, "--resume")
+        reports += rng.randint(2, 8)
+        _wait_for(tmp_path, process, reports)
+        _kill_group(process)
+        ended = {(e["group"], e["trial"]) for e in events(tmp_path / "small", "trial_ended")}
+        assert done <= ended
+        done = ended
+        reports = len(events(tmp_path / "small", "trial_report", "stage"))
+    finished = subprocess.run(
+        command(tmp_path, "--resume"), capture_output=True, text=True, timeout=LIMIT
+    )
+    assert finished.returncode == 0, finished.stderr
+
+    run_dir = tmp_path / "small"
+    table = pd.read_csv(run_dir / "accuracy_table.csv")
+    assert len(table) == 6
+    assert not table.isna().any().any()
+    ends = [(e["group"], e["trial"]) for e in events(run_dir, "trial_ended")]
+    assert len(ends) == len(set(ends)) == 2 * (2 + 5 + 1)
+    order = events(run_dir, "trial_started", "trial_ended")
+    over: set[tuple[str, int]] = set()
+    for event in order:
+        key = (event["group"], event["trial"])
+        if event["event"] == "trial_ended":
+            over.add(key)
+        else:
+            assert key not in over, "a finished trial was started again"
+    _check_studies(run_dir)
+
+
+def _check_studies(run_dir: Path) -> None:
+    """Optuna's studies and the rungs, rebuilt from the journal, hold what the journal says."""
+    reports = events(run_dir, "trial_report")
+    ends = {(e["group"], e["trial"]): e["status"] for e in events(run_dir, "trial_ended")}
+    storage = JournalStorage(JournalFileBackend(str(run_dir / "optuna.journal")))
+    states = {"completed": "COMPLETE", "stopped": "PRUNED"}
+    for name in {group for group, _ in ends}:
+        study = optuna.load_study(study_name=name, storage=storage)
+        told = sorted(trial.state.name for trial in study.trials)
+        assert told == sorted(states[s] for (group, _), s in ends.items() if group == name)
+
+    experiment = small()
+    search = Search(experiment, Journal(run_dir / "check.jsonl"), InMemoryStorage())
+    search.replay(events(run_dir))
+    for group, state in search.groups.items():
+        rungs = set(rung_milestones(experiment.horizon(group.method), experiment.search))
+        expected: dict[int, dict[int, float]] = {rung: {} for rung in rungs}
+        for report in reports:
+            if Group.parse(report["group"]) == group and report["milestone"] in rungs:
+                expected[report["milestone"]].setdefault(report["trial"], report["score"])
+        assert state.rungs.records == expected
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_continue(tmp_path: Path, number: int) -> None:
+    process = start(tmp_path, "--set", "data.partitions=[10]")
+    _wait_for(tmp_path, process, 4)
+    process.send_signal(number)
+    try:
+        _, errors = process.communicate(timeout=30)
+    finally:
+        _kill_group(process)
+    assert process.returncode == 130, errors
+    assert "--resume" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+
+
+def test_the_dashboard_answers_on_loopback(tmp_path: Path) -> None:
+    process = start(tmp_path, "--set", "data.partitions=[10]")
+    assert process.stderr is not None
+    try:
+        address = next(
+            line.split()[-1] for line in process.stderr if line.startswith("dashboard: http")
+        )
+        assert address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(address, timeout=20) as page:
+            assert page.status == 200
+            assert b"Ray Dashboard" in page.read()
+    finally:
+        _kill_group(process)
+
+
+def test_a_time_budget_ends_in_time_with_a_table(tmp_path: Path) -> None:
+    long = (*SMALL, "search.trials=500", "data.partitions=[10]", "final.seeds=1")
+    began = time.monotonic()
+    finished = subprocess.run(
+        command(tmp_path, "--time-budget", "75s", settings=long),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert time.monotonic() - began < 110
+    run_dir = tmp_path / "small"
+    assert [e["reason"] for e in events(run_dir, "search_closed")] == ["time budget"]
+    assert len(pd.read_csv(run_dir / "accuracy_table.csv").dropna()) == 3
