@@ -111,7 +111,8 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _interrupt)
         report = run(experiment, options, console)
     except InputError as error:
-        errors.print(f"error: {error}", markup=False)
+        # One line, whatever the names in it hold.
+        errors.print(f"error: {' '.join(str(error).split())}", markup=False)
         return 2
     except KeyboardInterrupt:
         again = sys.argv[1:] if argv is None else argv

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.encoder import Encoder
 from models.examples import Examples, SampleOrder
@@ -71,6 +72,10 @@ class Classifier(nn.Module):
         """Training mode from the first trained group up; what lies below stays in eval mode."""
         for group in self.groups[self.trained_from :]:
             group.train()
+            for module in group.modules():
+                # Its running statistics are the encoder's, and no part of what is trained.
+                if isinstance(module, _BatchNorm):
+                    module.eval()
 
     def embed(self, x: Tensor) -> Tensor:
         """Features at the boundary to embeddings (n, d)."""
@@ -127,7 +132,7 @@ class Fit:
         # A batch never holds an image twice.
         self.batch_size = min(recipe.batch_size, len(train))
         self._losses: list[Tensor] = []
-        self._train_loss = math.nan
+        self._train_loss = [math.nan] * len(recipe.bank)
         self.best: Evaluation | None = None
         self._best_weights: dict[str, Tensor] = {}
 
@@ -180,7 +185,7 @@ class Fit:
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (seen - warmup) / (1 - warmup))))
 
     def step(self) -> Tensor:
-        """One batch; returns its loss summed over the heads, before the update."""
+        """One batch; returns the loss (H,) of each head on it, before the update."""
         positions = self._order.take(self.samples, self.batch_size)
         x, labels = self._train.batch(positions, self._precision.device, self._dtype)
         with self._precision.autocast():
@@ -192,12 +197,12 @@ class Fit:
             label_smoothing=self.recipe.label_smoothing,
             reduction="none",
         )
-        loss = loss.reshape(len(logits), -1).mean(1).sum()
-        torch.autograd.backward(self._scaler.scale(loss))
+        losses = loss.reshape(len(logits), -1).mean(1)
+        torch.autograd.backward(self._scaler.scale(losses.sum()))
         self._update()
         self.samples += self.batch_size
         self.steps += 1
-        return loss.detach()
+        return losses.detach()
 
     def _update(self) -> None:
         factor = self.rate_factor()
@@ -220,7 +225,7 @@ class Fit:
         while self.samples < until:
             self._losses.append(self.step())
         if self._losses:
-            self._train_loss = torch.stack(self._losses).mean().item() / len(self.recipe.bank)
+            self._train_loss = torch.stack(self._losses).mean(0).tolist()
             self._losses.clear()
         evaluation = self._evaluate()
         if evaluation.finite and (self.best is None or evaluation.score > self.best.score):
@@ -298,7 +303,7 @@ class Fit:
         return Evaluation(
             samples=self.samples,
             steps=self.steps,
-            train_loss=self._train_loss,
+            train_loss=self._train_loss[best],
             val_accuracy=accuracies[best],
             val_loss=losses[best],
             score=scores[best],

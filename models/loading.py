@@ -9,12 +9,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import open_clip
 import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 from torch import Tensor
 
 from errors import InputError
@@ -23,6 +25,12 @@ from models.precision import PrecisionName
 
 LOCAL_DIR = "local-dir:"
 ROOT = Path(__file__).resolve().parent.parent
+
+UNLOADABLE = (
+    *(RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, ImportError),
+    *(AssertionError, EOFError, StopIteration, UnpicklingError, SafetensorError),
+)
+"""What open_clip raises over a configuration or checkpoint that is broken or is not one."""
 
 
 class ModelConfig(BaseModel):
@@ -68,7 +76,7 @@ def load_pretrained(config: ModelConfig) -> Pretrained:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model, preprocess = open_clip.create_model_from_pretrained(name, **options)
-    except (RuntimeError, OSError, ValueError, KeyError, ImportError) as error:
+    except UNLOADABLE as error:
         reason = " ".join(str(error).split())[:300]
         where = config.name if config.pretrained is None else f"{config.name}, {config.pretrained}"
         raise InputError(f"model: cannot load {where}: {reason}") from error
@@ -118,10 +126,18 @@ def _checked_tag(name: str, tag: str | None) -> str:
 
 
 def _fingerprint(tower: torch.nn.Module) -> str:
-    """SHA-256 over the tower's weights, its class and its preprocessing."""
+    """SHA-256 over the tower's weights, its modules' settings and its preprocessing."""
     digest = hashlib.sha256(type(tower).__name__.encode())
     digest.update(json.dumps(tower.preprocess_cfg, sort_keys=True, default=str).encode())
-    digest.update(repr(tower).encode())  # activations and sizes that leave no trace in weights
+    # Activations, pooling and the number of attention heads leave no trace in the weights.
+    digest.update(repr(tower).encode())
+    for name, module in tower.named_modules():
+        settings = {
+            key: value
+            for key, value in vars(module).items()
+            if isinstance(value, bool | int | float | str) and key != "training"
+        }
+        digest.update(f"{name} {sorted(settings.items())}".encode())
     for key, weight in sorted(tower.state_dict().items()):
         digest.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.contiguous().numpy().tobytes())

@@ -150,7 +150,8 @@ class Recipe(BaseModel):
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay applies: to matrices, not to norms, biases, scales or embeddings."""
+    """Whether weight decay applies: to matrices and the patch convolution, as in open_clip and
+    timm; not to norms, biases, scales, tokens or position embeddings."""
     return parameter.ndim >= 2 and not any(
-        piece in name for piece in ("embed", "_token", "positional")
+        piece in name for piece in ("pos_embed", "_token", "positional")
     )

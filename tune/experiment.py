@@ -231,7 +231,8 @@ def load_experiment(
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
             raise InputError(f"--set {setting!r}: expected key.path=value")
-        _assign(tree, key.strip(), read_yaml(value, f"--set {key}"), f"--set {setting!r}")
+        where = f"--set {' '.join(key.split())}"
+        _assign(tree, key.strip(), read_yaml(value, where), f"--set {setting!r}")
     for key, value in (overrides or {}).items():
         _assign(tree, key, value, key)
     experiment = _validated(tree, str(path))
@@ -244,7 +245,7 @@ def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     for parent in parents:
         child = node.get(parent, {})
         if not isinstance(child, dict):
-            raise InputError(f"{where}: {parent} holds a value, not keys")
+            raise InputError(f"{where}: {' '.join(parent.split())} holds a value, not keys")
         node[parent] = dict(child)  # a copy, as YAML's anchors share one
         node = node[parent]
     node[last] = value

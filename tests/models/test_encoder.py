@@ -1,0 +1,182 @@
+"""One ordered list of groups, which is the tower and nothing but the tower."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from collections.abc import Callable
+
+import pytest
+import timm as timm_library
+import torch
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from torch import Tensor, nn
+
+from errors import InputError
+from models.encoder import (
+    FINAL,
+    HEAD,
+    KINDS,
+    PIXELS,
+    Encoder,
+    LayerGroup,
+    embedding,
+    layer_groups,
+)
+from tests.models.test_exactness import block_of, kind_of
+from tests.models.towers import DEPTH, IMAGE, TOWERS, native, outputs, pixels, timm, tower_name
+
+every_tower = pytest.mark.parametrize("tower", [build() for build in TOWERS.values()], ids=TOWERS)
+
+
+@every_tower
+def test_groups_come_in_order(tower: nn.Module) -> None:
+    encoder = layer_groups(tower)
+    names = [encoder.group(i).name for i in range(len(encoder.groups))]
+    assert names == ["stem", *(f"block {i}" for i in range(DEPTH)), "final"]
+    assert encoder.depth == DEPTH
+    assert encoder.boundaries == (PIXELS, *(f"block {i}" for i in range(DEPTH)), FINAL, HEAD)
+    assert [encoder.index(boundary) for boundary in encoder.boundaries] == list(range(DEPTH + 3))
+
+
+@every_tower
+def test_every_parameter_is_in_exactly_one_group_with_one_kind(tower: nn.Module) -> None:
+    encoder = layer_groups(tower)
+    found = [
+        (group.name, kind, parameter, tower_name(tower, group.name, name))
+        for group in map(encoder.group, range(len(encoder.groups)))
+        for name, kind, parameter in group.parameters_by_kind()
+    ]
+    theirs = dict(tower.named_parameters())
+    assert sorted(name for *_, name in found) == sorted(theirs)
+    for group, kind, parameter, name in found:
+        assert parameter is theirs[name]
+        assert kind == kind_of(name), name
+        assert group == {-1: "stem", DEPTH: "final"}.get(block_of(name), f"block {block_of(name)}")
+
+
+@every_tower
+def test_counts_add_up(tower: nn.Module) -> None:
+    counts = layer_groups(tower).count()
+    total = sum(sum(by_kind.values()) for by_kind in counts.values())
+    assert total == sum(parameter.numel() for parameter in tower.parameters())
+    for i in range(DEPTH):
+        assert set(counts[f"block {i}"]) == {"ln", "attn", "mlp"}
+    assert {kind for by_kind in counts.values() for kind in by_kind} <= set(KINDS)
+
+
+@every_tower
+def test_groups_in_a_row_are_the_tower(tower: nn.Module) -> None:
+    encoder = layer_groups(tower)
+    images = pixels(5)
+    with torch.no_grad():
+        expected = outputs(tower, images)
+        torch.testing.assert_close(encoder(images), embedding(expected))
+    assert encoder.dim == expected.shape[1]
+    assert encoder.shapes[PIXELS] == (3, IMAGE, IMAGE)
+    assert encoder.shapes[HEAD] == (encoder.dim,)
+    assert tuple(encoder.shapes) == encoder.boundaries
+
+
+def test_embeddings_have_unit_mean_square() -> None:
+    found = embedding(torch.randn(7, 12, dtype=torch.float64) * 100)
+    torch.testing.assert_close(found.norm(dim=1), torch.full((7,), math.sqrt(12.0)).double())
+    torch.testing.assert_close(found.square().mean(1), torch.ones(7).double())
+
+
+@every_tower
+def test_a_suffix_is_a_private_copy(tower: nn.Module) -> None:
+    encoder = layer_groups(tower)
+    before = copy.deepcopy(encoder.state_dict())
+    x = encoder.features(pixels(3), ["block 1"])["block 1"]
+    expected = encoder(pixels(3))
+    suffix = encoder.suffix("block 1")
+    for group, original in zip(suffix, list(encoder.groups)[2:], strict=True):
+        theirs = {parameter.data_ptr() for parameter in original.parameters()}
+        assert not theirs & {parameter.data_ptr() for parameter in group.parameters()}
+    suffix.train().requires_grad_()
+    for group in suffix:
+        x = group(x)
+    x.sum().backward()
+    with torch.no_grad():
+        for parameter in suffix.parameters():
+            parameter.zero_()
+    for name, weight in encoder.state_dict().items():
+        assert torch.equal(weight, before[name]), name
+    assert all(p.grad is None and not p.requires_grad for p in encoder.parameters())
+    assert not any(module.training for module in encoder.modules())
+    assert torch.equal(encoder(pixels(3)), expected)
+
+
+def test_the_suffix_of_the_head_is_empty_and_that_of_the_pixels_everything() -> None:
+    encoder = layer_groups(native())
+    assert [len(encoder.suffix(boundary)) for boundary in encoder.boundaries] == [5, 4, 3, 2, 1, 0]
+
+
+@every_tower
+def test_pickling_keeps_the_encoder(tower: nn.Module) -> None:
+    encoder = layer_groups(tower)
+    again: Encoder = pickle.loads(pickle.dumps(encoder))
+    assert torch.equal(again(pixels(3)), encoder(pixels(3)))
+    assert again.boundaries == encoder.boundaries
+    assert again.shapes == encoder.shapes
+    assert again.count() == encoder.count()
+
+
+def test_unknown_boundaries_are_refused() -> None:
+    encoder = layer_groups(native())
+    for boundary in ("block 3", "block -1", "stem", ""):
+        with pytest.raises(ValueError, match="not in tuple"):
+            encoder.index(boundary)
+
+
+def _resnet() -> nn.Module:
+    return ModifiedResNet([1, 1, 1, 1], output_dim=8, heads=2, image_size=32, width=8)
+
+
+def _convnext() -> nn.Module:
+    tower = timm("avg")
+    tower.trunk = timm_library.create_model("test_convnext", num_classes=0)
+    return tower
+
+
+def _unknown_part() -> nn.Module:
+    tower = native()
+    tower.transformer.resblocks[1].adapter = nn.Linear(4, 4)
+    return tower
+
+
+@pytest.mark.parametrize(
+    ("build", "culprit"),
+    [(_resnet, "ModifiedResNet"), (_convnext, "ConvNeXt"), (_unknown_part, "adapter.weight")],
+)
+def test_other_towers_are_bad_input(build: Callable[[], nn.Module], culprit: str) -> None:
+    with pytest.raises(InputError, match=culprit) as error:
+        layer_groups(build())
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith("model.name: ")
+
+
+def test_timm_is_really_timms() -> None:
+    """The stand-in for `timm.create_model` leaves the rest of the adapter as it is."""
+    tower = timm("map", proj="none")
+    assert isinstance(tower, TimmModel)
+    images: Tensor = pixels(2)
+    torch.testing.assert_close(tower(images), tower.trunk(images))
+
+
+def test_a_chain_of_any_modules_is_an_encoder() -> None:
+    def run(part: nn.Module, x: Tensor) -> Tensor:
+        out: Tensor = part(x)
+        return out
+
+    chain = [
+        LayerGroup("stem", nn.Flatten(), run, {}),
+        LayerGroup("block 0", nn.Linear(12, 6), run, {"weight": "mlp", "bias": "mlp"}),
+        LayerGroup("final", nn.LayerNorm(6), run, {"weight": "ln", "bias": "ln"}),
+    ]
+    encoder = Encoder(chain, (2, 2))
+    assert encoder.shapes == {"pixels": (3, 2, 2), "block 0": (12,), "final": (6,), "head": (6,)}
+    assert encoder.count() == {"stem": {}, "block 0": {"mlp": 78}, "final": {"ln": 12}}

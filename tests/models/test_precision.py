@@ -1,0 +1,121 @@
+"""What runs in half precision, and where."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from models.encoder import layer_groups
+from models.fit import Fit
+from models.precision import Precision, available_device
+from models.recipe import Recipe
+from tests.models.towers import at, native, pixels
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def product(precision: Precision) -> torch.dtype:
+    """What a matrix product runs in."""
+    x = torch.ones(2, 2, device=precision.device)
+    with precision.autocast():
+        return (x @ x).dtype
+
+
+def test_auto_on_a_cpu_is_float32() -> None:
+    precision = Precision("cpu", "auto")
+    assert precision.name == "float32"
+    assert product(precision) == torch.float32
+    assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_auto_on_a_gpu_is_what_it_has_in_hardware(
+    has_bfloat16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def is_bf16_supported(including_emulation: bool = True) -> bool:
+        asked.append(including_emulation)
+        return has_bfloat16
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_bf16_supported)
+    expected = "bfloat16" if has_bfloat16 else "float16"
+    assert Precision("cuda", "auto").name == expected
+    # A V100 emulates bfloat16, slower than float32.
+    assert asked == [False]
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+def test_named_precision_is_what_products_run_in(name: str) -> None:
+    precision = Precision("cpu", name)  # type: ignore[arg-type]
+    assert precision.name == name
+    assert product(precision) == getattr(torch, name)
+    # Only float16 has too few exponents for its gradients.
+    assert precision.scaler().is_enabled() == (name == "float16")
+
+
+def test_unknown_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'half'; allowed: auto, float32, bfloat16, float16"):
+        Precision("cpu", "half")  # type: ignore[arg-type]
+
+
+def test_device_is_there() -> None:
+    assert available_device() == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert torch.zeros(1, device=available_device()).sum() == 0
+
+
+def fit_in(precision: Precision) -> Fit:
+    encoder = layer_groups(native())
+    data = at(encoder, "block 1", pixels(24), np.arange(24) % 3)
+    recipe = Recipe(blocks="2-1", batch_size=8, lr=1e-3, head_lr=1e-2)
+    return Fit(
+        encoder,
+        recipe,
+        "block 1",
+        data,
+        data,
+        classes=3,
+        horizon=240,
+        seed=0,
+        precision=precision,
+    )
+
+
+def assert_close_to_float32(precision: Precision) -> None:
+    exact, found = fit_in(Precision("cpu")), fit_in(precision)
+    expected, evaluation = exact.advance(240), found.advance(240)
+    assert evaluation.finite
+    assert evaluation.train_loss == pytest.approx(expected.train_loss, abs=0.1)
+    assert evaluation.train_loss < 1.0 < np.log(3)
+    for parameter in found.model.parameters():
+        assert parameter.dtype == torch.float32
+        assert parameter.device.type == precision.device.type
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_half_precision_fits_keep_float32_weights(name: str) -> None:
+    assert_close_to_float32(Precision("cpu", name))  # type: ignore[arg-type]
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", ["auto", "float32", "bfloat16", "float16"])
+def test_fits_on_a_gpu_agree_with_the_cpu(name: str) -> None:
+    assert_close_to_float32(Precision("cuda", name))  # type: ignore[arg-type]
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", ["float32", "float16"])
+def test_fits_resume_on_a_gpu(name: str) -> None:
+    precision = Precision("cuda", name)  # type: ignore[arg-type]
+    first, second = fit_in(precision), fit_in(precision)
+    first.advance(80)
+    file = io.BytesIO()
+    torch.save(first.state(), file)
+    file.seek(0)
+    second.load(torch.load(file, map_location="cpu", weights_only=True))
+    expected, found = first.advance(160), second.advance(160)
+    assert found.train_loss == pytest.approx(expected.train_loss, rel=1e-3)
+    assert found.val_loss == pytest.approx(expected.val_loss, rel=1e-3)

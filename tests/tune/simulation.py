@@ -1,0 +1,244 @@
+"""A search without Ray: a loop in the Tuner's place, and scores that follow from the configuration.
+
+Scores are a function of (group, configuration, milestone), so that two runs that make the same
+decisions get the same winners. Some configurations diverge and some kill their process.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
+
+from tune.experiment import Experiment
+from tune.groups import Group
+from tune.journal import Journal, read_events
+from tune.rungs import milestones, rung_milestones
+from tune.search import Proposal, Search
+
+FROZEN = {
+    "space": {
+        "blocks": "none",
+        "head_lr": {"bank": [1e-3, 1e-2]},
+        "label_smoothing": {"uniform": [0.0, 0.2]},
+    },
+    "trials": 3,
+}
+LLRD = {
+    "space": {
+        "blocks": {"choice": ["11-7", "11", "all"]},
+        "llrd_decay": {"uniform": [0.5, 1.0], "when": {"blocks": ["11-7", "all"]}, "otherwise": 1},
+        "lr": {"loguniform": [1e-4, 1e-2]},
+    },
+    "default": {"lr": 1e-3},
+}
+FIXED = {"space": {"blocks": "11", "lr": 1e-4}}
+ZEROS = {"space": {"blocks": "11", "head_start": "zeros", "lr": {"loguniform": [1e-5, 1e-2]}}}
+
+Scorer = Callable[[Group, Mapping[str, Any], int], float]
+
+
+def experiment(
+    *,
+    methods: Mapping[str, Any] | None = None,
+    partitions: tuple[float, ...] = (1, 100),
+    seed: int = 0,
+    **search: Any,
+) -> Experiment:
+    """Two partitions, three methods; milestones 10, 30, 60, 90 of which 10, 30, 90 are rungs."""
+    settings = {"trials": 4, "samples": 90, "sampler": "random", "asha": {"min_records": 2}}
+    return Experiment.model_validate(
+        {
+            "name": "simulated",
+            "seed": seed,
+            "data": {"source": "digits", "partitions": partitions},
+            "search": {**settings, **search},
+            "methods": methods or {"frozen": FROZEN, "llrd": LLRD, "fixed": FIXED},
+        }
+    )
+
+
+def drawn(*key: Any) -> float:
+    """A number in [0, 1) that follows from `key`."""
+    text = json.dumps(key, sort_keys=True, default=list)
+    return zlib.crc32(text.encode()) / 2**32
+
+
+def smooth(group: Group, config: Mapping[str, Any], milestone: int) -> float:
+    """Rises with training, from a place that the configuration decides."""
+    return 0.6 * drawn(str(group), config) + 0.3 * (1 - 10 / (10 + milestone))
+
+
+def rough(group: Group, config: Mapping[str, Any], milestone: int) -> float:
+    """Ranks change from milestone to milestone; NaN for "diverged", -1 for "its process dies"."""
+    if drawn(str(group), config, "dies at", milestone) < 0.06:
+        return -1.0
+    if drawn(str(group), config, "diverges at", milestone) < 0.06:
+        return float("nan")
+    return round(drawn(str(group), config, milestone), 1)  # coarse, so that some tie
+
+
+def a_report(milestone: int, score: float, **more: Any) -> dict[str, Any]:
+    """A trial's report; diverged where the score is NaN."""
+    return {
+        **{"milestone": milestone, "samples": milestone, "steps": milestone},
+        **{"train_loss": 1.0, "val_loss": 1.0, "val_accuracy": score, "score": score},
+        **{"diverged": score != score, "seconds": milestone / 10, **more},
+    }
+
+
+class Simulation:
+    """One process of a run: a search on a journal, and trials in flight.
+
+    Args:
+        spec: what to search.
+        path: the journal; what it holds is replayed, as `--resume` does.
+        scorer: what trials score.
+        slots: trials at once; the next to report is drawn from those in flight.
+        seed: of that draw.
+    """
+
+    def __init__(
+        self,
+        spec: Experiment,
+        path: Path,
+        scorer: Scorer = smooth,
+        slots: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self.experiment, self.path, self._scorer, self._slots = spec, path, scorer, slots
+        self._random = random.Random(seed)
+        events = read_events(path)
+        self.journal = Journal(path)
+        self.storage = InMemoryStorage()
+        self.search = Search(spec, self.journal, self.storage)
+        self.search.replay(events)
+        self.flying: list[tuple[Proposal, list[int]]] = []  # with the milestones to come
+        self.proposals: list[Proposal] = []
+
+    def fill(self) -> None:
+        """Start trials while slots are free and the search has some."""
+        while len(self.flying) < self._slots and (proposal := self.search.propose()):
+            self.proposals.append(proposal)
+            points = milestones(
+                self.experiment.horizon(proposal.group.method), self.experiment.search
+            )
+            # As a trial does that finds its checkpoint: it reports its last milestone once more.
+            trial = self.search.groups[proposal.group].trials[proposal.number]
+            last = max(trial.reports, default=0)
+            self.flying.append((proposal, [point for point in points if point >= last]))
+
+    def step(self) -> None:
+        """Let one of the trials in flight reach its next milestone."""
+        flight = self._random.choice(self.flying)
+        proposal, ahead = flight
+        milestone = ahead.pop(0)
+        score = self._scorer(proposal.group, proposal.config, milestone)
+        if score == -1:
+            self.search.end(proposal.group, proposal.number, "failed", "its process died")
+            self.flying.remove(flight)
+            return
+        more = {}
+        if len(proposal.config.get("head_lr", ())) > 1:
+            more["chosen"] = {"head_lr": max(proposal.config["head_lr"]), "weight_decay": 0.0}
+        report = a_report(milestone, score, **more)
+        if not self.search.report(proposal.group, proposal.number, report):
+            self.flying.remove(flight)
+
+    def run(self, reports: int | None = None) -> Simulation:
+        """Go on to the end, or for so many reports."""
+        self.fill()
+        while self.flying and reports != 0:
+            self.step()
+            self.fill()
+            reports = None if reports is None else reports - 1
+        return self
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """Everything a run is to be judged by, as plain JSON: trials, rungs and winners."""
+        groups = {
+            str(group): {
+                "trials": {
+                    n: [t.config, t.reports, t.status, t.score if t.best else None]
+                    for n, t in sorted(state.trials.items())
+                },
+                "rungs": state.rungs.records,
+                "winner": state.winner(),
+            }
+            for group, state in self.search.groups.items()
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(groups, default=vars))
+        return plain
+
+    def check_finished(self) -> None:
+        """The invariants of a finished search, however often it was killed on the way."""
+        assert self.search.finished
+        assert self.search.remaining == 0
+        for group, state in self.search.groups.items():
+            assert sorted(state.trials) == list(range(self.experiment.trials(group.method)))
+            assert all(t.status not in ("running", "cut") for t in state.trials.values())
+        self.check_against_journal()
+
+    def check_against_journal(self) -> None:
+        """Trials, rungs and studies hold what the journal says, no more and no less."""
+        started: dict[tuple[Group, int], Any] = {}
+        ended: dict[tuple[Group, int], str] = {}
+        reports: dict[tuple[Group, int], dict[int, Any]] = {}
+        for event in read_events(self.path):
+            if not event["event"].startswith("trial"):
+                continue
+            key = (Group.parse(event["group"]), event["trial"])
+            if event["event"] == "trial_started":
+                assert ended.pop(key, "cut") == "cut", f"{key} was finished and starts again"
+                assert event["config"] == started.setdefault(key, event["config"])
+            elif event["event"] == "trial_report":
+                assert key in started
+                assert event["milestone"] not in reports.get(key, {})
+                reports.setdefault(key, {})[event["milestone"]] = event
+            else:
+                assert key not in ended, f"{key} ends twice"
+                ended[key] = event["status"]
+        kept = {key: {m: e["score"] for m, e in reports.get(key, {}).items() if not e["diverged"]}
+                for key in started}  # fmt: skip
+        for group, state in self.search.groups.items():
+            keys = {number for g, number in started if g == group}
+            assert keys == set(state.trials)
+            for number, trial in state.trials.items():
+                assert trial.reports == kept[group, number]
+                waits = number in state.orphans
+                assert trial.status == (
+                    "running" if waits else ended.get((group, number), "running")
+                )
+            for rung in rung_milestones(state.horizon, self.experiment.search):
+                expected = {n: kept[group, n][rung] for n in keys if rung in kept[group, n]}
+                assert state.rungs.records[rung] == expected
+            told = sorted(
+                json.dumps(
+                    [t.state.name, t.params, t.intermediate_values, t.values], sort_keys=True
+                )
+                for t in optuna.load_study(study_name=str(group), storage=self.storage).trials
+            )
+            assert told == sorted(
+                self._as_told(state, trial)
+                for number, trial in state.trials.items()
+                if number not in state.orphans  # the study meets them when they are proposed
+            )
+
+    def _as_told(self, state: Any, trial: Any) -> str:
+        states = {"completed": TrialState.COMPLETE, "failed": TrialState.FAIL,
+                  "running": TrialState.RUNNING}  # fmt: skip
+        told = states.get(trial.status, TrialState.PRUNED)
+        space = self.experiment.methods[state.group.method].parsed
+        params = {name: trial.config[name] for name in space.distributions(trial.config)}
+        values = [trial.score] if told is TrialState.COMPLETE else None
+        if told is TrialState.PRUNED and trial.reports:
+            values = [trial.reports[max(trial.reports)]]
+        return json.dumps([told.name, params, trial.reports, values], sort_keys=True)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tune.simulation import Simulation, experiment
+from tune.final_fits import FinalFit, final_fits, pending
+from tune.groups import Group
+from tune.search import Winner
+
+PROBE = {"blocks": "none", "head_lr": 1e-2}
+TUNED = {"blocks": "11-7", "lr": 1e-4, "head_lr": (1e-3,)}
+
+
+def winner(partition: float, method: str, config: Mapping[str, Any]) -> Winner:
+    return Winner(Group(partition, method), 0, dict(config), 0.9, 90)
+
+
+WINNERS = {
+    w.group: w
+    for w in (
+        winner(1, "frozen", PROBE),
+        winner(1, "llrd", TUNED),
+        winner(12.5, "llrd", TUNED),
+        winner(100, "frozen", {**PROBE, "head_lr": 1e-3}),
+        winner(100, "llrd", TUNED),
+    )
+}
+
+
+def finish(fit: FinalFit, run_dir: Path, **changes: Any) -> None:
+    """Leave what a finished fit leaves."""
+    fit.path(run_dir).parent.mkdir(exist_ok=True)
+    fit.path(run_dir).write_text(json.dumps({"config_id": fit.identity, **changes}))
+
+
+def test_every_winner_is_fitted_once_with_every_seed() -> None:
+    fits = final_fits(WINNERS, "frozen", 3)
+    assert len(fits) == 15
+    assert {(fit.group, fit.seed) for fit in fits} == {(g, s) for g in WINNERS for s in range(3)}
+    assert all(fit.config == WINNERS[fit.group].config for fit in fits)
+
+
+def test_large_partitions_come_first() -> None:
+    partitions = [fit.group.partition for fit in final_fits(WINNERS, "frozen", 2)]
+    assert partitions == sorted(partitions, reverse=True)
+
+
+def test_heads_start_from_the_probe_of_their_own_partition() -> None:
+    probes = {fit.group: fit.probe for fit in final_fits(WINNERS, "frozen", 1)}
+    assert probes[Group(1, "llrd")] == PROBE
+    assert probes[Group(100, "llrd")] == {**PROBE, "head_lr": 1e-3}
+    assert probes[Group(12.5, "llrd")] is None
+    assert all(fit.probe is None for fit in final_fits(WINNERS, None, 1))
+
+
+def test_no_winners_no_fits() -> None:
+    assert final_fits({}, "frozen", 3) == []
+
+
+def test_every_fit_has_a_file_of_its_own(tmp_path: Path) -> None:
+    fits = final_fits(WINNERS, "frozen", 3)
+    assert len({fit.path(tmp_path) for fit in fits}) == len(fits)
+    assert {fit.path(tmp_path).parent for fit in fits} == {tmp_path / "final_fits"}
+    names = {fit.path(tmp_path).name for fit in fits}
+    assert {"12.5-llrd-seed0.json", "100-frozen-seed2.json"} <= names
+
+
+def fit(**changes: Any) -> FinalFit:
+    return FinalFit(**{"group": Group(1, "llrd"), "seed": 0, "config": TUNED, "probe": PROBE}
+                    | changes)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"config": {**TUNED, "lr": 1e-3}},
+        {"config": {**TUNED, "warmup": 0.1}},
+        {"config": {**TUNED, "head_lr": (1e-3, 1e-2)}},
+        {"probe": {**PROBE, "head_lr": 1e-3}},
+        {"probe": None},
+    ],
+)
+def test_identity_changes_with_what_a_fit_depends_on(changes: dict[str, Any]) -> None:
+    assert fit(**changes).identity != fit().identity
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"config": dict(reversed(TUNED.items()))},
+        {"config": {**TUNED, "head_lr": [1e-3]}},  # as read back from the journal
+        {"config": json.loads(json.dumps(TUNED))},
+    ],
+)
+def test_identity_does_not_change_with_what_is_in_the_name_or_with_form(
+    changes: dict[str, Any],
+) -> None:
+    assert fit(**changes).identity == fit().identity
+
+
+def test_identity_survives_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    fits = []
+    for _ in range(2):  # the second replays the first
+        search = Simulation(experiment(), path).run().search
+        fits.append([f.identity for f in final_fits(search.winners(), "frozen", 2)])
+    assert fits[0] == fits[1]
+    assert len(fits[0]) == 12
+
+
+def test_without_results_all_is_pending(tmp_path: Path) -> None:
+    fits = final_fits(WINNERS, "frozen", 2)
+    assert pending(fits, tmp_path) == fits
+
+
+def test_finished_fits_are_not_pending_and_more_seeds_are(tmp_path: Path) -> None:
+    for done in final_fits(WINNERS, "frozen", 2):
+        finish(done, tmp_path)
+    assert pending(final_fits(WINNERS, "frozen", 2), tmp_path) == []
+    assert [f.seed for f in pending(final_fits(WINNERS, "frozen", 3), tmp_path)] == [2] * 5
+
+
+def test_a_new_winner_is_fitted_again(tmp_path: Path) -> None:
+    for done in final_fits(WINNERS, "frozen", 2):
+        finish(done, tmp_path)
+    group = Group(12.5, "llrd")
+    better = {**WINNERS, group: winner(12.5, "llrd", {**TUNED, "lr": 1e-3})}
+    again = pending(final_fits(better, "frozen", 2), tmp_path)
+    assert {(f.group, f.seed) for f in again} == {(group, 0), (group, 1)}
+
+
+def test_a_new_probe_is_a_new_start_for_its_partition(tmp_path: Path) -> None:
+    for done in final_fits(WINNERS, "frozen", 1):
+        finish(done, tmp_path)
+    better = {**WINNERS, Group(1, "frozen"): winner(1, "frozen", {**PROBE, "head_lr": 1e-1})}
+    again = {fit.group for fit in pending(final_fits(better, "frozen", 1), tmp_path)}
+    assert again == {Group(1, "frozen"), Group(1, "llrd")}
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"config_id": 3}', "\x00"])
+def test_a_file_that_is_no_result_is_fitted_again(tmp_path: Path, content: str) -> None:
+    one = fit()
+    finish(one, tmp_path)
+    assert pending([one], tmp_path) == []
+    one.path(tmp_path).write_text(content)
+    assert pending([one], tmp_path) == [one]

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data import DataConfig, load_dataset
+from errors import InputError
+from tests.tune.simulation import FIXED, FROZEN, LLRD, ZEROS, Simulation, experiment
+from tune.experiment import Experiment, load_experiment, read_yaml
+from tune.features import Skipped
+from tune.groups import Group
+from tune.run_dir import RunDirectory, identity
+from tune.search import Winner
+from tune.space import parse_space
+
+IDENTITY = {"model": "aaa", "data": "bbb"}
+METHODS = {"frozen": FROZEN, "llrd": LLRD, "fixed": FIXED}
+
+
+def changed(*settings: str, **options: Any) -> Experiment:
+    """The simulated experiment with `key=value` changes."""
+    tree = experiment(**options).resolved()
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        *parents, last = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node[parent]
+        node[last] = read_yaml(value, "here")
+    return Experiment.model_validate(tree)
+
+
+def record(path: Path, spec: Experiment, identity: dict[str, str] = IDENTITY) -> None:
+    RunDirectory(path, resume=True).record(spec, identity)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A directory that holds a run."""
+    path = tmp_path / "run"
+    record(path, experiment())
+    return path
+
+
+# Whether a directory may be used
+
+
+def test_a_new_directory_is_made_with_its_folders(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "a" / "b", resume=False)
+    assert directory.checkpoints.is_dir()
+    assert directory.checkpoints.is_absolute()
+    assert not directory.journal.exists()
+
+
+@pytest.mark.parametrize("file", ["experiment.yaml", "events.jsonl"])
+def test_a_run_is_not_overwritten(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).touch()
+    with pytest.raises(InputError, match="already holds a run; --resume continues it") as error:
+        RunDirectory(tmp_path, resume=False)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_an_empty_directory_may_be_resumed_or_begun(tmp_path: Path, resume: bool) -> None:
+    RunDirectory(tmp_path, resume).record(experiment(), IDENTITY)
+    assert (tmp_path / "experiment.yaml").exists()
+
+
+def test_a_run_killed_before_it_was_recorded_may_be_resumed(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").touch()
+    record(tmp_path, changed("seed=7"))
+    (tmp_path / "experiment.yaml").write_text("")
+    record(tmp_path, changed("seed=8"))
+
+
+def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "run", tmp_path / ("n" * 300)):
+        with pytest.raises(InputError, match=r"^--out: cannot write to") as error:
+            RunDirectory(path, resume=False)
+        assert "\n" not in str(error.value)
+
+
+# Whether a run may be continued
+
+
+def test_experiment_yaml_is_a_search_space_again(run: Path) -> None:
+    tree = yaml.safe_load((run / "experiment.yaml").read_text())
+    assert tree.pop("identity") == IDENTITY
+    assert {"python", "torch", "ray", "optuna"} <= tree.pop("versions").keys()
+    copy = run / "copy.yaml"
+    copy.write_text(yaml.safe_dump(tree))
+    assert load_experiment(copy).resolved() == experiment().resolved()
+
+
+EXTENSIONS: dict[str, Experiment] = {
+    "nothing": experiment(),
+    "trials": changed("search.trials=9"),
+    "trials of a method": changed("methods.llrd.trials=9", "methods.frozen.trials=1"),
+    "partitions": experiment(partitions=(1, 10, 50, 100)),
+    "fewer partitions": experiment(partitions=(100,)),
+    "a method": experiment(methods={"zeros": ZEROS, **METHODS}),
+    "fewer methods": experiment(methods={"frozen": FROZEN, "fixed": FIXED}),
+    "a method instead of another": experiment(methods={"frozen": FROZEN, "zeros": ZEROS}),
+    "final seeds": changed("final.seeds=9"),
+    "resources": changed("resources.cpus_per_trial=2"),
+    "cache": changed("features.cache=/elsewhere", "features.batch_size=1"),
+    "unreadable": changed("data.max_unreadable=0.5"),
+    "gain": changed("report.gain=llrd"),
+    "name": changed("name=other"),
+}
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS.values(), ids=EXTENSIONS)
+def test_what_adds_to_a_run_may_change(run: Path, extension: Experiment) -> None:
+    record(run, extension)
+    tree = yaml.safe_load((run / "experiment.yaml").read_text())
+    assert tree.items() > extension.resolved().items()
+    record(run, extension)
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("seed=1", "seed is 1"),
+        ("data.source=folder:/photos", "data.source is 'folder:/photos'"),
+        ("data.split_seed=1", "data.split_seed is 1"),
+        ("data.val_fraction=0.5", "data.val_fraction is 0.5"),
+        ("data.columns.label=class", "data.columns.label is 'class'"),
+        ("model.name=ViT-B-32", "model.name is 'ViT-B-32'"),
+        ("model.pretrained=openai", "model.pretrained is 'openai'"),
+        ("model.precision=float32", "model.precision is 'float32'"),
+        ("search.samples=91", "search.samples is 91"),
+        ("search.evaluations=4", "search.evaluations is 4"),
+        ("search.scheduler=none", "search.scheduler is 'none'"),
+        ("search.sampler=tpe", "search.sampler is 'tpe'"),
+        ("search.asha.min_records=3", "search.asha.min_records is 3"),
+        ("features.dtype=float16", "features.dtype is 'float16'"),
+        ("methods.llrd.samples=91", "methods.llrd.samples is 91"),
+        ("methods.llrd.default={lr: 2e-3}", "methods.llrd.default.lr is 0.002"),
+        ("methods.llrd.default={}", "methods.llrd.default is {}"),
+        ("methods.fixed.space.lr=2e-4", "methods.fixed.space.lr is 0.0002"),
+        ("methods.fixed.space.warmup=0.1", "methods.fixed.space.warmup is 0.1"),
+        ("methods.llrd.space.blocks.choice=[11-7, all]", "methods.llrd.space.blocks.choice is ["),
+        ("methods.llrd.space.llrd_decay=1.0", "methods.llrd.space.llrd_decay is 1.0"),
+    ],
+)
+def test_what_results_rest_on_may_not_change(run: Path, setting: str, key: str) -> None:
+    before = (run / "experiment.yaml").read_bytes()
+    with pytest.raises(InputError) as error:
+        record(run, changed(setting))
+    message = str(error.value)
+    assert message.startswith(f"--resume: {key}")
+    assert f"but {run} was made with" in message
+    assert "allowed to change: trials, partitions, methods, final seeds" in message
+    assert len(message.splitlines()) == 1
+    assert (run / "experiment.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("key", ["model", "data"])
+def test_other_weights_or_images_are_refused(run: Path, key: str) -> None:
+    with pytest.raises(InputError, match=f"^--resume: identity.{key} is 'other'"):
+        record(run, experiment(), {**IDENTITY, key: "other"})
+
+
+def test_identity_follows_from_classes_splits_and_weights() -> None:
+    def of(**settings: Any) -> dict[str, str]:
+        return identity(load_dataset(DataConfig(source="digits", **settings)), "weights")
+
+    assert of() == of(partitions=[5], max_unreadable=0.5)
+    assert of()["model"] == "weights"
+    assert len({of()["data"], of(split_seed=1)["data"], of(val_fraction=0.3)["data"]}) == 3
+
+
+# What a run leaves
+
+
+def read_best(path: Path) -> Any:
+    return yaml.safe_load((path / "best_configs.yaml").read_text())
+
+
+def winner(partition: float, method: str, **config: Any) -> Winner:
+    return Winner(Group(partition, method), 3, config, 2 / 3, 90)
+
+
+def write(path: Path, *winners: Winner) -> Any:
+    RunDirectory(path, True).write_winners({w.group: w for w in winners}, "frozen")
+    return read_best(path)
+
+
+def test_winners_are_told_with_the_probe_they_start_from(tmp_path: Path) -> None:
+    tuned = {"blocks": "11", "lr": 1e-5}
+    best = write(
+        tmp_path,
+        winner(1, "frozen", blocks="none", head_lr=(1e-3,)),
+        winner(1, "implied", **tuned),
+        winner(1, "named", head_start="probe", **tuned),
+        winner(12.5, "zeros", head_start="zeros", **tuned),
+        winner(12.5, "none", blocks="none", head_start="probe"),
+    )
+    assert best["1"]["frozen"] == {
+        "val_accuracy": 0.666667,
+        "trial": 3,
+        "samples": 90,
+        "config": {"blocks": "none", "head_lr": [1e-3]},
+    }
+    assert {
+        (partition, method): entry.get("starts_from")
+        for partition, entries in best.items()
+        for method, entry in entries.items()
+    } == {
+        ("1", "frozen"): None,
+        ("1", "implied"): "frozen",
+        ("1", "named"): "frozen",
+        ("12.5", "zeros"): None,
+        ("12.5", "none"): None,
+    }
+
+
+@pytest.mark.parametrize("method", [FROZEN, LLRD, FIXED, ZEROS], ids=["bank", "llrd", "fix", "0"])
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_best_configs_are_spaces(
+    tmp_path_factory: pytest.TempPathFactory, method: dict[str, Any], seed: int
+) -> None:
+    import optuna
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+    config = parse_space(method["space"], {}).suggest(study.ask())
+    path = tmp_path_factory.mktemp("run")
+    (entry,) = write(path, winner(1, "m", **config))["1"].values()
+    assert parse_space(entry["config"], {}).fixed == config
+    # and by the project's own reader of YAML, too
+    text = (path / "best_configs.yaml").read_text()
+    assert read_yaml(text, "here")["1"]["m"]["config"] == entry["config"]
+
+
+def test_best_configs_of_a_search_make_an_experiment(tmp_path: Path) -> None:
+    simulation = Simulation(experiment(), tmp_path / "events.jsonl").run()
+    winners = simulation.search.winners()
+    RunDirectory(tmp_path, True).write_winners(winners, "frozen")
+    entries = read_best(tmp_path)["100"]
+    methods = {method: {"space": entry["config"]} for method, entry in entries.items()}
+    fixed = experiment(methods=methods)
+    for method in methods:
+        assert fixed.methods[method].parsed.first() == winners[Group(100, method)].config
+
+
+def test_the_same_winners_are_the_same_bytes(tmp_path: Path) -> None:
+    files = []
+    for name in ("a", "b"):
+        simulation = Simulation(experiment(), tmp_path / f"{name}.jsonl").run()
+        for resumed in (simulation, Simulation(experiment(), tmp_path / f"{name}.jsonl")):
+            RunDirectory(tmp_path / name, True).write_winners(resumed.search.winners(), "frozen")
+            files.append((tmp_path / name / "best_configs.yaml").read_bytes())
+    assert len(set(files)) == 1
+
+
+def test_skipped_images_are_listed_and_a_stale_list_removed(tmp_path: Path) -> None:
+    directory, file = RunDirectory(tmp_path, True), tmp_path / "skipped_images.csv"
+    directory.write_skipped([])
+    assert not file.exists()
+    directory.write_skipped([Skipped("train", "a, b.png", 'not\na "picture"')])
+    with file.open(newline="") as lines:
+        assert list(csv.reader(lines)) == [
+            ["split", "key", "reason"],
+            ["train", "a, b.png", 'not\na "picture"'],
+        ]
+    directory.write_skipped([])
+    assert not file.exists()
+
+
+def test_nothing_temporary_is_left(run: Path) -> None:
+    write(run, winner(1, "frozen", blocks="none"))
+    names = {path.name for path in run.iterdir()}
+    assert names == {"experiment.yaml", "best_configs.yaml", "checkpoints"}
