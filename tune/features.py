@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,35 +64,31 @@ class FeatureStage:
 
     def run(
         self,
-        name: str,
-        split: Split,
+        splits: Mapping[str, Split],
         boundaries: Sequence[str],
         max_unreadable: float,
         progress: Progress = lambda done, total: None,
-    ) -> tuple[SharedSplit, list[Skipped]]:
-        """Features of a split at `boundaries`; images that cannot be read drop out of it.
+    ) -> tuple[dict[str, SharedSplit], list[Skipped]]:
+        """Features of splits, by name; images that cannot be read drop out of them.
 
         Raises:
-            InputError: more than `max_unreadable` of the images are unreadable, or all images of
-                a class are.
+            InputError: more than `max_unreadable` of a split's images are unreadable, or all
+                train images of a class are.
         """
-        digests, unreadable = self._digests(split)
+        listings = {name: self._list(split) for name, split in splits.items()}
         shared = None
         while shared is None:
-            while missing := self._missing(boundaries, digests):
-                self._compute(split, digests, missing, boundaries, unreadable, progress)
-                digests = [None if row in unreadable else d for row, d in enumerate(digests)]
-            self._check(name, split, unreadable, max_unreadable)
-            kept = [digest for digest in digests if digest is not None]
+            self._compute(list(listings.values()), boundaries, progress)
+            for name, listing in listings.items():
+                listing.check(name, max_unreadable)
             # Reading may find a damaged shard, which is set aside: compute its rows again.
             with contextlib.suppress(MissingFeaturesError):
-                shared = {boundary: self._share(boundary, kept) for boundary in boundaries}
-        readable = split.without(list(unreadable))
-        skipped = [Skipped(name, split.keys[row], unreadable[row]) for row in sorted(unreadable)]
-        return SharedSplit(readable.labels, shared), skipped
+                shared = {name: self._share(each, boundaries) for name, each in listings.items()}
+        skipped = [s for name, each in listings.items() for s in each.skipped(name)]
+        return shared, skipped
 
-    def _digests(self, split: Split) -> tuple[list[str | None], dict[int, str]]:
-        """Each image's digest, None for an unreadable one, and why it is."""
+    def _list(self, split: Split) -> Listing:
+        """Digest every image of a split."""
         unreadable: dict[int, str] = {}
 
         def digest(row: int) -> str | None:
@@ -103,79 +99,108 @@ class FeatureStage:
                 return None
 
         with ThreadPoolExecutor(8) as pool:
-            return list(pool.map(digest, range(len(split)))), unreadable
-
-    def _missing(self, boundaries: Sequence[str], digests: Sequence[str | None]) -> list[int]:
-        """Rows, of distinct content, that lack their features at any boundary."""
-        rows = [row for row, digest in enumerate(digests) if digest is not None]
-        known = [digest for digest in digests if digest is not None]
-        missing = {i for boundary in boundaries for i in self.store.missing(boundary, known)}
-        return [rows[i] for i in sorted(missing)]
+            return Listing(split, list(pool.map(digest, range(len(split)))), unreadable)
 
     def _compute(
-        self,
-        split: Split,
-        digests: Sequence[str | None],
-        rows: list[int],
-        boundaries: Sequence[str],
-        unreadable: dict[int, str],
-        progress: Progress,
+        self, listings: Sequence[Listing], boundaries: Sequence[str], progress: Progress
     ) -> None:
-        """Encode `rows` on all slots; write each job's features as it ends."""
-        chunks = _chunks(rows, self.batch_size, self.slots)
-        jobs = ([(row, split.keys[row]) for row in chunk] for chunk in chunks)
+        """Encode what is missing, on all slots; write each job's features as it ends."""
+        keys = {digest: key for listing in listings for digest, key in listing.readable()}
+        digests = list(keys)
+        rows = {row for boundary in boundaries for row in self.store.missing(boundary, digests)}
+        missing = [digests[row] for row in sorted(rows)]
+        if not missing:
+            return
         worker = EncoderWorker(
             self.pretrained,
             self.source,
             tuple(boundaries),
             *(self.batch_size, self.dtype, self.precision),
         )
+        chunks = _chunks(missing, self.batch_size, self.slots)
+        jobs = ([(digest, keys[digest]) for digest in chunk] for chunk in chunks)
         done = 0
         for job, result in over_slots(EncoderWorker.encode, worker, jobs, self.slot, self.slots):
             if isinstance(result, Exception):
                 raise result
-            features, errors = result
-            unreadable.update(errors)
-            written = [str(digests[row]) for row, _ in job if row not in errors]
+            features, broken = result
+            for listing in listings:
+                listing.drop(broken)
+            written = [digest for digest, _ in job if digest not in broken]
             for boundary, array in features.items() if written else ():
                 self.store.add(boundary, written, {TENSOR: array})
             done += len(job)
-            progress(done, len(rows))
+            progress(done, len(missing))
 
-    def _check(
-        self, name: str, split: Split, unreadable: dict[int, str], max_unreadable: float
-    ) -> None:
-        if not unreadable:
-            return
-        row = min(unreadable)
-        example = f"{split.keys[row]}: {unreadable[row]}"
-        if len(unreadable) > max_unreadable * len(split):
-            raise InputError(
-                f"data.source: {len(unreadable)} of {len(split)} {name} images are unreadable "
-                f"({example}); data.max_unreadable allows a share of {max_unreadable:g}"
-            )
-        remaining = set(split.without(list(unreadable)).labels.tolist())
-        if name == "train" and (lost := set(split.labels.tolist()) - remaining):
-            raise InputError(
-                f"data.source: every train image of class number {min(lost)} is unreadable "
-                f"({example}); every class needs one"
-            )
+    def _share(self, listing: Listing, boundaries: Sequence[str]) -> SharedSplit:
+        digests = [digest for digest, _ in listing.readable()]
+        labels = listing.split.without(list(listing.unreadable)).labels
+        return SharedSplit(labels, {b: self._share_array(b, digests) for b in boundaries})
 
-    def _share(self, boundary: str, digests: Sequence[str]) -> SharedArray:
-        distinct = len(set(digests))
-        sample = self.store.load(boundary, digests[:1])[TENSOR]
-        if sample.nbytes * distinct > self.map_above:
+    def _share_array(self, boundary: str, digests: Sequence[str]) -> SharedArray:
+        one = self.store.load(boundary, digests[:1])[TENSOR]
+        if one.nbytes * len(digests) > self.map_above:
             array = self.store.map(boundary, digests)[TENSOR]
             assert isinstance(array, np.memmap)
             return SharedArray(None, Path(str(array.filename)))
         return share_array(self.store.load(boundary, digests)[TENSOR])
 
 
-def _chunks(rows: list[int], batch_size: int, slots: int) -> Iterator[list[int]]:
-    """Rows of each job: a few batches, so that every slot is busy to the end."""
-    size = max(batch_size, min(4 * batch_size, -(-len(rows) // (4 * slots))))
-    for begin in range(0, len(rows), size):
-        yield rows[begin : begin + size]
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """A split's images by content: the digest of each, or why it has none.
+
+    Args:
+        digests: (n,), None for images that cannot be read.
+        unreadable: why, by row.
+    """
+
+    split: Split
+    digests: list[str | None]
+    unreadable: dict[int, str]
+
+    def readable(self) -> Iterator[tuple[str, str]]:
+        """Yields (digest, key) of every image that can be read, in the split's order."""
+        for digest, key in zip(self.digests, self.split.keys, strict=True):
+            if digest is not None:
+                yield digest, key
+
+    def drop(self, broken: Mapping[str, str]) -> None:
+        """Note images, by digest, whose content turned out not to be an image."""
+        for row, digest in enumerate(self.digests) if broken else ():
+            if digest is not None and digest in broken:
+                self.unreadable[row] = broken[digest]
+                self.digests[row] = None
+
+    def skipped(self, name: str) -> list[Skipped]:
+        return [
+            Skipped(name, self.split.keys[r], self.unreadable[r]) for r in sorted(self.unreadable)
+        ]
+
+    def check(self, name: str, max_unreadable: float) -> None:
+        """Raises InputError where too much of the split is unreadable."""
+        if not self.unreadable:
+            return
+        row = min(self.unreadable)
+        example = f"{self.split.keys[row]}: {self.unreadable[row]}"
+        if len(self.unreadable) > max_unreadable * len(self.split):
+            raise InputError(
+                f"data.source: {len(self.unreadable)} of {len(self.split)} {name} images are "
+                f"unreadable ({example}); data.max_unreadable allows a share of {max_unreadable:g}"
+            )
+        remaining = set(self.split.without(list(self.unreadable)).labels.tolist())
+        if name == "train" and (lost := set(self.split.labels.tolist()) - remaining):
+            raise InputError(
+                f"data.source: every train image of class number {min(lost)} is unreadable "
+                f"({example}); every class needs one"
+            )
+
+
+def _chunks(digests: list[str], batch_size: int, slots: int) -> Iterator[list[str]]:
+    """Images of each job: a few batches, so that every slot is busy to the end."""
+    size = max(batch_size, min(4 * batch_size, -(-len(digests) // (4 * slots))))
+    for begin in range(0, len(digests), size):
+        yield digests[begin : begin + size]
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,25 +224,25 @@ class EncoderWorker:
         loaded.encoder.to(self._device.device)
         return loaded
 
-    def encode(self, job: list[tuple[int, str]]) -> tuple[Arrays, dict[int, str]]:
+    def encode(self, job: list[tuple[str, str]]) -> tuple[Arrays, dict[str, str]]:
         """Features of the readable images of `job` by boundary, and why the others aren't.
 
         Args:
-            job: (row, key) of each image.
+            job: (digest, key) of each image.
         """
-        unreadable: dict[int, str] = {}
+        broken: dict[str, str] = {}
         parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in self.boundaries}
         for begin in range(0, len(job), self.batch_size):
             pixels = []
-            for row, key in job[begin : begin + self.batch_size]:
+            for digest, key in job[begin : begin + self.batch_size]:
                 try:
                     pixels.append(self._loaded.preprocess(self.source.image(key)))
                 except UnreadableImageError as error:
-                    unreadable[row] = error.reason
+                    broken[digest] = error.reason
             if pixels:
                 for boundary, x in self._crossed(torch.stack(pixels)).items():
                     parts[boundary].append(x.float().cpu().numpy().astype(self.dtype))
-        return {b: np.concatenate(arrays) for b, arrays in parts.items() if arrays}, unreadable
+        return {b: np.concatenate(arrays) for b, arrays in parts.items() if arrays}, broken
 
     def _crossed(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         encoder = self._loaded.encoder

@@ -141,7 +141,7 @@ class Stages:
         pretrained = ray.put(prepared.pretrained)
         self._features = self._feature_stage(prepared, pretrained)
         with self._timed("features"):
-            train, val = (self._split(name) for name in ("train", "val"))
+            train, val = self._splits("train", "val")
         self._bench = Workbench(
             self._experiment, pretrained, len(self._dataset.classes), train, val
         )
@@ -179,7 +179,7 @@ class Stages:
         if not fits:
             return
         with self._timed("test features"):
-            test = self._split("test")
+            (test,) = self._splits("test")
         cluster = self._cluster
         with self._timed("final fits"), self._console.status("final fits") as status:
             done = run_final_fits(
@@ -191,18 +191,18 @@ class Stages:
                     text = f"{fit.group}, seed {fit.seed}: the final fit failed ({failure})"
                     self._journal.write("footnote", text=text)
 
-    def _split(self, name: str) -> SharedSplit:
-        with self._console.status(f"features of {name}") as status:
+    def _splits(self, *names: str) -> list[SharedSplit]:
+        what = f"features of {' and '.join(names)}"
+        with self._console.status(what) as status:
             shared, skipped = self._features.run(
-                name,
-                getattr(self._dataset, name),
+                {name: getattr(self._dataset, name) for name in names},
                 self._plan.boundaries,
                 self._experiment.data.max_unreadable,
-                lambda done, total: status.update(f"features of {name}: {done}/{total} images"),
+                lambda done, total: status.update(f"{what}: {done}/{total} images"),
             )
         self._skipped += skipped
         self._directory.write_skipped(self._skipped)
-        return shared
+        return [shared[name] for name in names]
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

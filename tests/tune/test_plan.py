@@ -38,15 +38,17 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return machine
 
 
-def planned(encoder: Encoder, *spaces: dict[str, Any], dtype: str = "float32") -> Plan:
-    """Of a probe, and a method for each space."""
+def planned(
+    encoder: Encoder, *spaces: dict[str, Any], dtype: str = "float32", probe: bool = True
+) -> Plan:
+    """Of a probe, unless told otherwise, and a method for each space."""
     methods = {f"m{i}": {"space": space} for i, space in enumerate(spaces)}
     experiment = Experiment.model_validate(
         {
             "name": "planned",
             "data": {"source": "digits", "partitions": [10, 100]},
             "features": {"dtype": dtype},
-            "methods": {"frozen": FROZEN, **methods},
+            "methods": {"frozen": FROZEN, **methods} if probe else methods,
         }
     )
     return make_plan(experiment, encoder, IMAGES, Path("/nowhere/yet"))
@@ -98,6 +100,14 @@ def test_where_memory_is_short_each_method_starts_from_its_lowest_boundary(
     assert planned(encoder, *spaces).boundaries == whole.boundaries
     machine.memory = 4 * whole.disk_bytes - 4
     assert planned(encoder, *spaces).boundaries == ("block 0", "block 1", "head")
+
+
+def test_where_memory_is_short_embeddings_are_still_cached(
+    encoder: Encoder, machine: SimpleNamespace
+) -> None:
+    machine.memory = 1
+    space = {"blocks": choice("none", "2"), "head_start": "zeros"}
+    assert planned(encoder, space, probe=False).boundaries == ("block 2", "head")
 
 
 def test_sizes_are_those_of_the_features(encoder: Encoder) -> None:
