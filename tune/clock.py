@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from tune.experiment import Experiment
+from tune.groups import Group
 from tune.search import Search, TrialRecord
 
 STARTUP = 15.0  # seconds between search and report that are not fits: workers, files, the plot
@@ -45,7 +46,7 @@ class Clock:
     def after_search(self, search: Search) -> float:
         """Seconds from the search's end to the run's."""
         fits = self._experiment.final.seeds * sum(
-            self._full_fit(search, group.method) for group in search.groups
+            self._full_fit(search, group) for group in search.groups
         )
         return STARTUP + self.test_seconds + MARGIN * fits / self._slots
 
@@ -55,7 +56,7 @@ class Clock:
         for group, state in search.groups.items():
             ended = [t.seconds for t in _timed(search, group.method) if t.status != "running"]
             if not ended:
-                ended = [self._full_fit(search, group.method)]
+                ended = [self._full_fit(search, group)]
             running = sum(t.status == "running" for t in state.trials.values())
             running -= len(state.orphans)  # those are still to be proposed
             to_come = max(state.budget, len(state.trials)) - state.proposed
@@ -65,12 +66,16 @@ class Clock:
             return None
         return remaining / self._slots + self.after_search(search)
 
-    def _full_fit(self, search: Search, method: str) -> float:
-        """Device-seconds of a fit to the method's horizon: of its slowest trial so far."""
-        horizon = self._experiment.horizon(method)
-        return max(
-            (t.seconds * max(1.0, horizon / t.samples) for t in _timed(search, method)), default=0.0
-        )
+    def _full_fit(self, search: Search, group: Group) -> float:
+        """Device-seconds of a final fit: of the group's best trial, run to the horizon."""
+        horizon = self._experiment.horizon(group.method)
+        winner = search.groups[group].winner()
+        if winner:
+            trials = [search.groups[group].trials[winner.number]]
+        else:
+            trials = list(_timed(search, group.method))
+        whole = [t.seconds * max(1.0, horizon / t.samples) for t in trials]
+        return sum(whole) / len(whole) if whole else 0.0
 
 
 def _timed(search: Search, method: str) -> Iterator[TrialRecord]:
