@@ -9,6 +9,7 @@ Results lie in results/<name>/, the table in accuracy_table.md.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import signal
@@ -45,7 +46,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="override a key of the YAML file; may be repeated")  # fmt: skip
     add("--partitions", type=_numbers, metavar="1,10,100", help="percentages of the training data")
     add("--methods", type=_names, default=[], metavar="A,B", help="only these methods")
-    add("--trials", type=int, metavar="N", help="trials a group, for every method that searches")
+    add("--trials", type=int, metavar="N", help="trials of every group that has so many to try")
     add("--seed", type=int, metavar="S", help="seed of the search")
     add("--name", help="name of the run (default: the YAML file's)")
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="folder of all runs")
@@ -83,7 +84,6 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the other options change in the YAML, by dotted key."""
     given = {
         "data.partitions": arguments.partitions,
-        "search.trials": arguments.trials,
         "seed": arguments.seed,
         "name": arguments.name,
     }
@@ -97,10 +97,17 @@ def main(argv: list[str] | None = None) -> int:
     errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     try:
         arguments = parse(argv)
+        if arguments.address is None:
+            # One machine: everything Ray starts listens on 127.0.0.1. It reads this on import.
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         from tune.experiment import load_experiment
 
         experiment = load_experiment(
-            arguments.space, arguments.set, overrides(arguments), arguments.methods
+            arguments.space,
+            arguments.set,
+            overrides(arguments),
+            arguments.trials,
+            arguments.methods,
         )
         from tune.run import Options, dry_run, run  # after the cheap checks: imports Ray and torch
 

@@ -41,7 +41,8 @@ def _reading(run: Run) -> Iterator[str]:
     counts = [len(found) for group in run.groups() if (found := run.final_fits(*group))]
     seeds = f"{span(counts, str)} final seed{'' if max(counts) == 1 else 's'}"
     yield (
-        f"mean ± 95% t-interval over {seeds} (not over the draw of test images); "
+        f"mean ± 95% t-interval over {seeds}, each with its own draw of the partition "
+        "(not over the draw of test images); "
         f"test images: {span((fit.n_test for fit in fits), str)}; "
         "bold: best validation accuracy of its row"
     )
@@ -98,7 +99,8 @@ def _missing(run: Run) -> Iterator[str]:
 def _trials(run: Run) -> Iterator[str]:
     """Count the trials by how they ended."""
     counts = Counter(trial.status for trial in run.journal.trials.values())
-    parts = [f"{counts['stopped']} stopped early", f"{counts['failed']} failed"]
+    failed = counts["failed"] + counts["diverged"]
+    parts = [f"{counts['stopped']} stopped early", f"{failed} failed"]
     parts += [f"{counts['cut']} cut by the time budget"] if counts["cut"] else []
     parts += [f"{counts['running']} not ended"] if counts["running"] else []
     yield f"trials: {counts.total()}, of which {', '.join(parts)} (trials.csv)"

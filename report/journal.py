@@ -46,7 +46,7 @@ class Trial:
             self.val_loss = _number(event["val_loss"])
 
     def end(self, event: Mapping[str, Any]) -> None:
-        """Note how the trial ended: completed, stopped (early), failed or cut (by the budget)."""
+        """Note how the trial ended: completed, stopped, diverged, failed or cut (in time)."""
         self.status, self.reason = event["status"], event.get("reason") or ""
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-# Features of test runs never mix with a user's.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray reads these when imported: tests keep to loopback and tell nobody.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One feature cache for the session."""
+    """One feature cache for the session, apart from any user's."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["CLIP_SEARCH_CACHE"] = str(folder)
     return folder
@@ -25,7 +26,6 @@ def ray_session() -> Iterator[None]:
     """The session's one Ray, of two fake slots."""
     import ray
 
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     ray.init(
         num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=300 << 20
     )

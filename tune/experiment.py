@@ -168,7 +168,17 @@ class Experiment(_Config):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, reading 1e-3 as the number that it is in YAML 1.2 (and in Python)."""
+    """YAML's safe loader, more careful: 1e-3 is a number, as in YAML 1.2 and in Python, and a key
+    that stands twice is a mistake, not a way to say the second."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, value in node.value:
+            if keys.count(key.value) > 1 and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value!r} stands twice", problem_mark=value.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -204,6 +214,7 @@ def load_experiment(
     path: Path,
     settings: Sequence[str] = (),
     overrides: Mapping[str, Any] | None = None,
+    trials: int | None = None,
     methods: Iterable[str] = (),
 ) -> Experiment:
     """Read and validate a search space.
@@ -212,6 +223,7 @@ def load_experiment(
         path: the YAML file.
         settings: `key.path=value` strings, values in YAML (`--set`).
         overrides: dotted keys to values, as given by other options of the command line.
+        trials: of every group, instead of what the file says for all or for single methods.
         methods: the only methods to keep; the probe is kept besides if they start from it.
 
     Raises:
@@ -235,6 +247,12 @@ def load_experiment(
         _assign(tree, key.strip(), read_yaml(value, where), f"--set {setting!r}")
     for key, value in (overrides or {}).items():
         _assign(tree, key, value, key)
+    if trials is not None:
+        _assign(tree, "search.trials", trials, "--trials")
+        given = tree.get("methods")
+        for method in given.values() if isinstance(given, dict) else ():
+            if isinstance(method, dict):
+                method.pop("trials", None)
     experiment = _validated(tree, str(path))
     return _with_methods(experiment, list(methods), str(path)) if methods else experiment
 

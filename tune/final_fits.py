@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from models.recipe import Recipe
 from tune.bench import Workbench
 from tune.groups import Group
 from tune.pool import over_slots
@@ -48,9 +49,12 @@ def final_fits(
     """Every winner with every seed; the long ones, at large partitions, first."""
     fits = []
     for group, winner in winners.items():
-        probe = winners.get(Group(group.partition, probe_method or ""))
-        for seed in range(seeds):
-            fits.append(FinalFit(group, seed, winner.config, probe.config if probe else None))
+        recipe = Recipe(**winner.config)
+        start = None
+        if recipe.head_start == "probe" and not recipe.frozen_encoder:
+            start = winners.get(Group(group.partition, probe_method or ""))
+        probe = start.config if start else None
+        fits += [FinalFit(group, seed, winner.config, probe) for seed in range(seeds)]
     return sorted(fits, key=lambda fit: -fit.group.partition)
 
 

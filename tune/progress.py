@@ -21,6 +21,7 @@ from tune.search import GroupSearch, Search
 
 PLAIN_INTERVAL = 30.0  # seconds between lines where there is no terminal
 GAUGE_INTERVAL = 2.0
+LIVE_INTERVAL = 0.5
 
 
 class Progress(tune.Callback):
@@ -35,7 +36,7 @@ class Progress(tune.Callback):
     def __init__(self, search: Search, clock: Clock, console: Console) -> None:
         self._search, self._clock, self._console = search, clock, console
         self._live = Live(console=console, refresh_per_second=2, transient=True)
-        self._printed = self._gauged = time.monotonic()
+        self._printed = self._gauged = self._drawn = time.monotonic()
         self._seen = 0
         self._gauges: _Gauges | None = None
 
@@ -70,7 +71,9 @@ class Progress(tune.Callback):
             self._search.close("time budget")
         now = time.monotonic()
         if self._console.is_terminal:
-            self._live.update(self._table())
+            if now - self._drawn >= LIVE_INTERVAL:
+                self._drawn = now
+                self._live.update(self._table())
         elif now - self._printed >= PLAIN_INTERVAL:
             self._printed = now
             self._console.print(self._line(), highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -140,8 +141,12 @@ class Stages:
         self._skipped: list[Skipped] = []
         pretrained = ray.put(prepared.pretrained)
         self._features = self._feature_stage(prepared, pretrained)
+        began = time.monotonic()
         with self._timed("features"):
             train, val = self._splits("train", "val")
+        images = self._plan.images
+        share = images["test"] / (images["train"] + images["val"])
+        clock.test_seconds = (time.monotonic() - began) * share
         self._bench = Workbench(
             self._experiment, pretrained, len(self._dataset.classes), train, val
         )
@@ -149,16 +154,18 @@ class Stages:
     def search(self, search: Search) -> dict[Group, Winner]:
         """Run the search; returns the winners, which from here on are fixed."""
         progress = Progress(search, self._clock, self._console)
+        scratch = self._directory.path.absolute() / "ray"  # Tune's, of no use to anyone after
         with self._timed("search"), contextlib.closing(progress):
             run_tuner(
                 search,
                 self._bench,
                 checkpoints=self._directory.checkpoints,
-                scratch=self._directory.path.absolute() / "ray",
+                scratch=scratch,
                 has_gpus=self._cluster.has_gpus,
                 slots=self._cluster.slots,
                 callbacks=[progress],
             )
+        shutil.rmtree(scratch, ignore_errors=True)
         winners = search.winners()
         for group, winner in winners.items():
             self._journal.write(

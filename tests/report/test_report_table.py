@@ -26,7 +26,8 @@ ln+attn of blocks 11-7, lr 3e-4, decay 0.75, batch 64 |
 | 10 | 100 | 91.0 ± 2.5 | **94.0 ± 2.5** | – | +3.0 ± 0.0 | \
 ln+attn of blocks 11-7, lr 3e-4, decay 0.9, batch 64 |
 
-- mean ± 95% t-interval over 1 to 3 final seeds (not over the draw of test images); \
+- mean ± 95% t-interval over 1 to 3 final seeds, each with its own draw of the partition \
+(not over the draw of test images); \
 test images: 449; bold: best validation accuracy of its row
 - gain: llrd minus frozen on test, paired by seed
 - at 1% llrd is below frozen by 1.0 points on test

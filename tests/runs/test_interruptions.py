@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import optuna
 import pandas as pd
+import psutil
 import pytest
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from ray._common.utils import get_default_ray_temp_dir
 
 from tests.runs.helpers import SMALL, command, events, small, start
 from tune.groups import Group
@@ -119,19 +122,52 @@ def test_an_interrupted_run_says_how_to_continue(tmp_path: Path, number: int) ->
     assert "Traceback" not in errors
 
 
-def test_the_dashboard_answers_on_loopback(tmp_path: Path) -> None:
-    process = start(tmp_path, "--set", "data.partitions=[10]")
+def test_the_dashboard_and_the_gauges_answer_on_loopback_alone(tmp_path: Path) -> None:
+    process = start(tmp_path, "--set", "data.partitions=[10]", "--trials", "40")
     assert process.stderr is not None
     try:
         address = next(
             line.split()[-1] for line in process.stderr if line.startswith("dashboard: http")
         )
         assert address.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(address, timeout=20) as page:
-            assert page.status == 200
-            assert b"Ray Dashboard" in page.read()
+        assert b"Ray Dashboard" in _get(address)
+        _wait_for(tmp_path, process, 8)
+        metrics = ""
+        while "ray_clip_search_samples_per_second" not in metrics and process.poll() is None:
+            metrics = b"".join(_get(f"http://{target}") for target in _metrics_targets()).decode()
+        for gauge in ("trials", "best_val_accuracy", "samples_per_second"):
+            assert f"ray_clip_search_{gauge}" in metrics
+        assert 'state="completed"' in metrics
+        assert _reachable_from_outside(process.pid) == []
     finally:
         _kill_group(process)
+
+
+def _get(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=20) as page:
+        content: bytes = page.read()
+        return content
+
+
+def _metrics_targets() -> list[str]:
+    """Where Prometheus would look for this machine's metrics."""
+    file = Path(get_default_ray_temp_dir(), "prom_metrics_service_discovery.json")
+    return [target for entry in json.loads(file.read_text()) for target in entry["targets"]]
+
+
+def _reachable_from_outside(group: int) -> list[str]:
+    """Listening addresses of a process group that are not on loopback."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group:
+                listening = [c for c in process.net_connections("inet") if c.status == "LISTEN"]
+                found += [
+                    f"{process.name()} {c.laddr.ip}:{c.laddr.port}"
+                    for c in listening
+                    if not c.laddr.ip.endswith("127.0.0.1") and c.laddr.ip != "::1"
+                ]
+    return found
 
 
 def test_a_time_budget_ends_in_time_with_a_table(tmp_path: Path) -> None:
