@@ -129,7 +129,7 @@ class Fit:
         self._precision = precision or Precision("cpu")
         self._dtype = dtype
         self._order = SampleOrder(len(train), seed)
-        # A batch never holds an image twice.
+        # No batch is larger than an epoch.
         self.batch_size = min(recipe.batch_size, len(train))
         self._losses: list[Tensor] = []
         self._train_loss = [math.nan] * len(recipe.bank)
@@ -176,6 +176,11 @@ class Fit:
             for (peak, decay), parameters in grouped.items()
         ]
         return torch.optim.AdamW(groups, fused=True)
+
+    @property
+    def precision(self) -> str:
+        """What matrix products run in."""
+        return self._precision.name
 
     def rate_factor(self) -> float:
         """Share of the peak rate at this step: linear warm-up, then a cosine to zero."""

@@ -87,7 +87,8 @@ def load_pretrained(config: ModelConfig) -> Pretrained:
 def _checked_name(name: str) -> str:
     if not name.startswith(LOCAL_DIR):
         known = open_clip.list_models()
-        if name.replace("/", "-") not in known:
+        name = name.replace("/", "-")  # as OpenAI writes them
+        if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise InputError(

@@ -26,7 +26,7 @@ class Precision:
         self.name = self._resolved(name)
         self._dtype = getattr(torch, self.name)
 
-    def _resolved(self, name: PrecisionName) -> str:
+    def _resolved(self, name: PrecisionName) -> PrecisionName:
         if name != "auto":
             return name
         if self.device.type != "cuda":

@@ -17,7 +17,7 @@ from models.examples import Examples
 from models.fit import Evaluation, Fit
 from models.head import LinearHead
 from models.loading import Pretrained
-from models.precision import Precision, available_device
+from models.precision import Precision, PrecisionName, available_device
 from models.recipe import Recipe
 from tune.experiment import Experiment
 from tune.groups import Group
@@ -29,11 +29,14 @@ from tune.sharing import SharedSplit, fetch
 class Workbench:
     """Handles to the shared objects, and the experiment; a few kilobytes when pickled.
 
-    It holds no test split: what searches cannot see one.
+    It holds no test split: what searches cannot see one. `identity` names the run's data and
+    weights, `precision` is resolved (not `auto`).
     """
 
     experiment: Experiment
     pretrained: ray.ObjectRef[Pretrained]
+    identity: str
+    precision: PrecisionName
     classes: int
     train: SharedSplit
     val: SharedSplit
@@ -66,7 +69,7 @@ class Workbench:
             horizon=self.experiment.horizon(group.method),
             seed=derived_seed(self.experiment.seed, seed, "order"),
             start=start,
-            precision=Precision(available_device(), self.experiment.model.precision),
+            precision=Precision(available_device(), self.precision),
         )
 
     @property

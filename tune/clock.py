@@ -41,7 +41,16 @@ class Clock:
         if self._budget is None:
             return False
         spent = self._now() - self._began
-        return spent + self.after_search(search) >= self._budget
+        return spent + self._last_reports(search) + self.after_search(search) >= self._budget
+
+    def _last_reports(self, search: Search) -> float:
+        """Seconds until every running trial has come to its next report, where it is ended."""
+        running = [
+            self._full_fit(search, group)
+            for group, state in search.groups.items()
+            if any(trial.status == "running" for trial in state.trials.values())
+        ]
+        return max(running, default=0.0) / self._experiment.search.evaluations
 
     def after_search(self, search: Search) -> float:
         """Seconds from the search's end to the run's."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from data import ImageSource
+from data import ImageSource, UnreadableImageError
 from errors import InputError
+from models.precision import Precision, PrecisionName, available_device
 from tune.experiment import ResourcesConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +37,6 @@ class Cluster:
     nodes: int
     cpus: int
     gpus: int
-    store_bytes: int
     dashboard: str | None
 
     @property
@@ -81,6 +81,7 @@ def _init(address: str | None, store_bytes: int) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options |= {
+            "address": "local",  # whatever RAY_ADDRESS says, and whatever else runs here
             "include_dashboard": True,
             "dashboard_host": "127.0.0.1",
             "object_store_memory": max(MINIMUM_STORE, store_bytes),
@@ -116,7 +117,6 @@ def _describe(resources: ResourcesConfig) -> Cluster:
         nodes=len(nodes),
         cpus=int(sum(node.get("CPU", 0) for node in nodes)),
         gpus=gpus,
-        store_bytes=int(min(node.get("object_store_memory", 0) for node in nodes)),
         dashboard=f"http://{dashboard}" if dashboard else None,
     )
 
@@ -141,20 +141,41 @@ class NodeView:
     code: str  # the folder its workers import this project from
 
 
-def survey(source: ImageSource) -> list[NodeView]:
-    """Ask every node whether it sees the images, and whose code it runs."""
+def survey(source: ImageSource, keys: Sequence[str]) -> list[NodeView]:
+    """Ask every node whether it can read any of the images `keys`, and whose code it runs."""
     look = ray.remote(_look)
     nodes = [node for node in ray.nodes() if node["Alive"]]
     asked = [
         look.options(
             num_cpus=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        ).remote(source)
+        ).remote(source, tuple(keys))
         for node in nodes
     ]
     answers = zip(nodes, ray.get(asked), strict=True)
     return [NodeView(node["NodeManagerAddress"], *answer) for node, answer in answers]
 
 
-def _look(source: ImageSource) -> tuple[bool, str]:
-    return source.visible(), str(Path(__file__).resolve().parent.parent)
+def _look(source: ImageSource, keys: tuple[str, ...]) -> tuple[bool, str]:
+    return any(_readable(source, key) for key in keys), str(ROOT)
+
+
+def _readable(source: ImageSource, key: str) -> bool:
+    try:
+        source.digest(key)
+    except UnreadableImageError:
+        return False
+    return True
+
+
+def resolved_precision(cluster: Cluster, name: PrecisionName) -> PrecisionName:
+    """What `auto` means on the devices that trials get, which the driver may not have."""
+    if not cluster.has_gpus:
+        return Precision("cpu", name).name
+    task = ray.remote(_resolve).options(num_cpus=0, num_gpus=cluster.slot["GPU"], max_calls=1)
+    resolved: PrecisionName = ray.get(task.remote(name))
+    return resolved
+
+
+def _resolve(name: PrecisionName) -> PrecisionName:
+    return Precision(available_device(), name).name

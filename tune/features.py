@@ -122,7 +122,8 @@ class FeatureStage:
         done = 0
         for job, result in over_slots(EncoderWorker.encode, worker, jobs, self.slot, self.slots):
             if isinstance(result, Exception):
-                raise result
+                cause = getattr(result, "cause", None)
+                raise cause if isinstance(cause, InputError) else result
             features, broken = result
             for listing in listings:
                 listing.drop(broken)
@@ -241,8 +242,16 @@ class EncoderWorker:
                     broken[digest] = error.reason
             if pixels:
                 for boundary, x in self._crossed(torch.stack(pixels)).items():
-                    parts[boundary].append(x.float().cpu().numpy().astype(self.dtype))
+                    parts[boundary].append(self._stored(x, boundary))
         return {b: np.concatenate(arrays) for b, arrays in parts.items() if arrays}, broken
+
+    def _stored(self, x: torch.Tensor, boundary: str) -> NDArray[Any]:
+        array = x.float().cpu().numpy().astype(self.dtype)
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"features.dtype: features at {boundary} do not fit {self.dtype}; allowed: float32"
+            )
+        return array
 
     def _crossed(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         encoder = self._loaded.encoder

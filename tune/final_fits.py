@@ -25,42 +25,55 @@ FOLDER = "final_fits"
 
 @dataclass(frozen=True)
 class FinalFit:
-    """One winner, one seed. `probe` is the probe winner its head starts from."""
+    """One winner, one seed.
+
+    `probe` is the probe that its head starts from, `data` a digest of the splits it is chosen and
+    scored on.
+    """
 
     group: Group
     seed: int
     config: Mapping[str, Any]
     probe: Mapping[str, Any] | None
+    data: str
 
     @property
     def identity(self) -> str:
-        """Changes with anything that the fit depends on; results of another are not reused."""
-        text = json.dumps([self.config, self.probe], sort_keys=True, default=list)
+        """Changes with what the fit depends on; results of another are not reused."""
+        text = json.dumps([self.config, self.probe, self.data], sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def path(self, run_dir: Path) -> Path:
-        name = f"{self.group.partition:g}-{self.group.method}-seed{self.seed}.json"
-        return run_dir / FOLDER / name
+        return run_dir / FOLDER / f"{_stem(self.group)}{self.seed}.json"
 
 
-def final_fits(
-    winners: Mapping[Group, Winner], probe_method: str | None, seeds: int
-) -> list[FinalFit]:
+def _stem(group: Group) -> str:
+    return f"{group.partition:g}-{group.method}-seed"
+
+
+def final_fits(winners: Mapping[Group, Winner], seeds: int, data: str) -> list[FinalFit]:
     """Every winner with every seed; the long ones, at large partitions, first."""
     fits = []
     for group, winner in winners.items():
         recipe = Recipe(**winner.config)
-        start = None
-        if recipe.head_start == "probe" and not recipe.frozen_encoder:
-            start = winners.get(Group(group.partition, probe_method or ""))
-        probe = start.config if start else None
-        fits += [FinalFit(group, seed, winner.config, probe) for seed in range(seeds)]
+        starts = recipe.head_start == "probe" and not recipe.frozen_encoder
+        probe = winner.probe if starts else None
+        fits += [FinalFit(group, seed, winner.config, probe, data) for seed in range(seeds)]
     return sorted(fits, key=lambda fit: -fit.group.partition)
 
 
 def pending(fits: list[FinalFit], run_dir: Path) -> list[FinalFit]:
     """The fits without a result on disk."""
     return [fit for fit in fits if _identity_on_disk(fit.path(run_dir)) != fit.identity]
+
+
+def discard_others(fits: list[FinalFit], run_dir: Path) -> None:
+    """Remove results, of these fits' groups, that are of other winners or of seeds too many."""
+    wanted = {fit.path(run_dir): fit.identity for fit in fits}
+    for group in {fit.group for fit in fits}:
+        for path in (run_dir / FOLDER).glob(f"{_stem(group)}*.json"):
+            if _identity_on_disk(path) != wanted.get(path):
+                path.unlink()
 
 
 def run_final_fits(
@@ -129,5 +142,5 @@ def _write(path: Path, result: dict[str, Any]) -> None:
 def _identity_on_disk(path: Path) -> str | None:
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["config_id"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None

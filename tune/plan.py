@@ -31,6 +31,7 @@ class Plan:
         boundaries: to be cached, from the lowest to "head".
         image_bytes: of one image's features at each of them.
         images: of each split.
+        cached_bytes: of this encoder's features that are on disk.
         free_disk, memory: bytes on the cache's disk, and of this machine.
     """
 
@@ -39,13 +40,15 @@ class Plan:
     image_bytes: dict[str, int]
     images: dict[str, int]
     encoder_bytes: int
+    cached_bytes: int
     free_disk: int
     memory: int
 
     @property
     def disk_bytes(self) -> int:
-        """Features of all splits at all boundaries."""
-        return sum(self.images.values()) * sum(self.image_bytes.values())
+        """Features of all splits at all boundaries; those to be mapped are there twice."""
+        arrays = [n * size for n in self.images.values() for size in self.image_bytes.values()]
+        return sum(2 * array if array > self.map_above else array for array in arrays)
 
     @property
     def map_above(self) -> int:
@@ -66,10 +69,11 @@ class Plan:
 
     def check(self, cache: Path) -> None:
         """Raises InputError if the features do not fit on the cache's disk."""
-        if self.disk_bytes > self.free_disk:
+        needed = self.disk_bytes - self.cached_bytes
+        if needed > self.free_disk:
             raise InputError(
                 f"features.cache: {cache} has {_size(self.free_disk)} free, but the features "
-                f"take {_size(self.disk_bytes)}; allowed: another folder, features.dtype: float16 "
+                f"take {_size(needed)} more; allowed: another folder, features.dtype: float16 "
                 "or fewer blocks to unfreeze"
             )
 
@@ -101,7 +105,11 @@ class Plan:
 
 
 def make_plan(
-    experiment: Experiment, encoder: Encoder, images: dict[str, int], cache: Path
+    experiment: Experiment,
+    encoder: Encoder,
+    images: dict[str, int],
+    cache: Path,
+    cached_bytes: int = 0,
 ) -> Plan:
     """Plan an experiment on an encoder.
 
@@ -128,6 +136,7 @@ def make_plan(
         image_bytes={b: item * math.prod(encoder.shapes[b]) for b in chosen},
         images=images,
         encoder_bytes=sum(4 * p.numel() for p in encoder.parameters()),
+        cached_bytes=cached_bytes,
         free_disk=shutil.disk_usage(_existing(cache)).free,
         memory=memory,
     )

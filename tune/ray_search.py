@@ -14,7 +14,6 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from tune.bench import Workbench
-from tune.experiment import ResourcesConfig
 from tune.groups import Group
 from tune.search import Search
 from tune.trainable import SuffixTrial, checkpoint_path
@@ -106,7 +105,7 @@ def run_tuner(
     bench: Workbench,
     checkpoints: Path,
     scratch: Path,
-    has_gpus: bool,
+    slot: dict[str, float],
     slots: int,
     callbacks: Sequence[tune.Callback],
 ) -> None:
@@ -118,7 +117,7 @@ def run_tuner(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots // 4))
     trainable = tune.with_parameters(SuffixTrial, bench=(ray.put(bench),), checkpoints=checkpoints)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, trial_resources(bench.experiment.resources, has_gpus)),
+        tune.with_resources(trainable, slot),
         tune_config=tune.TuneConfig(
             search_alg=GroupedSearcher(search),
             scheduler=GroupedScheduler(search, checkpoints),
@@ -135,9 +134,3 @@ def run_tuner(
         ),
     )
     tuner.fit()
-
-
-def trial_resources(resources: ResourcesConfig, has_gpus: bool) -> dict[str, float]:
-    """One slot, the same for all trials, as actors are reused only within one shape."""
-    slot = {"CPU": resources.cpus_per_trial}
-    return slot | {"GPU": resources.gpus_per_trial} if has_gpus else slot

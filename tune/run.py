@@ -18,22 +18,24 @@ from rich.console import Console
 from data import Dataset, FeatureStore, cache_root, load_dataset
 from errors import InputError
 from models.loading import Pretrained, load_pretrained
-from models.precision import Precision, available_device
+from models.precision import PrecisionName
 from report import Report, write_report
 from tune.bench import Workbench
 from tune.clock import Clock
-from tune.cluster import Cluster, connected, survey
+from tune.cluster import Cluster, connected, resolved_precision, survey
 from tune.experiment import Experiment
-from tune.features import FeatureStage, Skipped
-from tune.final_fits import FinalFit, final_fits, pending, run_final_fits
+from tune.features import FeatureStage
+from tune.final_fits import FinalFit, discard_others, final_fits, pending, run_final_fits
 from tune.groups import Group
 from tune.journal import Journal, read_events
 from tune.plan import Plan, make_plan
 from tune.progress import Progress, duration
 from tune.ray_search import run_tuner
-from tune.run_dir import RunDirectory, identity
+from tune.run_dir import RunDirectory, data_digest, identity
 from tune.search import Search, Winner
 from tune.sharing import SharedSplit
+
+FINGERPRINT = 32  # characters of it in a folder's name
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,10 @@ def prepare(experiment: Experiment) -> Prepared:
     pretrained = load_pretrained(experiment.model)
     cache = cache_root(experiment.features.cache)
     images = {"train": len(dataset.train), "val": len(dataset.val), "test": len(dataset.test)}
-    plan = make_plan(experiment, pretrained.encoder, images, cache)
+    name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
+    files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
+    cached = sum(file.stat().st_size for file in files)
+    plan = make_plan(experiment, pretrained.encoder, images, cache, cached)
     plan.check(cache)
     return Prepared(experiment, dataset, pretrained, plan, cache)
 
@@ -81,7 +86,7 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     prepared.plan.render(console)
     with connected(experiment.resources, options.address, 0) as cluster:
         console.print(cluster.describe())
-        for node in survey(prepared.dataset.source):
+        for node in survey(prepared.dataset.source, _sample(prepared.dataset)):
             sees = "sees" if node.sees_images else "does NOT see"
             console.print(f"{node.address} {sees} the images; code from {node.code}")
 
@@ -94,19 +99,19 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
     """
     began = time.monotonic()
     prepared = prepare(experiment)
+    dataset, plan = prepared.dataset, prepared.plan
     directory = RunDirectory(options.out / experiment.name, options.resume)
-    directory.record(experiment, identity(prepared.dataset, prepared.pretrained.fingerprint))
-    events = read_events(directory.journal)
-    with contextlib.closing(Journal(directory.journal)) as journal:
+    with directory.locked(), contextlib.closing(Journal(directory.journal)) as journal:
+        what = identity(dataset, prepared.pretrained.fingerprint)
+        directory.record(experiment, what)
+        events = read_events(directory.journal)
         journal.write("run_started", resumed=bool(events), seed=experiment.seed)
-        for warning in prepared.dataset.warnings:
+        for warning in dataset.warnings:
             journal.write("footnote", text=warning)
         search = Search(experiment, journal, _studies(directory.path))
         search.replay(events)
-        unscored = pending(_fits(experiment, search.winners()), directory.path)
-        if not search.finished or unscored:
-            store = prepared.plan.store_bytes
-            with connected(experiment.resources, options.address, store) as cluster:
+        if not search.finished or pending(_fits(prepared, search.winners()), directory.path):
+            with connected(experiment.resources, options.address, plan.store_bytes) as cluster:
                 console.print(cluster.describe(), highlight=False)
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
                 clock = Clock(experiment, cluster.slots, options.time_budget, began)
@@ -135,12 +140,13 @@ class Stages:
         clock: Clock,
         console: Console,
     ) -> None:
+        self._prepared = prepared
         self._experiment, self._dataset = prepared.experiment, prepared.dataset
         self._plan, self._directory, self._journal = prepared.plan, directory, journal
         self._cluster, self._clock, self._console = cluster, clock, console
-        self._skipped: list[Skipped] = []
         pretrained = ray.put(prepared.pretrained)
-        self._features = self._feature_stage(prepared, pretrained)
+        precision = resolved_precision(cluster, self._experiment.model.precision)
+        self._features = self._feature_stage(prepared, pretrained, precision)
         began = time.monotonic()
         with self._timed("features"):
             train, val = self._splits("train", "val")
@@ -148,7 +154,13 @@ class Stages:
         share = images["test"] / (images["train"] + images["val"])
         clock.test_seconds = (time.monotonic() - began) * share
         self._bench = Workbench(
-            self._experiment, pretrained, len(self._dataset.classes), train, val
+            self._experiment,
+            pretrained,
+            data_digest(self._dataset, self._dataset.train, self._dataset.val),
+            precision,
+            len(self._dataset.classes),
+            train,
+            val,
         )
 
     def search(self, search: Search) -> dict[Group, Winner]:
@@ -161,7 +173,7 @@ class Stages:
                 self._bench,
                 checkpoints=self._directory.checkpoints,
                 scratch=scratch,
-                has_gpus=self._cluster.has_gpus,
+                slot=self._cluster.slot,
                 slots=self._cluster.slots,
                 callbacks=[progress],
             )
@@ -175,14 +187,14 @@ class Stages:
                 val_accuracy=winner.val_accuracy,
                 config=winner.config,
             )
-        for group in search.groups.keys() - winners.keys():
-            self._journal.write("footnote", text=f"{group}: no trial gave a result")
         self._directory.write_winners(winners, self._experiment.probe)
         return winners
 
     def score(self, winners: dict[Group, Winner]) -> None:
         """Refit the winners over their seeds and score each on the test split, once."""
-        fits = pending(_fits(self._experiment, winners), self._directory.path)
+        wanted = _fits(self._prepared, winners)
+        discard_others(wanted, self._directory.path)
+        fits = pending(wanted, self._directory.path)
         if not fits:
             return
         with self._timed("test features"):
@@ -195,8 +207,10 @@ class Stages:
             for left, (fit, failure) in zip(range(len(fits) - 1, -1, -1), done, strict=True):
                 status.update(f"final fits: {left} left")
                 if failure:
-                    text = f"{fit.group}, seed {fit.seed}: the final fit failed ({failure})"
-                    self._journal.write("footnote", text=text)
+                    self._journal.write(
+                        "final_fit_failed", group=str(fit.group), seed=fit.seed, reason=failure
+                    )
+                    self._console.print(f"final fit of {fit.group}, seed {fit.seed}: {failure}")
 
     def _splits(self, *names: str) -> list[SharedSplit]:
         what = f"features of {' and '.join(names)}"
@@ -207,8 +221,7 @@ class Stages:
                 self._experiment.data.max_unreadable,
                 lambda done, total: status.update(f"{what}: {done}/{total} images"),
             )
-        self._skipped += skipped
-        self._directory.write_skipped(self._skipped)
+        self._directory.write_skipped(skipped, names)
         return [shared[name] for name in names]
 
     @contextlib.contextmanager
@@ -220,11 +233,13 @@ class Stages:
         self._console.print(f"{stage}: {duration(seconds)}", highlight=False)
 
     def _feature_stage(
-        self, prepared: Prepared, pretrained: ray.ObjectRef[Pretrained]
+        self,
+        prepared: Prepared,
+        pretrained: ray.ObjectRef[Pretrained],
+        precision: PrecisionName,
     ) -> FeatureStage:
-        features, precision = self._experiment.features, self._experiment.model.precision
-        resolved = Precision(available_device(), precision).name
-        name = f"{prepared.pretrained.fingerprint[:32]}-{features.dtype}-{resolved}"
+        features = self._experiment.features
+        name = f"{prepared.pretrained.fingerprint[:FINGERPRINT]}-{features.dtype}-{precision}"
         return FeatureStage(
             store=FeatureStore(prepared.cache, name),
             pretrained=pretrained,
@@ -239,17 +254,23 @@ class Stages:
 
 
 def _check_nodes(prepared: Prepared, journal: Journal) -> None:
-    nodes = survey(prepared.dataset.source)
+    nodes = survey(prepared.dataset.source, _sample(prepared.dataset))
     journal.write("nodes", nodes=[dataclasses.asdict(node) for node in nodes])
     if blind := [node.address for node in nodes if not node.sees_images]:
         raise InputError(
-            f"data.source: {prepared.experiment.data.source} is not to be seen from "
-            f"{', '.join(blind)}; every machine of the cluster needs the images at that path"
+            f"data.source: none of the first images of {prepared.experiment.data.source} can be "
+            f"read on {', '.join(blind)}; every machine of the cluster needs them at the same path"
         )
 
 
-def _fits(experiment: Experiment, winners: dict[Group, Winner]) -> list[FinalFit]:
-    return final_fits(winners, experiment.probe, experiment.final.seeds)
+def _sample(dataset: Dataset) -> tuple[str, ...]:
+    """A few training images: one of them may be broken, all of them hardly."""
+    return dataset.train.keys[:5]
+
+
+def _fits(prepared: Prepared, winners: dict[Group, Winner]) -> list[FinalFit]:
+    data = data_digest(prepared.dataset, prepared.dataset.val, prepared.dataset.test)
+    return final_fits(winners, prepared.experiment.final.seeds, data)
 
 
 def _studies(path: Path) -> JournalStorage:

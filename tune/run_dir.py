@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from data import Dataset
+from data import Dataset, Split
 from errors import InputError
 from models.recipe import Recipe
 from tune.experiment import Experiment
 from tune.features import Skipped
 from tune.groups import Group
+from tune.journal import read_events
 from tune.search import Winner
 
 EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "search.trials", "final",
               "resources", "features.cache", "features.batch_size", "report")  # fmt: skip
 """Keys that a resumed run may change: they add to what was done, or don't touch results."""
+EARLIER = "earlier_methods"
 
 
 class RunDirectory:
@@ -41,7 +45,8 @@ class RunDirectory:
         self.path = path
         self._previous: dict[str, Any] | None = None
         try:
-            if self._file("experiment.yaml").exists() or self.journal.exists():
+            # A run that was refused before its first trial is none.
+            if any(event["event"] == "trial_started" for event in read_events(self.journal)):
                 if not resume:
                     raise InputError(
                         f"{path} already holds a run; --resume continues it, --name starts another"
@@ -63,6 +68,20 @@ class RunDirectory:
     def _file(self, name: str) -> Path:
         return self.path / name
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep the run to this process.
+
+        Raises:
+            InputError: another process is working on it.
+        """
+        with self._file(".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"{self.path}: another process is working on this run") from None
+            yield
+
     def record(self, experiment: Experiment, identity: Mapping[str, str]) -> None:
         """Write `experiment.yaml`, having checked that it continues what was there.
 
@@ -71,7 +90,10 @@ class RunDirectory:
         """
         resolved = experiment.resolved() | {"identity": dict(identity)}
         if self._previous is not None:
-            _check_continues(self._previous, resolved, self.path)
+            # Methods left out this time may come back, as they were.
+            known = {**self._previous.get(EARLIER, {}), **self._previous.get("methods", {})}
+            _check_continues({**self._previous, "methods": known}, resolved, self.path)
+            resolved[EARLIER] = {k: v for k, v in known.items() if k not in resolved["methods"]}
         resolved["versions"] = {"python": platform.python_version()} | {
             package: version(package)
             for package in ("torch", "open_clip_torch", "ray", "optuna", "timm", "numpy")
@@ -94,14 +116,21 @@ class RunDirectory:
             tree.setdefault(f"{group.partition:g}", {})[group.method] = entry
         self._write("best_configs.yaml", yaml.safe_dump(tree, sort_keys=False))
 
-    def write_skipped(self, skipped: Iterable[Skipped]) -> None:
-        """Write `skipped_images.csv`, or remove it where nothing was skipped."""
-        rows = [(s.split, s.key, s.reason) for s in skipped]
+    def write_skipped(self, skipped: Iterable[Skipped], splits: Collection[str]) -> None:
+        """Write what was skipped of `splits` to `skipped_images.csv`, beside that of the others."""
+        rows = [row for row in self._skipped_before() if row[0] not in splits]
+        rows += [(s.split, s.key, s.reason) for s in skipped]
         if not rows:
             self._file("skipped_images.csv").unlink(missing_ok=True)
             return
         with self._file("skipped_images.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("split", "key", "reason"), *rows])
+
+    def _skipped_before(self) -> list[tuple[str, str, str]]:
+        if not self._file("skipped_images.csv").exists():
+            return []
+        with self._file("skipped_images.csv").open(newline="", encoding="utf-8") as file:
+            return [(row["split"], row["key"], row["reason"]) for row in csv.DictReader(file)]
 
     def _write(self, name: str, text: str) -> None:
         temporary = self._file(f".{name}.{os.getpid()}.tmp")
@@ -111,11 +140,16 @@ class RunDirectory:
 
 def identity(dataset: Dataset, fingerprint: str) -> dict[str, str]:
     """What the search's results rest on besides the experiment: data as listed, and weights."""
+    return {"model": fingerprint, "data": data_digest(dataset, dataset.train, dataset.val)}
+
+
+def data_digest(dataset: Dataset, *splits: Split) -> str:
+    """SHA-256 of the classes, and of keys and labels of `splits`."""
     digest = hashlib.sha256("\n".join(dataset.classes).encode())
-    for split in (dataset.train, dataset.val):
+    for split in splits:
         digest.update("\n".join(split.keys).encode())
         digest.update(split.labels.tobytes())
-    return {"model": fingerprint, "data": digest.hexdigest()}
+    return digest.hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -132,7 +166,7 @@ def _check_continues(previous: Mapping[str, Any], now: Mapping[str, Any], path: 
     for key in sorted({*before, *after}):
         new_method = key.startswith("methods.") and key.split(".")[1] not in methods
         gone = key.startswith("methods.") and key.split(".")[1] not in now["methods"]
-        ignored = key.startswith(EXTENDABLE) or key.startswith("versions")
+        ignored = key.startswith((*EXTENDABLE, EARLIER, "versions"))
         trials = key.startswith("methods.") and key.endswith(".trials")
         if new_method or gone or ignored or trials or before.get(key) == after.get(key):
             continue

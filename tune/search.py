@@ -34,9 +34,10 @@ class Proposal:
 
 @dataclass
 class TrialRecord:
-    """What is known of one trial."""
+    """What is known of one trial. `probe` is what its head started from."""
 
     config: Params
+    probe: Params | None = None
     reports: dict[int, float] = field(default_factory=dict)  # milestone to score
     best: Mapping[str, Any] | None = None  # the report with the highest score
     status: str = "running"
@@ -55,6 +56,7 @@ class Winner:
     group: Group
     number: int
     config: Params
+    probe: Params | None
     val_accuracy: float
     samples: int
 
@@ -98,7 +100,7 @@ class GroupSearch:
         assert trial.best is not None
         config = {**trial.config, **trial.best.get("chosen", {})}
         accuracy, samples = trial.best["val_accuracy"], trial.best["samples"]
-        return Winner(self.group, number, config, accuracy, samples)
+        return Winner(self.group, number, config, trial.probe, accuracy, samples)
 
 
 class Search:
@@ -153,26 +155,35 @@ class Search:
         if not waiting:
             return None
         search = min(waiting, key=lambda s: (s.proposed > 0, s.proposed / s.budget))
-        number, config = self._next_of(search)
+        number = search.orphans.pop(0) if search.orphans else len(search.trials)
+        if number in search.trials:
+            self._adopt(search, number)
+        else:
+            search.trials[number] = self._ask(search, number)
+        trial = search.trials[number]
+        self._journal.write(
+            "trial_started",
+            group=str(search.group),
+            trial=number,
+            config=trial.config,
+            probe=trial.probe,
+        )
+        return Proposal(search.group, number, trial.config, trial.probe)
+
+    def _ask(self, search: GroupSearch, number: int) -> TrialRecord:
+        """A new trial, with the probe that its partition has by now."""
+        config = search.study.ask(number)
         probe = self._probe_config(search.group) if search.needs_probe else None
         if search.needs_probe and probe is None and config.get("head_start", "probe") == "probe":
             config = {**config, "head_start": "zeros"}  # its probe found nothing to start from
-        search.trials.setdefault(number, TrialRecord(config))
-        self._journal.write(
-            "trial_started", group=str(search.group), trial=number, config=config, probe=probe
-        )
-        return Proposal(search.group, number, config, probe)
+        return TrialRecord(config, probe)
 
-    def _next_of(self, search: GroupSearch) -> tuple[int, Params]:
-        if search.orphans:
-            number = search.orphans.pop(0)
-            config = search.trials[number].config
-            search.study.adopt(number, config)
-            for milestone, score in search.trials[number].reports.items():
-                search.study.report(number, milestone, score)
-            return number, config
-        number = len(search.trials)
-        return number, search.study.ask(number)
+    def _adopt(self, search: GroupSearch, number: int) -> None:
+        """Take up a trial of a killed run as it was, its probe too."""
+        trial = search.trials[number]
+        search.study.adopt(number, trial.config)
+        for milestone, score in trial.reports.items():
+            search.study.report(number, milestone, score)
 
     def _ready(self, search: GroupSearch) -> bool:
         if not search.needs_probe:
@@ -263,7 +274,8 @@ class Search:
             number = int(event["trial"])
             match event["event"]:
                 case "trial_started":
-                    search.trials.setdefault(number, TrialRecord(dict(event["config"])))
+                    record = TrialRecord(dict(event["config"]), event.get("probe"))
+                    search.trials.setdefault(number, record)
                 case "trial_report":
                     ends[search.group, number] = self._take(search, number, event)
                 case "trial_ended":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -84,8 +85,15 @@ class SuffixTrial(tune.Trainable):
         self._points = milestones(horizon, experiment.search)
         self._checkpoint = checkpoint_path(self._checkpoints, group, number)
         fit = bench.fit(group, asked["config"], asked["probe"], seed=0)
+        # Another run's checkpoint may lie there, on a machine the driver could not clean up.
+        mine = [asked[key] for key in ("group", "number", "config", "probe")]
+        self._identity = json.dumps(
+            [*mine, bench.identity, experiment.seed, horizon, fit.precision]
+        )
         if self._checkpoint.exists():
             saved = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
+            if saved["identity"] != self._identity:
+                return fit
             fit.load(saved["fit"])
             self._reported = saved["report"]
             self._seconds = saved["report"]["seconds"]
@@ -97,7 +105,8 @@ class SuffixTrial(tune.Trainable):
 
         self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._checkpoint.with_suffix(f".{os.getpid()}.tmp")
-        torch.save({"fit": fit.state(), "report": report}, temporary)
+        saved = {"identity": self._identity, "fit": fit.state(), "report": report}
+        torch.save(saved, temporary)
         os.replace(temporary, self._checkpoint)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -53,19 +53,25 @@ def _wait_for(out: Path, process: subprocess.Popen[str], count: int) -> None:
 def test_a_driver_killed_at_three_points_loses_and_repeats_nothing(tmp_path: Path) -> None:
     rng = random.Random(20)
     done: set[tuple[str, int]] = set()
-    reports = 0
-    for _ in range(3):
-        process = start(tmp_path, "--resume")
-        reports += rng.randint(2, 8)
-        _wait_for(tmp_path, process, reports)
-        _kill_group(process)
-        ended = {(e["group"], e["trial"]) for e in events(tmp_path / "small", "trial_ended")}
-        assert done <= ended
-        done = ended
-        reports = len(events(tmp_path / "small", "trial_report", "stage"))
-    finished = subprocess.run(
-        command(tmp_path, "--resume"), capture_output=True, text=True, timeout=LIMIT
-    )
+    killed, reports = [], 0
+    try:
+        for _ in range(3):
+            process = start(tmp_path, "--resume")
+            killed.append(process)
+            reports += rng.randint(2, 8)
+            _wait_for(tmp_path, process, reports)
+            process.kill()  # the driver alone: its Ray is left to find out
+            process.wait()
+            ended = {(e["group"], e["trial"]) for e in events(tmp_path / "small", "trial_ended")}
+            assert done <= ended
+            done = ended
+            reports = len(events(tmp_path / "small", "trial_report", "stage"))
+        finished = subprocess.run(
+            command(tmp_path, "--resume"), capture_output=True, text=True, timeout=LIMIT
+        )
+    finally:
+        for process in killed:
+            _kill_group(process)
     assert finished.returncode == 0, finished.stderr
 
     run_dir = tmp_path / "small"

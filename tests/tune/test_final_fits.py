@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tune.simulation import Simulation, experiment
-from tune.final_fits import FinalFit, final_fits, pending
+from tune.final_fits import FinalFit, discard_others, final_fits, pending
 from tune.groups import Group
 from tune.search import Winner
 
@@ -16,18 +16,23 @@ PROBE = {"blocks": "none", "head_lr": 1e-2}
 TUNED = {"blocks": "11-7", "lr": 1e-4, "head_lr": (1e-3,)}
 
 
-def winner(partition: float, method: str, config: Mapping[str, Any]) -> Winner:
-    return Winner(Group(partition, method), 0, dict(config), 0.9, 90)
+DATA = "digest of the data"
+
+
+def winner(
+    partition: float, method: str, config: Mapping[str, Any], probe: dict[str, Any] | None = None
+) -> Winner:
+    return Winner(Group(partition, method), 0, dict(config), probe, 0.9, 90)
 
 
 WINNERS = {
     w.group: w
     for w in (
         winner(1, "frozen", PROBE),
-        winner(1, "llrd", TUNED),
+        winner(1, "llrd", TUNED, PROBE),
         winner(12.5, "llrd", TUNED),
         winner(100, "frozen", {**PROBE, "head_lr": 1e-3}),
-        winner(100, "llrd", TUNED),
+        winner(100, "llrd", TUNED, {**PROBE, "head_lr": 1e-3}),
     )
 }
 
@@ -39,31 +44,33 @@ def finish(fit: FinalFit, run_dir: Path, **changes: Any) -> None:
 
 
 def test_every_winner_is_fitted_once_with_every_seed() -> None:
-    fits = final_fits(WINNERS, "frozen", 3)
+    fits = final_fits(WINNERS, 3, DATA)
     assert len(fits) == 15
     assert {(fit.group, fit.seed) for fit in fits} == {(g, s) for g in WINNERS for s in range(3)}
     assert all(fit.config == WINNERS[fit.group].config for fit in fits)
 
 
 def test_large_partitions_come_first() -> None:
-    partitions = [fit.group.partition for fit in final_fits(WINNERS, "frozen", 2)]
+    partitions = [fit.group.partition for fit in final_fits(WINNERS, 2, DATA)]
     assert partitions == sorted(partitions, reverse=True)
 
 
-def test_heads_start_from_the_probe_of_their_own_partition() -> None:
-    probes = {fit.group: fit.probe for fit in final_fits(WINNERS, "frozen", 1)}
+def test_heads_start_from_the_probe_that_the_winner_started_from() -> None:
+    probes = {fit.group: fit.probe for fit in final_fits(WINNERS, 1, DATA)}
     assert probes[Group(1, "llrd")] == PROBE
     assert probes[Group(100, "llrd")] == {**PROBE, "head_lr": 1e-3}
     assert probes[Group(12.5, "llrd")] is None
-    assert all(fit.probe is None for fit in final_fits(WINNERS, None, 1))
+    assert probes[Group(1, "frozen")] is None
+    zeros = winner(1, "llrd", {**TUNED, "head_start": "zeros"}, PROBE)
+    assert [fit.probe for fit in final_fits({zeros.group: zeros}, 1, DATA)] == [None]
 
 
 def test_no_winners_no_fits() -> None:
-    assert final_fits({}, "frozen", 3) == []
+    assert final_fits({}, 3, DATA) == []
 
 
 def test_every_fit_has_a_file_of_its_own(tmp_path: Path) -> None:
-    fits = final_fits(WINNERS, "frozen", 3)
+    fits = final_fits(WINNERS, 3, DATA)
     assert len({fit.path(tmp_path) for fit in fits}) == len(fits)
     assert {fit.path(tmp_path).parent for fit in fits} == {tmp_path / "final_fits"}
     names = {fit.path(tmp_path).name for fit in fits}
@@ -71,7 +78,8 @@ def test_every_fit_has_a_file_of_its_own(tmp_path: Path) -> None:
 
 
 def fit(**changes: Any) -> FinalFit:
-    return FinalFit(**{"group": Group(1, "llrd"), "seed": 0, "config": TUNED, "probe": PROBE}
+    return FinalFit(**{"group": Group(1, "llrd"), "seed": 0, "config": TUNED, "probe": PROBE,
+                       "data": DATA}
                     | changes)  # fmt: skip
 
 
@@ -83,6 +91,7 @@ def fit(**changes: Any) -> FinalFit:
         {"config": {**TUNED, "head_lr": (1e-3, 1e-2)}},
         {"probe": {**PROBE, "head_lr": 1e-3}},
         {"probe": None},
+        {"data": "other labels"},
     ],
 )
 def test_identity_changes_with_what_a_fit_depends_on(changes: dict[str, Any]) -> None:
@@ -109,38 +118,38 @@ def test_identity_survives_a_resume(tmp_path: Path) -> None:
     fits = []
     for _ in range(2):  # the second replays the first
         search = Simulation(experiment(), path).run().search
-        fits.append([f.identity for f in final_fits(search.winners(), "frozen", 2)])
+        fits.append([f.identity for f in final_fits(search.winners(), 2, DATA)])
     assert fits[0] == fits[1]
     assert len(fits[0]) == 12
 
 
 def test_without_results_all_is_pending(tmp_path: Path) -> None:
-    fits = final_fits(WINNERS, "frozen", 2)
+    fits = final_fits(WINNERS, 2, DATA)
     assert pending(fits, tmp_path) == fits
 
 
 def test_finished_fits_are_not_pending_and_more_seeds_are(tmp_path: Path) -> None:
-    for done in final_fits(WINNERS, "frozen", 2):
+    for done in final_fits(WINNERS, 2, DATA):
         finish(done, tmp_path)
-    assert pending(final_fits(WINNERS, "frozen", 2), tmp_path) == []
-    assert [f.seed for f in pending(final_fits(WINNERS, "frozen", 3), tmp_path)] == [2] * 5
+    assert pending(final_fits(WINNERS, 2, DATA), tmp_path) == []
+    assert [f.seed for f in pending(final_fits(WINNERS, 3, DATA), tmp_path)] == [2] * 5
 
 
 def test_a_new_winner_is_fitted_again(tmp_path: Path) -> None:
-    for done in final_fits(WINNERS, "frozen", 2):
+    for done in final_fits(WINNERS, 2, DATA):
         finish(done, tmp_path)
     group = Group(12.5, "llrd")
     better = {**WINNERS, group: winner(12.5, "llrd", {**TUNED, "lr": 1e-3})}
-    again = pending(final_fits(better, "frozen", 2), tmp_path)
+    again = pending(final_fits(better, 2, DATA), tmp_path)
     assert {(f.group, f.seed) for f in again} == {(group, 0), (group, 1)}
 
 
-def test_a_new_probe_is_a_new_start_for_its_partition(tmp_path: Path) -> None:
-    for done in final_fits(WINNERS, "frozen", 1):
+def test_a_new_probe_leaves_alone_what_started_from_the_old_one(tmp_path: Path) -> None:
+    for done in final_fits(WINNERS, 1, DATA):
         finish(done, tmp_path)
     better = {**WINNERS, Group(1, "frozen"): winner(1, "frozen", {**PROBE, "head_lr": 1e-1})}
-    again = {fit.group for fit in pending(final_fits(better, "frozen", 1), tmp_path)}
-    assert again == {Group(1, "frozen"), Group(1, "llrd")}
+    again = {fit.group for fit in pending(final_fits(better, 1, DATA), tmp_path)}
+    assert again == {Group(1, "frozen")}
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"config_id": 3}', "\x00"])
@@ -150,3 +159,17 @@ def test_a_file_that_is_no_result_is_fitted_again(tmp_path: Path, content: str) 
     assert pending([one], tmp_path) == []
     one.path(tmp_path).write_text(content)
     assert pending([one], tmp_path) == [one]
+
+
+def test_fits_of_other_winners_and_of_seeds_too_many_are_discarded(tmp_path: Path) -> None:
+    for done in final_fits(WINNERS, 5, DATA):
+        finish(done, tmp_path)
+    new = winner(1, "llrd", {**TUNED, "lr": 1e-3}, PROBE)
+    wanted = final_fits({new.group: new, Group(100, "llrd"): WINNERS[Group(100, "llrd")]}, 3, DATA)
+    discard_others(wanted, tmp_path)
+    left = {path.name for path in (tmp_path / "final_fits").iterdir()}
+    assert not any(name.startswith("1-llrd-") for name in left)
+    assert {name for name in left if name.startswith("100-llrd-")} == {
+        f"100-llrd-seed{seed}.json" for seed in range(3)
+    }
+    assert len(left) == 3 + 3 * 5  # groups that the experiment leaves out this time keep theirs

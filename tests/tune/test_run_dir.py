@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,14 @@ def run(tmp_path: Path) -> Path:
     """A directory that holds a run."""
     path = tmp_path / "run"
     record(path, experiment())
+    begin(path)
     return path
+
+
+def begin(path: Path) -> None:
+    """Start a trial: from then on there is something to lose."""
+    started = {"event": "trial_started", "group": "10/frozen", "trial": 0, "config": {}}
+    (path / "events.jsonl").write_text(json.dumps(started) + "\n")
 
 
 # Whether a directory may be used
@@ -58,12 +66,35 @@ def test_a_new_directory_is_made_with_its_folders(tmp_path: Path) -> None:
     assert not directory.journal.exists()
 
 
-@pytest.mark.parametrize("file", ["experiment.yaml", "events.jsonl"])
-def test_a_run_is_not_overwritten(tmp_path: Path, file: str) -> None:
-    (tmp_path / file).touch()
+def test_a_run_is_not_overwritten(run: Path) -> None:
     with pytest.raises(InputError, match="already holds a run; --resume continues it") as error:
-        RunDirectory(tmp_path, resume=False)
+        RunDirectory(run, resume=False)
     assert "\n" not in str(error.value)
+
+
+def test_a_run_refused_before_its_first_trial_is_none(run: Path) -> None:
+    (run / "events.jsonl").write_text('{"event": "run_started"}\n')
+    RunDirectory(run, resume=False).record(changed("seed=7"), IDENTITY)
+
+
+def test_a_run_is_worked_on_by_one_process(run: Path) -> None:
+    first, second = RunDirectory(run, True), RunDirectory(run, True)
+    with first.locked(), pytest.raises(InputError, match="another process"), second.locked():
+        pass
+    with second.locked():
+        pass
+
+
+def test_a_method_left_out_comes_back_as_it_was_or_not_at_all(run: Path) -> None:
+    whole = experiment().resolved()
+    fewer = {**whole, "methods": {k: m for k, m in whole["methods"].items() if k == "frozen"}}
+    record(run, Experiment.model_validate(fewer))
+    record(run, experiment())
+    record(run, Experiment.model_validate(fewer))
+    (other,) = (name for name in whole["methods"] if name == "llrd")
+    whole["methods"][other]["samples"] = 12345
+    with pytest.raises(InputError, match=rf"methods\.{other}\.samples"):
+        record(run, Experiment.model_validate(whole))
 
 
 @pytest.mark.parametrize("resume", [True, False])
@@ -186,7 +217,7 @@ def read_best(path: Path) -> Any:
 
 
 def winner(partition: float, method: str, **config: Any) -> Winner:
-    return Winner(Group(partition, method), 3, config, 2 / 3, 90)
+    return Winner(Group(partition, method), 3, config, None, 2 / 3, 90)
 
 
 def write(path: Path, *winners: Winner) -> Any:
@@ -264,19 +295,22 @@ def test_the_same_winners_are_the_same_bytes(tmp_path: Path) -> None:
 
 def test_skipped_images_are_listed_and_a_stale_list_removed(tmp_path: Path) -> None:
     directory, file = RunDirectory(tmp_path, True), tmp_path / "skipped_images.csv"
-    directory.write_skipped([])
+    directory.write_skipped([], ["train", "val"])
     assert not file.exists()
-    directory.write_skipped([Skipped("train", "a, b.png", 'not\na "picture"')])
+    directory.write_skipped([Skipped("train", "a, b.png", 'not\na "picture"')], ["train", "val"])
     with file.open(newline="") as lines:
         assert list(csv.reader(lines)) == [
             ["split", "key", "reason"],
             ["train", "a, b.png", 'not\na "picture"'],
         ]
-    directory.write_skipped([])
+    directory.write_skipped([Skipped("test", "t.png", "cut short")], ["test"])
+    directory.write_skipped([], ["train", "val"])  # those of test are kept
+    assert file.read_text().splitlines() == ["split,key,reason", "test,t.png,cut short"]
+    directory.write_skipped([], ["test"])
     assert not file.exists()
 
 
 def test_nothing_temporary_is_left(run: Path) -> None:
     write(run, winner(1, "frozen", blocks="none"))
     names = {path.name for path in run.iterdir()}
-    assert names == {"experiment.yaml", "best_configs.yaml", "checkpoints"}
+    assert names == {"experiment.yaml", "best_configs.yaml", "checkpoints", "events.jsonl"}
