@@ -40,9 +40,12 @@ def _write_csv(folder: Path, rows: list[Row]) -> None:
 def _experiment(folder: Path, name: str) -> Any:
     return small(
         f"data.source=csv:{folder / 'images.csv'}",
-        "data.partitions=[20, 100]",
-        "search.samples=300",
-        "search.trials=6",
+        "data.partitions=[100]",
+        "search.samples=150",
+        "search.trials=4",
+        "methods.llrd.space.blocks={choice: ['11', '11-9']}",
+        "methods.llrd.default={}",
+        "final.seeds=1",
         "search.asha.min_records=2",
         "resources.cpus_per_trial=2",  # of the session's two: one slot
         f"features.cache={folder / name}",
@@ -80,7 +83,7 @@ def test_the_search_does_not_depend_on_the_test_split(
 
     whole = (tmp_path / "whole" / "best_configs.yaml").read_bytes()
     assert (tmp_path / "blind" / "best_configs.yaml").read_bytes() == whole
-    assert len(events(tmp_path / "blind", "winner")) == 2 * 3
+    assert len(events(tmp_path / "blind", "winner")) == 3
     # And the permuted labels were really what the winners were scored on.
     assert _mean_accuracy(tmp_path / "blind") < _mean_accuracy(tmp_path / "whole") - 0.2
 

@@ -99,7 +99,7 @@ def test_a_second_run_computes_no_features(
     def computes(*_: Any) -> None:
         raise AssertionError("features were computed again")
 
-    monkeypatch.setattr(tune.features.FeatureStage, "_compute", computes)
+    monkeypatch.setattr(tune.features, "over_slots", computes)
     run_quietly(small("final.seeds=1"), tmp_path)
     assert (tmp_path / "small" / "accuracy_table.md").exists()
 
