@@ -1,0 +1,86 @@
+"""A trial's own checkpoint: taken up by whoever runs the trial next, and by no other trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from models.loading import ModelConfig, Pretrained, load_pretrained
+from tests.runs.helpers import small
+from tune.bench import Workbench
+from tune.sharing import SharedSplit, share_array
+from tune.trainable import SuffixTrial
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+TRIAL = {
+    "group": "100/llrd",
+    "number": 0,
+    "config": {"blocks": "11", "head_start": "zeros", "lr": 1e-3, "batch_size": 16},
+    "probe": None,
+}
+
+
+@pytest.fixture(scope="module")
+def pretrained() -> Pretrained:
+    return load_pretrained(ModelConfig())
+
+
+def bench(pretrained: Pretrained, identity: str = "these data") -> Workbench:
+    rng = torch.Generator().manual_seed(0)
+    pixels = torch.randn(60, 3, 24, 24, generator=rng)
+    features = pretrained.encoder.features(pixels, ["block 11"])["block 11"].numpy()
+    split = SharedSplit(np.arange(60) % 10, {"block 11": share_array(features)})
+    return Workbench(small(), ray.put(pretrained), identity, "float32", 10, split, split)
+
+
+def begin(workbench: Workbench, checkpoints: Path, **changes: Any) -> SuffixTrial:
+    trial = SuffixTrial.__new__(SuffixTrial)  # Tune's own set-up is of no use here
+    trial.setup({**TRIAL, **changes}, (ray.put(workbench),), checkpoints)
+    return trial
+
+
+def results(report: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in report.items() if key not in ("seconds", "node")}
+
+
+def test_a_trial_goes_on_where_its_process_died(tmp_path: Path, pretrained: Pretrained) -> None:
+    workbench = bench(pretrained)
+    whole = begin(workbench, tmp_path / "whole")
+    expected = [results(whole.step()) for _ in range(4)]
+    killed = begin(workbench, tmp_path / "killed")
+    assert [results(killed.step()) for _ in range(2)] == expected[:2]
+    again = begin(workbench, tmp_path / "killed")
+    # The last report comes once more, as nobody knows whether it was read.
+    assert [results(again.step()) for _ in range(3)] == expected[1:]
+
+
+@pytest.mark.parametrize(
+    ("identity", "changes"),
+    [
+        ("other data", {}),
+        ("these data", {"config": {**TRIAL["config"], "lr": 1e-4}}),  # type: ignore[dict-item]
+        ("these data", {"probe": {"blocks": "none"}}),
+    ],
+)
+def test_the_checkpoint_of_another_trial_is_not_taken(
+    identity: str, changes: dict[str, Any], tmp_path: Path, pretrained: Pretrained
+) -> None:
+    begin(bench(pretrained), tmp_path).step()
+    assert len(list(tmp_path.iterdir())) == 1
+    other = begin(bench(pretrained, identity), tmp_path, **changes)
+    fresh = begin(bench(pretrained, identity), tmp_path / "empty", **changes)
+    assert [results(other.step()) for _ in range(2)] == [results(fresh.step()) for _ in range(2)]
+
+
+def test_a_reused_actor_takes_nothing_over(tmp_path: Path, pretrained: Pretrained) -> None:
+    workbench = bench(pretrained)
+    reused = begin(workbench, tmp_path)
+    reused.step()
+    assert reused.reset_config({**TRIAL, "number": 1})
+    fresh = begin(workbench, tmp_path / "fresh", number=1)
+    assert results(reused.step()) == results(fresh.step())
