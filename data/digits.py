@@ -31,10 +31,6 @@ class DigitsSource:
         resized = grey.resize((20, 20), Image.Resampling.BILINEAR)
         return ImageOps.expand(resized, border=2, fill=0).convert("RGB")
 
-    def visible(self) -> bool:
-        """True: the scans are part of scikit-learn."""
-        return True
-
 
 def list_digits() -> Listing:
     """All scans, undivided."""

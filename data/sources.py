@@ -53,9 +53,6 @@ class ImageSource(Protocol):
             UnreadableImageError: it is missing, truncated or not an image.
         """
 
-    def visible(self) -> bool:
-        """Whether this machine can see the images at all."""
-
 
 @dataclass(frozen=True)
 class Listing:
@@ -105,7 +102,3 @@ class FileSource:
         """The decoded file."""
         with reading(key):
             return decode((self.root / key).read_bytes())
-
-    def visible(self) -> bool:
-        """Whether the root folder exists here."""
-        return self.root.is_dir()

@@ -67,10 +67,6 @@ class TorchvisionSource:
         with reading(key):
             return to_rgb(_open(self.name, self.root, self.arguments[split])[int(row)][0])
 
-    def visible(self) -> bool:
-        """Whether the download folder exists here."""
-        return self.root.is_dir()
-
 
 def list_torchvision(name: str, root: Path | None) -> Listing:
     """Every image of the set `torchvision.datasets.NAME`, with the splits that the set has.

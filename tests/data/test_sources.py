@@ -56,11 +56,6 @@ def test_a_decompression_bomb_is_unreadable(
         source.image("whole.jpg")
 
 
-def test_visibility_is_that_of_the_folder(source: FileSource) -> None:
-    assert source.visible()
-    assert not FileSource(source.root / "elsewhere").visible()
-
-
 def test_sources_and_errors_cross_processes(source: FileSource) -> None:
     assert pickle.loads(pickle.dumps(source)) == source
     error = pickle.loads(pickle.dumps(UnreadableImageError("a.jpg", "truncated")))

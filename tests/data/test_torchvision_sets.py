@@ -68,7 +68,6 @@ def test_arrays_are_read_through_the_set(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert isinstance(source, TorchvisionSource)
     assert source.image("test/000001").getpixel((0, 0)) == (101, 101, 101)
     assert len({source.digest(key) for key in listing.keys}) == 12
-    assert source.visible()
 
 
 def test_files_are_read_without_the_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
