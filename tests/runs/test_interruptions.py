@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -18,7 +20,6 @@ import psutil
 import pytest
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from ray._common.utils import get_default_ray_temp_dir
 
 from tests.runs.helpers import SMALL, command, events, small, start
 from tune.groups import Group
@@ -129,7 +130,14 @@ def test_an_interrupted_run_says_how_to_continue(tmp_path: Path, number: int) ->
 
 
 def test_the_dashboard_and_the_gauges_answer_on_loopback_alone(tmp_path: Path) -> None:
-    process = start(tmp_path, "--set", "data.partitions=[10]", "--trials", "40")
+    # A folder of its own: Ray's runs on a machine share the file that names the metrics' ports.
+    # A short one, as it has sockets in it.
+    temporary = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+    process = start(
+        tmp_path,
+        *("--set", "data.partitions=[10]", "--trials", "40"),
+        env={**os.environ, "RAY_TMPDIR": str(temporary)},
+    )
     assert process.stderr is not None
     try:
         address = next(
@@ -138,15 +146,17 @@ def test_the_dashboard_and_the_gauges_answer_on_loopback_alone(tmp_path: Path) -
         assert address.startswith("http://127.0.0.1:")
         assert b"Ray Dashboard" in _get(address)
         _wait_for(tmp_path, process, 8)
-        metrics = ""
-        while "ray_clip_search_samples_per_second" not in metrics and process.poll() is None:
-            metrics = b"".join(_get(f"http://{target}") for target in _metrics_targets()).decode()
-        for gauge in ("trials", "best_val_accuracy", "samples_per_second"):
-            assert f"ray_clip_search_{gauge}" in metrics
+        metrics, gauges = "", ("trials", "best_val_accuracy", "samples_per_second")
+        while process.poll() is None:
+            metrics = "".join(_metrics(target) for target in _metrics_targets(temporary))
+            if all(f"ray_clip_search_{gauge}" in metrics for gauge in gauges):
+                break
+        assert [gauge for gauge in gauges if f"ray_clip_search_{gauge}" not in metrics] == []
         assert 'state="completed"' in metrics
         assert _reachable_from_outside(process.pid) == []
     finally:
         _kill_group(process)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _get(address: str) -> bytes:
@@ -155,9 +165,17 @@ def _get(address: str) -> bytes:
         return content
 
 
-def _metrics_targets() -> list[str]:
-    """Where Prometheus would look for this machine's metrics."""
-    file = Path(get_default_ray_temp_dir(), "prom_metrics_service_discovery.json")
+def _metrics(target: str) -> str:
+    """What a metrics port says; nothing where none listens yet."""
+    try:
+        return _get(f"http://{target}/metrics").decode()
+    except OSError:
+        return ""
+
+
+def _metrics_targets(temporary: Path) -> list[str]:
+    """Where Prometheus would look for the run's metrics."""
+    file = temporary / "ray" / "prom_metrics_service_discovery.json"
     return [target for entry in json.loads(file.read_text()) for target in entry["targets"]]
 
 
