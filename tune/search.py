@@ -154,7 +154,7 @@ class Search:
         waiting = [s for s in self.groups.values() if not s.exhausted and self._ready(s)]
         if not waiting:
             return None
-        search = min(waiting, key=lambda s: (s.proposed > 0, s.proposed / s.budget))
+        search = min(waiting, key=lambda s: s.proposed / s.budget)
         number = search.orphans.pop(0) if search.orphans else len(search.trials)
         if number in search.trials:
             self._adopt(search, number)
