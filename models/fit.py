@@ -86,10 +86,6 @@ class Classifier(nn.Module):
             x = group(x)
         return x
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Features at the boundary to logits (H, n, C), in the head's precision."""
-        return self.head(self.embed(x).to(self.head.weight.dtype))  # type: ignore[no-any-return]
-
 
 class Fit:
     """One recipe's training on one partition, advanced from report to report.
