@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from data.config import DataConfig
-from data.digits import list_digits
-from data.folders import list_folder
+from data.class_names import shared_words, words_of
+from data.config import DataConfig, SourceConfig
+from data.listing import list_images
 from data.sources import ImageSource, Listing, SplitName
 from data.splits import stratified_split
-from data.tables import list_csv
 from errors import InputError
 
 
@@ -49,64 +50,105 @@ class Split:
         return self.select(np.setdiff1d(np.arange(len(self)), np.asarray(rows, dtype=np.int64)))
 
 
+@dataclass(frozen=True)
+class ExtraTest:
+    """A further test split, with the source that reads its images."""
+
+    split: Split
+    source: ImageSource
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Labelled images, divided. A label is an index into `classes`.
 
     Attributes:
         classes: class names, those of the training split.
-        source: reads the images.
+        words: what prompts call each class.
+        source: reads the images of train, val and test.
+        extra_tests: further test splits by name, each with its own source.
         warnings: what a user should know about the splits, one line each.
     """
 
     classes: tuple[str, ...]
+    words: tuple[str, ...]
     train: Split
     val: Split
     test: Split
     source: ImageSource
+    extra_tests: Mapping[str, ExtraTest]
     warnings: tuple[str, ...]
 
 
 def load_dataset(config: DataConfig) -> Dataset:
-    """Lists the images of `config.source` and draws the splits it lacks; reads no image.
+    """Lists the images of `config`'s sources and draws the splits it lacks; reads no image.
 
     Raises:
-        InputError: the source is missing or ill-formed, has fewer than two classes, a class that
-            training lacks, or too few images (or groups) to draw a split from.
+        InputError: a source is missing or ill-formed, has fewer than two classes, a class that
+            training lacks, or too few images (or groups) to draw a split from; an extra test has
+            the main source; the file of class names is ill-formed.
     """
-    listing = _list_images(config)
+    listing = list_images(config, "data")
     splits = np.array(listing.splits, dtype=object)
     _draw(config, listing, splits)
     classes = _class_names(config, listing, splits)
+    words = words_of(classes, config.class_names)
     ids = {name: number for number, name in enumerate(classes)}
-
-    def split(name: SplitName) -> Split:
-        rows = np.flatnonzero(splits == name)
-        return Split(
-            tuple(listing.keys[row] for row in rows),
-            np.array([ids[listing.labels[row]] for row in rows], dtype=np.int64),
-        )
-
-    train, val, test = split("train"), split("val"), split("test")
+    train, val, test = (
+        _split(listing, np.flatnonzero(splits == name), ids) for name in ("train", "val", "test")
+    )
+    extra_tests = {
+        name: _extra_test(name, extra, config, ids) for name, extra in config.extra_tests.items()
+    }
     warnings = (
         *_absent_classes("val", val, classes),
         *_absent_classes("test", test, classes),
         *_straddling_groups(listing, splits),
+        *(
+            line
+            for name, x in extra_tests.items()
+            for line in _absent_classes(name, x.split, classes)
+        ),
+        *shared_words(classes, words),
     )
-    return Dataset(classes, train, val, test, listing.source, warnings)
+    return Dataset(classes, words, train, val, test, listing.source, extra_tests, warnings)
 
 
-def _list_images(config: DataConfig) -> Listing:
-    match config.kind:
-        case "digits":
-            return list_digits()
-        case "folder":
-            return list_folder(config.place)
-        case "csv":
-            return list_csv(config.place, config.root, config.columns)
-    from data.torchvision_sets import list_torchvision  # seconds to import
+def _split(listing: Listing, rows: NDArray[np.int64], ids: Mapping[str, int]) -> Split:
+    """The given rows of a listing, labelled."""
+    labels = np.array([ids[listing.labels[row]] for row in rows], dtype=np.int64)
+    return Split(tuple(listing.keys[row] for row in rows), labels)
 
-    return list_torchvision(config.place, config.root)
+
+def _extra_test(
+    name: str, extra: SourceConfig, config: DataConfig, ids: Mapping[str, int]
+) -> ExtraTest:
+    """The source's test split, or all its images if it has none."""
+    section = f"data.extra_tests.{name}"
+    if _same_images(extra, config):
+        raise InputError(
+            f"{section}.source: {extra.source} is data.source itself; "
+            "allowed are other images, such as another folder's or table's"
+        )
+    listing = list_images(extra, section)
+    own = np.array([split == "test" for split in listing.splits])
+    rows = np.flatnonzero(own if own.any() else ~own)
+    for label in dict.fromkeys(listing.labels[row] for row in rows):
+        if label not in ids:
+            near = difflib.get_close_matches(label, ids, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(
+                f"{section}.source: {extra.source} has class {label!r}, which train lacks; "
+                f"{hint}allowed are the {len(ids)} classes of train"
+            )
+    return ExtraTest(_split(listing, rows, ids), listing.source)
+
+
+def _same_images(one: SourceConfig, other: SourceConfig) -> bool:
+    if one.kind in ("folder", "csv") and one.kind == other.kind:
+        first, second = (Path(config.place).expanduser().resolve() for config in (one, other))
+        return first == second
+    return one.source == other.source
 
 
 def _draw(config: DataConfig, listing: Listing, splits: NDArray[np.object_]) -> None:
@@ -153,7 +195,7 @@ def _class_names(
     return tuple(sorted(trained))
 
 
-def _absent_classes(name: SplitName, split: Split, classes: Sequence[str]) -> list[str]:
+def _absent_classes(name: str, split: Split, classes: Sequence[str]) -> list[str]:
     present = set(split.labels.tolist())
     absent = [label for number, label in enumerate(classes) if number not in present]
     if not absent:

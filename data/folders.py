@@ -25,7 +25,7 @@ def list_folder(place: str) -> Listing:
     """
     root = Path(place).expanduser().absolute()
     if not root.is_dir():
-        raise InputError(f"data.source: no folder {root}")
+        raise InputError(f"source: no folder {root}")
     try:
         rows = [
             (path.relative_to(root).as_posix(), label, split)
@@ -33,7 +33,7 @@ def list_folder(place: str) -> Listing:
             for path, label in _labelled_images(folder, split)
         ]
     except OSError as error:
-        raise InputError(f"data.source: cannot list {error.filename} ({error.strerror})") from error
+        raise InputError(f"source: cannot list {error.filename} ({error.strerror})") from error
     keys, labels, splits = zip(*rows, strict=True)
     return Listing(FileSource(root), keys, labels, splits)
 
@@ -46,7 +46,7 @@ def _split_folders(root: Path) -> dict[SplitName, Path]:
         if (folder := root / name).is_dir():
             if split in folders:
                 raise InputError(
-                    f"data.source: {root} has both {folders[split].name}/ and {name}/; keep one"
+                    f"source: {root} has both {folders[split].name}/ and {name}/; keep one"
                 )
             folders[split] = folder
     return folders
@@ -60,12 +60,12 @@ def _labelled_images(folder: Path, split: SplitName) -> list[tuple[Path, str]]:
         images = [(path, class_folder.name) for path in _images(class_folder)]
         if not images and split == "train":
             raise InputError(
-                f"data.source: class folder {class_folder} holds no image; "
+                f"source: class folder {class_folder} holds no image; "
                 f"fill it or remove it (read are: {' '.join(sorted(EXTENSIONS))})"
             )
         found += images
     if not found:
-        raise InputError(f"data.source: {folder} holds no images in one folder a class")
+        raise InputError(f"source: {folder} holds no images in one folder a class")
     return found
 
 

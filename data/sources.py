@@ -58,6 +58,9 @@ class ImageSource(Protocol):
 class Listing:
     """What a source holds, one row an image, before missing splits are drawn.
 
+    The functions that make one raise InputErrors that start with the key at fault, such as
+    `source: `; `data.listing` puts the section before it.
+
     Attributes:
         source: reads the images.
         keys: names of the images, unique.

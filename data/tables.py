@@ -24,7 +24,7 @@ def list_csv(place: str, root: Path | None, columns: ColumnNames) -> Listing:
     path = Path(place).expanduser().absolute()
     folder = path.parent if root is None else root.expanduser().absolute()
     if not folder.is_dir():
-        raise InputError(f"data.root: no folder {folder}")
+        raise InputError(f"root: no folder {folder}")
     table = _read_table(path)
 
     keys = [PurePath(value).as_posix() for value in _column(path, table, columns.path)]
@@ -45,12 +45,12 @@ def _read_table(path: Path) -> pd.DataFrame:
             path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig"
         )
     except OSError as error:
-        raise InputError(f"data.source: cannot read {path} ({error.strerror})") from error
+        raise InputError(f"source: cannot read {path} ({error.strerror})") from error
     except ValueError as error:  # pandas' parser errors, and text that is not UTF-8
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"data.source: {path} is not a CSV file ({reason})") from error
+        raise InputError(f"source: {path} is not a CSV file ({reason})") from error
     if table.empty:
-        raise InputError(f"data.source: {path} has no rows below its header")
+        raise InputError(f"source: {path} has no rows below its header")
     return table
 
 
@@ -68,13 +68,13 @@ def _column(path: Path, table: pd.DataFrame, name: str) -> list[str]:
     cells = [str(cell).strip() for cell in table[name]]
     for row, cell in enumerate(cells, start=1):
         if not cell:
-            raise InputError(f"data.source: {path}, row {row} below the header: empty {name!r}")
+            raise InputError(f"source: {path}, row {row} below the header: empty {name!r}")
     return cells
 
 
 def _no_column(path: Path, table: pd.DataFrame, name: str) -> InputError:
     present = ", ".join(map(str, table.columns))
-    return InputError(f"data.columns: {path} has no column {name!r}; it has {present}")
+    return InputError(f"columns: {path} has no column {name!r}; it has {present}")
 
 
 def _splits(path: Path, name: str, cells: list[str]) -> list[SplitName]:
@@ -82,7 +82,7 @@ def _splits(path: Path, name: str, cells: list[str]) -> list[SplitName]:
     for row, cell in enumerate(cells, start=1):
         if cell.lower() not in SPLIT_NAMES:
             raise InputError(
-                f"data.source: {path}, row {row} below the header: "
+                f"source: {path}, row {row} below the header: "
                 f"unknown {name!r} {cell!r}; allowed: train, val, test"
             )
         splits.append(SPLIT_NAMES[cell.lower()])
@@ -94,7 +94,7 @@ def _refuse_duplicates(path: Path, keys: list[str]) -> None:
     for row, key in enumerate(keys, start=1):
         if key in first:
             raise InputError(
-                f"data.source: {path} lists {key!r} twice, "
+                f"source: {path} lists {key!r} twice, "
                 f"in rows {first[key]} and {row} below the header"
             )
         first[key] = row

@@ -122,14 +122,13 @@ def _open_splits(name: str, root: Path) -> dict[SplitName, tuple[Argument, Any]]
                 break
             except DOWNLOAD_ERRORS as error:
                 raise InputError(
-                    f"data.source: cannot download torchvision:{name} to {root} "
-                    f"({_first_line(error)})"
+                    f"source: cannot download torchvision:{name} to {root} ({_first_line(error)})"
                 ) from error
             except (ValueError, TypeError) as error:  # no such split; or other arguments needed
                 refusal = error
         if "train" not in opened:
             raise InputError(
-                f"data.source: cannot open torchvision:{name} ({_first_line(refusal)}); "
+                f"source: cannot open torchvision:{name} ({_first_line(refusal)}); "
                 "allowed are classification sets that open without further arguments"
             ) from refusal
     return opened
@@ -141,7 +140,7 @@ def _constructor(name: str) -> Any:
         return constructor
     near = difflib.get_close_matches(name, datasets.__all__, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else "allowed are the names in torchvision.datasets"
-    raise InputError(f"data.source: torchvision has no data set {name!r}; {hint}")
+    raise InputError(f"source: torchvision has no data set {name!r}; {hint}")
 
 
 def _class_ids(name: str, images: Any) -> NDArray[np.int64]:
@@ -159,7 +158,7 @@ def _class_ids(name: str, images: Any) -> NDArray[np.int64]:
         class_ids = np.empty(0)
     whole = class_ids.ndim == 1 and class_ids.dtype.kind in "iu" and class_ids.size > 0
     if not whole or class_ids.min() < 0:
-        raise InputError(f"data.source: torchvision:{name} does not give one class an image")
+        raise InputError(f"source: torchvision:{name} does not give one class an image")
     return class_ids.astype(np.int64)
 
 

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from open_clip.zero_shot_metadata import SIMPLE_IMAGENET_TEMPLATES
 from pydantic import ValidationError
 
-from data import DataConfig
+from data import CLIP_TEMPLATES, DataConfig
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,22 @@ def test_default_partitions_are_one_then_every_tenth_percent() -> None:
         ({"columns": {"label": "path"}}, "four different names"),
         ({"columns": {"lable": "x"}}, "Extra inputs are not permitted"),
         ({"parts": [1]}, "Extra inputs are not permitted"),
+        ({"validation": "half"}, "should be 'full' or 'matched'"),
+        ({"templates": []}, "none given"),
+        ({"templates": ["a photo"]}, "not 'a photo'"),
+        ({"templates": ["a {} on a {}"]}, "not 'a {} on a {}'"),
+        ({"templates": ["a {name}"]}, "not 'a {name}'"),
+        ({"templates": ["{} {0}"]}, "not '{} {0}'"),
+        ({"templates": ["{{}}"]}, "not '{{}}'"),
+        ({"extra_tests": {"a b": {"source": "folder:x"}}}, "'a b': letters, digits, _ and - only"),
+        ({"extra_tests": {"": {"source": "folder:x"}}}, "'': letters, digits"),
+        ({"extra_tests": {"Test": {"source": "folder:x"}}}, "'Test' names a split"),
+        (
+            {"extra_tests": {"a": {"source": "photos"}}},
+            "extra_tests.a.source\n  Value error, unknown",
+        ),
+        ({"extra_tests": {"a": {"source": "digits", "root": "/"}}}, "root is for csv:"),
+        ({"extra_tests": {"a": {"source": "folder:x", "partitions": [1]}}}, "Extra inputs"),
     ],
 )
 def test_bad_settings_are_refused_with_their_rule(
@@ -47,6 +64,26 @@ def test_bad_settings_are_refused_with_their_rule(
     with pytest.raises(ValidationError) as error:
         DataConfig.model_validate({"source": "digits", **settings})
     assert message in str(error.value)
+
+
+def test_default_templates_are_those_of_clip() -> None:
+    assert tuple(template("cat") for template in SIMPLE_IMAGENET_TEMPLATES) == tuple(
+        template.format("cat") for template in CLIP_TEMPLATES
+    )
+    assert DataConfig(source="digits", templates=CLIP_TEMPLATES) == DataConfig(source="digits")
+
+
+def test_plain_values_give_the_same_config() -> None:
+    config = DataConfig.model_validate(
+        {
+            "source": "folder:photos",
+            "validation": "matched",
+            "class_names": "names.yaml",
+            "templates": ["a {}"],
+            "extra_tests": {"street-2": {"source": "csv:x.csv", "columns": {"label": "kind"}}},
+        }
+    )
+    assert DataConfig.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_configs_are_frozen() -> None:

@@ -1,0 +1,89 @@
+"""Class names in words, as they stand in the prompts of a zero-shot classifier."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from errors import InputError
+
+_NUMBERING = re.compile(r"\A(?:\d+\.|n\d{8} )+(?=[^\W\d])")
+"""`001.` (CUB-200, Caltech-256) or a WordNet id, `n02085620-` (Stanford Dogs), before the name."""
+
+_HUMP = re.compile(r"(?<=[a-z]{2})(?=[A-Z])")
+"""Between the words of `goldenRetriever`; not in iPhone or McIntosh."""
+
+
+def in_words(name: str) -> str:
+    """The words of a folder's name: `001.Black_footed_Albatross` is "Black footed Albatross".
+
+    Numbering goes; underscores, hyphens and the humps of camelCase become spaces. A name of which
+    nothing would remain stays as it is.
+    """
+    spaced = " ".join(re.sub("[_-]", " ", name).split())
+    return _HUMP.sub(" ", _NUMBERING.sub("", spaced)) or name
+
+
+def words_of(classes: Sequence[str], file: Path | None) -> tuple[str, ...]:
+    """The words of each class: as `file` has them, the others' names cleaned.
+
+    Args:
+        classes: class names.
+        file: YAML mapping of class names to words, both text as written: `01: yes` needs no quotes.
+
+    Raises:
+        InputError: `file` cannot be read, is not such a mapping, or names what is no class.
+    """
+    given = {} if file is None else _read(file.expanduser())
+    for name in given:
+        if name not in classes:
+            near = difflib.get_close_matches(name, classes, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(
+                f"data.class_names: {file}: {name!r} is no class; {hint}"
+                f"allowed are the {len(classes)} classes of train"
+            )
+    return tuple(given.get(name) or in_words(name) for name in classes)
+
+
+def shared_words(classes: Sequence[str], words: Sequence[str]) -> list[str]:
+    """A warning if classes share their words, capitals apart: CLIP's text is in lower case."""
+    homes: dict[str, list[str]] = {}
+    for name, text in zip(classes, words, strict=True):
+        homes.setdefault(text.casefold(), []).append(name)
+    shared = [names for names in homes.values() if len(names) > 1]
+    if not shared:
+        return []
+    return [
+        f"{sum(map(len, shared))} classes share their words with another, such as "
+        f"{shared[0][0]!r} and {shared[0][1]!r}: zero-shot cannot tell them apart; "
+        "data.class_names can name them"
+    ]
+
+
+def _read(file: Path) -> dict[str, str]:
+    where = f"data.class_names: {file}"
+    try:
+        # Nodes, not values: text stays as it is written, and a key that stands twice is seen.
+        tree = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{where}: cannot be read ({error})") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, yaml.MappingNode):
+        raise InputError(f"{where}: expected class names and words, such as `apple_pie: apple pie`")
+    words: dict[str, str] = {}
+    for key, value in tree.value:
+        place = f"{where}: line {key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode) or not isinstance(value, yaml.ScalarNode):
+            raise InputError(f"{place}: expected one class name and its words")
+        if key.value in words:
+            raise InputError(f"{place}: {key.value!r} stands twice")
+        words[key.value] = " ".join(value.value.split())
+        if not words[key.value]:
+            raise InputError(f"{place}: {key.value!r} has no words")
+    return words

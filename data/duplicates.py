@@ -1,0 +1,148 @@
+"""Images that two splits have in common: the same content, or the same to the eye.
+
+A photo that trains and is tested on, saved anew or at another size, makes a test score too high.
+Perceptual hashes survive both. They see no colour, and find neither a crop nor a second shot.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import Literal
+
+import imagehash
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+HASH_SIDE = 12
+"""144 bits. The usual 64 are too few for small images: they call 3 of 450 scanned test digits
+duplicates that are none, where 144 bits differ in 10 or more."""
+HASH_BYTES = HASH_SIDE * HASH_SIDE // 8
+MAX_DISTANCE = 4
+"""Bits by which near duplicates may differ. JPEG down to quality 50 and other sizes change up to
+4 bits of a photo; equal hashes alone miss 9 to 30 % of such copies."""
+MIN_CONTRAST = 8
+"""Grey levels (of 255) that an image must span, in small, to have a hash."""
+
+_BOUNDS = [part * HASH_BYTES // (MAX_DISTANCE + 1) for part in range(MAX_DISTANCE + 2)]
+
+Hash = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class SplitContent:
+    """What the images of a split hold.
+
+    Attributes:
+        keys: (n,) names of the images.
+        digests: (n,) digests of their content; None where an image cannot be read.
+        hashes: (n, HASH_BYTES) perceptual hashes; rows of zeros are images without one.
+    """
+
+    keys: Sequence[str]
+    digests: Sequence[str | None]
+    hashes: Hash
+
+    def __post_init__(self) -> None:
+        n = len(self.keys)
+        if len(self.digests) != n or self.hashes.shape != (n, HASH_BYTES):
+            raise ValueError(
+                f"{n} keys, but {len(self.digests)} digests and hashes of {self.hashes.shape}"
+            )
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """An image of one split that another one holds too: `exact` by content, `near` by looks."""
+
+    kind: Literal["exact", "near"]
+    split_a: str
+    key_a: str
+    split_b: str
+    key_b: str
+
+
+def perceptual_hash(image: Image.Image) -> Hash:
+    """The image's pHash: signs of its 12 x 12 lowest frequencies, about their median.
+
+    Without contrast, where only noise is left to hash, it is all zeros.
+
+    Returns:
+        (HASH_BYTES,) uint8, as packed bits.
+
+    Source: the ImageHash package, after N. Krawetz, "Looks Like It", hackerfactor.com, 2011.
+    """
+    side = 4 * HASH_SIDE  # what phash resizes to
+    small = image.convert("L").resize((side, side), Image.Resampling.LANCZOS)
+    values = np.asarray(small)
+    if np.ptp(values) < MIN_CONTRAST:
+        return np.zeros(HASH_BYTES, np.uint8)
+    return np.packbits(imagehash.phash(small, HASH_SIDE, side // HASH_SIDE).hash)
+
+
+def find_duplicates(splits: Mapping[str, SplitContent]) -> list[Duplicate]:
+    """Images that occur in two splits, by content (exact) or else by perceptual hash (near).
+
+    Every image of a split is compared with every earlier split, and listed at most once for each:
+    with the first image of its content, else with the one whose hash is nearest (the first of
+    equals), if no more than MAX_DISTANCE bits differ.
+
+    Time grows with the number of images, not of pairs: cut hashes into MAX_DISTANCE + 1 parts,
+    and two that are so near have a part in common, which is looked up.
+    """
+    indices = {name: _Index(content) for name, content in splits.items()}
+    return [
+        Duplicate(kind, a, splits[a].keys[row_a], b, splits[b].keys[row_b])
+        for a, b in combinations(splits, 2)
+        for kind, row_a, row_b in indices[a].matches(splits[b])
+    ]
+
+
+class _Index:
+    """First rows of a split by content, by hash, and by the parts of their hashes."""
+
+    def __init__(self, content: SplitContent) -> None:
+        self._hashes = content.hashes
+        self._by_digest: dict[str, int] = {}
+        self._by_hash: dict[bytes, int] = {}
+        self._by_part: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+        for row, digest, packed in _rows(content):
+            self._by_digest.setdefault(digest, row)
+            if any(packed) and self._by_hash.setdefault(packed, row) == row:
+                for part in _parts(packed):
+                    self._by_part[part].append(row)
+
+    def matches(self, content: SplitContent) -> Iterator[tuple[Literal["exact", "near"], int, int]]:
+        """Yields (kind, row here, row of `content`)."""
+        for row, digest, packed in _rows(content):
+            if (same := self._by_digest.get(digest)) is not None:
+                yield "exact", same, row
+            elif any(packed) and (near := self._nearest(packed)) is not None:
+                yield "near", near, row
+
+    def _nearest(self, packed: bytes) -> int | None:
+        if (equal := self._by_hash.get(packed)) is not None:
+            return equal
+        rows = sorted({row for part in _parts(packed) for row in self._by_part.get(part, ())})
+        if not rows:
+            return None
+        differing = self._hashes[rows] ^ np.frombuffer(packed, np.uint8)
+        distances = np.bitwise_count(differing).sum(axis=1)
+        best = int(distances.argmin())
+        return rows[best] if distances[best] <= MAX_DISTANCE else None
+
+
+def _rows(content: SplitContent) -> Iterator[tuple[int, str, bytes]]:
+    """Yields (row, digest, packed hash) of every image that can be read."""
+    for row, digest in enumerate(content.digests):
+        if digest is not None:
+            yield row, digest, content.hashes[row].tobytes()
+
+
+def _parts(packed: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yields the numbered parts of a hash."""
+    for number, (begin, end) in enumerate(pairwise(_BOUNDS)):
+        yield number, packed[begin:end]
