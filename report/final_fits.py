@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from errors import InputError
+
+TEST = "test"
 
 
 @dataclass(frozen=True)
 class FinalFit:
-    """What the report needs of one file; probes and zero-shot heads may lack the last two."""
+    """What the report needs of one file; fields with a default may be missing in it.
+
+    Attributes:
+        alpha: where between its start and its tuned weights it stands (1: the tuned ones).
+        ema: whether validation chose the averaged weights.
+        gradient_norms: layer group -> kind -> norm.
+        predictions: a class per test image.
+        extra: name of a further test set -> `accuracy` and `predictions`.
+    """
 
     partition: float
     method: str
@@ -24,6 +36,27 @@ class FinalFit:
     config_id: str
     steps_chosen: float | None = None
     weight_distance: float | None = None
+    seconds: float = 0.0
+    alpha: float | None = None
+    ema: bool | None = None
+    gradient_norms: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    predictions: list[int] = field(default_factory=list)
+    extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def accuracy_on(self, test_set: str) -> float | None:
+        """Return the accuracy on the test split or a further set; None if not scored on it."""
+        if test_set == TEST:
+            return self.test_accuracy
+        return self.extra[test_set]["accuracy"] if test_set in self.extra else None
+
+    def predictions_on(self, test_set: str) -> list[int]:
+        """Return the predicted classes of a set, in its order."""
+        if test_set == TEST:
+            return self.predictions
+        return list(self.extra[test_set]["predictions"])
+
+
+REQUIRED = {f.name for f in fields(FinalFit) if f.default is f.default_factory is MISSING}
 
 
 def read_final_fits(folder: Path) -> dict[str, dict[int, FinalFit]]:
@@ -49,7 +82,9 @@ def _read(path: Path) -> FinalFit:
         record = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON: {error}") from error
-    required = {field.name for field in fields(FinalFit) if field.default is MISSING}
-    if missing := sorted(required - record.keys()):
+    if missing := sorted(REQUIRED - record.keys()):
         raise InputError(f"{path} lacks {', '.join(missing)}")
+    for name, scored in (record.get("extra") or {}).items():
+        if missing := sorted({"accuracy", "predictions"} - scored.keys()):
+            raise InputError(f"{path}: extra.{name} lacks {', '.join(missing)}")
     return FinalFit(**{f.name: record[f.name] for f in fields(FinalFit) if f.name in record})

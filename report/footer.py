@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
-from statistics import fmean
 
-from report.final_fits import FinalFit, group_name
+from report.cost import cost_lines
+from report.final_fits import group_name
+from report.gradients import gradient_lines
+from report.intervals import RESAMPLES
 from report.run_files import Run
+from report.winners import winner_lines
+from report.words import listed, span
 
 
 def footer_lines(run: Run) -> list[str]:
@@ -17,19 +21,17 @@ def footer_lines(run: Run) -> list[str]:
         chain(
             _reading(run),
             _below_baseline(run),
-            _movement(run),
+            _below_zero_shot(run),
+            winner_lines(run),
+            gradient_lines(run),
             _missing(run),
             _trials(run),
+            cost_lines(run),
             _skipped(run),
+            _duplicates(run),
             run.journal.footnotes,
         )
     )
-
-
-def span(values: Iterable[float], show: Callable[[float], str]) -> str:
-    """Write the range of some values, `40 to 180`, or the one they share."""
-    low, high = show(min(values := list(values))), show(max(values))
-    return low if low == high else f"{low} to {high}"
 
 
 def _reading(run: Run) -> Iterator[str]:
@@ -40,14 +42,19 @@ def _reading(run: Run) -> Iterator[str]:
         return
     counts = [len(found) for group in run.groups() if (found := run.final_fits(*group))]
     seeds = f"{span(counts, str)} final seed{'' if max(counts) == 1 else 's'}"
+    images = f"{span([fit.n_test for fit in fits], str)} test images"
+    if run.test_labels:
+        by_images = f"and over {images} (bootstrap, {RESAMPLES} resamples), as independent sources"
+    else:
+        by_images = f"not over the {images} (no test_images.csv)"
     yield (
-        f"mean ± 95% t-interval over {seeds}, each with its own draw of the partition "
-        "(not over the draw of test images); "
-        f"test images: {span((fit.n_test for fit in fits), str)}; "
+        f"mean ± 95% interval over {seeds}, each with its own draw of the partition (Student t), "
+        f"{by_images}; each interval alone, not corrected for how many are read; "
         "bold: best validation accuracy of its row"
     )
     if run.compared and run.baseline:
-        yield f"gain: {run.compared} minus {run.baseline} on test, paired by seed"
+        paired = "by seed and by image" if run.test_labels else "by seed"
+        yield f"gain: {run.compared} minus {run.baseline} on test, paired {paired}"
 
 
 def _below_baseline(run: Run) -> Iterator[str]:
@@ -58,7 +65,7 @@ def _below_baseline(run: Run) -> Iterator[str]:
         ours, probe = run.winner(partition, method), run.winner(partition, run.baseline)
         if not (ours and probe and ours.unfrozen):
             continue
-        test = run.test_difference(partition, method, run.baseline)
+        test = run.difference(partition, method, run.baseline)
         differences = {
             "test": test.mean if test else 0.0,
             "validation": ours.val_accuracy - probe.val_accuracy,
@@ -69,21 +76,19 @@ def _below_baseline(run: Run) -> Iterator[str]:
             yield f"at {partition:g}% {method} is below {run.baseline} by {by}"
 
 
-def _movement(run: Run) -> Iterator[str]:
-    """Say how far each method's winners moved the encoder, and how long they trained."""
+def _below_zero_shot(run: Run) -> Iterator[str]:
+    """Name the partitions at which training was worse than none."""
+    if run.zero_shot is None:
+        return
     for method in run.methods:
-        groups = [
-            fits
+        below = [
+            f"{partition:g}"
             for partition in run.partitions
-            if (winner := run.winner(partition, method)) and winner.unfrozen
-            if (fits := run.final_fits(partition, method))
+            if (difference := run.difference(partition, method, run.zero_shot))
+            and difference.mean < 0
         ]
-        moved = _means(groups, lambda fit: fit.weight_distance)
-        steps = _means(groups, lambda fit: fit.steps_chosen)
-        said = [f"moved {span(moved, _percent)} from their start"] if moved else []
-        said += [f"best after {span(steps, '{:.0f}'.format)} steps"] if steps else []
-        if said:
-            yield f"{method} winners {', '.join(said)}"
+        if below:
+            yield f"at {listed(below)}% {method} is below {run.zero_shot} on test"
 
 
 def _missing(run: Run) -> Iterator[str]:
@@ -102,6 +107,7 @@ def _trials(run: Run) -> Iterator[str]:
     failed = counts["failed"] + counts["diverged"]
     parts = [f"{counts['stopped']} stopped early", f"{failed} failed"]
     parts += [f"{counts['cut']} cut by the time budget"] if counts["cut"] else []
+    parts += [f"{counts['paused']} paused"] if counts["paused"] else []
     parts += [f"{counts['running']} not ended"] if counts["running"] else []
     yield f"trials: {counts.total()}, of which {', '.join(parts)} (trials.csv)"
 
@@ -111,17 +117,17 @@ def _skipped(run: Run) -> Iterator[str]:
         yield f"images skipped: {run.skipped} (skipped_images.csv)"
 
 
-def _means(
-    groups: Iterable[Iterable[FinalFit]], value: Callable[[FinalFit], float | None]
-) -> list[float]:
-    """Return the mean over seeds of a value, for every group that has it."""
-    found = ([v for fit in fits if (v := value(fit)) is not None] for fits in groups)
-    return [fmean(values) for values in found if values]
-
-
-def _percent(fraction: float) -> str:
-    percent = 100 * fraction
-    return f"{percent:.1f}%" if percent >= 1 else f"{percent:.2g}%"
+def _duplicates(run: Run) -> Iterator[str]:
+    """Count the duplicates by pair of splits, unless a footnote has."""
+    if run.duplicates.empty or any("duplicate" in note for note in run.journal.footnotes):
+        return
+    table = run.duplicates
+    counts = Counter(zip(table["kind"], table["split_a"], table["split_b"], strict=True))
+    said = []
+    for (kind, a, b), count in counts.items():
+        where = f"within {a}" if a == b else f"between {a} and {b}"
+        said.append(f"{count} {kind} {where}")
+    yield f"duplicate images: {', '.join(said)} (duplicates.csv)"
 
 
 def _points(fraction: float) -> str:

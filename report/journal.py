@@ -24,6 +24,7 @@ class Trial:
     number: int
     config: dict[str, Any] = field(default_factory=dict)
     status: str = "running"
+    origin: str = ""
     reason: str = ""
     samples: int = 0
     seconds: float = 0.0
@@ -34,6 +35,7 @@ class Trial:
     def start(self, event: Mapping[str, Any]) -> None:
         """Take the trial up, for the first time or again."""
         self.config, self.status, self.reason = event["config"], "running", ""
+        self.origin = event.get("origin") or ""
 
     def report(self, event: Mapping[str, Any]) -> None:
         """Count the work done, and keep the values of the best score so far."""
@@ -63,6 +65,11 @@ class Winner:
         """Whether it trains any block of the encoder."""
         return trains_encoder(self.config)
 
+    @property
+    def trains(self) -> bool:
+        """Whether it trains anything: zero-shot does not."""
+        return bool(self.config) and not is_zero_shot(self.config)
+
 
 @dataclass(frozen=True)
 class Journal:
@@ -79,6 +86,8 @@ class Journal:
                 self._trial(event).start(event)
             case "trial_report":
                 self._trial(event).report(event)
+            case "trial_paused":
+                self._trial(event).status = "paused"
             case "trial_ended":
                 self._trial(event).end(event)
             case "winner":
@@ -100,6 +109,11 @@ class Journal:
 def trains_encoder(config: Mapping[str, Any]) -> bool:
     """Whether a configuration trains any block of the encoder, rather than a head alone."""
     return config.get("blocks") not in (None, "", "none")
+
+
+def is_zero_shot(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration trains nothing, its head being made of the classes' names."""
+    return config.get("solver") == "none"
 
 
 def read_journal(path: Path) -> Journal:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import yaml
+from numpy.typing import NDArray
 
 from errors import InputError
-from report.final_fits import FinalFit, group_name, read_final_fits
-from report.intervals import Interval, paired_difference, t_interval
+from report.csv_files import DUPLICATES, IMPORTANCE, SKIPPED, read_table, read_test_labels
+from report.final_fits import TEST, FinalFit, group_name, read_final_fits
+from report.intervals import Interval
 from report.journal import Journal, Trial, Winner, read_journal
+from report.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Run:
     Attributes:
         partitions, methods: the table's rows and columns, in the experiment's order.
         gain: the method to compare with the baseline, if the experiment names one.
+        test_labels: the class of every test image, by set; empty in runs that kept none.
         skipped: how many images could not be used.
     """
 
@@ -32,6 +38,9 @@ class Run:
     gain: str | None
     journal: Journal
     fits: dict[str, dict[int, FinalFit]]
+    test_labels: Mapping[str, NDArray[np.int64]]
+    importance: pd.DataFrame
+    duplicates: pd.DataFrame
     skipped: int
 
     def groups(self) -> Iterator[tuple[float, str]]:
@@ -48,37 +57,45 @@ class Run:
 
     def trials(self, partition: float, method: str) -> list[Trial]:
         """Return the trials of a group."""
-        group = group_name(partition, method)
-        return [trial for trial in self.journal.trials.values() if trial.group == group]
+        return self._trials.get(group_name(partition, method), [])
 
-    def test_accuracy(self, partition: float, method: str) -> Interval | None:
-        """Return a group's test accuracy over its final seeds."""
-        accuracies = self._test_by_seed(partition, method).values()
-        return t_interval(accuracies) if accuracies else None
+    def scores(self, partition: float, method: str, test_set: str = TEST) -> Scores | None:
+        """Return how a group's final fits did on the test split or a further set, if scored.
 
-    def test_difference(self, partition: float, ours: str, theirs: str) -> Interval | None:
-        """Return the difference in test accuracy of two methods, paired by seed."""
-        return paired_difference(
-            self._test_by_seed(partition, ours), self._test_by_seed(partition, theirs)
-        )
+        Raises:
+            InputError: a fit's predictions are not of the images in `test_images.csv`.
+        """
+        return self._scores.get((partition, method, test_set))
+
+    def difference(
+        self, partition: float, ours: str, theirs: str, test_set: str = TEST
+    ) -> Interval | None:
+        """Return the difference in accuracy of two methods, paired by seed and by image."""
+        a, b = (self.scores(partition, method, test_set) for method in (ours, theirs))
+        return a.minus(b) if a and b else None
+
+    @cached_property
+    def extra_tests(self) -> tuple[str, ...]:
+        """The further test sets that final fits were scored on."""
+        fits = (fit for group in self.groups() for fit in self.final_fits(*group))
+        return tuple(dict.fromkeys(name for fit in fits for name in fit.extra))
 
     @cached_property
     def unfrozen(self) -> frozenset[str]:
         """The methods with a winner that trains a part of the encoder."""
-        return frozenset(
-            method
-            for partition, method in self.groups()
-            if (winner := self.winner(partition, method)) and winner.unfrozen
-        )
+        return self._methods_whose(lambda winner: winner.unfrozen)
+
+    @cached_property
+    def zero_shot(self) -> str | None:
+        """The first method that trains nothing, if there is one."""
+        trained = self._methods_whose(lambda winner: winner.trains)
+        untrained = self._methods_whose(lambda winner: not winner.trains) - trained
+        return next((method for method in self.methods if method in untrained), None)
 
     @cached_property
     def baseline(self) -> str | None:
-        """The first method that trains a head alone (zero-shot chooses nothing: not one)."""
-        probes = {
-            method
-            for partition, method in self.groups()
-            if (winner := self.winner(partition, method)) and winner.config
-        } - self.unfrozen
+        """The first method that trains a head alone (zero-shot trains nothing: not one)."""
+        probes = self._methods_whose(lambda winner: winner.trains) - self.unfrozen
         return next((method for method in self.methods if method in probes), None)
 
     @cached_property
@@ -88,8 +105,49 @@ class Run:
             return self.gain or "llrd"
         return next((method for method in self.methods if method in self.unfrozen), None)
 
-    def _test_by_seed(self, partition: float, method: str) -> dict[int, float]:
-        return {fit.seed: fit.test_accuracy for fit in self.final_fits(partition, method)}
+    @cached_property
+    def _trials(self) -> dict[str, list[Trial]]:
+        trials: defaultdict[str, list[Trial]] = defaultdict(list)
+        for trial in self.journal.trials.values():
+            trials[trial.group].append(trial)
+        return trials
+
+    @cached_property
+    def _scores(self) -> dict[tuple[float, str, str], Scores]:
+        return {
+            (*group, test_set): scores
+            for test_set in (TEST, *self.extra_tests)
+            for group in self.groups()
+            if (scores := self._score(self.final_fits(*group), test_set))
+        }
+
+    def _score(self, fits: Iterable[FinalFit], test_set: str) -> Scores | None:
+        """Compare the predictions of a group's fits with the labels, where those are known."""
+        accuracies, correct = {}, {}
+        labels = self.test_labels.get(test_set)
+        for fit in fits:
+            if (accuracy := fit.accuracy_on(test_set)) is None:
+                continue
+            accuracies[fit.seed] = accuracy
+            if labels is None:
+                continue
+            predictions = np.array(fit.predictions_on(test_set))
+            if predictions.shape != labels.shape:
+                raise InputError(
+                    f"{group_name(fit.partition, fit.method)}, seed {fit.seed}: "
+                    f"{predictions.size} predictions, but test_images.csv lists {labels.size} "
+                    f"images of {test_set}"
+                )
+            correct[fit.seed] = (predictions == labels).astype(float)
+        return Scores(accuracies, correct) if accuracies else None
+
+    def _methods_whose(self, holds: Callable[[Winner], bool]) -> frozenset[str]:
+        """Return the methods of which a winner is such."""
+        return frozenset(
+            method
+            for partition, method in self.groups()
+            if (winner := self.winner(partition, method)) and holds(winner)
+        )
 
 
 def read_run(run_dir: Path) -> Run:
@@ -102,6 +160,7 @@ def read_run(run_dir: Path) -> Run:
         if not (run_dir / needed).is_file():
             raise InputError(f"{run_dir} is not a run's directory: it has no {needed}")
     partitions, methods, gain = _read_experiment(run_dir / "experiment.yaml")
+    numbers = ["importance", "trials"]
     return Run(
         name=run_dir.resolve().name,
         partitions=partitions,
@@ -109,7 +168,10 @@ def read_run(run_dir: Path) -> Run:
         gain=gain,
         journal=read_journal(run_dir / "events.jsonl"),
         fits=read_final_fits(run_dir / "final_fits"),
-        skipped=_count_rows(run_dir / "skipped_images.csv"),
+        test_labels=read_test_labels(run_dir / "test_images.csv"),
+        importance=read_table(run_dir / "importance.csv", IMPORTANCE, numbers),
+        duplicates=read_table(run_dir / "duplicates.csv", DUPLICATES),
+        skipped=len(read_table(run_dir / "skipped_images.csv", SKIPPED)),
     )
 
 
@@ -124,10 +186,3 @@ def _read_experiment(path: Path) -> tuple[tuple[float, ...], tuple[str, ...], st
     if gain is not None and gain not in methods:
         raise InputError(f"{path}: report.gain is {gain!r}, not one of {', '.join(methods)}")
     return partitions, methods, gain
-
-
-def _count_rows(path: Path) -> int:
-    if not path.exists():
-        return 0
-    with path.open(newline="", encoding="utf-8") as file:
-        return sum(1 for _ in csv.DictReader(file))

@@ -1,117 +1,106 @@
-"""The table for people: one row a partition, one column a method, in Markdown or a terminal."""
+"""The report for people: the table, what it shows, and its footer; in Markdown or a terminal."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from report.cost import row_cost
 from report.footer import footer_lines
+from report.grid import EMPTY, Column, Grid, accuracy_grid
 from report.run_files import Run
+from report.sentences import drop_line, in_the_mean, sentences
 from report.words import describe
-
-EMPTY = "–"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A cell's text, and whether it stands out."""
+class ExtraTest:
+    """The table of a further set of test images, and what it shows."""
 
-    text: str
-    bold: bool = False
+    grid: Grid
+    findings: list[str]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A run's table: numbers, the chosen configurations in words, and a footer.
+    """A run's table: numbers, the chosen configurations in words, findings and a footer.
 
     Attributes:
+        seconds: device-seconds, a string a row.
         chosen: whose configurations `words` tells, a string a row; None where nothing won yet.
+        findings: what the table shows, in sentences; `shows` is their heading.
     """
 
-    title: str
-    header: list[str]
-    rows: list[list[Cell]]
+    grid: Grid
+    seconds: list[str]
     chosen: str | None
     words: list[str]
+    shows: str
+    findings: list[str]
+    extra: list[ExtraTest]
     footer: list[str]
 
     def markdown(self) -> str:
-        """Return the table in Markdown, the words as its last column."""
-        header, align = list(self.header), ["---:"] * len(self.header)
-        rows = [[f"**{c.text}**" if c.bold else c.text for c in row] for row in self.rows]
+        """Return the report in Markdown, seconds and words as the table's last columns."""
+        further = [Column("device-seconds", self.seconds)]
         if self.chosen:
-            header.append(f"{self.chosen} winner")
-            align.append(":---")
-            rows = [[*row, words] for row, words in zip(rows, self.words, strict=True)]
-        table = [f"| {' | '.join(row)} |" for row in (header, align, *rows)]
-        return "\n".join([f"# {self.title}", "", *table, "", *(f"- {n}" for n in self.footer), ""])
+            further.append(Column(f"{self.chosen} winner", self.words, align=":---"))
+        lines = [f"# {self.grid.title}", "", *self.grid.markdown(further), ""]
+        lines += _list(self.shows, self.findings)
+        for test in self.extra:
+            lines += [f"## {test.grid.title}", "", *test.grid.markdown(), ""]
+            lines += _list(self.shows, test.findings)
+        return "\n".join(lines + _list("Notes:", self.footer))
 
     def render(self, console: Console) -> None:
-        """Print the table, then the words and the footer, which no terminal is wide enough for."""
-        table = Table(
-            title=self.title,
-            title_justify="left",
-            title_style="bold",
-            box=SIMPLE_HEAD,
-            show_edge=False,
-            pad_edge=False,
-            collapse_padding=True,
-        )
-        for heading in self.header:
-            stacked = Text(heading.replace(" ", "\n"))
-            table.add_column(stacked, justify="right", vertical="bottom", overflow="fold")
-        for row in self.rows:
-            table.add_row(*(Text(cell.text, "bold" if cell.bold else "") for cell in row))
-        console.print(table)
+        """Print the table, then what no terminal is wide enough for."""
+        console.print(self.grid.terminal(console))
         if self.chosen:
-            for row, words in zip(self.rows, self.words, strict=True):
+            for row, words in zip(self.grid.rows, self.words, strict=True):
                 console.print(Text(f"{self.chosen} winner at {row[0].text}%: {words}"))
+        for line in self.findings:
+            console.print(Text(line, style="bold"))
+        for test in self.extra:
+            console.print(test.grid.terminal(console))
+            for line in test.findings:
+                console.print(Text(line, style="bold"))
         for line in self.footer:
             console.print(Text(line, style="dim"))
 
 
 def summarise(run: Run) -> Summary:
-    """Lay a run out as a table for people."""
-    header = ["partition (%)", "train images", *run.methods]
-    rows = [_row(run, partition) for partition in run.partitions]
-    gains = [_gain(run, partition) for partition in run.partitions]
-    if any(gains):
-        header.append("gain (points)")
-        rows = [[*row, Cell(gain or EMPTY)] for row, gain in zip(rows, gains, strict=True)]
+    """Lay a run out for people."""
     chosen = run.compared or run.baseline
-    words = [_words(run, partition, chosen) for partition in run.partitions] if chosen else []
-    title = f"{run.name}: test accuracy (%)"
-    return Summary(title, header, rows, chosen, words, footer_lines(run))
+    return Summary(
+        grid=accuracy_grid(run),
+        seconds=[_seconds(row_cost(run, partition).spent) for partition in run.partitions],
+        chosen=chosen,
+        words=[_words(run, partition, chosen) for partition in run.partitions] if chosen else [],
+        shows="What it shows:" if run.test_labels else "What it shows, of the seeds alone:",
+        findings=sentences(run),
+        extra=[_extra_test(run, name) for name in run.extra_tests],
+        footer=footer_lines(run),
+    )
 
 
-def _row(run: Run, partition: float) -> list[Cell]:
-    """Return a row up to its gain; bold is the best by validation, as test must select nothing."""
-    validation = {
-        method: winner.val_accuracy
-        for method in run.methods
-        if (winner := run.winner(partition, method))
-    }
-    best = max(validation.values(), default=None)
-    fits = [fit for method in run.methods for fit in run.final_fits(partition, method)]
-    cells = [Cell(f"{partition:g}"), Cell(str(fits[0].n_train) if fits else EMPTY)]
-    for method in run.methods:
-        test = run.test_accuracy(partition, method)
-        leads = method in validation and validation[method] == best
-        cells.append(Cell(test.points(), bold=leads) if test else Cell(EMPTY))
-    return cells
-
-
-def _gain(run: Run, partition: float) -> str | None:
-    if run.compared is None or run.baseline is None or run.compared == run.baseline:
-        return None
-    gain = run.test_difference(partition, run.compared, run.baseline)
-    return gain.points(sign="+") if gain else None
+def _extra_test(run: Run, name: str) -> ExtraTest:
+    drop = drop_line(run, name)
+    means = in_the_mean(run, run.baseline, name) if run.baseline else []
+    return ExtraTest(accuracy_grid(run, name), [*([drop] if drop else []), *means])
 
 
 def _words(run: Run, partition: float, method: str) -> str:
     winner = run.winner(partition, method)
     return describe(winner.config) if winner else EMPTY
+
+
+def _seconds(seconds: float) -> str:
+    if not seconds:
+        return EMPTY
+    return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.1f}"
+
+
+def _list(heading: str, lines: list[str]) -> list[str]:
+    return [heading, "", *(f"- {line}" for line in lines), ""] if lines else []

@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from report.cost import cost_of
 from report.final_fits import group_name
 from report.run_files import Run
+from report.winners import ema_share, mean_alpha
 
 ACCURACY_TYPES = {
     "partition": "float",
@@ -19,9 +21,16 @@ ACCURACY_TYPES = {
     "val_accuracy": "float",
     "test_accuracy": "float",
     "test_ci95": "float",
+    "test_ci95_seeds": "float",
+    "test_ci95_images": "float",
     "seeds": "int",
     "trials": "int",
     "trials_stopped_early": "int",
+    "search_seconds": "float",
+    "final_seconds": "float",
+    "saved_seconds": "float",
+    "alpha": "float",
+    "ema": "float",
     "config": "object",
 }
 TRIAL_COLUMNS = [
@@ -33,15 +42,24 @@ TRIAL_COLUMNS = [
     "val_accuracy",
     "val_loss",
     "seconds",
+    "origin",
     "reason",
     "config",
 ]
 
 
 def accuracy_table(run: Run) -> pd.DataFrame:
-    """Return one row a group, in the experiment's order; what is not known yet is empty."""
+    """Return one row a group, in the experiment's order; what is not known yet is empty.
+
+    Accuracies are fractions, `test_ci95` half-widths of 95% intervals (both sources, and each),
+    `alpha` and `ema` a mean and a share over seeds. Every further test set adds two columns.
+    """
     rows = [_accuracy_row(run, *group) for group in run.groups()]
-    return pd.DataFrame(rows, columns=list(ACCURACY_TYPES)).astype(ACCURACY_TYPES)
+    types = dict(ACCURACY_TYPES)
+    for name in run.extra_tests:
+        types |= {f"{name}_accuracy": "float", f"{name}_ci95": "float"}
+    types["config"] = types.pop("config")  # long, so last
+    return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
 def trials_table(run: Run) -> pd.DataFrame:
@@ -62,6 +80,7 @@ def trials_table(run: Run) -> pd.DataFrame:
                 "val_accuracy": round(trial.val_accuracy, 6),
                 "val_loss": round(trial.val_loss, 6),
                 "seconds": round(trial.seconds, 3),
+                "origin": trial.origin,
                 "reason": trial.reason,
                 "config": _as_json(trial.config),
             }
@@ -77,7 +96,9 @@ def to_csv(table: pd.DataFrame, float_format: str | None = None) -> str:
 
 def _accuracy_row(run: Run, partition: float, method: str) -> dict[str, Any]:
     winner = run.winner(partition, method)
-    test = run.test_accuracy(partition, method)
+    scores = run.scores(partition, method)
+    test = scores.interval() if scores else None
+    cost = cost_of(run, partition, method)
     fits = run.final_fits(partition, method)
     trials = run.trials(partition, method)
     return {
@@ -88,11 +109,28 @@ def _accuracy_row(run: Run, partition: float, method: str) -> dict[str, Any]:
         "val_accuracy": winner.val_accuracy if winner else None,
         "test_accuracy": test.mean if test else None,
         "test_ci95": test.half_width if test else None,
+        "test_ci95_seeds": test.seeds if test else None,
+        "test_ci95_images": test.images if test else None,
         "seeds": len(fits),
         "trials": len(trials),
         "trials_stopped_early": sum(trial.status == "stopped" for trial in trials),
+        "search_seconds": cost.search,
+        "final_seconds": cost.final,
+        "saved_seconds": cost.saved,
+        "alpha": mean_alpha(fits),
+        "ema": ema_share(fits),
         "config": _as_json(winner.config) if winner else None,
+        **_extra_tests(run, partition, method),
     }
+
+
+def _extra_tests(run: Run, partition: float, method: str) -> dict[str, float | None]:
+    cells: dict[str, float | None] = {}
+    for name in run.extra_tests:
+        if scores := run.scores(partition, method, name):
+            interval = scores.interval()
+            cells |= {f"{name}_accuracy": interval.mean, f"{name}_ci95": interval.half_width}
+    return cells
 
 
 def _as_json(config: Mapping[str, Any]) -> str:

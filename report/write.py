@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from report.gradients import gradients_table
 from report.plot import draw_accuracy
 from report.run_files import read_run
 from report.summary import Summary, summarise
@@ -35,7 +36,7 @@ class Report:
 
 
 def write_report(run_dir: Path) -> Report:
-    """Read a run's files and write its table, its trials and its plot beside them.
+    """Read a run's files and write its tables and its plot beside them.
 
     Works at any time: what has no result yet is left empty and named in the footer.
 
@@ -49,6 +50,9 @@ def write_report(run_dir: Path) -> Report:
         "accuracy_table.md": report.markdown,
         "trials.csv": to_csv(trials_table(run)),
     }
+    gradients = gradients_table(run)
+    if not gradients.empty:
+        texts["gradients.csv"] = to_csv(gradients, float_format="%.6g")
     for name, text in texts.items():
         with _replacing(run_dir / name) as path:
             path.write_text(text, encoding="utf-8")

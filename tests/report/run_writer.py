@@ -9,6 +9,10 @@ from typing import Any
 
 import yaml
 
+from report.run_files import read_run
+from report.summary import Summary, summarise
+
+IMAGES = 100  # of a test set: all of class 1 in the test split, of class 2 in others
 PROBE = {"blocks": "none", "head_lr": 0.01, "weight_decay": 1e-4, "batch_size": 64}
 TUNED = {"blocks": "11-7", "kinds": "ln+attn", "lr": 3e-4, "llrd_decay": 0.75, "batch_size": 64}
 
@@ -42,7 +46,7 @@ class RunWriter:
         self, group: str, number: int, curve: Sequence[float], status: str | None = "completed"
     ) -> None:
         """Append a trial with a validation accuracy every 100 samples; without status it runs."""
-        self.event("trial_started", group=group, trial=number, config=TUNED)
+        self.event("trial_started", group=group, trial=number, config=TUNED, origin="sampler")
         for step, accuracy in enumerate(curve, start=1):
             self.event(
                 "trial_report",
@@ -62,7 +66,7 @@ class RunWriter:
         self.event("winner", group=group, trial=0, val_accuracy=val_accuracy, config=dict(config))
 
     def final_fits(self, group: str, test_accuracies: Sequence[float], **more: Any) -> None:
-        """Write a group's final fits, seeds counted from 0."""
+        """Write a group's final fits, seeds counted from 0; the first images are right."""
         partition, method = group.split("/")
         for seed, accuracy in enumerate(test_accuracies):
             fit = {
@@ -71,7 +75,7 @@ class RunWriter:
                 "seed": seed,
                 "n_train": round(10 * float(partition)),
                 "n_val": 360,
-                "n_test": 449,
+                "n_test": IMAGES,
                 "val_accuracy": 0.5,
                 "test_accuracy": accuracy,
                 "samples_chosen": 3000,
@@ -79,7 +83,38 @@ class RunWriter:
                 "weight_distance": 0.0 if method == "frozen" else 0.031,
                 "seconds": 3.2,
                 "config_id": "a1",
-                "predictions": [1, 2, 3],
+                "predictions": predictions(accuracy),
             }
-            name = f"{group.replace('/', '-')}-{seed}.json"
-            (self.run_dir / "final_fits" / name).write_text(json.dumps(fit | more))
+            self.fit_path(group, seed).write_text(json.dumps(fit | more))
+
+    def test_images(self, *extra: str) -> None:
+        """Write `test_images.csv`, for the test split and further sets of as many images."""
+        rows = [
+            f"{name},{i}.png,{1 if name == 'test' else 2}\n"
+            for name in ("test", *extra)
+            for i in range(IMAGES)
+        ]
+        (self.run_dir / "test_images.csv").write_text("set,key,label\n" + "".join(rows))
+
+    def extra_scores(self, name: str, group: str, accuracies: Sequence[float]) -> None:
+        """Add scores on a further test set to a group's final fits."""
+        for seed, accuracy in enumerate(accuracies):
+            scored = {"accuracy": accuracy, "predictions": predictions(accuracy, label=2)}
+            path = self.fit_path(group, seed)
+            fit = json.loads(path.read_text())
+            fit["extra"] = fit.get("extra", {}) | {name: scored}
+            path.write_text(json.dumps(fit))
+
+    def summary(self) -> Summary:
+        """Return the report's text, its files left unwritten."""
+        return summarise(read_run(self.run_dir))
+
+    def fit_path(self, group: str, seed: int) -> Path:
+        """Where a final fit is written."""
+        return self.run_dir / "final_fits" / f"{group.replace('/', '-')}-{seed}.json"
+
+
+def predictions(accuracy: float, label: int = 1) -> list[int]:
+    """Return the classes predicted for the test images: right for the first of them."""
+    right = round(accuracy * IMAGES)
+    return [label] * right + [0] * (IMAGES - right)

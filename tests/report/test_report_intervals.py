@@ -1,4 +1,4 @@
-"""Intervals: the textbook's, and paired means what it says."""
+"""Intervals: the textbook's, over seeds and over images, and how the two join."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 from scipy import stats
 
-from report.intervals import Interval, paired_difference, t_interval
+from report.intervals import Interval, over_images, t_interval
 
 accuracies = st.floats(0, 1)
 
@@ -34,27 +36,74 @@ def test_one_seed_has_no_interval_and_equal_seeds_have_none_to_speak_of() -> Non
     assert t_interval([0.5, 0.5, 0.5]).half_width == 0
 
 
-@given(
-    st.dictionaries(st.integers(0, 9), accuracies), st.dictionaries(st.integers(0, 9), accuracies)
+def right(count: int, images: int) -> NDArray[np.float64]:
+    """Whether each image is right: the first `count` of them are."""
+    return (np.arange(images) < count).astype(float)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        right(90, 100),
+        right(50, 2500),
+        right(24000, 25000),
+        np.random.default_rng(1).choice([-1, -0.5, 0, 0.5, 1], 500),
+    ],
 )
-def test_paired_difference_is_the_mean_of_differences_over_shared_seeds(
-    ours: dict[int, float], theirs: dict[int, float]
-) -> None:
-    shared = ours.keys() & theirs.keys()
-    difference = paired_difference(ours, theirs)
-    if not shared:
-        assert difference is None
-        return
-    assert difference is not None
-    assert difference.n == len(shared)
-    assert difference.mean == pytest.approx(np.mean([ours[s] - theirs[s] for s in shared]))
+def test_bootstrap_is_the_standard_error(values: NDArray[np.float64]) -> None:
+    standard_error = values.std() / values.size**0.5
+    assert over_images(values) == pytest.approx(1.96 * standard_error, rel=0.05)
 
 
-def test_pairing_removes_what_the_seeds_share() -> None:
-    ours, theirs = {0: 0.92, 1: 0.82, 2: 0.72}, {0: 0.90, 1: 0.80, 2: 0.70}
-    difference = paired_difference(ours, theirs)
-    assert difference is not None
-    assert difference.points("+") == "+2.0 ± 0.0"
+def test_bootstrap_is_that_of_resampled_images() -> None:
+    values = np.random.default_rng(2).random(60)
+    rows = np.random.default_rng(3).integers(0, 60, (2000, 60))
+    assert over_images(values) == pytest.approx(1.96 * values[rows].mean(axis=1).std(), rel=0.08)
+
+
+@given(st.integers(1, 99), st.integers(20, 200))
+def test_more_images_of_the_same_kind_shrink_the_interval(percent: int, images: int) -> None:
+    few = over_images(right(percent * images // 100, images))
+    many = over_images(np.repeat(right(percent * images // 100, images), 9))
+    assert many == pytest.approx(few / 3, rel=0.15)
+
+
+@given(arrays(float, st.integers(1, 50), elements=st.floats(-1, 1)))
+def test_same_images_same_interval_in_any_order(values: NDArray[np.float64]) -> None:
+    assert over_images(values) == over_images(values[::-1])
+
+
+@given(st.floats(-1, 1), st.integers(1, 50))
+def test_equal_images_have_no_spread(value: float, images: int) -> None:
+    assert over_images(np.full(images, value)) == pytest.approx(0, abs=1e-12)
+
+
+def test_sources_add_up_as_variances() -> None:
+    assert Interval(0.5, 0.03, 3, 0.04).half_width == pytest.approx(0.05)
+    assert Interval(0.5, None, 1, 0.04).half_width == 0.04
+    assert Interval(0.5, 0.03, 3).half_width == 0.03
+    assert Interval(0.5, None, 1).half_width is None
+
+
+@pytest.mark.parametrize(
+    ("interval", "shown"),
+    [
+        (Interval(0.02, 0.01, 3), True),
+        (Interval(-0.02, 0.01, 3), True),
+        (Interval(0.02, 0.01, 3, 0.03), False),
+        (Interval(0.02, None, 1), False),
+        (Interval(0.0, 0.0, 3, 0.0), False),
+    ],
+)
+def test_shown_leaves_zero_out(interval: Interval, shown: bool) -> None:
+    assert interval.shown == shown
+
+
+def test_ends() -> None:
+    assert Interval(0.021, 0.009, 3).ends() == "1.2 to 3.0"
+    assert Interval(-0.021, 0.009, 3).ends() == "-3.0 to -1.2"
+    assert Interval(-0.021, 0.009, 3).negative().ends() == "1.2 to 3.0"
+    assert Interval(-0.0001, 0.0, 3).ends() == "0.0 to 0.0"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +112,7 @@ def test_pairing_removes_what_the_seeds_share() -> None:
         (Interval(0.8734, 0.0081, 5), "87.3 ± 0.8"),
         (Interval(1.0, 0.0, 2), "100.0 ± 0.0"),
         (Interval(0.5, None, 1), "50.0"),
+        (Interval(0.5, 0.03, 3, 0.04), "50.0 ± 5.0"),
     ],
 )
 def test_points(interval: Interval, text: str) -> None:

@@ -59,6 +59,17 @@ def test_trial_without_an_end_is_running(writer: RunWriter) -> None:
     assert read(writer).trials["10/llrd", 0].status == "running"
 
 
+def test_paused_trial_is_taken_up_or_stopped(writer: RunWriter) -> None:
+    for number in range(3):
+        writer.trial("10/llrd", number, [0.5], status=None)
+        writer.event("trial_paused", group="10/llrd", trial=number, milestone=0)
+    writer.trial("10/llrd", 1, [0.5, 0.6])
+    writer.event("trial_ended", group="10/llrd", trial=2, status="stopped")
+    trials = read(writer).trials
+    statuses = [trials["10/llrd", number].status for number in range(3)]
+    assert statuses == ["paused", "completed", "stopped"]
+
+
 def test_resumed_trial_runs_again_and_keeps_its_best(writer: RunWriter) -> None:
     writer.trial("10/llrd", 0, [0.5, 0.8], status="cut")
     writer.trial("10/llrd", 0, [0.5], status=None)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from report import describe
-from report.words import _plain
+from report.words import _plain, listed, span
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,21 @@ from report.words import _plain
         ({"blocks": "11-7", "weight_decay": 0, "llrd_decay": 1.0}, "blocks 11-7, decay 1, wd 0"),
         ({"blocks": "11-7", "mixup": 0.3, "nested": {"a": 1}}, "blocks 11-7"),
         ({}, "nothing to choose"),
+        ({"blocks": "none", "solver": "none", "head_start": "zero_shot"}, "zero-shot"),
+        (
+            {"blocks": "none", "solver": "lbfgs", "weight_decay": 1e-3, "head_lr": 0.1},
+            "linear probe (L-BFGS), L2 1e-3",
+        ),
+        (
+            {"blocks": "none", "solver": "lbfgs", "weight_decay": 0.0, "views": 2},
+            "linear probe (L-BFGS), L2 0, 2 augmented views",
+        ),
+        ({"blocks": "none", "solver": "adamw", "head_lr": 0.1}, "linear probe, head lr 0.1"),
+        (
+            {"blocks": "11", "views": 1, "head_start": "zero_shot"},
+            "block 11, 1 augmented view, head start zero_shot",
+        ),
+        ({"blocks": "11", "views": 0}, "block 11"),
     ],
 )
 def test_describe(config: dict[str, Any], words: str) -> None:
@@ -57,3 +72,11 @@ def test_numbers_are_short_and_right_to_two_digits(value: float) -> None:
     text = _plain(value)
     assert float(text) == pytest.approx(value, rel=0.05)
     assert len(text) <= 6
+
+
+def test_ranges_and_enumerations() -> None:
+    assert span([40, 180, 90], str) == "40 to 180"
+    assert span([0.31, 0.33], "{:.1f}".format) == "0.3"
+    assert listed(["60", "70", "80"]) == "60, 70 and 80"
+    assert listed(["60", "70"]) == "60 and 70"
+    assert listed(["60"]) == "60"

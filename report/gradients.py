@@ -1,0 +1,72 @@
+"""Gradient norms of the final fits by layer group and kind, and whether they vanish with depth."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from statistics import fmean
+
+import pandas as pd
+
+from report.run_files import Run
+from report.words import span
+
+COLUMNS = ["partition", "method", "layer_group", "kind", "norm"]
+VANISHING = 0.01  # of the highest trained block's norm
+
+
+def gradients_table(run: Run) -> pd.DataFrame:
+    """Return one row a (group, layer group, kind): the norm, in the mean over seeds."""
+    rows = [
+        (*group, layer_group, kind, norm)
+        for group in run.groups()
+        for (layer_group, kind), norm in _norms(run, *group).items()
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def gradient_lines(run: Run) -> Iterator[str]:
+    """Compare the lowest trained block with the highest, for methods of attention or MLP.
+
+    A range is over partitions; a kind vanishes if its ratio is below 0.01 at any of them.
+    """
+    for method in run.methods:
+        ratios: defaultdict[str, list[float]] = defaultdict(list)
+        for partition in run.partitions:
+            for kind, ratio in _ratios(_norms(run, partition, method)).items():
+                ratios[kind].append(ratio)
+        if not ratios.keys() & {"attn", "mlp"}:
+            continue
+        vanishing = [kind for kind, values in ratios.items() if min(values) < VANISHING]
+        verdict = f"vanishing: {', '.join(vanishing)}" if vanishing else "not vanishing"
+        said = ", ".join(f"{kind} {span(values, _short)}" for kind, values in ratios.items())
+        yield f"gradients of {method}, lowest over highest trained block: {said} ({verdict})"
+
+
+def _norms(run: Run, partition: float, method: str) -> dict[tuple[str, str], float]:
+    """Return (layer group, kind) -> norm of one group, in the mean over seeds."""
+    norms: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for fit in run.final_fits(partition, method):
+        for layer_group, by_kind in fit.gradient_norms.items():
+            for kind, norm in by_kind.items():
+                norms[layer_group, kind].append(norm)
+    return {key: fmean(values) for key, values in norms.items()}
+
+
+def _ratios(norms: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """Return kind -> norm of its lowest block over that of its highest, where it has two."""
+    blocks: defaultdict[str, dict[int, float]] = defaultdict(dict)
+    for (layer_group, kind), norm in norms.items():
+        if match := re.fullmatch(r"block (\d+)", layer_group):
+            blocks[kind][int(match[1])] = norm
+    return {
+        kind: by_block[min(by_block)] / by_block[max(by_block)]
+        for kind, by_block in blocks.items()
+        if len(by_block) > 1 and by_block[max(by_block)] > 0
+    }
+
+
+def _short(ratio: float) -> str:
+    """Write a ratio with one digit after the point, or one that counts: 0.7, 12.0, 0.003."""
+    return f"{ratio:.1f}" if ratio >= 0.1 else f"{ratio:.1g}"

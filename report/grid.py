@@ -1,0 +1,130 @@
+"""A grid of cells, one row a partition and one column a method, in Markdown or a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from report.final_fits import TEST, FinalFit
+from report.run_files import Run
+from report.words import span
+
+EMPTY = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell's text, and whether it stands out."""
+
+    text: str
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A further column that only Markdown has room for."""
+
+    heading: str
+    cells: Sequence[str]
+    align: str = "---:"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of accuracies: its heading line, and one row a partition."""
+
+    title: str
+    header: list[str]
+    rows: list[list[Cell]]
+
+    def markdown(self, further: Sequence[Column] = ()) -> list[str]:
+        """Return the lines of a Markdown table, further columns to its right."""
+        header = [*self.header, *(column.heading for column in further)]
+        align = ["---:"] * len(self.header) + [column.align for column in further]
+        rows = [
+            [f"**{cell.text}**" if cell.bold else cell.text for cell in row]
+            + [column.cells[place] for column in further]
+            for place, row in enumerate(self.rows)
+        ]
+        return [f"| {' | '.join(row)} |" for row in (header, align, *rows)]
+
+    def terminal(self, console: Console) -> Table:
+        """Return a table to print, closer set where the console is too narrow."""
+        wide = self._table()
+        fits = console.measure(wide, options=console.options.update(max_width=1000))
+        return wide if fits.maximum <= console.width else self._table(narrow=True)
+
+    def _table(self, narrow: bool = False) -> Table:
+        table = Table(
+            title=self.title,
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE_HEAD,
+            padding=0 if narrow else (0, 1),
+            show_edge=False,
+            pad_edge=False,
+            collapse_padding=True,
+        )
+        for heading in self.header:
+            stacked = heading.replace("_", "_\n") if narrow else heading
+            table.add_column(
+                Text(stacked.replace(" ", "\n")),
+                justify="right",
+                vertical="bottom",
+                overflow="fold",
+            )
+        for row in self.rows:
+            texts = (cell.text.replace(" ± ", "±") if narrow else cell.text for cell in row)
+            bold = ("bold" if cell.bold else "" for cell in row)
+            table.add_row(*map(Text, texts, bold))
+        return table
+
+
+def accuracy_grid(run: Run, test_set: str = TEST) -> Grid:
+    """Lay out the accuracies on the test split, or on a further set of test images."""
+    on = "test accuracy" if test_set == TEST else f"accuracy on {test_set}"
+    header = ["partition (%)", "train images", *run.methods]
+    rows = [_row(run, partition, test_set) for partition in run.partitions]
+    validation = [_images(run, partition, lambda fit: fit.n_val) for partition in run.partitions]
+    if len({*validation} - {EMPTY}) > 1:
+        header.insert(2, "validation images")
+        rows = [[*r[:2], Cell(n), *r[2:]] for r, n in zip(rows, validation, strict=True)]
+    gains = [_gain(run, partition, test_set) for partition in run.partitions]
+    if any(gains):
+        header.append("gain (points)")
+        rows = [[*row, Cell(gain or EMPTY)] for row, gain in zip(rows, gains, strict=True)]
+    return Grid(f"{run.name}: {on} (%)", header, rows)
+
+
+def _row(run: Run, partition: float, test_set: str) -> list[Cell]:
+    """Return a row up to its gain; bold is the best by validation, as test must select nothing."""
+    validation = {
+        method: winner.val_accuracy
+        for method in run.methods
+        if (winner := run.winner(partition, method))
+    }
+    best = max(validation.values(), default=None)
+    cells = [Cell(f"{partition:g}"), Cell(_images(run, partition, lambda fit: fit.n_train))]
+    for method in run.methods:
+        scores = run.scores(partition, method, test_set)
+        leads = method in validation and validation[method] == best
+        cells.append(Cell(scores.interval().points(), bold=leads) if scores else Cell(EMPTY))
+    return cells
+
+
+def _images(run: Run, partition: float, count: Callable[[FinalFit], int]) -> str:
+    """Write how many images a row's fits had."""
+    fits = [fit for method in run.methods for fit in run.final_fits(partition, method)]
+    return span([count(fit) for fit in fits], str) if fits else EMPTY
+
+
+def _gain(run: Run, partition: float, test_set: str) -> str | None:
+    if run.compared is None or run.baseline is None or run.compared == run.baseline:
+        return None
+    gain = run.difference(partition, run.compared, run.baseline, test_set)
+    return gain.points(sign="+") if gain else None

@@ -1,0 +1,108 @@
+"""Comparisons are paired: by seed, and by test image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from report.scores import Scores, mean_of
+
+SEEDS = st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True)
+
+
+def score(*right: str) -> Scores:
+    """Scores of seeds 0, 1, … from their images, `x` where right."""
+    correct = {
+        seed: np.array([image == "x" for image in images], dtype=float)
+        for seed, images in enumerate(right)
+    }
+    return Scores({seed: float(images.mean()) for seed, images in correct.items()}, correct)
+
+
+@st.composite
+def scores(draw: st.DrawFn, images: int = 12) -> Scores:
+    """Any scores on some images."""
+    votes = st.lists(st.integers(0, 1), min_size=images, max_size=images)
+    correct = {seed: np.array(draw(votes), dtype=float) for seed in draw(SEEDS)}
+    return Scores({seed: float(right.mean()) for seed, right in correct.items()}, correct)
+
+
+@given(scores())
+def test_nothing_differs_from_itself(ours: Scores) -> None:
+    difference = ours.minus(ours)
+    assert difference is not None
+    assert (difference.mean, difference.half_width, difference.shown) == (0, 0, False)
+
+
+@given(scores(), scores())
+def test_difference_turns_its_sign_with_its_sides(ours: Scores, theirs: Scores) -> None:
+    there, back = ours.minus(theirs), theirs.minus(ours)
+    shared = sorted(ours.accuracy.keys() & theirs.accuracy.keys())
+    if not shared:
+        assert there is back is None
+        return
+    assert there is not None
+    assert back is not None
+    expected = np.mean([ours.accuracy[s] - theirs.accuracy[s] for s in shared])
+    assert there.mean == pytest.approx(expected)
+    assert there.mean == -back.mean
+    assert there.n == len(shared)
+    assert there.half_width == pytest.approx(back.half_width, rel=0.2)
+
+
+@given(scores())
+def test_mean_of_equal_scores_is_the_score(ours: Scores) -> None:
+    mean = mean_of([ours, ours, ours])
+    assert mean is not None
+    assert mean.interval().mean == pytest.approx(ours.interval().mean)
+    assert mean.interval().half_width == pytest.approx(ours.interval().half_width, abs=1e-9)
+
+
+def test_pairing_removes_what_the_seeds_share() -> None:
+    ours, theirs = Scores({0: 0.92, 1: 0.82, 2: 0.72}), Scores({0: 0.90, 1: 0.80, 2: 0.70})
+    difference = ours.minus(theirs)
+    assert difference is not None
+    assert difference.points("+") == "+2.0 ± 0.0"
+
+
+def test_pairing_removes_what_the_images_share() -> None:
+    # One image of ten differs, so its share is 0.1 with a standard error of sqrt(0.1 * 0.9 / 10);
+    # unpaired, two shares of one half would give sqrt(2 * 0.5 * 0.5 / 10), twice as much.
+    ours, theirs = score("xxxxxx----"), score("xxxxx-----")
+    difference, apart = ours.minus(theirs), ours.minus_unpaired(theirs)
+    assert difference is not None
+    assert difference.mean == pytest.approx(0.1)
+    assert difference.images == pytest.approx(1.96 * 0.0949, rel=0.05)
+    assert apart is not None
+    assert apart.images == pytest.approx(1.96 * 0.2214, rel=0.05)
+
+
+def test_images_are_averaged_over_seeds_before_they_are_drawn() -> None:
+    # Both seeds are right on half the images, on other halves: every image is right half the time.
+    assert score("xx--", "--xx").interval().half_width == 0
+    assert score("xx--", "xx--").interval().images == pytest.approx(1.96 * 0.25, rel=0.05)
+
+
+def test_one_seed_has_the_images_alone() -> None:
+    interval = score("xx--").interval()
+    assert interval.seeds is None
+    assert interval.half_width == interval.images
+
+
+def test_without_labels_seeds_are_all_there_is() -> None:
+    labelled, bare = score("xx--", "x---"), Scores({0: 0.75, 1: 0.5})
+    assert bare.interval().images is None
+    for difference in (labelled.minus(bare), labelled.minus_unpaired(bare)):
+        assert difference is not None
+        assert difference.images is None
+        assert difference.mean == pytest.approx(-0.25)
+
+
+def test_mean_over_partitions_needs_a_seed_that_all_have() -> None:
+    assert mean_of([]) is None
+    assert mean_of([Scores({0: 0.5}), Scores({1: 0.5})]) is None
+    mean = mean_of([Scores({0: 0.5, 1: 0.7}), Scores({1: 0.9, 2: 0.1})])
+    assert mean is not None
+    assert mean.accuracy == {1: pytest.approx(0.8)}

@@ -1,0 +1,111 @@
+"""What the table shows, in words that its numbers bear out."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.report.run_writer import PROBE, TUNED, RunWriter
+
+FLAT = [0.50, 0.50, 0.50]
+
+
+@pytest.fixture
+def compared(writer: RunWriter) -> RunWriter:
+    """Winners of frozen and llrd at 1, 10 and 20%, no final fits yet."""
+    writer.experiment(["frozen", "llrd"], [1, 10, 20])
+    for partition in (1, 10, 20):
+        writer.winner(f"{partition}/frozen", 0.5, PROBE)
+        writer.winner(f"{partition}/llrd", 0.6, TUNED)
+    return writer
+
+
+def fits(writer: RunWriter, llrd: dict[int, list[float]]) -> list[str]:
+    """Write the fits of llrd against a flat baseline, and return the findings."""
+    for partition, accuracies in llrd.items():
+        writer.final_fits(f"{partition}/frozen", FLAT)
+        writer.final_fits(f"{partition}/llrd", accuracies)
+    return writer.summary().findings
+
+
+# s = 0.01 over 3 seeds: 4.303 * 0.01 / sqrt(3) = 2.5 points
+GAIN, LOSS, NONE = [0.59, 0.60, 0.61], [0.39, 0.40, 0.41], [0.50, 0.51, 0.52]
+
+
+def test_one_of_each(compared: RunWriter) -> None:
+    assert fits(compared, {1: NONE, 10: GAIN, 20: LOSS})[:3] == [
+        "at 10% llrd gains 10.0 points over frozen (7.5 to 12.5)",
+        "at 20% llrd loses 10.0 points to frozen (7.5 to 12.5)",
+        "at 1% no difference between llrd and frozen is shown (+1.0, -1.5 to 3.5)",
+    ]
+
+
+def test_partitions_of_one_outcome_share_a_sentence(compared: RunWriter) -> None:
+    assert fits(compared, {1: NONE, 10: NONE, 20: NONE})[0] == (
+        "at 1, 10 and 20% no difference between llrd and frozen is shown"
+    )
+    assert fits(compared, {1: LOSS, 10: GAIN, 20: GAIN})[:2] == [
+        "llrd gains over frozen, in points: 10.0 at 10% (7.5 to 12.5) and 10.0 at 20% "
+        "(7.5 to 12.5)",
+        "at 1% llrd loses 10.0 points to frozen (7.5 to 12.5)",
+    ]
+
+
+def test_images_can_leave_a_gain_unshown(compared: RunWriter) -> None:
+    gain = [0.53, 0.53, 0.53]  # 3 of 100 images: 3.0 ± 1.96 * sqrt(0.03 * 0.97 / 100), 3.3
+    assert "at 1% llrd gains 3.0 points over frozen (3.0 to 3.0)" in fits(compared, {1: gain})
+    compared.test_images()
+    (finding,) = fits(compared, {1: gain})
+    assert finding.startswith("at 1% no difference between llrd and frozen is shown (+3.0, -0.")
+
+
+def test_one_seed_without_images_shows_nothing(compared: RunWriter) -> None:
+    compared.final_fits("1/frozen", [0.5])
+    compared.final_fits("1/llrd", [0.9])
+    assert compared.summary().findings == [
+        "at 1% no difference between llrd and frozen is shown (+40.0)"
+    ]
+
+
+def test_mean_over_partitions_is_paired_by_seed(compared: RunWriter) -> None:
+    # The mean over partitions of seed s: +10 + s - 1 points at both, so 10.0 ± 2.5 again; the
+    # gains at 1 and 10% differ by 20 points, which is no noise.
+    findings = fits(compared, {1: [0.69, 0.70, 0.71], 10: NONE, 20: [0.49, 0.50, 0.51]})
+    assert (
+        "in the mean over 3 partitions llrd gains 7.0 points over frozen (4.5 to 9.5)" in findings
+    )
+
+
+def test_every_other_method_is_told_in_the_mean(finished: RunWriter) -> None:
+    findings = finished.summary().findings
+    assert "at 1% no difference between seed_llrd and frozen is shown (-6.0)" in findings
+
+
+def test_falling_baseline_is_told(compared: RunWriter) -> None:
+    for partition, accuracy in ((1, 0.5), (10, 0.8), (20, 0.7)):
+        accuracies = [accuracy - 0.01, accuracy, accuracy + 0.01]
+        compared.final_fits(f"{partition}/frozen", accuracies)
+    findings = compared.summary().findings
+    assert findings == ["frozen falls from 10 to 20% by 10.0 points (10.0 to 10.0)"]
+    compared.test_images()  # 10 of 100 images: 10.0 ± 5.9
+    (finding,) = compared.summary().findings
+    assert finding.startswith("frozen falls from 10 to 20% by 10.0 points (4.")
+
+
+def test_baseline_that_wavers_within_its_interval_does_not_fall(compared: RunWriter) -> None:
+    compared.experiment(["frozen", "llrd"], [20, 1, 10])
+    for partition, accuracies in ((1, [0.2] * 3), (10, NONE), (20, [0.51, 0.51, 0.50])):
+        compared.final_fits(f"{partition}/frozen", accuracies)
+    assert compared.summary().findings == [
+        "frozen never falls by more than its interval as data grows"
+    ]
+
+
+def test_nothing_is_claimed_without_results(compared: RunWriter) -> None:
+    assert compared.summary().findings == []
+
+
+def test_markdown_says_what_the_findings_rest_on(compared: RunWriter) -> None:
+    fits(compared, {1: GAIN})
+    assert "What it shows, of the seeds alone:" in compared.summary().markdown()
+    compared.test_images()
+    assert "What it shows:" in compared.summary().markdown()

@@ -1,0 +1,131 @@
+"""What the footer says of the winners: weights kept, settings that mattered, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from report import write_report
+from tests.report.run_writer import RunWriter
+
+NORMS = {
+    "stem": {"attn": 5.0},
+    "block 7": {"ln": 0.08, "attn": 0.3, "mlp": 0.7},
+    "block 10": {"ln": 9.0},
+    "block 11": {"ln": 0.1, "attn": 0.5, "mlp": 1.0},
+    "final": {"ln": 0.2},
+}
+
+
+def footer(writer: RunWriter) -> list[str]:
+    return writer.summary().footer
+
+
+def test_weights_chosen_on_validation(finished: RunWriter) -> None:
+    finished.final_fits("1/llrd", [0.75, 0.77], alpha=0.25, ema=True)
+    finished.final_fits("10/llrd", [0.93, 0.94, 0.95], alpha=1.0, ema=False)
+    report = write_report(finished.run_dir)
+    # the third fit at 1% is of an older run and says nothing; mean of 2 x 0.25 and 3 x 1
+    assert (
+        "llrd: interpolation chosen on validation: alpha 0.25 to 1 (mean 0.7), "
+        "averaged weights in 2 of 5 fits" in report.summary.footer
+    )
+    table = report.table.set_index(["partition", "method"])
+    assert table.loc[(1, "llrd"), ["alpha", "ema"]].tolist() == [0.25, 1.0]
+    assert table.loc[(10, "llrd"), ["alpha", "ema"]].tolist() == [1.0, 0.0]
+    assert table.loc[(10, "frozen"), ["alpha", "ema"]].isna().all()
+
+
+def test_nothing_kept_is_not_told(finished: RunWriter) -> None:
+    finished.final_fits("10/llrd", [0.93], alpha=None, ema=None)
+    assert not any("interpolation" in line or "averaged" in line for line in footer(finished))
+
+
+def test_importance_of_the_pooled_rows(finished: RunWriter) -> None:
+    (finished.run_dir / "importance.csv").write_text(
+        "partition,method,parameter,importance,trials\n"
+        "10,llrd,blocks,1.0,12\n"
+        "all,llrd,blocks,0.2,132\n"
+        "all,llrd,lr,0.614,132\n"
+        "all,llrd,warmup,0.004,132\n"
+        "all,llrd,weight_decay,0.182,132\n"
+    )
+    lines = [line for line in footer(finished) if line.startswith("what mattered")]
+    assert lines == [
+        "what mattered for llrd (PED-ANOVA over 132 trials): lr 0.61, blocks 0.20, "
+        "weight_decay 0.18"
+    ]
+
+
+def gradient_lines(writer: RunWriter) -> list[str]:
+    return [line for line in footer(writer) if line.startswith("gradients")]
+
+
+def test_gradients_of_the_lowest_over_the_highest_block(finished: RunWriter) -> None:
+    finished.final_fits("1/llrd", [0.75, 0.77, 0.76], gradient_norms=NORMS)
+    finished.final_fits("10/seed_llrd", [0.7], gradient_norms={"block 11": {"attn": 0.5}})
+    assert gradient_lines(finished) == [
+        "gradients of llrd, lowest over highest trained block: ln 0.8, attn 0.6, mlp 0.7 "
+        "(not vanishing)"
+    ]
+    doubled = {block: {kind: 2 * norm for kind, norm in by.items()} for block, by in NORMS.items()}
+    finished.final_fits("1/llrd", [0.75], gradient_norms=doubled)
+    write_report(finished.run_dir)
+    lines = (finished.run_dir / "gradients.csv").read_text().splitlines()
+    assert lines[:3] == [
+        "partition,method,layer_group,kind,norm",
+        "1,llrd,stem,attn,6.66667",  # mean over seeds of 10, 5 and 5
+        "1,llrd,block 7,ln,0.106667",
+    ]
+    assert len(lines) == 1 + 9 + 1
+
+
+@pytest.mark.parametrize(
+    ("norms", "verdict"),
+    [
+        ({"attn": 0.0099, "mlp": 0.02}, "attn 0.01, mlp 0.02 (vanishing: attn)"),
+        ({"attn": 0.0, "mlp": 1e-4}, "attn 0, mlp 0.0001 (vanishing: attn, mlp)"),
+        ({"mlp": 30.0}, "mlp 30.0 (not vanishing)"),
+    ],
+)
+def test_vanishing_gradients(finished: RunWriter, norms: Mapping[str, float], verdict: str) -> None:
+    highest = dict.fromkeys(norms, 1.0)
+    finished.final_fits("10/llrd", [0.9], gradient_norms={"block 2": norms, "block 11": highest})
+    (line,) = gradient_lines(finished)
+    assert line.endswith(verdict)
+
+
+def test_range_is_over_partitions_and_the_worst_decides(finished: RunWriter) -> None:
+    for group, low in (("1/llrd", 0.5), ("10/llrd", 0.001)):
+        norms = {"block 7": {"mlp": low}, "block 11": {"mlp": 1.0}}
+        finished.final_fits(group, [0.7], gradient_norms=norms)
+    (line,) = gradient_lines(finished)
+    assert line.endswith("mlp 0.001 to 0.5 (vanishing: mlp)")
+
+
+def test_blocks_without_any_gradient_are_not_judged(finished: RunWriter) -> None:
+    still = {"block 7": {"mlp": 0.0}, "block 11": {"mlp": 0.0}}
+    finished.final_fits("10/llrd", [0.9], gradient_norms=still)
+    assert gradient_lines(finished) == []
+
+
+def test_layer_norms_alone_are_not_judged(finished: RunWriter) -> None:
+    norms = {"block 7": {"ln": 0.001}, "block 11": {"ln": 1.0}}
+    finished.final_fits("10/llrd", [0.9], gradient_norms=norms)
+    assert gradient_lines(finished) == []
+
+
+def test_duplicates_are_counted_by_pair_of_splits_and_told_once(finished: RunWriter) -> None:
+    (finished.run_dir / "duplicates.csv").write_text(
+        "kind,split_a,key_a,split_b,key_b\n"
+        "exact,train,a.png,test,b.png\n"
+        "near,train,c.png,val,d.png\n"
+        "exact,train,e.png,test,f.png\n"
+    )
+    told = "duplicate images: 2 exact between train and test, 1 near between train and val"
+    assert f"{told} (duplicates.csv)" in footer(finished)
+    finished.event("footnote", text="2 images of test are duplicates of train's")
+    assert [line for line in footer(finished) if "duplicate" in line] == [
+        "2 images of test are duplicates of train's"
+    ]
