@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
 from errors import InputError
+from models.class_token import Run, class_token_run
 
 KINDS = ("ln", "attn", "mlp", "embed", "proj")
 """What a parameter belongs to: a LayerNorm, attention, an MLP; and, outside the blocks, the patch
@@ -42,7 +43,7 @@ class LayerGroup(nn.Module):
         self,
         name: str,
         part: nn.Module,
-        run: Callable[[nn.Module, Tensor], Tensor],
+        run: Run,
         kinds: dict[str, str],
     ) -> None:
         super().__init__()
@@ -168,7 +169,7 @@ def _native(tower: NativeViT) -> list[LayerGroup]:
     run_block = _run_block if tower.transformer.batch_first else _run_block_sequence_first
     return [
         LayerGroup("stem", stem, _native_stem, _kinds(stem, "embed")),
-        *_blocks(tower.transformer.resblocks, run_block),
+        *_blocks(tower, tower.transformer.resblocks, run_block),
         LayerGroup("final", final, _native_final, _kinds(final, "proj")),
     ]
 
@@ -181,7 +182,7 @@ def _timm(tower: TimmModel) -> list[LayerGroup]:
     final = nn.ModuleDict({"trunk": pooling, "head": tower.head})
     return [
         LayerGroup("stem", stem, _timm_stem, _kinds(stem, "embed")),
-        *_blocks(trunk.blocks, _run_block),
+        *_blocks(tower, trunk.blocks, _run_block),
         LayerGroup("final", final, _timm_final, _kinds(final, "proj")),
     ]
 
@@ -204,10 +205,10 @@ def _part(tower: nn.Module, only: set[str] | None = None, without: Iterable[str]
     return part
 
 
-def _blocks(
-    blocks: Iterable[nn.Module], run: Callable[[nn.Module, Tensor], Tensor]
-) -> Iterator[LayerGroup]:
+def _blocks(tower: nn.Module, blocks: Sequence[nn.Module], run: Run) -> Iterator[LayerGroup]:
     for i, block in enumerate(blocks):
+        if i == len(blocks) - 1:
+            run = class_token_run(tower, block) or run
         yield LayerGroup(f"block {i}", block, run, _kinds(block, None))
 
 

@@ -18,22 +18,35 @@ class Examples:
         features: (N, …), shared between processes and read-only: only ever gathered from.
         labels: (N,) class ids.
         rows: which of the N take part.
+        views: arrays like `features`, of augmented copies of the same images.
     """
 
     features: NDArray[np.generic]
     labels: NDArray[np.int64]
     rows: NDArray[np.int64]
+    views: tuple[NDArray[np.generic], ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def copies(self) -> int:
+        """How many copies there are of each example: itself, and its views."""
+        return 1 + len(self.views)
+
     def batch(
         self, positions: NDArray[np.int64], device: torch.device, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        """The examples at `positions` (of the `len(self)` rows), copied to `device`."""
-        rows = self.rows[positions]
-        features = torch.from_numpy(self.features[rows])  # fancy indexing copies
-        labels = torch.from_numpy(self.labels[rows])
+        """The examples at `positions`, copied to `device`.
+
+        Position p is example p modulo n, and p // n says which of its copies.
+        """
+        copies, places = np.divmod(positions, len(self))
+        rows = self.rows[places]
+        gathered = self.features[rows]  # fancy indexing copies
+        for copy, view in enumerate(self.views, start=1):
+            gathered[copies == copy] = view[rows[copies == copy]]
+        features, labels = torch.from_numpy(gathered), torch.from_numpy(self.labels[rows])
         if device.type == "cuda":
             features, labels = features.pin_memory(), labels.pin_memory()
         return (
@@ -43,15 +56,17 @@ class Examples:
 
 
 class SampleOrder:
-    """An endless stream of positions 0..n-1: one shuffle after another.
+    """An endless stream of positions: one shuffle of the n examples after another.
 
-    The order is a function of (n, seed) alone, so that a fit resumed from its count of samples
+    Each time, an example comes as one of its copies, at random (see `Examples.batch`). The order
+    is a function of (n, seed, copies) alone, so that a fit resumed from its count of samples
     sees what it would have seen.
     """
 
-    def __init__(self, n: int, seed: int) -> None:
+    def __init__(self, n: int, seed: int, copies: int = 1) -> None:
         self._n = n
         self._seed = seed
+        self._copies = copies
         self._epoch = -1
         self._shuffle: NDArray[np.int64] = np.empty(0, np.int64)
 
@@ -62,7 +77,10 @@ class SampleOrder:
             epoch, offset = divmod(start, self._n)
             if epoch != self._epoch:
                 self._epoch = epoch
-                self._shuffle = np.random.default_rng((self._seed, epoch)).permutation(self._n)
+                rng = np.random.default_rng((self._seed, epoch))
+                self._shuffle = rng.permutation(self._n)
+                if self._copies > 1:
+                    self._shuffle += self._n * rng.integers(self._copies, size=self._n)
             piece = self._shuffle[offset : offset + count]
             pieces.append(piece)
             start, count = start + len(piece), count - len(piece)

@@ -1,24 +1,28 @@
 """The one training loop: a suffix of the encoder and its head, from cached features.
 
 A linear probe is the case of an empty suffix; unfreezing everything is the case of a whole one.
+A probe may also be solved exactly, and a zero-shot classifier is not trained at all.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from models.averaging import WeightAverage, interpolated
+from models.classifier import Classifier, trained_weights
 from models.encoder import Encoder
 from models.examples import Examples, SampleOrder
+from models.gradients import GradientNorms
 from models.head import BankAdamW, HeadBank, LinearHead
 from models.precision import Precision
+from models.probe import solve_probes
 from models.recipe import Recipe, decays
 
 MAX_GRADIENT_NORM = 1.0  # of the suffix; as in open_clip's and BEiT's fine-tuning recipes
@@ -42,6 +46,21 @@ class Evaluation:
         return math.isfinite(self.train_loss) and math.isfinite(self.val_loss)
 
 
+@dataclass(frozen=True)
+class Polish:
+    """What was chosen after training, by validation.
+
+    Attributes:
+        evaluation: of the chosen weights.
+        alpha: 1 for the tuned weights themselves, less for some of the way to them.
+        averaged: whether the tuned weights are the averaged ones.
+    """
+
+    evaluation: Evaluation
+    alpha: float
+    averaged: bool
+
+
 def score(accuracy: float, loss: float, n: int) -> float:
     """Accuracy first, likelihood second: what fits are ranked by.
 
@@ -49,42 +68,6 @@ def score(accuracy: float, loss: float, n: int) -> float:
     but stays under half an image, so it orders ties and never overrules an accuracy.
     """
     return accuracy + math.exp(-loss) / (2 * n) if math.isfinite(loss) else -math.inf
-
-
-class Classifier(nn.Module):
-    """Layer groups from a boundary up, and a bank of heads.
-
-    Args:
-        groups: the groups above the cached boundary, owned by this classifier.
-        head: the heads.
-        trained_from: index in `groups` of the first one that holds a trained parameter; those
-            below it are run without gradient.
-    """
-
-    def __init__(self, groups: nn.ModuleList, head: HeadBank, trained_from: int) -> None:
-        super().__init__()
-        self.groups = groups
-        self.head = head
-        self.trained_from = trained_from
-        self.train_suffix()
-
-    def train_suffix(self) -> None:
-        """Training mode from the first trained group up; what lies below stays in eval mode."""
-        for group in self.groups[self.trained_from :]:
-            group.train()
-            for module in group.modules():
-                # Its running statistics are the encoder's, and no part of what is trained.
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Features at the boundary to embeddings (n, d)."""
-        with torch.no_grad():
-            for group in self.groups[: self.trained_from]:
-                x = group(x)
-        for group in self.groups[self.trained_from :]:
-            x = group(x)
-        return x
 
 
 class Fit:
@@ -99,6 +82,7 @@ class Fit:
         horizon: samples at which the learning rate reaches zero.
         seed: of the order of samples.
         start: where the head starts; zeros without.
+        average: whether to keep an average of the weights over the steps, for `polish`.
         precision: device, and what matrix products run in.
         dtype: of the weights; float64 for tests of exactness.
     """
@@ -115,6 +99,7 @@ class Fit:
         horizon: int,
         seed: int,
         start: LinearHead | None = None,
+        average: bool = False,
         precision: Precision | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -124,7 +109,7 @@ class Fit:
         self._horizon = horizon
         self._precision = precision or Precision("cpu")
         self._dtype = dtype
-        self._order = SampleOrder(len(train), seed)
+        self._order = SampleOrder(len(train), seed, train.copies)
         # No batch is larger than an epoch.
         self.batch_size = min(recipe.batch_size, len(train))
         self._losses: list[Tensor] = []
@@ -133,38 +118,37 @@ class Fit:
         self._best_weights: dict[str, Tensor] = {}
 
         device = self._precision.device
-        first = encoder.index(boundary)
-        trained = {
-            (i - first, name): f for (i, name), f in recipe.trained_parameters(encoder).items()
-        }
         groups = encoder.suffix(boundary).to(device, dtype)
         bank = HeadBank(len(recipe.bank), encoder.dim, classes).to(device, dtype)
         if start is not None:
             bank.start_from(start)
-        lowest = min((i for i, _ in trained), default=len(groups))
-        if lowest < 0:
-            raise ValueError(f"the recipe trains below {boundary}, where its features are cached")
-        self.model = Classifier(groups, bank, lowest)
+        names = trained_weights(recipe, encoder, boundary)
+        self.model = Classifier(groups, bank, min((i for i, _ in names), default=len(groups)))
         self._trained: dict[str, nn.Parameter] = {
-            f"groups.{i}.{name}": parameter
+            names[i, name]: parameter
             for i, group in enumerate(groups)
             for name, parameter in group.named_parameters()
-            if (i, name) in trained
+            if (i, name) in names
         }
         for parameter in self._trained.values():
             parameter.requires_grad_()
-        self._began = {name: p.detach().clone() for name, p in self._trained.items()}
+        self._began = {name: p.detach().clone() for name, p in self._weights().items()}
+        self._average = WeightAverage(self._weights(), horizon) if average else None
         self._optimizers: list[torch.optim.Optimizer] = [BankAdamW(bank, recipe.bank)]
-        if trained:
-            self._optimizers.append(self._suffix_optimizer(trained))
+        self._gradients: GradientNorms | None = None
+        if names:
+            self._optimizers.append(self._suffix_optimizer(encoder))
+            self._gradients = GradientNorms(
+                self._trained, _places(recipe, encoder), MAX_GRADIENT_NORM
+            )
         # Without trained layers nothing runs in half precision.
-        self._scaler = self._precision.scaler() if trained else Precision("cpu").scaler()
+        self._scaler = self._precision.scaler() if names else Precision("cpu").scaler()
 
-    def _suffix_optimizer(self, trained: dict[tuple[int, str], float]) -> torch.optim.AdamW:
+    def _suffix_optimizer(self, encoder: Encoder) -> torch.optim.AdamW:
         """AdamW over the trained parameters, grouped by peak rate and decay."""
         grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for (i, name), factor in trained.items():
-            parameter = self._trained[f"groups.{i}.{name}"]
+        for (i, name), factor in self.recipe.trained_parameters(encoder).items():
+            parameter = self._trained[f"{encoder.group(i).name}/{name}"]
             decay = self.recipe.weight_decay[0] if decays(name, parameter) else 0.0
             grouped.setdefault((factor * self.recipe.lr, decay), []).append(parameter)
         groups = [
@@ -192,13 +176,7 @@ class Fit:
         with self._precision.autocast():
             embeddings = self.model.embed(x)
         logits = self.model.head(embeddings.to(self._dtype))
-        loss = F.cross_entropy(
-            logits.flatten(0, 1),
-            labels.repeat(len(logits)),
-            label_smoothing=self.recipe.label_smoothing,
-            reduction="none",
-        )
-        losses = loss.reshape(len(logits), -1).mean(1)
+        losses = _mean_losses(logits, labels, self.recipe.label_smoothing)
         torch.autograd.backward(self._scaler.scale(losses.sum()))
         self._update()
         self.samples += self.batch_size
@@ -214,15 +192,23 @@ class Fit:
                     group["lr"] = factor * group["peak"]
                 else:
                     group["factor"] = factor
-        if self._trained:
-            nn.utils.clip_grad_norm_(self._trained.values(), MAX_GRADIENT_NORM)
+        if self._gradients is not None:
+            self._gradients.clip()
         for optimizer in self._optimizers:
             self._scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         self._scaler.update()
+        if self._average is not None:
+            self._average.update(self.batch_size)
 
     def advance(self, until: int) -> Evaluation:
-        """Train until `until` samples have been seen, then evaluate."""
+        """Train until `until` samples have been seen, then evaluate.
+
+        What is solved, or not trained at all, has no samples to count: it is done at once.
+        """
+        if not self.recipe.trained:
+            self._solve()
+            self.samples = until
         while self.samples < until:
             self._losses.append(self.step())
         if self._losses:
@@ -231,12 +217,30 @@ class Fit:
         evaluation = self._evaluate()
         if evaluation.finite and (self.best is None or evaluation.score > self.best.score):
             self.best = evaluation
-            self._best_weights = {name: p.detach().clone() for name, p in self._weights().items()}
+            self._best_weights = _copied(self._weights())
         return evaluation
+
+    def _solve(self) -> None:
+        """Set every head of the bank to its solution; `solver: none` leaves it as it is."""
+        recipe, bank, device = self.recipe, self.model.head, self._precision.device
+        embeddings = self.model.embeddings(self._train, self._precision, self._train.copies)
+        labels = torch.from_numpy(self._train.labels[self._train.rows]).repeat(self._train.copies)
+        labels = labels.to(device)
+        if recipe.solver == "lbfgs":
+            strengths = [decay for _, decay in recipe.bank]
+            heads, self.steps = solve_probes(
+                embeddings, labels, bank.weight.shape[1], strengths, recipe.label_smoothing
+            )
+            with torch.no_grad():
+                bank.weight.copy_(torch.stack([head.weight for head in heads]))
+                bank.bias.copy_(torch.stack([head.bias for head in heads]))
+        with torch.no_grad():
+            losses = _mean_losses(bank(embeddings), labels, recipe.label_smoothing)
+        self._train_loss = losses.tolist()
 
     def _weights(self) -> dict[str, nn.Parameter]:
         """Everything that is trained, by name."""
-        head = {f"head.{name}": p for name, p in self.model.head.named_parameters()}
+        head = {f"head/{name}": p for name, p in self.model.head.named_parameters()}
         return {**self._trained, **head}
 
     @torch.no_grad()
@@ -248,12 +252,68 @@ class Fit:
         """
         if self.best is None:
             raise RuntimeError("the fit diverged: no evaluation was finite")
-        for name, parameter in self._weights().items():
-            parameter.copy_(self._best_weights[name])
+        self._set(self._best_weights)
         return self.model.head.head(self.best.head)
 
+    def polish(self, alphas: Sequence[float]) -> Polish:
+        """Choose by validation what to keep of a fit that trained the encoder, and set it.
+
+        Candidates are the best evaluation's weights, the average over the steps (if it was
+        kept), and the better one of the two drawn back towards the start by each of `alphas`. A
+        tie stays with what comes first. The start itself (alpha 0) is no candidate.
+
+        Raises:
+            RuntimeError: no evaluation was finite.
+        """
+        self.restore_best()
+        assert self.best is not None
+        chosen, end = Polish(self.best, 1.0, False), self._best_weights
+        if self._average is not None:
+            evaluation = self._evaluated(self._average.weights)
+            if evaluation.finite and evaluation.score > chosen.evaluation.score:
+                chosen, end = Polish(evaluation, 1.0, True), _copied(self._average.weights)
+        weights = end
+        for alpha in sorted(alphas, reverse=True):
+            between = interpolated(self._began, end, alpha)
+            evaluation = self._evaluated(between)
+            if evaluation.finite and evaluation.score > chosen.evaluation.score:
+                chosen, weights = Polish(evaluation, alpha, chosen.averaged), between
+        self._set(weights)
+        self.best, self._best_weights = chosen.evaluation, weights
+        return chosen
+
+    def _evaluated(self, weights: Mapping[str, Tensor]) -> Evaluation:
+        """Evaluate other weights in the place of these; how they were trained is the best's."""
+        self._set(weights)
+        assert self.best is not None
+        best = self.best
+        return replace(
+            self._evaluate(), samples=best.samples, steps=best.steps, train_loss=best.train_loss
+        )
+
+    @torch.no_grad()
+    def _set(self, weights: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._weights().items():
+            parameter.copy_(weights[name])
+
+    def exported(self) -> dict[str, Tensor]:
+        """The best weights as they are kept: the trained ones by name, and the best head.
+
+        `models.classifier.restored` makes a classifier of them again.
+        """
+        head = self.restore_best()
+        weights = {name: p.cpu() for name, p in _copied(self._trained).items()}
+        return weights | {"head/weight": head.weight.cpu(), "head/bias": head.bias.cpu()}
+
+    def gradient_norms(self) -> dict[str, dict[str, float]]:
+        """Layer group to kind to the root mean square of the gradient's norm; empty for probes."""
+        return self._gradients.by_place() if self._gradients else {}
+
     def state(self) -> dict[str, Any]:
-        """Tensors and numbers from which `load` goes on as if never interrupted."""
+        """Tensors and numbers from which `load` goes on as if never interrupted.
+
+        Without what only serves after training: the average, and the norms of gradients.
+        """
         return {
             "samples": self.samples,
             "steps": self.steps,
@@ -270,34 +330,22 @@ class Fit:
         """Take up a fit of the same recipe and data where `state` left it."""
         self.samples, self.steps = state["samples"], state["steps"]
         self._train_loss = state["train_loss"]
-        for name, parameter in self._weights().items():
-            parameter.copy_(state["weights"][name])
+        self._set(state["weights"])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self._scaler.load_state_dict(state["scaler"])
         self.best = None if state["best"] is None else Evaluation(**state["best"])
         self._best_weights = state["best_weights"]
 
-    @torch.no_grad()
-    def logits(self, examples: Examples, batch_size: int = 256) -> Tensor:
+    def logits(self, examples: Examples) -> Tensor:
         """Logits (H, n, C) of `examples`, in order, on the CPU in float32."""
-        self.model.eval()
-        parts = []
-        for begin in range(0, len(examples), batch_size):
-            positions = np.arange(begin, min(begin + batch_size, len(examples)))
-            x, _ = examples.batch(positions, self._precision.device, self._dtype)
-            with self._precision.autocast():
-                embeddings = self.model.embed(x)
-            parts.append(self.model.head(embeddings.to(self._dtype)).float().cpu())
-        self.model.train_suffix()
-        return torch.cat(parts, dim=1)
+        return self.model.logits(examples, self._precision)
 
     def _evaluate(self) -> Evaluation:
         logits = self.logits(self._val)
         labels = torch.from_numpy(self._val.labels[self._val.rows])
         accuracies = (logits.argmax(-1) == labels).double().mean(1).tolist()
-        flat = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), reduction="none")
-        losses = flat.reshape(len(logits), -1).mean(1).tolist()
+        losses = _mean_losses(logits, labels).tolist()
         n = len(labels)
         scores = [score(a, loss, n) for a, loss in zip(accuracies, losses, strict=True)]
         best = max(range(len(scores)), key=scores.__getitem__)
@@ -320,3 +368,31 @@ class Fit:
             moved += (parameter - self._began[name]).square().sum().item()
             size += self._began[name].square().sum().item()
         return math.sqrt(moved / size) if size else 0.0
+
+
+def _mean_losses(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """The mean cross-entropy (H,) of each head's logits (H, n, C)."""
+    losses = F.cross_entropy(
+        logits.flatten(0, 1),
+        labels.repeat(len(logits)),
+        label_smoothing=label_smoothing,
+        reduction="none",
+    )
+    return losses.reshape(len(logits), -1).mean(1)
+
+
+def _places(recipe: Recipe, encoder: Encoder) -> dict[str, tuple[str, str]]:
+    """The layer group and kind of everything that the recipe trains, by its name in a fit."""
+    kinds = {
+        (i, name): kind
+        for i in range(len(encoder.groups))
+        for name, kind, _ in encoder.group(i).parameters_by_kind()
+    }
+    return {
+        f"{encoder.group(i).name}/{name}": (encoder.group(i).name, kinds[i, name])
+        for i, name in recipe.trained_parameters(encoder)
+    }
+
+
+def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in weights.items()}

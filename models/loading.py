@@ -21,13 +21,18 @@ from torch import Tensor
 
 from errors import InputError
 from models.encoder import Encoder, layer_groups
+from models.head import LinearHead
 from models.precision import PrecisionName
+from models.zero_shot import Prompts, zero_shot_head
 
 LOCAL_DIR = "local-dir:"
 ROOT = Path(__file__).resolve().parent.parent
 
+BOUNDARIES = 2
+"""Goes up when what crosses a boundary changes, so that older features are not taken for it."""
+
 UNLOADABLE = (
-    *(RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, ImportError),
+    *(RuntimeError, OSError, ValueError, LookupError, TypeError, AttributeError, ImportError),
     *(AssertionError, EOFError, StopIteration, UnpicklingError, SafetensorError),
 )
 """What open_clip raises over a configuration or checkpoint that is broken or is not one."""
@@ -50,16 +55,18 @@ class Pretrained:
     """An encoder with its own preprocessing.
 
     `fingerprint` changes with any weight of the image tower and with the preprocessing; features
-    cached under it never need to be doubted.
+    cached under it never need to be doubted. `zero_shot` is the text tower's classifier, where
+    one was asked for; the tower itself is not kept.
     """
 
     encoder: Encoder
     preprocess: Callable[[Image.Image], Tensor]
     fingerprint: str
+    zero_shot: LinearHead | None = None
 
 
-def load_pretrained(config: ModelConfig) -> Pretrained:
-    """Load the image tower on the CPU, in float32.
+def load_pretrained(config: ModelConfig, prompts: Prompts | None = None) -> Pretrained:
+    """Load the image tower on the CPU, in float32, and ask the text tower for a classifier.
 
     Raises:
         InputError: unknown name or tag, missing folder or file, weights that don't fit or cannot
@@ -80,8 +87,24 @@ def load_pretrained(config: ModelConfig) -> Pretrained:
         reason = " ".join(str(error).split())[:300]
         where = config.name if config.pretrained is None else f"{config.name}, {config.pretrained}"
         raise InputError(f"model: cannot load {where}: {reason}") from error
-    encoder = layer_groups(model.visual.float())
-    return Pretrained(encoder, preprocess, _fingerprint(model.visual))
+    fingerprint = _fingerprint(model.visual)
+    zero_shot = None
+    if prompts is not None:
+        zero_shot = _zero_shot_head(model.float(), name, config, prompts)
+    return Pretrained(layer_groups(model.visual.float()), preprocess, fingerprint, zero_shot)
+
+
+def _zero_shot_head(
+    model: torch.nn.Module, name: str, config: ModelConfig, prompts: Prompts
+) -> LinearHead:
+    try:
+        return zero_shot_head(model, name, prompts)
+    except UNLOADABLE as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"model: the text tower or tokenizer of {config.name} cannot be used, which zero_shot "
+            f"needs ({reason})"
+        ) from error
 
 
 def _checked_name(name: str) -> str:
@@ -128,7 +151,7 @@ def _checked_tag(name: str, tag: str | None) -> str:
 
 def _fingerprint(tower: torch.nn.Module) -> str:
     """SHA-256 over the tower's weights, its modules' settings and its preprocessing."""
-    digest = hashlib.sha256(type(tower).__name__.encode())
+    digest = hashlib.sha256(f"{BOUNDARIES} {type(tower).__name__}".encode())
     digest.update(json.dumps(tower.preprocess_cfg, sort_keys=True, default=str).encode())
     # Activations, pooling and the number of attention heads leave no trace in the weights.
     digest.update(repr(tower).encode())

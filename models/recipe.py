@@ -37,6 +37,11 @@ class Recipe(BaseModel):
     `head_lr` and `weight_decay` may hold several values: the fit then trains one head for every
     pair of them, a *bank*. Only a frozen encoder (`blocks: none`) may have a bank of more than
     one head, as heads that share trained blocks would disturb each other.
+
+    A probe can be solved instead of trained: `solver: lbfgs` minimises the mean cross-entropy
+    plus `weight_decay`/2 times the squared norm of the head's weight, to convergence, for each
+    weight decay (scikit-learn's `LogisticRegression` with C = 1 / (weight_decay n)). `solver:
+    none` leaves the head where it starts: with `head_start: zero_shot`, CLIP's own classifier.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,8 +61,15 @@ class Recipe(BaseModel):
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the horizon spent warming up")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     batch_size: int = Field(64, ge=1, le=65536)
-    head_start: Literal["probe", "zeros"] = Field(
-        "probe", description="where the head starts: the partition's best probe, or zeros"
+    head_start: Literal["probe", "zero_shot", "zeros"] = Field(
+        "probe",
+        description="where the head starts: the partition's best probe, CLIP's text, or zeros",
+    )
+    solver: Literal["adamw", "lbfgs", "none"] = Field(
+        "adamw", description="how the head is found; lbfgs and none are for frozen encoders"
+    )
+    views: int = Field(
+        0, ge=0, le=64, description="augmented copies of each training image, beside itself"
     )
 
     @field_validator("blocks", mode="before")
@@ -79,9 +91,13 @@ class Recipe(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _bank_on_frozen_encoder(self) -> Recipe:
+    def _consistent(self) -> Recipe:
         if len(self.bank) > 1 and not self.frozen_encoder:
             raise ValueError("several head_lr or weight_decay at once need blocks: none")
+        if not self.trained and not self.frozen_encoder:
+            raise ValueError(f"solver: {self.solver} needs blocks: none")
+        if self.solver == "none" and self.head_start != "zero_shot":
+            raise ValueError("solver: none needs head_start: zero_shot; there is no other head")
         return self
 
     @property
@@ -89,9 +105,23 @@ class Recipe(BaseModel):
         return self.blocks == NO_BLOCKS
 
     @property
+    def trained(self) -> bool:
+        """Whether it takes steps; else it is solved at once, or there is nothing to solve."""
+        return self.solver == "adamw"
+
+    @property
+    def start(self) -> str:
+        """Where the head starts from, if it matters: probe, zero_shot or zeros."""
+        if self.frozen_encoder and (self.head_start == "probe" or self.solver == "lbfgs"):
+            return "zeros"  # a probe has none to start from, and an exact solution needs none
+        return self.head_start
+
+    @property
     def bank(self) -> tuple[tuple[float, float], ...]:
-        """The (head_lr, weight_decay) of every head of the bank."""
-        return tuple(itertools.product(self.head_lr, self.weight_decay))
+        """The (head_lr, weight_decay) of every head of the bank; a solver has no rates."""
+        rates = self.head_lr if self.trained else self.head_lr[:1]
+        decays = self.weight_decay[:1] if self.solver == "none" else self.weight_decay
+        return tuple(itertools.product(rates, decays))
 
     def block_range(self, depth: int) -> range:
         """The blocks to train, out of `depth`.

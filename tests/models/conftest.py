@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from models.encoder import Encoder, layer_groups
+from tests.models.towers import native
+
 
 @pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
@@ -15,3 +18,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="package")
+def encoder() -> Encoder:
+    """A tiny native tower's; fits copy from it and leave it alone."""
+    return layer_groups(native())

@@ -1,70 +1,25 @@
-"""The training loop: what it learns, what it leaves alone, and that it can be interrupted."""
+"""The training loop: what it learns, and what it leaves alone."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.encoder import Encoder, LayerGroup, layer_groups
-from models.examples import Examples, SampleOrder
+from models.examples import Examples
 from models.fit import Evaluation, Fit, score
 from models.head import LinearHead
+from models.precision import Precision
 from models.recipe import Recipe
+from tests.models.fits import CLASSES, assert_same, clusters, images, probe, tuning, weights
 from tests.models.towers import at, examples, native, pixels
-
-CLASSES, SEED = 3, 0
-
-
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return layer_groups(native())
-
-
-def clusters(n: int, seed: int, spread: float = 0.3, dim: int = 12) -> Examples:
-    """Separable: one direction a class, and a little noise."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(n) % CLASSES
-    found = 3 * np.eye(CLASSES, dim)[labels] + spread * rng.standard_normal((n, dim))
-    return examples(found.astype(np.float32), labels.astype(np.int64))
-
-
-def images(n: int, seed: int) -> tuple[Tensor, NDArray[np.int64]]:
-    """Noise over one picture a class."""
-    labels = np.arange(n) % CLASSES
-    return pixels(CLASSES, 99)[labels] + 0.5 * pixels(n, seed), labels
-
-
-def probe(encoder: Encoder, horizon: int = 600, seed: int = SEED, **settings: Any) -> Fit:
-    recipe = Recipe(**{"batch_size": 10, "head_lr": 0.05, **settings})
-    train, val = clusters(30, 1), clusters(60, 2)
-    return Fit(encoder, recipe, "head", train, val, classes=CLASSES, horizon=horizon, seed=seed)
-
-
-def tuning(encoder: Encoder, boundary: str = "block 1", **settings: Any) -> Fit:
-    defaults = {"blocks": "2-1", "lr": 3e-3, "head_lr": 0.01, "batch_size": 8, "weight_decay": 0.1}
-    recipe = Recipe(**{**defaults, **settings})
-    train, val = at(encoder, boundary, *images(24, 1)), at(encoder, boundary, *images(15, 2))
-    return Fit(encoder, recipe, boundary, train, val, classes=CLASSES, horizon=400, seed=SEED)
-
-
-def weights(fit: Fit) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in fit.model.state_dict().items()}
-
-
-def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        assert torch.equal(tensor, other[name]), name
 
 
 @pytest.mark.parametrize("build", [probe, tuning])
@@ -151,123 +106,6 @@ def test_past_the_horizon_nothing_moves(encoder: Encoder) -> None:
     assert_same(before, weights(fit))
 
 
-@pytest.mark.parametrize("through_a_file", [False, True])
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda encoder: probe(encoder, head_lr=[0.01, 0.05], weight_decay=[0, 0.1], warmup=0.1),
-        lambda encoder: tuning(encoder, llrd_decay=0.7, warmup=0.1),
-        lambda encoder: tuning(encoder, "block 0", kinds="ln"),
-    ],
-    ids=["probe", "tuning", "lower boundary"],
-)
-def test_an_interrupted_fit_goes_on_bit_by_bit(
-    encoder: Encoder, build: Callable[[Encoder], Fit], through_a_file: bool
-) -> None:
-    whole, first, second = build(encoder), build(encoder), build(encoder)
-    expected = [whole.advance(until) for until in (56, 150, 400)]
-    assert first.advance(56) == expected[0]
-    state = first.state()
-    if through_a_file:
-        file = io.BytesIO()
-        torch.save(state, file)
-        file.seek(0)
-        state = torch.load(file, weights_only=True)
-    second.load(state)
-    assert second.best == first.best
-    assert [second.advance(until) for until in (150, 400)] == expected[1:]
-    assert_same(weights(second), weights(whole))
-    assert second.best == whole.best
-    assert_same(vars(second.restore_best()), vars(whole.restore_best()))
-    assert_same(weights(second), weights(whole))
-
-
-def test_loading_alone_changes_nothing(encoder: Encoder) -> None:
-    first, second = tuning(encoder), tuning(encoder)
-    evaluation = first.advance(80)
-    second.load(first.state())
-    assert second.advance(80) == evaluation
-    assert_same(weights(first), weights(second))
-
-
-def test_the_best_weights_travel_with_the_state(encoder: Encoder) -> None:
-    first, second = tuning(encoder), tuning(encoder)
-    first.advance(160)
-    at_best = weights(first)
-    with torch.no_grad():
-        first.model.head.weight.neg_()
-    second.load(first.state())
-    assert_same(weights(second), weights(first))
-    second.restore_best()
-    assert_same(weights(second), at_best)
-
-
-def test_a_state_that_never_was_evaluated_loads(encoder: Encoder) -> None:
-    first, second = tuning(encoder), tuning(encoder)
-    second.load(first.state())
-    assert second.best is None
-    assert first.advance(80) == second.advance(80)
-
-
-def test_diverged_fits_are_never_the_best(encoder: Encoder) -> None:
-    fit = tuning(encoder)
-    good = fit.advance(80)
-    assert good.finite
-    with torch.no_grad():
-        next(p for p in fit.model.parameters() if p.requires_grad).fill_(math.nan)
-    bad = fit.advance(160)
-    assert not bad.finite
-    assert bad.score == -math.inf
-    assert fit.best == good
-    fit.restore_best()
-    assert fit.logits(at(encoder, "block 1", *images(15, 2))).isfinite().all()
-
-
-@pytest.mark.parametrize("poison", [math.nan, math.inf])
-def test_bad_features_give_no_best(encoder: Encoder, poison: float) -> None:
-    train = clusters(30, 1)
-    broken = train.features.copy()
-    broken[::3] = poison
-    fit = Fit(
-        encoder,
-        Recipe(batch_size=10),
-        "head",
-        Examples(broken, train.labels, train.rows),
-        clusters(9, 2),
-        classes=CLASSES,
-        horizon=90,
-        seed=0,
-    )
-    assert not fit.advance(60).finite
-    assert fit.best is None
-    with pytest.raises(RuntimeError, match="diverged"):
-        fit.restore_best()
-
-
-def test_a_huge_rate_is_not_an_error(encoder: Encoder) -> None:
-    fit = tuning(encoder, lr=100, head_lr=100, weight_decay=100)
-    evaluations = [fit.advance(until) for until in (200, 399)]
-    assert not evaluations[-1].finite
-    assert fit.best in (None, evaluations[0])
-
-
-def test_the_best_weights_come_back_and_not_the_last(encoder: Encoder) -> None:
-    fit = tuning(encoder)
-    best = fit.advance(160)
-    at_best = weights(fit)
-    with torch.no_grad():  # what a bad stretch does: the classes are swapped
-        fit.model.head.weight.neg_()
-    fit._order = SampleOrder(24, 5)
-    last = fit.advance(168)
-    assert last.score < best.score
-    assert fit.best == best
-    head = fit.restore_best()
-    assert_same(weights(fit), at_best)
-    assert torch.equal(head.weight, at_best["head.weight"][best.head])
-    again = fit.advance(0)
-    assert (again.val_accuracy, again.val_loss) == (best.val_accuracy, best.val_loss)
-
-
 @given(st.integers(1, 5000), st.data())
 def test_the_score_never_overrules_an_accuracy(n: int, data: st.DataObject) -> None:
     losses = st.floats(0) | st.just(math.nan)
@@ -330,9 +168,13 @@ def test_logits_come_in_order_whatever_the_batch(encoder: Encoder, batch_size: i
     fit.advance(40)
     data = at(encoder, "block 1", *images(15, 2))
     reordered = Examples(data.features, data.labels, data.rows[::-1].copy())
-    logits = fit.logits(data, batch_size)
-    torch.testing.assert_close(logits, fit.logits(data), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(fit.logits(reordered, batch_size), logits.flip(1))
+
+    def embedded(of: Examples) -> Tensor:
+        return fit.model.embeddings(of, Precision("cpu"), batch_size=batch_size)
+
+    torch.testing.assert_close(fit.model.head(embedded(data)), fit.logits(data))
+    torch.testing.assert_close(embedded(reordered), embedded(data).flip(0))
+    torch.testing.assert_close(fit.logits(reordered), fit.logits(data).flip(1))
 
 
 def test_a_fit_leaves_encoder_and_features_alone(encoder: Encoder) -> None:

@@ -172,7 +172,13 @@ def test_blocks_the_encoder_lacks_are_bad_input() -> None:
         ({"label_smoothing": 1}, "less than 1"),
         ({"batch_size": 0}, "greater than or equal to 1"),
         ({"batch_size": 2.5}, "integer"),
-        ({"head_start": "random"}, "'probe' or 'zeros'"),
+        ({"head_start": "random"}, "'probe', 'zero_shot' or 'zeros'"),
+        ({"solver": "newton"}, "'adamw', 'lbfgs' or 'none'"),
+        ({"solver": "lbfgs", "blocks": "1"}, "solver: lbfgs needs blocks: none"),
+        ({"solver": "none", "blocks": "all"}, "solver: none needs blocks: none"),
+        ({"solver": "none"}, "solver: none needs head_start: zero_shot"),
+        ({"views": -1}, "greater than or equal to 0"),
+        ({"views": 65}, "less than or equal to 64"),
         ({"momentum": 0.9}, "not permitted"),
     ],
 )
@@ -186,6 +192,32 @@ def test_a_bank_is_every_pair() -> None:
     assert recipe.bank == tuple((lr, wd) for lr in (1e-3, 1e-2) for wd in (0.0, 0.1, 1.0))
     assert Recipe(head_lr=0.5, weight_decay=0.1).bank == ((0.5, 0.1),)
     assert Recipe(blocks="1", head_lr=[0.5]).bank == ((0.5, 0.0),)
+
+
+def test_a_solver_has_no_rates_and_none_has_no_decays_either() -> None:
+    settings = {"head_lr": [1e-3, 1e-2], "weight_decay": [0, 0.1, 1]}
+    solved = Recipe(solver="lbfgs", **settings)
+    kept = Recipe(solver="none", head_start="zero_shot", **settings)
+    assert [decay for _, decay in solved.bank] == [0, 0.1, 1]
+    assert len(kept.bank) == 1
+    assert not solved.trained
+    assert not kept.trained
+
+
+@pytest.mark.parametrize(
+    ("settings", "start"),
+    [
+        ({}, "zeros"),  # a probe is what others start from
+        ({"solver": "lbfgs", "head_start": "zero_shot"}, "zeros"),
+        ({"solver": "none", "head_start": "zero_shot"}, "zero_shot"),
+        ({"head_start": "zero_shot"}, "zero_shot"),
+        ({"blocks": "1"}, "probe"),
+        ({"blocks": "1", "head_start": "zero_shot"}, "zero_shot"),
+        ({"blocks": "1", "head_start": "zeros"}, "zeros"),
+    ],
+)
+def test_where_the_head_starts(settings: dict[str, Any], start: str) -> None:
+    assert Recipe(**settings).start == start
 
 
 @pytest.mark.parametrize("name", TOWERS)

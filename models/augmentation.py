@@ -1,0 +1,76 @@
+"""Augmented copies of images: drawn once, so that their features can be cached like any other."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Self
+
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torchvision.transforms import InterpolationMode, v2
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Aspect = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class AugmentationConfig(BaseModel):
+    """How an augmented copy differs from its image.
+
+    Attributes:
+        scale: the least and the largest share of the image's area that a random crop keeps.
+        ratio: the narrowest and the widest aspect of the crop.
+        flip: probability of a mirror image; 0 where left and right have a meaning.
+        color_jitter: strength of random brightness, contrast and saturation; 0 for none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: tuple[Share, Share] = (0.5, 1.0)
+    ratio: tuple[Aspect, Aspect] = (0.75, 4 / 3)
+    flip: float = Field(0.5, ge=0, le=1)
+    color_jitter: float = Field(0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
+            if low > high:
+                raise ValueError(f"{name}: {low:g} to {high:g}: the lesser value comes first")
+        return self
+
+
+class Augmentation:
+    """Draws views of images, in the encoder's size.
+
+    Args:
+        config: what may change.
+        size: height and width of what the encoder takes.
+    """
+
+    def __init__(self, config: AugmentationConfig, size: tuple[int, int]) -> None:
+        self._config, self._size = config, size
+        jitter = config.color_jitter
+        self._draw = v2.Compose(
+            [
+                v2.RandomResizedCrop(
+                    size, config.scale, config.ratio, InterpolationMode.BICUBIC, antialias=True
+                ),
+                v2.RandomHorizontalFlip(config.flip),
+                v2.ColorJitter(jitter, jitter, jitter),
+            ]
+        )
+
+    def view(self, image: Image.Image, digest: str, number: int) -> Image.Image:
+        """View `number` (from 1) of the image of that digest: always the same."""
+        seed = int(self.view_digest(digest, number)[:15], 16)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # the CPU's, which draws and is restored
+            drawn: Image.Image = self._draw(image)
+        return drawn
+
+    def view_digest(self, digest: str, number: int) -> str:
+        """Names the view as `digest` names the image; view 0 is the image itself."""
+        if number == 0:
+            return digest
+        what = f"{digest} {self._config.model_dump_json()} {self._size} {number}"
+        return hashlib.sha256(what.encode()).hexdigest()

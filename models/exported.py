@@ -1,0 +1,119 @@
+"""Adapted models in files: what was trained, and what it takes to run it.
+
+    from models.exported import load_adapted
+    model = load_adapted(Path("results/food/winners/100-llrd-seed0.safetensors"))
+    probabilities = model.classify([Image.open("lunch.jpg")])  # (1, C), over model.classes
+
+A file holds the trained weights alone, in float32, and a description in its header. The rest of
+the encoder is loaded as it was for the search.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from errors import InputError
+from models.classifier import Classifier, restored
+from models.encoder import PIXELS
+from models.loading import ModelConfig, load_pretrained
+from models.precision import Precision, PrecisionName, available_device
+from models.recipe import Recipe
+
+HEADER = "clip_adaptation_search"
+
+
+class Description(BaseModel):
+    """What a file of weights says of them.
+
+    Attributes:
+        recipe: what was trained, and how.
+        boundary: where the fit was fed from.
+        model: the encoder, and `fingerprint` its weights' and preprocessing's.
+        precision: what matrix products ran in.
+        classes: names, by class id.
+        about: partition, method, seed and the like; free.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: Recipe
+    boundary: str
+    model: ModelConfig
+    fingerprint: str
+    precision: PrecisionName
+    classes: tuple[str, ...]
+    about: dict[str, Any] = {}
+
+
+def save_exported(path: Path, description: Description, weights: Mapping[str, Tensor]) -> None:
+    """Write weights as `Fit.exported` names them."""
+    save_file(dict(weights), path, metadata={HEADER: description.model_dump_json()})
+
+
+def load_exported(path: Path) -> tuple[Description, dict[str, Tensor]]:
+    """Read what `save_exported` wrote.
+
+    Raises:
+        InputError: the file is missing, damaged, or of something else.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {})[HEADER])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Description.model_validate(header), weights
+    except KeyError:
+        raise InputError(f"{path}: not an adapted model of this project") from None
+    except (OSError, SafetensorError, ValidationError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot be read as an adapted model ({reason})") from None
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """An adapted model, from images to probabilities."""
+
+    classes: tuple[str, ...]
+    _classifier: Classifier
+    _preprocess: Callable[[Image.Image], Tensor]
+    _precision: Precision
+
+    @torch.no_grad()
+    def classify(self, images: Sequence[Image.Image]) -> Tensor:
+        """Class probabilities (n, C) of RGB images, on the CPU."""
+        pixels = torch.stack([self._preprocess(image) for image in images])
+        self._classifier.eval()
+        with self._precision.autocast():
+            embeddings = self._classifier.embed(pixels.to(self._precision.device))
+        logits: Tensor = self._classifier.head(embeddings.float())[0]
+        return logits.softmax(-1).cpu()
+
+
+def load_adapted(path: Path) -> Adapted:
+    """Load an adapted model, with its encoder, to the GPU if there is one.
+
+    Raises:
+        InputError: the file cannot be read, or the encoder is not the one it was trained on.
+    """
+    description, weights = load_exported(path)
+    pretrained = load_pretrained(description.model)
+    if pretrained.fingerprint != description.fingerprint:
+        raise InputError(
+            f"{path}: was trained on other weights of {description.model.name} than are there now"
+        )
+    precision = Precision(available_device())
+    try:
+        classifier = restored(pretrained.encoder, description.recipe, PIXELS, weights, precision)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
+    return Adapted(description.classes, classifier, pretrained.preprocess, precision)

@@ -1,0 +1,134 @@
+"""Fits that were interrupted, or diverged: the state goes on, and the best weights come back."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from models.encoder import Encoder
+from models.examples import Examples, SampleOrder
+from models.fit import Fit
+from models.recipe import Recipe
+from tests.models.fits import CLASSES, assert_same, clusters, images, probe, tuning, weights
+from tests.models.towers import at
+
+
+@pytest.mark.parametrize("through_a_file", [False, True])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda encoder: probe(encoder, head_lr=[0.01, 0.05], weight_decay=[0, 0.1], warmup=0.1),
+        lambda encoder: tuning(encoder, llrd_decay=0.7, warmup=0.1),
+        lambda encoder: tuning(encoder, "block 0", kinds="ln"),
+    ],
+    ids=["probe", "tuning", "lower boundary"],
+)
+def test_an_interrupted_fit_goes_on_bit_by_bit(
+    encoder: Encoder, build: Callable[[Encoder], Fit], through_a_file: bool
+) -> None:
+    whole, first, second = build(encoder), build(encoder), build(encoder)
+    expected = [whole.advance(until) for until in (56, 150, 400)]
+    assert first.advance(56) == expected[0]
+    state = first.state()
+    if through_a_file:
+        file = io.BytesIO()
+        torch.save(state, file)
+        file.seek(0)
+        state = torch.load(file, weights_only=True)
+    second.load(state)
+    assert second.best == first.best
+    assert [second.advance(until) for until in (150, 400)] == expected[1:]
+    assert_same(weights(second), weights(whole))
+    assert second.best == whole.best
+    assert_same(vars(second.restore_best()), vars(whole.restore_best()))
+    assert_same(weights(second), weights(whole))
+
+
+def test_loading_alone_changes_nothing(encoder: Encoder) -> None:
+    first, second = tuning(encoder), tuning(encoder)
+    evaluation = first.advance(80)
+    second.load(first.state())
+    assert second.advance(80) == evaluation
+    assert_same(weights(first), weights(second))
+
+
+def test_the_best_weights_travel_with_the_state(encoder: Encoder) -> None:
+    first, second = tuning(encoder), tuning(encoder)
+    first.advance(160)
+    at_best = weights(first)
+    with torch.no_grad():
+        first.model.head.weight.neg_()
+    second.load(first.state())
+    assert_same(weights(second), weights(first))
+    second.restore_best()
+    assert_same(weights(second), at_best)
+
+
+def test_a_state_that_never_was_evaluated_loads(encoder: Encoder) -> None:
+    first, second = tuning(encoder), tuning(encoder)
+    second.load(first.state())
+    assert second.best is None
+    assert first.advance(80) == second.advance(80)
+
+
+def test_diverged_fits_are_never_the_best(encoder: Encoder) -> None:
+    fit = tuning(encoder)
+    good = fit.advance(80)
+    assert good.finite
+    with torch.no_grad():
+        next(p for p in fit.model.parameters() if p.requires_grad).fill_(math.nan)
+    bad = fit.advance(160)
+    assert not bad.finite
+    assert bad.score == -math.inf
+    assert fit.best == good
+    fit.restore_best()
+    assert fit.logits(at(encoder, "block 1", *images(15, 2))).isfinite().all()
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_bad_features_give_no_best(encoder: Encoder, poison: float) -> None:
+    train = clusters(30, 1)
+    broken = train.features.copy()
+    broken[::3] = poison
+    fit = Fit(
+        encoder,
+        Recipe(batch_size=10),
+        "head",
+        Examples(broken, train.labels, train.rows),
+        clusters(9, 2),
+        classes=CLASSES,
+        horizon=90,
+        seed=0,
+    )
+    assert not fit.advance(60).finite
+    assert fit.best is None
+    with pytest.raises(RuntimeError, match="diverged"):
+        fit.restore_best()
+
+
+def test_a_huge_rate_is_not_an_error(encoder: Encoder) -> None:
+    fit = tuning(encoder, lr=100, head_lr=100, weight_decay=100)
+    evaluations = [fit.advance(until) for until in (200, 399)]
+    assert not evaluations[-1].finite
+    assert fit.best in (None, evaluations[0])
+
+
+def test_the_best_weights_come_back_and_not_the_last(encoder: Encoder) -> None:
+    fit = tuning(encoder)
+    best = fit.advance(160)
+    at_best = weights(fit)
+    with torch.no_grad():  # what a bad stretch does: the classes are swapped
+        fit.model.head.weight.neg_()
+    fit._order = SampleOrder(24, 5)
+    last = fit.advance(168)
+    assert last.score < best.score
+    assert fit.best == best
+    head = fit.restore_best()
+    assert_same(weights(fit), at_best)
+    assert torch.equal(head.weight, at_best["head.weight"][best.head])
+    again = fit.advance(0)
+    assert (again.val_accuracy, again.val_loss) == (best.val_accuracy, best.val_loss)

@@ -1,0 +1,126 @@
+"""Fits that take no steps: solved at once, or left where they start."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.encoder import Encoder
+from models.examples import Examples
+from models.fit import Fit
+from models.head import LinearHead
+from models.probe import solve_probes
+from models.recipe import Recipe
+from tests.models.fits import CLASSES, assert_same, clusters, weights
+from tests.models.towers import at, pixels
+
+HORIZON, DIM = 500, 12
+TRAIN, VAL = clusters(30, 1, 1.5), clusters(60, 2, 1.5)
+BANK = [10.0, 1e-3, 0.3]
+
+
+def fit_of(encoder: Encoder, start: LinearHead | None = None, **settings: Any) -> Fit:
+    recipe, options = Recipe(**settings), {"classes": CLASSES, "horizon": HORIZON, "seed": 0}
+    return Fit(encoder, recipe, "head", TRAIN, VAL, start=start, **options)
+
+
+def solved(encoder: Encoder, **settings: Any) -> Fit:
+    return fit_of(encoder, **{"solver": "lbfgs", "weight_decay": BANK, **settings})
+
+
+def start() -> LinearHead:
+    generator = torch.Generator().manual_seed(5)
+    weight = torch.randn(CLASSES, DIM, generator=generator)
+    return LinearHead(weight, torch.randn(CLASSES, generator=generator))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_bank_is_solved_at_once(encoder: Encoder, smoothing: float) -> None:
+    fit = solved(encoder, label_smoothing=smoothing)
+    evaluation = fit.advance(HORIZON)
+    assert evaluation.samples == fit.samples == HORIZON
+    assert evaluation.steps > 0
+    assert fit.best == evaluation
+    x, y = torch.from_numpy(TRAIN.features.copy()), torch.from_numpy(TRAIN.labels)
+    heads, iterations = solve_probes(x, y, CLASSES, BANK, smoothing)
+    assert evaluation.steps == iterations
+    for i, head in enumerate(heads):
+        assert_same(vars(fit.model.head.head(i)), vars(head))
+
+
+def test_the_best_decay_wins_by_validation(encoder: Encoder) -> None:
+    together = solved(encoder).advance(HORIZON)
+    alone = [solved(encoder, weight_decay=decay).advance(HORIZON) for decay in BANK]
+    assert together.score == pytest.approx(max(e.score for e in alone), abs=1e-6)
+    best = alone[together.head]
+    assert best.val_accuracy == together.val_accuracy
+    assert best.train_loss == pytest.approx(together.train_loss, rel=1e-3)
+    assert len({e.score for e in alone}) == len(BANK)
+
+
+def test_the_order_of_the_bank_names_the_head(encoder: Encoder) -> None:
+    fits = [solved(encoder, weight_decay=bank) for bank in (BANK, BANK[::-1])]
+    first, second = (fit.advance(HORIZON) for fit in fits)
+    assert BANK[first.head] == BANK[::-1][second.head]
+
+
+def test_an_exact_solution_needs_no_start(encoder: Encoder) -> None:
+    fits = [solved(encoder), solved(encoder, start=start())]
+    for fit in fits:
+        fit.advance(HORIZON)
+    assert_same(weights(fits[0]), weights(fits[1]))
+
+
+@pytest.mark.parametrize("boundary", ["pixels", "block 2", "final"])
+def test_embeddings_are_computed_from_any_boundary(encoder: Encoder, boundary: str) -> None:
+    images, labels = pixels(24), np.arange(24) % CLASSES
+    recipe = Recipe(solver="lbfgs", weight_decay=0.1)
+    heads = []
+    for cached in (boundary, "head"):
+        data = at(encoder, cached, images, labels)
+        fit = Fit(encoder, recipe, cached, data, data, classes=CLASSES, horizon=9, seed=0)
+        fit.advance(9)
+        heads.append(fit.restore_best())
+    torch.testing.assert_close(heads[0].weight, heads[1].weight, rtol=0, atol=1e-4)
+
+
+def test_without_a_solver_the_head_stays_bit_for_bit(encoder: Encoder) -> None:
+    given = start()
+    settings = {"solver": "none", "head_start": "zero_shot", "weight_decay": [0, 1]}
+    fit = fit_of(encoder, given, **settings)
+    evaluation = fit.advance(HORIZON)
+    assert (evaluation.samples, evaluation.steps, evaluation.head) == (HORIZON, 0, 0)
+    assert_same(vars(fit.restore_best()), vars(given))
+    x = torch.from_numpy(VAL.features.copy())
+    right = (x @ given.weight.T + given.bias).argmax(1) == torch.from_numpy(VAL.labels)
+    assert evaluation.val_accuracy == pytest.approx(right.double().mean().item())
+    assert evaluation.finite
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "none"])
+def test_the_state_of_a_solved_fit_loads(encoder: Encoder, solver: str) -> None:
+    first = fit_of(encoder, start(), solver=solver, head_start="zero_shot", weight_decay=BANK)
+    expected = first.advance(HORIZON)
+    file = io.BytesIO()
+    torch.save(first.state(), file)
+    file.seek(0)
+    second = fit_of(encoder, start(), solver=solver, head_start="zero_shot", weight_decay=BANK)
+    second.load(torch.load(file, weights_only=True))
+    assert (second.samples, second.best) == (HORIZON, expected)
+    assert_same(vars(second.restore_best()), vars(first.restore_best()))
+    assert_same(weights(second), weights(first))
+    assert second.gradient_norms() == {}
+
+
+def test_bad_features_give_no_solution(encoder: Encoder) -> None:
+    broken = TRAIN.features.copy()
+    broken[::3] = np.nan
+    train = Examples(broken, TRAIN.labels, TRAIN.rows)
+    recipe = Recipe(solver="lbfgs", weight_decay=BANK)
+    fit = Fit(encoder, recipe, "head", train, VAL, classes=CLASSES, horizon=9, seed=0)
+    assert not fit.advance(9).finite
+    assert fit.best is None
