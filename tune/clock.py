@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from tune.experiment import Experiment
+from tune.group_search import TrialRecord
 from tune.groups import Group
-from tune.search import Search, TrialRecord
+from tune.search import Search
 
 STARTUP = 15.0  # seconds between search and report that are not fits: workers, files, the plot
 MARGIN = 1.25  # final fits have no early stopping, and the last ones don't fill all slots

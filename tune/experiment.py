@@ -12,8 +12,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from data import DataConfig
+from data import DataConfig, SourceConfig
 from errors import InputError
+from models.augmentation import AugmentationConfig
 from models.loading import ModelConfig
 from tune.space import Space, parse_space
 
@@ -23,11 +24,11 @@ class _Config(BaseModel):
 
 
 class AshaConfig(_Config):
-    """When trials are stopped: asynchronous successive halving in each group."""
+    """When trials are stopped: successive halving in each group."""
 
     rungs: int = Field(3, ge=1, le=10, description="rungs, the last one being the horizon")
     reduction_factor: int = Field(3, ge=2, description="one in so many goes on from a rung")
-    min_records: int = Field(4, ge=1, description="records a rung needs before it stops anyone")
+    grace: bool = Field(False, description="judge no trial inside its own warm-up")
 
 
 class SearchConfig(_Config):
@@ -38,16 +39,31 @@ class SearchConfig(_Config):
         100_000, ge=1, description="the horizon: training samples a full trial sees"
     )
     evaluations: int = Field(3, ge=1, description="evenly spaced evaluations, beside the rungs'")
-    scheduler: Literal["asha", "none"] = "asha"
+    scheduler: Literal["asha", "hyperband", "none"] = "asha"
     asha: AshaConfig = AshaConfig()
     sampler: Literal["tpe", "random"] = "tpe"
     startup_trials: int = Field(5, ge=1, description="random trials before TPE has a model")
+    transfer: int = Field(
+        2, ge=0, description="trials of a group that smaller partitions' best may take"
+    )
 
 
 class FinalConfig(_Config):
-    """How winners are measured."""
+    """How winners are measured, and what is tried by validation after each of their fits."""
 
     seeds: int = Field(3, ge=1, le=100, description="final fits of each winner")
+    ema: bool = Field(True, description="try the weights averaged over steps")
+    wise_ft: tuple[float, ...] = Field(
+        (0.5, 0.75), description="shares of the way from start to tuned weights to try"
+    )
+    export: bool = Field(True, description="keep the weights of every final fit")
+
+    @field_validator("wise_ft")
+    @classmethod
+    def _between(cls, alphas: tuple[float, ...]) -> tuple[float, ...]:
+        if wrong := [alpha for alpha in alphas if not 0 < alpha < 1]:
+            raise ValueError(f"{wrong[0]:g} is not between 0 and 1, both excluded")
+        return alphas
 
 
 class ResourcesConfig(_Config):
@@ -101,13 +117,28 @@ class MethodConfig(_Config):
 
     @property
     def frozen_encoder(self) -> bool:
-        """Whether every trial is a probe."""
+        """Whether every trial leaves the encoder as it is."""
         return set(self.parsed.reachable("blocks")) == {"none"}
+
+    @property
+    def probes(self) -> bool:
+        """Whether every trial is a probe: a head that is trained, on a frozen encoder."""
+        return self.frozen_encoder and "none" not in self.parsed.reachable("solver")
 
     @property
     def needs_probe(self) -> bool:
         """Whether a trial may start from the partition's best probe head."""
         return not self.frozen_encoder and "probe" in self.parsed.reachable("head_start")
+
+    @property
+    def needs_zero_shot(self) -> bool:
+        """Whether a trial may start from the text tower's classifier."""
+        return "zero_shot" in self.parsed.reachable("head_start")
+
+    @property
+    def views(self) -> int:
+        """The most augmented copies of an image that a trial may use."""
+        return int(max(self.parsed.reachable("views")))
 
 
 class Experiment(_Config):
@@ -121,6 +152,7 @@ class Experiment(_Config):
     final: FinalConfig = FinalConfig()
     resources: ResourcesConfig = ResourcesConfig()
     features: FeaturesConfig = FeaturesConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
     report: ReportConfig = ReportConfig()
     methods: dict[str, MethodConfig] = Field(min_length=1)
 
@@ -144,14 +176,24 @@ class Experiment(_Config):
         if self.probe is None and (needy := [n for n, m in self.methods.items() if m.needs_probe]):
             raise ValueError(
                 f"methods.{needy[0]}: starts from a probe's head, but no method has blocks: none; "
-                "allowed: add one, or head_start: zeros"
+                "allowed: add one, or head_start: zeros or zero_shot"
             )
         return self
 
     @property
     def probe(self) -> str | None:
-        """The method whose winners the others' heads start from: the first frozen one."""
-        return next((name for name, m in self.methods.items() if m.frozen_encoder), None)
+        """The method whose winners the others' heads start from: the first of probes."""
+        return next((name for name, m in self.methods.items() if m.probes), None)
+
+    @property
+    def needs_zero_shot(self) -> bool:
+        """Whether any method uses the text tower."""
+        return any(method.needs_zero_shot for method in self.methods.values())
+
+    @property
+    def views(self) -> int:
+        """How many augmented copies of each training image are to be cached."""
+        return max(method.views for method in self.methods.values())
 
     def trials(self, method: str) -> int:
         """Trials of each of the method's groups: no more than its space has configurations."""
@@ -298,13 +340,17 @@ def _fields(parents: list[str]) -> list[str]:
     """The keys allowed under `parents`."""
     node: Any = Experiment
     for parent in parents:
-        if node is None:  # the parent is a method's name
-            node = MethodConfig
-        elif parent == "methods":
-            node = None
+        if node in _NAMED.values():  # a section whose keys are the user's own names
+            node = next(config for config, section in _NAMED.items() if section is node)
         else:
             node = node.model_fields[parent].annotation
-    return list(node.model_fields) if node is not None else []
+    return list(node.model_fields) if hasattr(node, "model_fields") else []
+
+
+_NAMED = {
+    MethodConfig: Experiment.model_fields["methods"].annotation,
+    SourceConfig: DataConfig.model_fields["extra_tests"].annotation,
+}
 
 
 def _with_methods(experiment: Experiment, methods: list[str], where: str) -> Experiment:

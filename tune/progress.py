@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tune.clock import Clock
-from tune.search import GroupSearch, Search
+from tune.group_search import GroupSearch
+from tune.search import Search
 
 PLAIN_INTERVAL = 30.0  # seconds between lines where there is no terminal
 GAUGE_INTERVAL = 2.0
@@ -97,11 +98,12 @@ class Progress(tune.Callback):
 
     def _line(self) -> str:
         statuses = states(self._search)
-        done = sum(n for state, n in statuses.items() if state not in ("running", "left"))
+        done = sum(n for state, n in statuses.items() if state not in ("running", "paused", "left"))
         left = self._clock.left(self._search)
         return (
             f"search: {done} trials done ({statuses['stopped']} stopped early), "
-            f"{statuses['running']} running, {statuses['left']} left; about {duration(left)} to go"
+            f"{statuses['running']} running, {statuses['paused']} paused, "
+            f"{statuses['left']} left; about {duration(left)} to go"
         )
 
 
@@ -126,9 +128,8 @@ class _Gauges:
 
 def states(search: Search) -> Mapping[str, int]:
     """Trials by state; `left` are those not proposed yet."""
-    counts = Counter(
-        {"completed": 0, "stopped": 0, "diverged": 0, "failed": 0, "cut": 0, "running": 0}
-    )
+    names = ("completed", "stopped", "diverged", "failed", "cut", "paused", "running")
+    counts = Counter(dict.fromkeys(names, 0))
     for group in search.groups.values():
         counts.update(trial.status for trial in group.trials.values())
         counts["running"] -= len(group.orphans)
@@ -139,7 +140,7 @@ def states(search: Search) -> Mapping[str, int]:
 def _cell(search: GroupSearch) -> Text:
     statuses = Counter(trial.status for trial in search.trials.values())
     statuses["running"] -= len(search.orphans)
-    ended = sum(n for status, n in statuses.items() if status != "running")
+    ended = sum(n for status, n in statuses.items() if status not in ("running", "paused"))
     winner = search.winner()
     best = f"{100 * winner.val_accuracy:5.1f}%" if winner else "    –"
     running = f" +{statuses['running']}" if statuses["running"] else ""

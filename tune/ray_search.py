@@ -74,23 +74,19 @@ class GroupedSearcher(_NoSnapshot, Searcher):
 
 
 class GroupedScheduler(_NoSnapshot, FIFOScheduler):
-    """Passes every result to its group's rungs."""
+    """Passes every result to the search."""
 
-    def __init__(self, search: Search, checkpoints: Path) -> None:
+    def __init__(self, search: Search) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._search = search
-        self._checkpoints = checkpoints
 
     # Every trial ends by a decision taken here, the one that reached its horizon too: results
-    # that say `done` would be kept from the scheduler.
+    # that say `done` would be kept from the scheduler. To Tune a paused trial has ended as well:
+    # promoted, it comes back as a new one that finds its checkpoint.
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         group, number = Group.parse(trial.config["group"]), trial.config["number"]
-        report = _as_reported(result)
-        if self._search.report(group, number, report):
-            return TrialScheduler.CONTINUE
-        if self._search.groups[group].trials[number].status != "cut":
-            checkpoint_path(self._checkpoints, group, number).unlink(missing_ok=True)
-        return TrialScheduler.STOP
+        goes_on = self._search.report(group, number, _as_reported(result))
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
 
 def _as_reported(result: dict[str, Any]) -> dict[str, Any]:
@@ -112,6 +108,7 @@ def run_tuner(
     """Run every proposal of `search`; returns when it has nothing left, or was closed."""
     if search.finished:
         return
+    search.on_end(lambda *trial: checkpoint_path(checkpoints, *trial).unlink(missing_ok=True))
     # How many trials may wait for an actor. One a time fills 64 slots too slowly; each of them is
     # proposed early, and so knows less.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots // 4))
@@ -120,7 +117,7 @@ def run_tuner(
         tune.with_resources(trainable, slot),
         tune_config=tune.TuneConfig(
             search_alg=GroupedSearcher(search),
-            scheduler=GroupedScheduler(search, checkpoints),
+            scheduler=GroupedScheduler(search),
             num_samples=-1,
             reuse_actors=True,
         ),

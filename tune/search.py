@@ -1,4 +1,4 @@
-"""The search over all groups: whose turn it is, who stops, who wins.
+"""The search over all groups: whose turn it is, who goes on, who wins.
 
 Nothing here knows Ray: `tune/ray_search.py` adapts it to one Tuner, and a test or a simulation
 drives it with a loop. Every decision is written to the journal before it takes effect, so that
@@ -7,19 +7,26 @@ drives it with a loop. Every decision is written to the journal before it takes 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from optuna.storages import BaseStorage
 
 from tune.experiment import Experiment
+from tune.group_search import FROM_PARTITION, GroupSearch, TrialRecord, Winner
 from tune.groups import Group
 from tune.journal import Journal
-from tune.rungs import Rungs
 from tune.space import Params
-from tune.study import GroupStudy
+from tune.study import DEFAULT
+from tune.transfer import transferred
+
+__all__ = ["GroupSearch", "Proposal", "Search", "TrialRecord", "Winner"]
+
+
+LEAD = 0.75
+"""How far the smallest partition's groups are served ahead of the largest's, as a share of their
+budget, where configurations are handed up."""
 
 
 @dataclass(frozen=True)
@@ -30,77 +37,6 @@ class Proposal:
     number: int
     config: Params
     probe: Params | None
-
-
-@dataclass
-class TrialRecord:
-    """What is known of one trial. `probe` is what its head started from."""
-
-    config: Params
-    probe: Params | None = None
-    reports: dict[int, float] = field(default_factory=dict)  # milestone to score
-    best: Mapping[str, Any] | None = None  # the report with the highest score
-    status: str = "running"
-    samples: int = 0
-    seconds: float = 0.0
-
-    @property
-    def score(self) -> float:
-        return float(self.best["score"]) if self.best else -math.inf
-
-
-@dataclass(frozen=True)
-class Winner:
-    """The best trial of a group by validation score; its config trains a single head."""
-
-    group: Group
-    number: int
-    config: Params
-    probe: Params | None
-    val_accuracy: float
-    samples: int
-
-
-class GroupSearch:
-    """The state of one group: its trials, rungs and study."""
-
-    def __init__(self, group: Group, experiment: Experiment, storage: BaseStorage) -> None:
-        method = experiment.methods[group.method]
-        self.group = group
-        self.budget = experiment.trials(group.method)
-        self.horizon = experiment.horizon(group.method)
-        self.needs_probe = method.needs_probe
-        self.trials: dict[int, TrialRecord] = {}
-        self.rungs = Rungs(experiment.search, self.horizon)
-        self.study = GroupStudy(group, method.parsed, experiment.search, experiment.seed, storage)
-        self.orphans: list[int] = []  # of a killed run: to be proposed again, as they were
-
-    @property
-    def proposed(self) -> int:
-        return len(self.trials) - len(self.orphans)
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether every trial of the budget has been proposed."""
-        return self.proposed >= max(self.budget, len(self.trials))
-
-    @property
-    def finished(self) -> bool:
-        """Whether every trial of the budget has ended."""
-        return self.exhausted and all(t.status != "running" for t in self.trials.values())
-
-    def winner(self) -> Winner | None:
-        """The best trial so far; the earlier one of two that tie. One that diverged never wins."""
-        sound = {n: t for n, t in self.trials.items() if t.best and t.status != "diverged"}
-        scored = [(trial.score, -number) for number, trial in sound.items()]
-        if not scored:
-            return None
-        number = -max(scored)[1]
-        trial = self.trials[number]
-        assert trial.best is not None
-        config = {**trial.config, **trial.best.get("chosen", {})}
-        accuracy, samples = trial.best["val_accuracy"], trial.best["samples"]
-        return Winner(self.group, number, config, trial.probe, accuracy, samples)
 
 
 class Search:
@@ -115,6 +51,9 @@ class Search:
     def __init__(self, experiment: Experiment, journal: Journal, storage: BaseStorage) -> None:
         self._journal = journal
         self._probe = experiment.probe
+        self._transfer = experiment.search.transfer
+        self._enough = experiment.search.asha.reduction_factor
+        self._discard: Callable[[Group, int], None] = lambda group, number: None
         self.closed: str | None = None
         self.groups = {
             group: GroupSearch(group, experiment, storage)
@@ -137,46 +76,86 @@ class Search:
 
     def close(self, reason: str) -> None:
         """Propose nothing more, and end every running trial at its next report."""
-        if self.closed is None:
-            self.closed = reason
-            self._journal.write("search_closed", reason=reason)
+        if self.closed is not None:
+            return
+        self.closed = reason
+        self._journal.write("search_closed", reason=reason)
+        for group, search in self.groups.items():
+            for number, trial in search.trials.items():
+                if trial.status == "paused":
+                    self.end(group, number, "cut", reason)
+
+    def on_end(self, discard: Callable[[Group, int], None]) -> None:
+        """Call `discard` for every trial that has ended for good, and for each that will."""
+        self._discard = discard
+        for group, search in self.groups.items():
+            for number, trial in search.trials.items():
+                if trial.status not in ("running", "paused", "cut"):
+                    discard(group, number)
 
     # Proposing
 
     def propose(self) -> Proposal | None:
-        """The next trial; None while every group that has one left waits for its probe.
+        """The next trial; None while every group that has one left waits for its probe or rungs.
 
-        First every group's first trial, then the group with the smallest share of its budget
-        served. Groups whose probe is not decided wait.
+        First what a killed run was doing, then every group's first trial, then the group with the
+        smallest share of its budget served, smaller partitions somewhat ahead if they hand up what
+        they find. In the group promotions come before new configurations. Groups whose probe is
+        not decided wait.
         """
         if self.closed:
             return None
-        waiting = [s for s in self.groups.values() if not s.exhausted and self._ready(s)]
+        waiting = [s for s in self.groups.values() if s.has_next and self._ready(s)]
         if not waiting:
             return None
-        search = min(waiting, key=lambda s: s.proposed / s.budget)
-        number = search.orphans.pop(0) if search.orphans else len(search.trials)
-        if number in search.trials:
-            self._adopt(search, number)
-        else:
-            search.trials[number] = self._ask(search, number)
+        search = min(waiting, key=self._turn)
+        number = self._next(search)
         trial = search.trials[number]
         self._journal.write(
             "trial_started",
             group=str(search.group),
             trial=number,
+            origin=trial.origin,
             config=trial.config,
             probe=trial.probe,
         )
+        trial.status = "running"
+        search.start(number)
         return Proposal(search.group, number, trial.config, trial.probe)
+
+    def _turn(self, search: GroupSearch) -> tuple[bool, bool, float]:
+        """Where a group stands in the queue; the lowest is served."""
+        partitions = sorted({group.partition for group in self.groups})
+        place = partitions.index(search.group.partition) / max(1, len(partitions) - 1)
+        lag = LEAD * place if self._transfer else 0.0
+        return not search.orphans, search.proposed > 0, search.proposed / search.budget + lag
+
+    def _next(self, search: GroupSearch) -> int:
+        """The number of the group's next trial: an orphan, a promoted or a new one."""
+        if search.orphans:
+            number = search.orphans.pop(0)
+            self._adopt(search, number)
+            return number
+        promotable = search.rungs.promotable()
+        if promotable is not None:
+            return promotable
+        number = len(search.trials)
+        search.trials[number] = self._ask(search, number)
+        return number
 
     def _ask(self, search: GroupSearch, number: int) -> TrialRecord:
         """A new trial, with the probe that its partition has by now."""
-        config = search.study.ask(number)
+        origin, given = "default" if number == DEFAULT else "sampler", None
+        early = 0 < number <= search.budget / 2
+        if early and search.transferred < self._transfer:
+            found = transferred(search, self.groups, self._enough)
+            if found:
+                origin, given = f"{FROM_PARTITION}{found[0]:g}", found[1]
+        config = search.study.ask(number, given)
         probe = self._probe_config(search.group) if search.needs_probe else None
         if search.needs_probe and probe is None and config.get("head_start", "probe") == "probe":
             config = {**config, "head_start": "zeros"}  # its probe found nothing to start from
-        return TrialRecord(config, probe)
+        return TrialRecord(config, probe, origin)
 
     def _adopt(self, search: GroupSearch, number: int) -> None:
         """Take up a trial of a killed run as it was, its probe too."""
@@ -214,43 +193,46 @@ class Search:
         milestone = int(report["milestone"])
         if milestone not in trial.reports:
             self._journal.write("trial_report", group=str(group), trial=number, **report)
-        end = self._take(search, number, report)
+        end = search.take(number, report)
         if end:
             self.end(group, number, end, "loss is not finite" if end == "diverged" else "")
         elif self.closed:
             self.end(group, number, "cut", self.closed)
+        elif not search.rungs.admit(number):
+            self._pause(search, number, milestone)
         return trial.status == "running"
 
-    def _take(self, search: GroupSearch, number: int, report: Mapping[str, Any]) -> str | None:
-        """Let trial, rungs and study know of a report; returns how the trial ends by it, if so."""
+    def _pause(self, search: GroupSearch, number: int, milestone: int) -> None:
+        """A trial waits at a rung, unless it waits in vain."""
         trial = search.trials[number]
-        milestone = int(report["milestone"])
-        trial.samples, trial.seconds = int(report["samples"]), float(report["seconds"])
-        if report["diverged"]:
-            return "diverged"
-        score = float(report["score"])
-        if milestone not in trial.reports:
-            trial.reports[milestone] = score
-            if score > trial.score:
-                trial.best = dict(report)
-            if number in search.study.asked:
-                search.study.report(number, milestone, score)
-        goes_on = search.rungs.record(milestone, number, score)
-        if milestone >= search.horizon:
-            return "completed"
-        return None if goes_on else "stopped"
+        if number not in search.rungs.hopeless():
+            self._journal.write(
+                "trial_paused", group=str(search.group), trial=number, milestone=milestone
+            )
+        trial.status = "paused"
+        self._settle(search)
 
     def end(self, group: Group, number: int, status: str, reason: str = "") -> None:
         """A trial has ended; a second end of the same trial changes nothing."""
         search = self.groups[group]
         trial = search.trials[number]
-        if trial.status != "running":
+        if trial.status not in ("running", "paused"):
             return
-        trial.status = status
         self._journal.write(
             "trial_ended", group=str(group), trial=number, status=status, reason=reason
         )
-        search.study.tell(number, status, trial.score)
+        trial.status = status
+        if number in search.study.asked:
+            search.study.tell(number, status, trial.score)
+        if status != "cut":  # a resumed run takes up what was cut
+            search.rungs.end(number)
+            self._discard(group, number)
+            self._settle(search)
+
+    def _settle(self, search: GroupSearch) -> None:
+        """Stop for good whoever waits in vain."""
+        while not self.closed and (hopeless := search.rungs.hopeless()):
+            self.end(search.group, hopeless[0], "stopped")
 
     def winners(self) -> dict[Group, Winner]:
         """The winner of every group that has one."""
@@ -266,30 +248,49 @@ class Search:
         """
         ends: dict[tuple[Group, int], str | None] = {}  # by the last report of each trial
         for event in events:
-            if event["event"] not in ("trial_started", "trial_report", "trial_ended"):
-                continue
-            search = self.groups.get(Group.parse(event["group"]))
+            search = self.groups.get(Group.parse(event["group"])) if "trial" in event else None
             if search is None:
                 continue
             number = int(event["trial"])
             match event["event"]:
                 case "trial_started":
-                    record = TrialRecord(dict(event["config"]), event.get("probe"))
-                    search.trials.setdefault(number, record)
+                    origin = event.get("origin", "sampler")
+                    record = TrialRecord(dict(event["config"]), event.get("probe"), origin)
+                    search.trials.setdefault(number, record).status = "running"
+                    search.start(number)
                 case "trial_report":
-                    ends[search.group, number] = self._take(search, number, event)
+                    ends[search.group, number] = search.take(number, event)
+                case "trial_paused":
+                    search.trials[number].status = "paused"
                 case "trial_ended":
                     search.trials[number].status = event["status"]
-        for search in self.groups.values():
+                    if event["status"] != "cut":
+                        search.rungs.end(number)
+        for group, search in self.groups.items():
+            self._decide(search, {n: end for (g, n), end in ends.items() if g == group})
+            self._settle(search)
             for number, trial in sorted(search.trials.items()):
-                end = ends.get((search.group, number))
-                if trial.status == "running" and end:  # killed between its last report and its end
-                    trial.status = end
-                    self._journal.write(
-                        "trial_ended", group=str(search.group), trial=number, status=end
-                    )
-                if trial.status in ("running", "cut"):
-                    trial.status = "running"
-                    search.orphans.append(number)
-                else:
-                    search.study.replay(trial.config, trial.status, trial.reports)
+                if trial.status == "paused":
+                    self._adopt(search, number)
+                elif number not in search.orphans:
+                    search.study.replay(number, trial.config, trial.status, trial.reports)
+
+    def _decide(self, search: GroupSearch, ends: Mapping[int, str | None]) -> None:
+        """What becomes of replayed trials that were running or were cut.
+
+        Args:
+            ends: how the last report of a trial ended it, if it did.
+        """
+        alive = [n for n, t in sorted(search.trials.items()) if t.status in ("running", "cut")]
+        for number in alive:
+            search.trials[number].status = "running"
+        for number in alive:
+            end = ends.get(number)
+            if search.trials[number].status != "running":
+                continue  # stopped for good by one before it
+            if end:  # killed between its last report and its end
+                self.end(search.group, number, end)
+            elif search.rungs.admit(number):
+                search.orphans.append(number)
+            else:
+                self._pause(search, number, max(search.trials[number].reports))

@@ -196,7 +196,21 @@ def parse_space(space: Mapping[str, Any], default: Mapping[str, Any]) -> Space:
             raise ValueError(f"default: {name}: {value!r} lies outside its distribution")
     parsed = Space(fixed, searched, first)
     _check_banks(parsed)
+    _check_solver(parsed)
     return parsed
+
+
+def _check_solver(space: Space) -> None:
+    """Whatever is sampled, only a probe may be solved, and only CLIP's own head left as it is."""
+    solvers = [solver for solver in space.reachable("solver") if solver != "adamw"]
+    trained = [blocks for blocks in space.reachable("blocks") if blocks != NO_BLOCKS]
+    if solvers and trained:
+        raise ValueError(f"solver: {solvers[0]} needs blocks: none, but blocks may be {trained[0]}")
+    others = [start for start in space.reachable("head_start") if start != "zero_shot"]
+    if "none" in solvers and others:  # there is no other head
+        raise ValueError(
+            f"solver: none needs head_start: zero_shot, but head_start may be {others[0]}"
+        )
 
 
 def _check_banks(space: Space) -> None:
@@ -230,6 +244,8 @@ def _checked(name: str, value: Any) -> Any:
     options: Params = {name: value}
     if name in ("head_lr", "weight_decay"):
         options["blocks"] = "none"  # banks are checked against `blocks` once all is known
+    if name == "solver":
+        options["head_start"] = "zero_shot"  # which `solver: none` needs
     try:
         checked = getattr(Recipe(**options), name)
     except ValidationError as error:

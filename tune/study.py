@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 import zlib
 from typing import Any
@@ -10,11 +11,14 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tune.experiment import SearchConfig
 from tune.groups import Group
 from tune.space import Params, Space
+
+DEFAULT = 0
+"""The number of a group's first trial: the recipe's default."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 # `multivariate` and `group` have been "experimental" since 2020.
@@ -42,31 +46,53 @@ class GroupStudy:
         self._study = optuna.create_study(
             study_name=str(group), storage=storage, direction="maximize"
         )
-        self.asked: dict[int, optuna.Trial] = {}  # trials that run, by number
+        self._numbers: list[int] = []  # of the study's trials, in its order
+        self.asked: dict[int, optuna.Trial] = {}  # trials that run or wait, by number
 
     @property
-    def trials(self) -> list[optuna.trial.FrozenTrial]:
+    def trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
-    def ask(self, number: int) -> Params:
-        """The configuration of trial `number`; trial 0 is the recipe's default."""
-        if number == 0:
-            return self._enqueued(0, self._space.first())
-        self._study.sampler = self._sampler(number)
-        trial = self._study.ask()
-        self.asked[number] = trial
-        return self._space.suggest(trial)
+    def ask(self, number: int, given: Params | None = None) -> Params:
+        """The configuration of trial `number`: `given`, or the sampler's.
 
-    def adopt(self, number: int, params: Params) -> None:
-        """Take up a trial that an earlier process proposed and did not finish."""
-        self._enqueued(number, params)
+        Trial 0 is the recipe's default.
+        """
+        if given is None:
+            given = self._space.first() if number == DEFAULT else self.sampled(number)
+        return self.adopt(number, given)
 
-    def _enqueued(self, number: int, params: Params) -> Params:
+    def adopt(self, number: int, params: Params) -> Params:
+        """Take up a trial whose configuration is known: an earlier process proposed it."""
         searched = {name: params[name] for name in self._space.distributions(params)}
+        self._study.sampler = RandomSampler(self._entropy(number))  # of what was overruled
         self._study.enqueue_trial(searched)
-        trial = self._study.ask()
-        self.asked[number] = trial
+        self._numbers.append(number)
+        trial = self.asked[number] = self._study.ask()
         return self._space.suggest(trial)
+
+    def sampled(self, number: int) -> Params:
+        """What the sampler makes of the trials so far.
+
+        It sees trials that run or wait by their last report, as if they had been stopped there:
+        left running they would count as bad, and the best wait longest. It sees trials by number,
+        not in the order in which this process met them.
+        """
+        if self._search.sampler == "random":
+            sampler: BaseSampler = RandomSampler(self._entropy(number))
+        else:
+            options: dict[str, Any] = {"multivariate": True, "group": True, "constant_liar": True}
+            sampler = TPESampler(
+                n_startup_trials=self._search.startup_trials,
+                gamma=_good,
+                seed=self._entropy(number),
+                **options,
+            )
+        seen = optuna.create_study(direction="maximize", sampler=sampler)
+        if self._search.sampler != "random":
+            numbered = sorted(zip(self._numbers, self.trials, strict=True), key=lambda t: t[0])
+            seen.add_trials([_as_seen(trial) for _, trial in numbered])
+        return self._space.suggest(seen.ask())
 
     def report(self, number: int, samples: int, score: float) -> None:
         """An intermediate value."""
@@ -78,13 +104,14 @@ class GroupStudy:
         state = _STATES[status]
         self._study.tell(trial, score if state is TrialState.COMPLETE else None, state)
 
-    def replay(self, params: Params, status: str, reports: dict[int, float]) -> None:
+    def replay(self, number: int, params: Params, status: str, reports: dict[int, float]) -> None:
         """Add a finished trial of an earlier process."""
         state = _STATES[status]
         distributions = self._space.distributions(params)
         value = max(reports.values()) if state is TrialState.COMPLETE else None
         if state is TrialState.PRUNED and reports:
             value = reports[max(reports)]  # as Optuna does when it is told
+        self._numbers.append(number)
         self._study.add_trial(
             create_trial(
                 state=state,
@@ -95,18 +122,34 @@ class GroupStudy:
             )
         )
 
-    def _sampler(self, number: int) -> BaseSampler:
+    def _entropy(self, number: int) -> int:
         entropy = [self._seed, zlib.crc32(str(self._group).encode()), number]
-        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        if self._search.sampler == "random":
-            return RandomSampler(seed)
-        options: dict[str, Any] = {"multivariate": True, "group": True, "constant_liar": True}
-        return TPESampler(n_startup_trials=self._search.startup_trials, seed=seed, **options)
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def _good(trials: int) -> int:
+    """How many of so many trials TPE calls good: a quarter. Optuna's tenth is one of a group's
+    first ten, around which it then stays (docs/search.md)."""
+    return math.ceil(trials / 4)
+
+
+def _as_seen(trial: FrozenTrial) -> FrozenTrial:
+    """A trial as the sampler is shown it."""
+    if trial.state is not TrialState.RUNNING or not trial.intermediate_values:
+        return trial
+    reports = trial.intermediate_values
+    return create_trial(
+        state=TrialState.PRUNED,
+        params=trial.params,
+        distributions=trial.distributions,
+        intermediate_values=reports,
+        value=reports[max(reports)],
+    )
 
 
 _STATES = {
     "completed": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,  # by ASHA
+    "stopped": TrialState.PRUNED,  # at a rung
     "cut": TrialState.PRUNED,  # by the time budget
     "diverged": TrialState.PRUNED,  # told as bad, so that the sampler learns to stay away
     "failed": TrialState.FAIL,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import tune
 
+from files import replacing
 from tune.groups import Group
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class SuffixTrial(tune.Trainable):
     """Trains one configuration; every `step` reports at the next milestone.
 
-    The trial's own file under `checkpoints` carries it over the death of its process, of its
-    node or of the driver alike: whoever runs the trial next finds it there.
+    The trial's own file under `checkpoints` carries it over a pause at a rung and over the death
+    of its process, of its node or of the driver alike: whoever runs the trial next finds it there.
     """
 
     # Tune stops an actor that is still starting when another becomes free for its trial. Were
@@ -82,9 +82,9 @@ class SuffixTrial(tune.Trainable):
         asked = self._asked
         group, number = Group.parse(asked["group"]), asked["number"]
         horizon = experiment.horizon(group.method)
-        self._points = milestones(horizon, experiment.search)
         self._checkpoint = checkpoint_path(self._checkpoints, group, number)
         fit = bench.fit(group, asked["config"], asked["probe"], seed=0)
+        self._points = milestones(horizon, experiment.search, fit.recipe.trained)
         # Another run's checkpoint may lie there, on a machine the driver could not clean up.
         mine = [asked[key] for key in ("group", "number", "config", "probe")]
         self._identity = json.dumps(
@@ -103,11 +103,9 @@ class SuffixTrial(tune.Trainable):
     def _save(self, fit: Fit, report: dict[str, Any]) -> None:
         import torch
 
-        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._checkpoint.with_suffix(f".{os.getpid()}.tmp")
         saved = {"identity": self._identity, "fit": fit.state(), "report": report}
-        torch.save(saved, temporary)
-        os.replace(temporary, self._checkpoint)
+        with replacing(self._checkpoint) as path:
+            torch.save(saved, path)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: Tune asks for one when a run ends, and the trial keeps its own."""

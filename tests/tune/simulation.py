@@ -20,8 +20,9 @@ from optuna.trial import TrialState
 from tune.experiment import Experiment
 from tune.groups import Group
 from tune.journal import Journal, read_events
-from tune.rungs import milestones, rung_milestones
+from tune.rungs import rung_milestones
 from tune.search import Proposal, Search
+from tune.simulation import Player
 
 FROZEN = {
     "space": {
@@ -53,7 +54,7 @@ def experiment(
     **search: Any,
 ) -> Experiment:
     """Two partitions, three methods; milestones 10, 30, 60, 90 of which 10, 30, 90 are rungs."""
-    settings = {"trials": 4, "samples": 90, "sampler": "random", "asha": {"min_records": 2}}
+    settings = {"trials": 4, "samples": 90, "sampler": "random", "transfer": 0}
     return Experiment.model_validate(
         {
             "name": "simulated",
@@ -94,7 +95,7 @@ def a_report(milestone: int, score: float, **more: Any) -> dict[str, Any]:
     }
 
 
-class Simulation:
+class Simulation(Player):
     """One process of a run: a search on a journal, and trials in flight.
 
     Args:
@@ -113,52 +114,24 @@ class Simulation:
         slots: int = 1,
         seed: int = 0,
     ) -> None:
-        self.experiment, self.path, self._scorer, self._slots = spec, path, scorer, slots
-        self._random = random.Random(seed)
+        self.path, self._scorer = path, scorer
         events = read_events(path)
         self.journal = Journal(path)
         self.storage = InMemoryStorage()
-        self.search = Search(spec, self.journal, self.storage)
-        self.search.replay(events)
-        self.flying: list[tuple[Proposal, list[int]]] = []  # with the milestones to come
-        self.proposals: list[Proposal] = []
+        search = Search(spec, self.journal, self.storage)
+        search.replay(events)
+        draw = random.Random(seed)
+        super().__init__(spec, search, self._scored, draw.choice, slots)
 
-    def fill(self) -> None:
-        """Start trials while slots are free and the search has some."""
-        while len(self.flying) < self._slots and (proposal := self.search.propose()):
-            self.proposals.append(proposal)
-            points = milestones(
-                self.experiment.horizon(proposal.group.method), self.experiment.search
-            )
-            # As a trial does that finds its checkpoint: it reports its last milestone once more.
-            trial = self.search.groups[proposal.group].trials[proposal.number]
-            last = max(trial.reports, default=0)
-            self.flying.append((proposal, [point for point in points if point >= last]))
-
-    def step(self) -> None:
-        """Let one of the trials in flight reach its next milestone."""
-        flight = self._random.choice(self.flying)
-        proposal, ahead = flight
-        milestone = ahead.pop(0)
+    def _scored(self, proposal: Proposal, milestone: int) -> dict[str, Any] | None:
         score = self._scorer(proposal.group, proposal.config, milestone)
-        if score == -1:
-            self.search.end(proposal.group, proposal.number, "failed", "its process died")
-            self.flying.remove(flight)
-            return
         more = {}
         if len(proposal.config.get("head_lr", ())) > 1:
             more["chosen"] = {"head_lr": max(proposal.config["head_lr"]), "weight_decay": 0.0}
-        report = a_report(milestone, score, **more)
-        if not self.search.report(proposal.group, proposal.number, report):
-            self.flying.remove(flight)
+        return None if score == -1 else a_report(milestone, score, **more)
 
     def run(self, reports: int | None = None) -> Simulation:
-        """Go on to the end, or for so many reports."""
-        self.fill()
-        while self.flying and reports != 0:
-            self.step()
-            self.fill()
-            reports = None if reports is None else reports - 1
+        super().run(reports)
         return self
 
     @property
@@ -184,28 +157,30 @@ class Simulation:
         assert self.search.remaining == 0
         for group, state in self.search.groups.items():
             assert sorted(state.trials) == list(range(self.experiment.trials(group.method)))
-            assert all(t.status not in ("running", "cut") for t in state.trials.values())
+            assert all(t.status not in ("running", "paused", "cut") for t in state.trials.values())
         self.check_against_journal()
 
     def check_against_journal(self) -> None:
         """Trials, rungs and studies hold what the journal says, no more and no less."""
         started: dict[tuple[Group, int], Any] = {}
-        ended: dict[tuple[Group, int], str] = {}
+        status: dict[tuple[Group, int], str] = {}
         reports: dict[tuple[Group, int], dict[int, Any]] = {}
         for event in read_events(self.path):
             if not event["event"].startswith("trial"):
                 continue
             key = (Group.parse(event["group"]), event["trial"])
             if event["event"] == "trial_started":
-                assert ended.pop(key, "cut") == "cut", f"{key} was finished and starts again"
+                before = status.get(key, "running")
+                assert before in ("running", "paused", "cut"), f"{key} starts again: {before}"
                 assert event["config"] == started.setdefault(key, event["config"])
+                status[key] = "running"
             elif event["event"] == "trial_report":
-                assert key in started
+                assert status[key] == "running"
                 assert event["milestone"] not in reports.get(key, {})
                 reports.setdefault(key, {})[event["milestone"]] = event
             else:
-                assert key not in ended, f"{key} ends twice"
-                ended[key] = event["status"]
+                assert status[key] in ("running", "paused", "cut"), f"{key} ends twice"
+                status[key] = event.get("status", "paused")
         kept = {key: {m: e["score"] for m, e in reports.get(key, {}).items() if not e["diverged"]}
                 for key in started}  # fmt: skip
         for group, state in self.search.groups.items():
@@ -214,12 +189,14 @@ class Simulation:
             for number, trial in state.trials.items():
                 assert trial.reports == kept[group, number]
                 waits = number in state.orphans
-                assert trial.status == (
-                    "running" if waits else ended.get((group, number), "running")
-                )
+                assert trial.status == ("running" if waits else status[group, number])
             for rung in rung_milestones(state.horizon, self.experiment.search):
-                expected = {n: kept[group, n][rung] for n in keys if rung in kept[group, n]}
-                assert state.rungs.records[rung] == expected
+                records = state.rungs.records.get(rung, {})
+                assert records.items() <= {n: kept[group, n].get(rung) for n in keys}.items()
+            for number in keys:  # whoever was judged was judged at every rung from there on
+                judged = [n for n in state.rungs.records if number in state.rungs.records[n]]
+                later = [n for n in state.rungs.records if judged and n >= min(judged)]
+                assert judged == [n for n in later if n in kept[group, number]]
             told = sorted(
                 json.dumps(
                     [t.state.name, t.params, t.intermediate_values, t.values], sort_keys=True
@@ -234,7 +211,7 @@ class Simulation:
 
     def _as_told(self, state: Any, trial: Any) -> str:
         states = {"completed": TrialState.COMPLETE, "failed": TrialState.FAIL,
-                  "running": TrialState.RUNNING}  # fmt: skip
+                  "running": TrialState.RUNNING, "paused": TrialState.RUNNING}  # fmt: skip
         told = states.get(trial.status, TrialState.PRUNED)
         space = self.experiment.methods[state.group.method].parsed
         params = {name: trial.config[name] for name in space.distributions(trial.config)}

@@ -62,8 +62,12 @@ def resumed(spec: Experiment, path: Path, *arguments: Any) -> Simulation:
         (rough, {"seed": 1}),
         (fails, {"trials": 3}),
         (rough, {"sampler": "tpe", "startup_trials": 2, "partitions": (1,), "trials": 6}),
+        (smooth, {"scheduler": "hyperband", "partitions": (1,), "trials": 9}),
+        (rough, {"scheduler": "none", "seed": 2}),
+        (smooth, {"transfer": 2, "trials": 8, "methods": {"zeros": ZEROS}}),
+        (rough, {"transfer": 2, "trials": 7, "methods": {"zeros": ZEROS}, "sampler": "tpe"}),
     ],
-    ids=["random", "rough", "no probe", "tpe"],
+    ids=["random", "rough", "no probe", "tpe", "hyperband", "none", "transfer", "transfer, tpe"],
 )
 def test_with_one_slot_a_kill_leaves_no_trace(
     tmp_path: Path, scorer: Any, options: dict[str, Any]
@@ -80,6 +84,8 @@ def test_with_one_slot_a_kill_leaves_no_trace(
 
 @settings(max_examples=40, deadline=None)
 @given(
+    scheduler=st.sampled_from(["asha", "hyperband", "none"]),
+    transfer=st.integers(0, 2),
     slots=st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6)),
     seeds=st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)),
     cuts=st.tuples(st.floats(0, 1), st.floats(0, 1)),
@@ -87,13 +93,16 @@ def test_with_one_slot_a_kill_leaves_no_trace(
 )
 def test_killed_twice_every_group_is_completed(
     tmp_path_factory: pytest.TempPathFactory,
+    scheduler: str,
+    transfer: int,
     slots: tuple[int, int, int],
     seeds: tuple[int, int, int],
     cuts: tuple[float, float],
     closed: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("run")
-    spec, path = experiment(), folder / "0.jsonl"
+    spec = experiment(scheduler=scheduler, transfer=transfer)
+    path = folder / "0.jsonl"
     Simulation(spec, path, rough, slots[0], seeds[0]).run()
     for i, cut in enumerate(cuts, start=1):
         lines = round(cut * len(read_events(path)))
@@ -110,7 +119,7 @@ def test_killed_twice_every_group_is_completed(
 def test_what_was_in_flight_is_proposed_again_as_it_was(tmp_path: Path) -> None:
     spec, path = experiment(), tmp_path / "events.jsonl"
     before = Simulation(spec, path, smooth, slots=4).run(14)
-    flying = {(p.group, p.number): p for p, _ in before.flying}
+    flying = {(f.proposal.group, f.proposal.number): f.proposal for f in before.flying}
     reports = {k: before.search.groups[k[0]].trials[k[1]].reports for k in flying}
     assert len(flying) == 4
     assert any(reports.values())
@@ -118,8 +127,8 @@ def test_what_was_in_flight_is_proposed_again_as_it_was(tmp_path: Path) -> None:
     for (group, number), known in reports.items():
         assert after.search.groups[group].trials[number].reports == known
     after.run()
-    again = [p for p in after.proposals if (p.group, p.number) in flying]
-    assert len(again) == 4
+    again = after.proposals[:4]
+    assert {(p.group, p.number) for p in again} == set(flying)
     for proposal in again:
         original = flying[proposal.group, proposal.number]
         assert json.dumps([proposal.config, proposal.probe]) == json.dumps(
@@ -139,29 +148,36 @@ def test_replaying_writes_nothing_to_a_whole_journal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("scores", "status"),
-    [([0.5, 0.5, 0.5], "completed"), ([0.1], "stopped"), ([0.5, float("nan")], "diverged")],
+    [
+        ([0.5, 0.5, 0.5], "completed"),
+        ([0.3], "paused"),
+        ([0.1], "stopped"),
+        ([0.5, float("nan")], "diverged"),
+    ],
 )
 def test_a_verdict_that_was_not_written_is_given_again(
     tmp_path: Path, scores: list[float], status: str
 ) -> None:
     """Killed between a trial's last report and its end: the report alone decides."""
-    spec = experiment(
-        methods={"zeros": ZEROS}, partitions=(1,), asha={"min_records": 1}, evaluations=1
-    )
+    spec = experiment(methods={"zeros": ZEROS}, partitions=(1,), evaluations=1, trials=9)
     path, group = tmp_path / "events.jsonl", Group(1, "zeros")
     search = Simulation(spec, path).search
-    search.propose()
-    search.report(group, 0, a_report(10, 0.3))
-    search.propose()
+    for _ in range(4):
+        search.propose()
+    search.report(group, 0, a_report(10, 0.4))
+    for trial, score in ((1, 0.2), (2, 0.25)):
+        search.report(group, trial, a_report(10, score))
+    number, other = (0, 3) if status == "completed" else (3, 0)
     for milestone, score in zip((10, 30, 90), scores, strict=False):
-        search.report(group, 1, a_report(milestone, score))
-    assert search.groups[group].trials[1].status == status
-    path = killed(tmp_path / "killed.jsonl", path, len(read_events(path)) - 1)
+        search.report(group, number, a_report(milestone, score))
+    assert search.groups[group].trials[number].status == status
+    *_, last = events = read_events(path)
+    path = killed(tmp_path / "killed.jsonl", path, len(events) - 1)
     again = Simulation(spec, path)
-    assert again.search.groups[group].trials[1].status == status
-    assert read_events(path)[-1]["status"] == status
-    assert again.search.propose().number == 0  # type: ignore[union-attr]
-    assert again.search.propose().number == 2  # type: ignore[union-attr]
+    assert again.search.groups[group].trials[number].status == status
+    written = read_events(path)[-1]
+    assert {**written, "time": 0, "reason": ""} == {**last, "time": 0, "reason": ""}
+    assert again.search.propose().number == other  # type: ignore[union-attr]
 
 
 # Extending a finished run
@@ -186,15 +202,16 @@ def test_a_finished_run_is_extended(tmp_path: Path, extension: dict[str, Any], s
     larger = experiment(**extension)
     after = resumed(larger, path, rough, slots)
     budget = sum(larger.trials(m) for m in larger.methods) * len(larger.data.partitions)
-    assert len(after.proposals) == budget - 16
+    assert len({(p.group, p.number) for p in after.proposals}) == budget - 16
     for group, state in before.items():
         extended = after.outcome[group]["trials"]
         assert state["trials"] == {n: extended[n] for n in state["trials"]}
 
 
 def test_more_trials_at_once_or_later_are_the_same_with_one_slot(tmp_path: Path) -> None:
-    """Of a single group, whose trials see nothing but each other."""
+    """Of a single group without rungs, whose trials see nothing but each other."""
     options: dict[str, Any] = {"methods": {"zeros": ZEROS}, "partitions": (1,), "sampler": "tpe"}
+    options["scheduler"] = "none"  # a rung's places go by how many trials are to come
     at_once = Simulation(experiment(trials=9, **options), tmp_path / "once", rough).run()
     Simulation(experiment(trials=4, **options), tmp_path / "later", rough).run()
     later = resumed(experiment(trials=9, **options), tmp_path / "later", rough)

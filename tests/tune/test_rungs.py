@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -12,22 +13,10 @@ from tune.rungs import Rungs, milestones, rung_milestones
 searches = st.builds(
     SearchConfig,
     evaluations=st.integers(1, 12),
-    scheduler=st.sampled_from(["asha", "none"]),
-    asha=st.builds(
-        AshaConfig,
-        rungs=st.integers(1, 10),
-        reduction_factor=st.integers(2, 5),
-        min_records=st.integers(1, 6),
-    ),
+    scheduler=st.sampled_from(["asha", "hyperband", "none"]),
+    asha=st.builds(AshaConfig, rungs=st.integers(1, 10), reduction_factor=st.integers(2, 5)),
 )
 horizons = st.integers(1, 10**7)
-# Few different values, so that many tie; NaN among them.
-score_lists = st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4, math.nan]), max_size=30)
-
-
-def rungs(min_records: int = 1, reduction_factor: int = 3) -> Rungs:
-    asha = AshaConfig(rungs=3, reduction_factor=reduction_factor, min_records=min_records)
-    return Rungs(SearchConfig(asha=asha), 90)
 
 
 @given(searches, horizons)
@@ -44,7 +33,12 @@ def test_every_rung_is_a_milestone(search: SearchConfig, horizon: int) -> None:
     assert set(found) <= set(milestones(horizon, search))
     assert found[-1] == horizon
     assert list(found) == sorted(set(found))
-    assert len(found) <= (search.asha.rungs if search.scheduler == "asha" else 1)
+    assert len(found) <= (1 if search.scheduler == "none" else search.asha.rungs)
+
+
+@given(searches, horizons)
+def test_what_is_solved_for_is_evaluated_once(search: SearchConfig, horizon: int) -> None:
+    assert milestones(horizon, search, trained=False) == (horizon,)
 
 
 def test_rungs_and_evaluations_of_a_round_horizon() -> None:
@@ -53,74 +47,144 @@ def test_rungs_and_evaluations_of_a_round_horizon() -> None:
     assert milestones(90, SearchConfig(scheduler="none", evaluations=2)) == (45, 90)
 
 
-@given(score_lists, st.integers(1, 6), st.integers(2, 4))
-def test_the_best_share_of_a_rung_goes_on(
-    scores: list[float], min_records: int, reduction_factor: int
-) -> None:
-    group = rungs(min_records, reduction_factor)
-    lowest = min(group.records)
-    seen: list[float] = []
-    for trial, score in enumerate(scores):
-        goes_on = group.record(lowest, trial, score)
-        if math.isnan(score):
-            assert not goes_on
-            continue
-        seen.append(score)
-        rank = sorted(seen, reverse=True).index(score)  # of ties, the best
-        expected = len(seen) < min_records or rank < math.ceil(len(seen) / reduction_factor)
-        assert goes_on == expected
+def rungs(budget: int, scheduler: str = "asha", eta: int = 3) -> Rungs:
+    """Rungs at 10, 30 and 90 where eta is 3; nothing has started."""
+    asha = AshaConfig(rungs=3, reduction_factor=eta)
+    return Rungs(SearchConfig.model_validate({"scheduler": scheduler, "asha": asha}), 90, budget)
 
 
-@given(score_lists)
-def test_nan_leaves_no_record(scores: list[float]) -> None:
-    group = rungs()
-    for trial, score in enumerate(scores):
-        group.record(10, trial, score)
-    assert group.records[10] == {i: s for i, s in enumerate(scores) if not math.isnan(s)}
+def report(group: Rungs, trial: int, score: float, milestone: int = 10) -> bool:
+    """Start the trial if it is new, let it report, and tell whether it goes on."""
+    group.start(trial)
+    group.record(milestone, trial, score)
+    return group.admit(trial)
 
 
-@given(score_lists, st.integers(0, 29), st.sampled_from([0.0, 1.0]))
-def test_a_second_record_changes_nothing(scores: list[float], again: int, other: float) -> None:
-    once, twice = rungs(), rungs()
-    for trial, score in enumerate(scores):
-        decision = once.record(30, trial, score)
-        assert twice.record(30, trial, score) == decision
-        if again in twice.records[30]:
-            assert twice.record(30, again, other)
-    assert once.records == twice.records
+# Who goes on
 
 
-def test_nobody_is_stopped_before_a_rung_has_enough_records() -> None:
-    group = rungs(min_records=4)
-    assert [group.record(10, i, s) for i, s in enumerate([0.9, 0.5, 0.1])] == [True] * 3
-    assert not group.record(10, 3, 0.05)
+def test_the_best_third_of_a_rung_goes_on_as_soon_as_it_is_known() -> None:
+    group = rungs(9)
+    assert [report(group, n, s) for n, s in enumerate([0.3, 0.1, 0.2])] == [False] * 3
+    assert group.promotable() == 0
+    group.start(0)
+    assert group.promotable() is None  # a third of three is one
+    assert [report(group, n, s) for n, s in ((3, 0.25), (4, 0.1))] == [False] * 2
+    assert group.promotable() is None  # there is one place in five still
+    assert not report(group, 5, 0.1)
+    assert group.promotable() == 3
 
 
-def test_ties_go_on() -> None:
-    group = rungs()
-    assert all(group.record(10, trial, 0.5) for trial in range(20))
+def test_a_trial_that_is_promotable_when_it_reports_just_goes_on() -> None:
+    group = rungs(9)
+    assert [report(group, n, s) for n, s in enumerate([0.1, 0.2, 0.3])] == [False, False, True]
 
 
-def test_the_worst_goes_on_at_a_milestone_without_a_rung() -> None:
-    group = rungs()
-    for trial in range(10):
-        group.record(30, trial, 1.0)
-    assert group.record(60, 10, 0.0)
-    assert not group.record(30, 10, 0.0)
-    assert 60 not in group.records
+def test_promotions_come_from_the_highest_rung_first() -> None:
+    group = rungs(27)
+    for trial in range(9):
+        report(group, trial, trial / 10)  # 2, 5 and 8 go on
+    for trial in (8, 5, 2):
+        assert not group.waits(trial)
+        report(group, trial, trial / 10, 30)
+    for trial in (9, 10, 11):
+        group.start(trial)
+        group.record(10, trial, 0.5)
+    assert group.promotable() == 8
+    group.start(8)
+    assert group.promotable() == 7
 
 
-def test_rungs_are_independent() -> None:
-    group = rungs()
-    for trial in range(10):
-        group.record(10, trial, 1.0)
-    assert group.record(30, 10, 0.0)
+def test_of_a_full_rung_at_least_one_goes_on() -> None:
+    group = rungs(2)
+    assert not report(group, 0, 0.5)
+    assert not report(group, 1, 0.2)
+    assert group.hopeless() == [1]
+    assert group.promotable() == 0
 
 
-@pytest.mark.parametrize("reduction_factor", [2, 3, 4])
-def test_of_falling_scores_only_the_first_goes_on(reduction_factor: int) -> None:
-    group = rungs(1, reduction_factor)
-    decisions = [
-        group.record(min(group.records), trial, -trial) for trial in range(reduction_factor)
+def test_those_without_hope_are_known_early() -> None:
+    group = rungs(9)
+    for trial, score in enumerate([0.5, 0.4, 0.3, 0.2]):
+        report(group, trial, score)
+    assert group.hopeless() == [3]  # three are better, and nine trials have three places
+    group.end(3)
+    assert group.hopeless() == []
+
+
+def test_trials_that_end_elsewhere_make_a_rung_full() -> None:
+    group = rungs(4)
+    for trial, score in enumerate([0.5, 0.4]):
+        report(group, trial, score)
+    for trial in (2, 3):  # two diverge on their way
+        assert group.promotable() is None
+        group.start(trial)
+        group.end(trial)
+    assert group.promotable() == 0
+    assert group.hopeless() == [1]
+
+
+def test_a_free_trial_is_never_held_back_and_takes_nobodys_place() -> None:
+    group = rungs(9)
+    group.start(0, free=True)
+    assert report(group, 0, 0.0)
+    assert [report(group, n, s) for n, s in ((1, 0.1), (2, 0.2))] == [False, True]
+    assert report(group, 0, 0.0, 30)
+
+
+def test_nobody_is_judged_or_recorded_in_its_grace() -> None:
+    group = rungs(9)
+    group.start(0, grace=10)
+    assert report(group, 0, 0.0)
+    assert group.records[10] == {}
+    assert not report(group, 0, 0.0, 30)
+
+
+def test_between_rungs_and_twice_at_one_everybody_goes_on() -> None:
+    group = rungs(3)
+    for trial, score in enumerate([0.1, 0.2, 0.3]):
+        report(group, trial, score)
+    for milestone in (10, 20):
+        assert report(group, 2, 0.0, milestone)
+    assert group.records == {10: {0: 0.1, 1: 0.2, 2: 0.3}, 30: {}, 90: {}}
+
+
+# Hyperband's brackets
+
+
+@given(st.integers(1, 6), st.integers(2, 5), st.integers(1, 80))
+def test_brackets_keep_hyperbands_shares_at_every_number(n: int, eta: int, budget: int) -> None:
+    asha = AshaConfig(rungs=n, reduction_factor=eta)
+    group = Rungs(SearchConfig(scheduler="hyperband", asha=asha), eta**n, budget)
+    count = len(group.brackets)
+    weights = [math.ceil(count / (s + 1) * eta**s) for s in reversed(range(count))]
+    held = Counter(group.bracket_of(trial) for trial in range(budget))
+    for bracket, weight in enumerate(weights):
+        assert abs(held[bracket] - budget * weight / sum(weights)) < max(1, count - 1)
+
+
+def test_brackets_of_three_rungs() -> None:
+    group = rungs(17, "hyperband")
+    assert [[r.milestone for r in b.rungs] for b in group.brackets] == [
+        [10, 30, 90],
+        [30, 90],
+        [90],
     ]
-    assert decisions == [True] + [False] * (reduction_factor - 1)
+    held = Counter(group.bracket_of(trial) for trial in range(17))
+    assert held == {0: 9, 1: 5, 2: 3}
+    assert {group.bracket_of(trial) for trial in range(4)} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "none"])
+def test_other_schedulers_have_one_bracket(scheduler: str) -> None:
+    assert len(rungs(17, scheduler).brackets) == 1
+
+
+def test_brackets_judge_apart() -> None:
+    group = rungs(17, "hyperband")
+    first = {b: next(n for n in range(17) if group.bracket_of(n) == b) for b in range(3)}
+    assert report(group, first[2], 0.0)
+    assert report(group, first[1], 0.0)
+    assert not report(group, first[0], 1.0)
+    assert not report(group, first[1], 0.0, 30)
+    assert report(group, first[2], 0.0, 30)

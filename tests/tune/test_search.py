@@ -58,7 +58,7 @@ ONE = Group(1, "zeros")
 def test_every_group_gets_its_budget(path: Path, slots: int, seed: int, scorer: Any) -> None:
     simulation = Simulation(experiment(), path, scorer, slots, seed).run()
     simulation.check_finished()
-    counts = Counter(proposal.group for proposal in simulation.proposals)
+    counts = Counter(group for group, _ in {(p.group, p.number) for p in simulation.proposals})
     assert counts == {g: {"frozen": 3, "llrd": 4, "fixed": 1}[g.method] for g in GROUPS}
     assert simulation.search.propose() is None
 
@@ -92,7 +92,8 @@ def _ready(search: Search, group: Group) -> bool:
 
 def test_then_the_group_with_the_smallest_share_served(path: Path) -> None:
     methods = {"zeros": {**ZEROS, "trials": 6}, "other": {**ZEROS, "trials": 3}}
-    simulation = Simulation(experiment(methods=methods, partitions=(1,)), path).run()
+    spec = experiment(methods=methods, partitions=(1,), scheduler="none")
+    simulation = Simulation(spec, path).run()
     order = [p.group.method for p in simulation.proposals]
     assert order == [
         "zeros",
@@ -117,7 +118,7 @@ def test_groups_wait_for_their_probe(path: Path, slots: int) -> None:
             assert _ready(search, proposal.group)
             checked += 1
         simulation.step()
-    assert checked == 16
+    assert checked == len(simulation.proposals) >= 16
 
 
 def test_nothing_to_propose_is_not_yet_finished(path: Path) -> None:
@@ -281,7 +282,7 @@ def statuses(search: Search) -> list[str]:
 
 
 def test_trials_end_as_their_reports_say(path: Path) -> None:
-    search = only(path, scheduler="asha", asha={"min_records": 1}, trials=5)
+    search = only(path, scheduler="asha", trials=7)
     for _ in range(4):
         search.propose()
     assert search.report(ONE, 0, a_report(10, 0.5))
@@ -290,10 +291,15 @@ def test_trials_end_as_their_reports_say(path: Path) -> None:
     assert not search.report(ONE, 1, a_report(10, 0.4))
     assert not search.report(ONE, 2, a_report(10, nan))
     search.end(ONE, 3, "failed", "its process died")
-    assert statuses(search) == ["completed", "stopped", "diverged", "failed"]
+    assert statuses(search) == ["completed", "paused", "diverged", "failed"]
     assert not search.finished
-    ends = [(e["trial"], e["status"]) for e in read_events(path) if e["event"] == "trial_ended"]
-    assert ends == [(0, "completed"), (1, "stopped"), (2, "diverged"), (3, "failed")]
+    search.propose()
+    assert not search.report(ONE, 4, a_report(10, 0.3))  # there is no better to come
+    assert statuses(search) == ["completed", "paused", "diverged", "failed", "stopped"]
+    told = [(e["trial"], e.get("status", "paused")) for e in read_events(path)
+            if e["event"] in ("trial_ended", "trial_paused")]  # fmt: skip
+    ends = [(0, "completed"), (1, "paused"), (2, "diverged"), (3, "failed"), (4, "stopped")]
+    assert told == ends
 
 
 def test_an_ended_trial_stays_as_it_is(path: Path) -> None:
@@ -308,7 +314,7 @@ def test_an_ended_trial_stays_as_it_is(path: Path) -> None:
 
 
 def test_a_trial_that_reports_again_changes_nothing(path: Path) -> None:
-    search = only(path, scheduler="asha", asha={"min_records": 1})
+    search = only(path, scheduler="asha")
     search.propose()
     assert search.report(ONE, 0, a_report(10, 0.5))
     before = path.read_bytes()
@@ -331,7 +337,7 @@ def test_decisions_are_on_disk_before_they_take_effect(path: Path) -> None:
 def test_closing_cuts_what_runs_and_proposes_nothing(path: Path, slots: int) -> None:
     simulation = Simulation(experiment(), path, slots=slots).run(9)
     search = simulation.search
-    flying = [(p.group, p.number) for p, _ in simulation.flying]
+    flying = [(f.proposal.group, f.proposal.number) for f in simulation.flying]
     assert len(flying) == slots
     proposed = len(simulation.proposals)
     search.close("time is up")

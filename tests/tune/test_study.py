@@ -153,8 +153,8 @@ def test_inactive_parameters_are_not_told() -> None:
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_replay_rebuilds_the_study(storage: BaseStorage, count: int) -> None:
     original, rebuilt = study(), study(storage)
-    for params, status, reports in run(original, count):
-        rebuilt.replay(params, status, reports)
+    for number, trial in enumerate(run(original, count)):
+        rebuilt.replay(number, *trial)
     assert contents(rebuilt) == contents(original)
     # and from there both go on alike
     assert run(rebuilt, 3, begin=count) == run(original, 3, begin=count)
@@ -164,8 +164,8 @@ def test_an_adopted_trial_runs_as_it_was_proposed(storage: BaseStorage) -> None:
     before = study()
     finished, orphan = run(before, 2), before.ask(2)
     group = study(storage)
-    for trial in finished:
-        group.replay(*trial)
+    for number, trial in enumerate(finished):
+        group.replay(number, *trial)
     group.adopt(2, orphan)
     assert [t.state for t in group.trials][-1] is TrialState.RUNNING
     assert {**SPACE.fixed, **group.trials[-1].params}.items() <= orphan.items()
@@ -180,7 +180,7 @@ def test_a_head_start_that_was_overruled_is_adopted_and_replayed() -> None:
     space = parse_space({"blocks": "11", "head_start": {"choice": ["probe"]}, **LR}, {})
     group = GroupStudy(GROUP, space, SearchConfig(), 0, InMemoryStorage())
     config = {"blocks": "11", "head_start": "zeros", "lr": 0.5}
-    group.replay(config, "completed", {10: 0.5})
+    group.replay(0, config, "completed", {10: 0.5})
     group.adopt(1, config)
     assert [t.params["lr"] for t in group.trials] == [0.5, 0.5]
 

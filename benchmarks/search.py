@@ -1,0 +1,302 @@
+"""Regret against compute of the search itself, played on recorded learning curves.
+
+    python -m benchmarks.search --repeats 200
+
+Plays the real `tune.search.Search` on the tables of `benchmarks/curves/`, which
+`benchmarks/record_curves.py` wrote from real runs. What a sampler proposes becomes the nearest
+recorded configuration that its group has not tried, in the eyes of the sampler too. Nothing is
+trained. About half an hour on two cores; what came out is in docs/search.md.
+
+All strategies share the first trial, the recipe's default, and the probe that heads start from;
+the probe's cost is not counted, as it is the same for all. Compute is counted in full trials: the
+samples trained, of all partitions, over the horizon and the number of partitions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import InMemoryStorage
+
+from models.fit import score
+from tune.experiment import Experiment
+from tune.group_search import GroupSearch
+from tune.journal import Journal
+from tune.search import Proposal, Search
+from tune.simulation import Flight, Player
+from tune.space import Params, Space, parse_space
+
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "random": {"scheduler": "none", "sampler": "random", "transfer": 0},
+    "TPE": {"scheduler": "none", "sampler": "tpe", "transfer": 0},
+    "Hyperband + random": {"scheduler": "hyperband", "sampler": "random", "transfer": 0},
+    "ASHA + random": {"scheduler": "asha", "sampler": "random", "transfer": 0},
+    "ASHA + TPE (ours without transfer)": {"transfer": 0},
+    "ours: ASHA + TPE + transfer": {},
+}
+"""What is compared: settings of `search`, beside the defaults."""
+
+REFERENCE = "random"
+TARGET = 1 / 5
+SHARES = (1 / 10, 1 / 5, 1 / 2, 1.0)
+"""Shares of the reference's compute at which regret is told."""
+
+GRID = np.linspace(0, 1, 501)
+"""Shares of the reference's compute at which every search is looked at."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Recorded learning curves of one method on one data set; see `record_curves.py`."""
+
+    content: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Table:
+        return cls(json.loads(path.read_text()))
+
+    @property
+    def name(self) -> str:
+        return str(self.content["name"])
+
+    @property
+    def partitions(self) -> list[float]:
+        return [float(partition) for partition in self.content["partitions"]]
+
+    @property
+    def horizon(self) -> int:
+        return int(self.content["horizon"])
+
+    @cached_property
+    def space(self) -> Space:
+        return parse_space(self.content["space"], self.content["default"])
+
+    @cached_property
+    def _curves(self) -> dict[str, NDArray[np.float64]]:
+        """Partition to (configurations, points, [accuracy, loss])."""
+        rows = len(self.content["configs"])
+        return {p: np.array(curves[:rows]) for p, curves in self.content["curves"].items()}
+
+    @cached_property
+    def _rows(self) -> NDArray[np.float64]:
+        return np.array([self._place(config) for config in self.content["configs"]])
+
+    def nearest(self, config: Params, tried: list[Params]) -> Params:
+        """The recorded configuration nearest to `config` of those not tried, if any is left.
+
+        All ranges are taken as one long; another choice is as far as a range's other end.
+        """
+        distances = ((self._rows - self._place(config)) ** 2).sum(1)
+        used = [self.content["configs"].index(other) for other in tried]
+        if len(set(used)) < len(distances):
+            distances[used] = math.inf
+        return dict(self.content["configs"][int(distances.argmin())])
+
+    def _place(self, config: Mapping[str, Any]) -> NDArray[np.float64]:
+        place: list[float] = []
+        for name, parameter in self.space.searched.items():
+            value = config[name]
+            match parameter.distribution:
+                case CategoricalDistribution(choices=choices):
+                    place += [math.sqrt(0.5) * (value == choice) for choice in choices]
+                case (
+                    FloatDistribution(low=low, high=high, log=log)
+                    | IntDistribution(low=low, high=high, log=log)
+                ):
+                    single = value[0] if isinstance(value, list | tuple) else value
+                    ends = (math.log(x) if log else x for x in (single, low, high))
+                    x, low, high = ends
+                    place.append((x - low) / (high - low))
+        return np.array(place)
+
+    def at(self, partition: float, config: Params, milestone: int) -> tuple[float, float]:
+        """Validation accuracy and loss of a recorded configuration, between points by line."""
+        curve = self._curves[f"{partition:g}"][self.content["configs"].index(config)]
+        points = self.content["points"]
+        accuracy, loss = (float(np.interp(milestone, points, curve[:, i])) for i in (0, 1))
+        return accuracy, loss
+
+    @cached_property
+    def best(self) -> float:
+        """The best accuracy that any recorded configuration reaches, mean over partitions."""
+        return float(np.mean([curves[:, :, 0].max() for curves in self._curves.values()]))
+
+    def experiment(self, trials: int, seed: int, settings: Mapping[str, Any]) -> Experiment:
+        """The method alone, beside a probe to wait for."""
+        method = {"space": self.content["space"], "default": self.content["default"]}
+        probe = {"space": {"blocks": "none"}, "trials": 1, "samples": 1}
+        search = {"trials": trials, "samples": self.horizon, **settings}
+        return Experiment.model_validate(
+            {
+                "name": self.name,
+                "seed": seed,
+                "data": {"source": "digits", "partitions": self.partitions},
+                "search": search,
+                "methods": {"probe": probe, "method": method},
+            }
+        )
+
+
+class Race(Player):
+    """Plays one search, its slots side by side: a trial takes as long as the samples it trains."""
+
+    def __init__(self, table: Table, experiment: Experiment, slots: int) -> None:
+        search = Search(experiment, Journal(Path(os.devnull)), InMemoryStorage())
+        super().__init__(experiment, search, self._evaluated, self._first, slots)
+        self._table = table
+        for group, state in search.groups.items():
+            if group.method != "probe":
+                state.study.sampled = partial(  # type: ignore[method-assign]
+                    self._recorded, state, state.study.sampled
+                )
+        self._now = 0
+        self._due: dict[int, int] = {}  # flight to when it reports
+        self._spent = 0
+        self._best = dict.fromkeys(table.partitions, (-math.inf, 0.0))
+        self.course: list[tuple[float, float]] = []  # (compute, mean best accuracy)
+
+    def _recorded(
+        self, state: GroupSearch, sampled: Callable[[int], Params], number: int
+    ) -> Params:
+        """In the place of `GroupStudy.sampled`: what is in the table of what it proposes."""
+        return self._table.nearest(sampled(number), [t.config for t in state.trials.values()])
+
+    def _first(self, flying: list[Flight]) -> Flight:
+        for flight in flying:
+            self._due.setdefault(id(flight), self._now + self._cost(flight))
+        flight = min(flying, key=lambda f: self._due[id(f)])
+        self._now = self._due.pop(id(flight))
+        self._spent += self._cost(flight)
+        return flight
+
+    def _cost(self, flight: Flight) -> int:
+        """Samples to the next milestone; a probe is free."""
+        group, number = flight.proposal.group, flight.proposal.number
+        if group.method == "probe":
+            return 0
+        return flight.ahead[0] - self.search.groups[group].trials[number].samples
+
+    def _evaluated(self, proposal: Proposal, milestone: int) -> dict[str, Any]:
+        table, partition = self._table, proposal.group.partition
+        accuracy = loss = rank = 0.0
+        if proposal.group.method != "probe":
+            accuracy, loss = table.at(partition, proposal.config, milestone)
+            rank = score(accuracy, loss, table.content["n_val"])
+            self._best[partition] = max(self._best[partition], (rank, accuracy))
+            if all(found > -math.inf for found, _ in self._best.values()):
+                mean = float(np.mean([accuracy for _, accuracy in self._best.values()]))
+                full = table.horizon * len(table.partitions)
+                self.course.append((self._spent / full, mean))
+        return {
+            **{"milestone": milestone, "samples": milestone, "seconds": milestone},
+            **{"score": rank, "val_accuracy": accuracy, "val_loss": loss, "diverged": False},
+        }
+
+
+@dataclass(frozen=True)
+class Task:
+    """One repeat of one strategy."""
+
+    table: Path
+    strategy: str
+    settings: tuple[tuple[str, Any], ...]
+    trials: int
+    slots: int
+    seed: int
+
+
+_TABLES: dict[Path, Table] = {}  # of this process
+
+
+def play(task: Task) -> tuple[NDArray[np.float64], float]:
+    """Best accuracy so far at every point of `GRID`, and all the compute that was spent."""
+    table = _TABLES.setdefault(task.table, Table.read(task.table))
+    settings = {**STRATEGIES.get(task.strategy, {}), **dict(task.settings)}
+    race = Race(table, table.experiment(task.trials, task.seed, settings), task.slots)
+    race.run()
+    assert race.search.finished
+    compute, accuracy = np.array(race.course).T
+    index = np.searchsorted(compute, GRID * task.trials, side="right") - 1
+    return np.where(index >= 0, accuracy[np.maximum(index, 0)], np.nan), float(compute[-1])
+
+
+def measure(tasks: list[Task], processes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`play` of every task: (tasks, grid) and (tasks,)."""
+    if processes == 1:
+        played = [play(task) for task in tasks]
+    else:
+        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+            played = pool.map(play, tasks, chunksize=10)
+    return np.array([course for course, _ in played]), np.array([spent for _, spent in played])
+
+
+def interval(values: NDArray[np.float64]) -> str:
+    """A mean in percent, and half its 95% interval over repeats."""
+    half = 1.96 * values.std(ddof=1) / math.sqrt(len(values))
+    return f"{100 * values.mean():.2f} ± {100 * half:.2f}"
+
+
+def reached(courses: NDArray[np.float64], goal: float) -> float:
+    """The share of the compute at which the mean over repeats first reaches `goal`."""
+    there = np.nanmean(courses, axis=0) >= goal - 1e-12
+    return float(GRID[there.argmax()]) if there.any() else math.nan
+
+
+def compare(
+    path: Path, trials: int, slots: int, repeats: int, processes: int, first_seed: int
+) -> str:
+    """One data set's comparison, as a table in Markdown."""
+    table = Table.read(path)
+    shares = [int(np.abs(GRID - share).argmin()) for share in SHARES]
+    head = " | ".join(f"regret at {share:.0%}" for share in SHARES)
+    lines = [f"{table.name}: {trials} trials, {len(table.partitions)} partitions, "
+             f"{len(table.content['configs'])} recorded configurations, {repeats} repeats", "",
+             f"| strategy | {head} | compute spent | reaches random's best at |",
+             "|---" * (len(SHARES) + 3) + "|"]  # fmt: skip
+    goal = math.nan
+    for strategy in STRATEGIES:
+        tasks = [
+            Task(path, strategy, (), trials, slots, seed)
+            for seed in range(first_seed, first_seed + repeats)
+        ]
+        courses, spent = measure(tasks, processes)
+        if strategy == REFERENCE:
+            goal = float(courses[:, -1].mean())
+        regrets = " | ".join(interval(table.best - courses[:, share]) for share in shares)
+        when = reached(courses, goal)
+        lines.append(
+            f"| {strategy} | {regrets} | {spent.mean() / trials:.0%} | "
+            f"{'never' if math.isnan(when) else f'{when:.1%}'} |"
+        )
+        print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tables", type=Path, nargs="*", help="default: all of benchmarks/curves")
+    parser.add_argument("--trials", type=int, default=16, help="of each group")
+    parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--first-seed", type=int, default=1000, help="of the repeats")
+    arguments = parser.parse_args()
+    tables = arguments.tables or sorted((Path(__file__).parent / "curves").glob("*.json"))
+    settings = {key: value for key, value in vars(arguments).items() if key != "tables"}
+    print("\n\n".join(compare(path, **settings) for path in tables))
+
+
+if __name__ == "__main__":
+    main()

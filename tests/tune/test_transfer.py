@@ -1,0 +1,183 @@
+"""What does well at a partition is tried early at larger ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tune.simulation import ZEROS, Simulation, a_report, experiment, rough, smooth
+from tune.groups import Group
+from tune.journal import read_events
+from tune.search import LEAD, Search
+
+METHODS = {"zeros": ZEROS}
+ONE, TEN, ALL = (Group(partition, "zeros") for partition in (1, 10, 100))
+
+
+def search(path: Path, **options: Any) -> Search:
+    """One method at three partitions."""
+    options = {"partitions": (1, 10, 100), "trials": 8, "transfer": 2, **options}
+    return Simulation(experiment(methods=METHODS, **options), path / "events.jsonl").search
+
+
+def start(search: Search, group: Group, score: float | None = None) -> int:
+    """Start a group's next trial, whatever else is started on the way; it may report."""
+    while proposal := search.propose():
+        if proposal.group == group:
+            if score is not None:
+                search.report(group, proposal.number, a_report(10, score))
+            return proposal.number
+    raise AssertionError("nothing left")
+
+
+def origins(search: Search, group: Group) -> list[str]:
+    return [trial.origin for trial in search.groups[group].trials.values()]
+
+
+def test_the_best_of_the_nearest_smaller_partition_comes_first(tmp_path: Path) -> None:
+    group = search(tmp_path)
+    for score in (0.1, 0.2, 0.5, 0.3):
+        start(group, ONE, score)
+    number = start(group, TEN)
+    trials = group.groups[TEN].trials
+    assert origins(group, TEN)[:2] == ["default", "partition 1"]
+    assert number == 1
+    assert trials[1].config == group.groups[ONE].trials[2].config
+
+
+def test_each_smaller_partition_in_turn_the_nearest_first(tmp_path: Path) -> None:
+    found = search(tmp_path, transfer=3, trials=20)
+    for state, best in ((found.groups[ONE], 1), (found.groups[TEN], 2)):
+        for number in range(4):
+            if number not in state.trials:
+                state.trials[number] = found._ask(state, number)
+            trial = state.trials[number]
+            trial.reports = {10: 0.9 if number == best else number / 100}
+            trial.origin = "sampler"
+    state = found.groups[ALL]
+    state.trials[0] = found._ask(state, 0)
+    for number, (partition, source) in enumerate([(10, 2), (1, 1), (10, 3)], start=1):
+        state.trials[number] = found._ask(state, number)
+        assert state.trials[number].origin == f"partition {partition}"
+        expected = found.groups[Group(partition, "zeros")].trials[source].config
+        assert state.trials[number].config == expected
+
+
+def test_a_higher_rung_counts_more_than_a_higher_score(tmp_path: Path) -> None:
+    group = search(tmp_path)
+    for score in (0.4, 0.1, 0.2):
+        start(group, ONE, score)
+    trials = group.groups[ONE].trials
+    trials[1].reports[30] = 0.2
+    start(group, TEN)
+    assert group.groups[TEN].trials[1].config == trials[1].config
+
+
+@pytest.mark.parametrize("scorer", [smooth, rough])
+@pytest.mark.parametrize("slots", [1, 5])
+@pytest.mark.parametrize("transfer", [0, 1, 3])
+def test_transfers_are_bounded_early_new_and_told(
+    tmp_path: Path, transfer: int, slots: int, scorer: Any
+) -> None:
+    spec = experiment(methods=METHODS, partitions=(1, 10, 100), trials=8, transfer=transfer)
+    simulation = Simulation(spec, tmp_path / "events.jsonl", scorer, slots).run()
+    simulation.check_finished()
+    for group, state in simulation.search.groups.items():
+        moved = [n for n, t in state.trials.items() if t.origin.startswith("partition")]
+        assert len(moved) <= transfer
+        assert all(0 < number <= 4 for number in moved)
+        assert not (group == ONE and moved)
+        rates = [trial.config["lr"] for trial in state.trials.values()]
+        assert len(set(rates)) == len(rates)
+        assert sorted(t.params["lr"] for t in state.study.trials) == sorted(rates)
+        for number in moved:  # a transferred trial is known by more than a rung
+            assert state.trials[number].status in ("completed", "diverged", "failed")
+    if transfer:
+        assert "partition" in " ".join(origins(simulation.search, ALL))
+    told = {
+        (e["group"], e["trial"]): e["origin"]
+        for e in read_events(tmp_path / "events.jsonl")
+        if e["event"] == "trial_started"
+    }
+    assert told == {
+        (str(g), n): t.origin
+        for g, s in simulation.search.groups.items()
+        for n, t in s.trials.items()
+    }
+
+
+@pytest.mark.parametrize(("known", "origin"), [(2, "sampler"), (3, "partition 1")])
+def test_nothing_is_taken_from_a_partition_that_knows_too_little(
+    tmp_path: Path, known: int, origin: str
+) -> None:
+    found = search(tmp_path)
+    for number in range(4):
+        trial = found.groups[ONE].trials[number] = found._ask(found.groups[ONE], number)
+        trial.reports = {10: 0.5} if number < known else {}
+    state = found.groups[TEN]
+    for number in range(2):
+        state.trials[number] = found._ask(state, number)
+    assert origins(found, TEN) == ["default", origin]
+
+
+def test_every_group_starts_and_none_is_starved(tmp_path: Path) -> None:
+    """Smaller partitions are ahead by no more than LEAD of their budget."""
+    spec = experiment(methods=METHODS, partitions=(1, 10, 100), trials=8, transfer=2)
+    simulation = Simulation(spec, tmp_path / "events.jsonl")
+    simulation.fill()
+    groups = simulation.search.groups
+    while simulation.flying:
+        simulation.step()
+        simulation.fill()
+        served = [groups[g].proposed / 8 for g in (ONE, TEN, ALL)]
+        if len(simulation.proposals) >= 3:
+            assert min(served) > 0
+        assert max(served) - min(served) <= LEAD + 1 / 8
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "none"])
+def test_checkpoints_go_when_a_trial_has_ended_for_good(tmp_path: Path, scheduler: str) -> None:
+    spec = experiment(scheduler=scheduler, trials=9, methods=METHODS)
+    simulation = Simulation(spec, tmp_path / "events.jsonl", rough, slots=3)
+    gone: list[tuple[Group, int]] = []
+    simulation.search.on_end(lambda group, number: gone.append((group, number)))
+
+    def over() -> set[tuple[Group, int]]:
+        return {
+            (g, n)
+            for g, s in simulation.search.groups.items()
+            for n, t in s.trials.items()
+            if t.status not in ("running", "paused", "cut")
+        }
+
+    for _ in range(25):
+        simulation.run(1)
+        assert set(gone) == over()
+        assert len(gone) == len(set(gone))
+    simulation.search.close("time is up")
+    simulation.run()
+    assert set(gone) == over()
+    statuses = {t.status for s in simulation.search.groups.values() for t in s.trials.values()}
+    assert "paused" not in statuses
+    assert "cut" in statuses
+    again = Simulation(spec, tmp_path / "events.jsonl", rough).search
+    found: list[tuple[Group, int]] = []
+    again.on_end(lambda group, number: found.append((group, number)))
+    assert set(found) >= over()
+
+
+def test_few_checkpoints_wait(tmp_path: Path) -> None:
+    """Never more than could still be promoted."""
+    spec = experiment(methods=METHODS, partitions=(1,), trials=27)
+    simulation = Simulation(spec, tmp_path / "events.jsonl", smooth)
+    simulation.fill()
+    while simulation.flying:
+        simulation.step()
+        simulation.fill()
+        paused = [t for t in simulation.search.groups[ONE].trials.values() if t.status == "paused"]
+        assert len(paused) <= 9 + 3
