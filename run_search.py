@@ -2,6 +2,7 @@
 
     python run_search.py                          the built-in default, on scanned digits
     python run_search.py search_spaces/folder.yaml --set data.source=folder:/photos
+    python run_search.py evaluate results/digits   the table's figures again, from its winners
 
 Results lie in results/<name>/, the table in accuracy_table.md.
 """
@@ -57,6 +58,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def parse_evaluate(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line of `evaluate`; raises InputError where it is wrong."""
+    parser = _Parser(
+        prog="run_search.py evaluate",
+        description="Score the exported winners of a run again, and compare with its table.",
+    )
+    parser.add_argument("run_dir", type=Path, metavar="RESULTS_DIR")
+    parser.add_argument("--address", metavar="ADDR", help="join a running Ray cluster")
+    return parser.parse_args(arguments)
+
+
 def _numbers(text: str) -> list[float]:
     try:
         values = [float(piece) for piece in text.split(",")]
@@ -95,11 +107,16 @@ def main(argv: list[str] | None = None) -> int:
     # Status goes to stderr, the table to stdout.
     console = Console(stderr=True)
     errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+    given = sys.argv[1:] if argv is None else argv
     try:
-        arguments = parse(argv)
-        if arguments.address is None:
-            # One machine: everything Ray starts listens on 127.0.0.1. It reads this on import.
-            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        if given[:1] == ["evaluate"]:
+            arguments = parse_evaluate(given[1:])
+            _keep_to_loopback(arguments.address)
+            from tune.evaluate import evaluate
+
+            return 0 if evaluate(arguments.run_dir, arguments.address, Console()) else 1
+        arguments = parse(given)
+        _keep_to_loopback(arguments.address)
         from tune.experiment import load_experiment
 
         experiment = load_experiment(
@@ -122,13 +139,18 @@ def main(argv: list[str] | None = None) -> int:
         errors.print(f"error: {' '.join(str(error).split())}", markup=False)
         return 2
     except KeyboardInterrupt:
-        again = sys.argv[1:] if argv is None else argv
-        resume = [] if "--resume" in again else ["--resume"]
-        command = f"python run_search.py {shlex.join([*again, *resume])}"
+        resume = [] if "--resume" in given or given[:1] == ["evaluate"] else ["--resume"]
+        command = f"python run_search.py {shlex.join([*given, *resume])}"
         errors.print(f"interrupted; nothing is lost, continue with: {command}", markup=False)
         return 130
     report.render(Console())
     return 0
+
+
+def _keep_to_loopback(address: str | None) -> None:
+    """One machine: everything Ray starts listens on 127.0.0.1. It reads this on import."""
+    if address is None:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 def _interrupt(*_: Any) -> NoReturn:

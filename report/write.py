@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
+from files import replacing
 from report.gradients import gradients_table
 from report.plot import draw_accuracy
 from report.run_files import read_run
@@ -54,19 +52,8 @@ def write_report(run_dir: Path) -> Report:
     if not gradients.empty:
         texts["gradients.csv"] = to_csv(gradients, float_format="%.6g")
     for name, text in texts.items():
-        with _replacing(run_dir / name) as path:
+        with replacing(run_dir / name) as path:
             path.write_text(text, encoding="utf-8")
-    with _replacing(run_dir / "accuracy.png") as path:
+    with replacing(run_dir / "accuracy.png") as path:
         draw_accuracy(report.table, run.name, path)
     return report
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a file beside `path` to write to; it takes its place if the block succeeds."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

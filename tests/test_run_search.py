@@ -232,6 +232,43 @@ def test_a_fault_of_ours_is_not_taken_for_the_users(file: str, calls: Calls) -> 
         main([file])
 
 
+# Evaluation
+
+
+@pytest.mark.parametrize(
+    ("arguments", "result", "code", "words"),
+    [
+        (["evaluate", "DIR"], True, 0, ""),
+        (["evaluate", "DIR"], False, 1, ""),
+        (["evaluate", "DIR", "--address", "auto"], True, 0, ""),
+        (["evaluate", "DIR"], InputError("DIR: has no final\nfits"), 2, "DIR: has no final fits"),
+        (["evaluate"], True, 2, "the following arguments are required: RESULTS_DIR"),
+        (["evaluate", "DIR", "--resume"], True, 2, "unrecognized arguments: --resume"),
+        (["evaluate", "DIR"], KeyboardInterrupt(), 130, "continue with: python run_search.py eval"),
+    ],
+)
+def test_evaluate_says_it_by_its_exit_code(
+    arguments: list[str],
+    result: bool | BaseException,
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def instead(run_dir: Path, address: str | None, console: Any) -> bool:
+        assert run_dir == Path("DIR")
+        assert address == ("auto" if "--address" in arguments else None)
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    monkeypatch.setattr("tune.evaluate.evaluate", instead)
+    assert main(arguments) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == (code > 1)
+    assert words in "".join(lines)
+
+
 # Interruptions
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from data import partition_indices
 from models.encoder import Encoder
-from models.examples import Examples
 from models.fit import Evaluation, Fit
 from models.head import LinearHead
 from models.loading import Pretrained
@@ -24,13 +24,15 @@ from tune.groups import Group
 from tune.rungs import milestones
 from tune.sharing import SharedSplit, fetch
 
+Rows = NDArray[np.int64]
+
 
 @dataclass(frozen=True, eq=False)
 class Workbench:
     """Handles to the shared objects, and the experiment; a few kilobytes when pickled.
 
     It holds no test split: what searches cannot see one. `identity` names the run's data and
-    weights, `precision` is resolved (not `auto`).
+    prompts, `precision` is resolved (not `auto`).
     """
 
     experiment: Experiment
@@ -42,7 +44,12 @@ class Workbench:
     val: SharedSplit
 
     def fit(
-        self, group: Group, config: Mapping[str, Any], probe: Mapping[str, Any] | None, seed: int
+        self,
+        group: Group,
+        config: Mapping[str, Any],
+        probe: Mapping[str, Any] | None,
+        seed: int,
+        average: bool = False,
     ) -> Fit:
         """A fit of `config` on the group's partition, ready for its first step.
 
@@ -51,56 +58,79 @@ class Workbench:
             probe: the settings of the probe to start from, refitted here with the same seed.
             seed: 0 for the search; each seed has its own draw of the partition and its own order
                 of samples.
+            average: whether to average the weights over the steps.
         """
         recipe = Recipe(**config)
         start = None
-        if recipe.head_start == "probe" and not recipe.frozen_encoder and probe is not None:
+        if recipe.start == "probe" and probe is not None:
             start = _probe_head(self, group.partition, tuple(sorted(probe.items())), seed)
-        encoder = self.encoder
-        boundary = self.boundary(recipe, encoder)
-        rows = self.rows(group.partition, seed)
+        elif recipe.start == "zero_shot":
+            start = self._pretrained.zero_shot
+        boundary = self.boundary(recipe)
         return Fit(
-            encoder,
+            self.encoder,
             recipe,
             boundary,
-            Examples(self.train.features[boundary].get(), self.train.labels, rows),
-            self.examples(self.val, boundary),
+            self.train.examples(boundary, self.rows(group.partition, seed), recipe.views),
+            self.val.examples(boundary, self.val_rows(group.partition, seed)),
             classes=self.classes,
             horizon=self.experiment.horizon(group.method),
             seed=derived_seed(self.experiment.seed, seed, "order"),
             start=start,
-            precision=Precision(available_device(), self.precision),
+            average=average,
+            precision=self.device,
         )
+
+    @property
+    def device(self) -> Precision:
+        """Where this process fits, and in what precision."""
+        return Precision(available_device(), self.precision)
 
     @property
     def encoder(self) -> Encoder:
         """This process's copy of the encoder."""
-        pretrained: Pretrained = fetch(self.pretrained)
-        return pretrained.encoder
+        return self._pretrained.encoder
 
-    def rows(self, partition: float, seed: int) -> np.typing.NDArray[np.int64]:
+    @property
+    def _pretrained(self) -> Pretrained:
+        pretrained: Pretrained = fetch(self.pretrained)
+        return pretrained
+
+    def rows(self, partition: float, seed: int) -> Rows:
         """The training images of a partition, as drawn for a seed; nested over partitions."""
         draw = derived_seed(self.experiment.seed, seed, "partition")
         return partition_indices(self.train.labels, partition, draw)
 
-    def examples(self, split: SharedSplit, boundary: str) -> Examples:
-        """All of a split."""
-        return Examples(split.features[boundary].get(), split.labels, np.arange(len(split)))
+    def val_rows(self, partition: float, seed: int) -> Rows:
+        """The validation images a partition is judged by: all, or as many as it would have."""
+        if self.experiment.data.validation == "full":
+            return np.arange(len(self.val))
+        draw = derived_seed(self.experiment.seed, seed, "validation")
+        return partition_indices(self.val.labels, partition, draw)
 
-    def boundary(self, recipe: Recipe, encoder: Encoder) -> str:
+    def boundary(self, recipe: Recipe) -> str:
         """The highest cached boundary at or below the recipe's own."""
-        limit = encoder.index(recipe.boundary(encoder))
-        cached = [encoder.index(boundary) for boundary in self.train.features]
-        return encoder.boundaries[max(i for i in cached if i <= limit)]
+        return highest_boundary(self.encoder, recipe, self.train.features)
+
+    def milestones(self, recipe: Recipe, method: str) -> tuple[int, ...]:
+        """Samples at which a fit of the recipe is evaluated: once, if it takes no steps."""
+        horizon = self.experiment.horizon(method)
+        return milestones(horizon, self.experiment.search, recipe.trained)
 
     def run(self, fit: Fit, method: str) -> list[Evaluation]:
-        """Advance a fit through all of its method's milestones, or until it diverges."""
+        """Advance a fit through all of its milestones, or until it diverges."""
         evaluations = []
-        for milestone in milestones(self.experiment.horizon(method), self.experiment.search):
+        for milestone in self.milestones(fit.recipe, method):
             evaluations.append(fit.advance(milestone))
             if not evaluations[-1].finite:
                 break
         return evaluations
+
+
+def highest_boundary(encoder: Encoder, recipe: Recipe, cached: Iterable[str]) -> str:
+    """Where a fit of the recipe is fed: the highest of `cached` at or below its own boundary."""
+    limit = encoder.index(recipe.boundary(encoder))
+    return encoder.boundaries[max(i for b in cached if (i := encoder.index(b)) <= limit)]
 
 
 def derived_seed(seed: int, final_seed: int, purpose: str) -> int:

@@ -15,16 +15,27 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from data import FeatureStore, ImageSource, MissingFeaturesError, Split, UnreadableImageError
+from data import (
+    FeatureStore,
+    ImageSource,
+    MissingFeaturesError,
+    Split,
+    SplitContent,
+    UnreadableImageError,
+    perceptual_hash,
+)
 from errors import InputError
+from models.augmentation import Augmentation
 from models.loading import Pretrained
 from models.precision import Precision, PrecisionName, available_device
 from tune.pool import over_slots
 from tune.sharing import SharedArray, SharedSplit, share_array
 
 TENSOR = "x"  # every tower supported so far hands one tensor from group to group
+HASHES = "perceptual hash"  # kept beside the features: seeing an image once is enough
 Progress = Callable[[int, int], None]
 Arrays = dict[str, NDArray[Any]]
+Image = tuple[str, str]  # digest and key
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,23 @@ class Skipped:
     split: str
     key: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the stage has made: each split to share, and what its images hold."""
+
+    splits: dict[str, SharedSplit]
+    contents: dict[str, SplitContent]
+    skipped: list[Skipped]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some images, and which view of them to encode; view 0 is the images themselves."""
+
+    images: Sequence[Image]
+    view: int
 
 
 @dataclass(frozen=True)
@@ -50,11 +78,13 @@ class FeatureStage:
         dtype: of the stored features.
         precision: what the encoder runs in.
         map_above: bytes of one array above which it is mapped from disk, not put in memory.
+        augmentation: draws the views.
     """
 
     store: FeatureStore
     pretrained: ray.ObjectRef[Pretrained]
     source: ImageSource
+    augmentation: Augmentation
     slot: dict[str, float]
     slots: int
     batch_size: int
@@ -67,25 +97,32 @@ class FeatureStage:
         splits: Mapping[str, Split],
         boundaries: Sequence[str],
         max_unreadable: float,
+        views: Mapping[str, int] | None = None,
         progress: Progress = lambda done, total: None,
-    ) -> tuple[dict[str, SharedSplit], list[Skipped]]:
-        """Features of splits, by name; images that cannot be read drop out of them.
+    ) -> Features:
+        """Features of splits; images that cannot be read drop out of them.
+
+        Args:
+            splits: by name.
+            views: augmented copies to make of a split's images, by its name.
 
         Raises:
             InputError: more than `max_unreadable` of a split's images are unreadable, or all
                 train images of a class are.
         """
+        counts = {name: (views or {}).get(name, 0) for name in splits}
         listings = {name: self._list(split) for name, split in splits.items()}
-        shared = None
-        while shared is None:
-            self._compute(list(listings.values()), boundaries, progress)
+        while True:
+            self._compute(listings, counts, boundaries, progress)
             for name, listing in listings.items():
                 listing.check(name, max_unreadable)
             # Reading may find a damaged shard, which is set aside: compute its rows again.
             with contextlib.suppress(MissingFeaturesError):
-                shared = {name: self._share(each, boundaries) for name, each in listings.items()}
-        skipped = [s for name, each in listings.items() for s in each.skipped(name)]
-        return shared, skipped
+                return Features(
+                    {n: self._share(each, boundaries, counts[n]) for n, each in listings.items()},
+                    {n: self._content(each) for n, each in listings.items()},
+                    [s for n, each in listings.items() for s in each.skipped(n)],
+                )
 
     def _list(self, split: Split) -> Listing:
         """Digest every image of a split."""
@@ -102,41 +139,72 @@ class FeatureStage:
             return Listing(split, list(pool.map(digest, range(len(split)))), unreadable)
 
     def _compute(
-        self, listings: Sequence[Listing], boundaries: Sequence[str], progress: Progress
+        self,
+        listings: Mapping[str, Listing],
+        views: Mapping[str, int],
+        boundaries: Sequence[str],
+        progress: Progress,
     ) -> None:
         """Encode what is missing, on all slots; write each job's features as it ends."""
-        keys = {digest: key for listing in listings for digest, key in listing.readable()}
-        digests = list(keys)
-        rows = {row for boundary in boundaries for row in self.store.missing(boundary, digests)}
-        missing = [digests[row] for row in sorted(rows)]
-        if not missing:
-            return
+        jobs = [
+            Job(images, view)
+            for view in range(1 + max(views.values()))
+            for images in self._missing(
+                [each for name, each in listings.items() if views[name] >= view], view, boundaries
+            )
+        ]
         worker = EncoderWorker(
-            self.pretrained,
-            self.source,
-            tuple(boundaries),
+            *(self.pretrained, self.source, self.augmentation, tuple(boundaries)),
             *(self.batch_size, self.dtype, self.precision),
         )
-        chunks = _chunks(missing, self.batch_size, self.slots)
-        jobs = ([(digest, keys[digest]) for digest in chunk] for chunk in chunks)
-        done = 0
+        done, total = 0, sum(len(job.images) for job in jobs)
         for job, result in over_slots(EncoderWorker.encode, worker, jobs, self.slot, self.slots):
             if isinstance(result, Exception):
                 cause = getattr(result, "cause", None)
                 raise cause if isinstance(cause, InputError) else result
             features, broken = result
-            for listing in listings:
+            for listing in listings.values():
                 listing.drop(broken)
-            written = [digest for digest, _ in job if digest not in broken]
+            written = [
+                self.augmentation.view_digest(digest, job.view)
+                for digest, _ in job.images
+                if digest not in broken
+            ]
             for boundary, array in features.items() if written else ():
                 self.store.add(boundary, written, {TENSOR: array})
-            done += len(job)
-            progress(done, len(missing))
+            done += len(job.images)
+            progress(done, total)
 
-    def _share(self, listing: Listing, boundaries: Sequence[str]) -> SharedSplit:
+    def _missing(
+        self, listings: Sequence[Listing], view: int, boundaries: Sequence[str]
+    ) -> Iterator[list[Image]]:
+        """Images that lack something of one of their views, in the portions of jobs."""
+        keys = {digest: key for listing in listings for digest, key in listing.readable()}
+        images = list(keys.items())
+        digests = [self.augmentation.view_digest(digest, view) for digest in keys]
+        wanted = (*boundaries, HASHES) if view == 0 else boundaries
+        rows = {row for boundary in wanted for row in self.store.missing(boundary, digests)}
+        return _chunks([images[row] for row in sorted(rows)], self.batch_size, self.slots)
+
+    def _share(self, listing: Listing, boundaries: Sequence[str], views: int) -> SharedSplit:
         digests = [digest for digest, _ in listing.readable()]
         labels = listing.split.without(list(listing.unreadable)).labels
-        return SharedSplit(labels, {b: self._share_array(b, digests) for b in boundaries})
+
+        def array(boundary: str, view: int) -> SharedArray:
+            named = [self.augmentation.view_digest(digest, view) for digest in digests]
+            return self._share_array(boundary, named)
+
+        return SharedSplit(
+            labels,
+            {b: array(b, 0) for b in boundaries},
+            {b: tuple(array(b, 1 + v) for v in range(views)) for b in boundaries},
+        )
+
+    def _content(self, listing: Listing) -> SplitContent:
+        """What two splits may have in common, image by image."""
+        keys = [key for _, key in listing.readable()]
+        digests = [digest for digest, _ in listing.readable()]
+        return SplitContent(keys, digests, self.store.load(HASHES, digests)[TENSOR])
 
     def _share_array(self, boundary: str, digests: Sequence[str]) -> SharedArray:
         one = self.store.load(boundary, digests[:1])[TENSOR]
@@ -186,7 +254,7 @@ class Listing:
         example = f"{self.split.keys[row]}: {self.unreadable[row]}"
         if len(self.unreadable) > max_unreadable * len(self.split):
             raise InputError(
-                f"data.source: {len(self.unreadable)} of {len(self.split)} {name} images are "
+                f"data: {len(self.unreadable)} of {len(self.split)} {name} images are "
                 f"unreadable ({example}); data.max_unreadable allows a share of {max_unreadable:g}"
             )
         remaining = set(self.split.without(list(self.unreadable)).labels.tolist())
@@ -197,11 +265,11 @@ class Listing:
             )
 
 
-def _chunks(digests: list[str], batch_size: int, slots: int) -> Iterator[list[str]]:
+def _chunks(images: list[Image], batch_size: int, slots: int) -> Iterator[list[Image]]:
     """Images of each job: a few batches, so that every slot is busy to the end."""
-    size = max(batch_size, min(4 * batch_size, -(-len(digests) // (4 * slots))))
-    for begin in range(0, len(digests), size):
-        yield digests[begin : begin + size]
+    size = max(batch_size, min(4 * batch_size, -(-len(images) // (4 * slots))))
+    for begin in range(0, len(images), size):
+        yield images[begin : begin + size]
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +278,7 @@ class EncoderWorker:
 
     pretrained: ray.ObjectRef[Pretrained]
     source: ImageSource
+    augmentation: Augmentation
     boundaries: tuple[str, ...]
     batch_size: int
     dtype: str
@@ -225,25 +294,32 @@ class EncoderWorker:
         loaded.encoder.to(self._device.device)
         return loaded
 
-    def encode(self, job: list[tuple[str, str]]) -> tuple[Arrays, dict[str, str]]:
+    def encode(self, job: Job) -> tuple[Arrays, dict[str, str]]:
         """Features of the readable images of `job` by boundary, and why the others aren't.
 
-        Args:
-            job: (digest, key) of each image.
+        With the images themselves (view 0) come their perceptual hashes.
         """
         broken: dict[str, str] = {}
         parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in self.boundaries}
-        for begin in range(0, len(job), self.batch_size):
+        hashes: list[NDArray[np.uint8]] = []
+        for begin in range(0, len(job.images), self.batch_size):
             pixels = []
-            for digest, key in job[begin : begin + self.batch_size]:
+            for digest, key in job.images[begin : begin + self.batch_size]:
                 try:
-                    pixels.append(self._loaded.preprocess(self.source.image(key)))
+                    image = self.source.image(key)
                 except UnreadableImageError as error:
                     broken[digest] = error.reason
+                    continue
+                if job.view == 0:
+                    hashes.append(perceptual_hash(image))
+                else:
+                    image = self.augmentation.view(image, digest, job.view)
+                pixels.append(self._loaded.preprocess(image))
             if pixels:
                 for boundary, x in self._crossed(torch.stack(pixels)).items():
                     parts[boundary].append(self._stored(x, boundary))
-        return {b: np.concatenate(arrays) for b, arrays in parts.items() if arrays}, broken
+        features = {b: np.concatenate(arrays) for b, arrays in parts.items() if arrays}
+        return features | ({HASHES: np.stack(hashes)} if hashes else {}), broken
 
     def _stored(self, x: torch.Tensor, boundary: str) -> NDArray[Any]:
         array = x.float().cpu().numpy().astype(self.dtype)

@@ -29,6 +29,7 @@ class Plan:
 
     Attributes:
         boundaries: to be cached, from the lowest to "head".
+        trained_bytes: of the most that a fit of each method trains.
         image_bytes: of one image's features at each of them.
         images: of each split.
         cached_bytes: of this encoder's features that are on disk.
@@ -37,6 +38,7 @@ class Plan:
 
     experiment: Experiment
     boundaries: tuple[str, ...]
+    trained_bytes: dict[str, int]
     image_bytes: dict[str, int]
     images: dict[str, int]
     encoder_bytes: int
@@ -45,21 +47,42 @@ class Plan:
     memory: int
 
     @property
+    def arrays(self) -> list[int]:
+        """Bytes of every array of features: a split's at a boundary, or a view's of train."""
+        counts = [*self.images.values(), *[self.images["train"]] * self.experiment.views]
+        return [n * size for n in counts for size in self.image_bytes.values()]
+
+    @property
     def disk_bytes(self) -> int:
         """Features of all splits at all boundaries; those to be mapped are there twice."""
-        arrays = [n * size for n in self.images.values() for size in self.image_bytes.values()]
-        return sum(2 * array if array > self.map_above else array for array in arrays)
+        return sum(2 * array if array > self.map_above else array for array in self.arrays)
 
     @property
     def map_above(self) -> int:
-        """Bytes above which a feature array is mapped from disk rather than put in memory."""
-        return int(self.memory * STORE_SHARE / max(1, len(self.boundaries)))
+        """Bytes above which a feature array is mapped from disk rather than put in memory.
+
+        As many arrays as fit are put in memory, the small ones first.
+        """
+        room = self.memory * STORE_SHARE
+        for array in sorted(self.arrays):
+            room -= array
+            if room < 0:
+                return array - 1
+        return max(self.arrays)
 
     @property
     def store_bytes(self) -> int:
         """What the object store has to hold: arrays below `map_above`, encoder, and slack."""
-        arrays = [n * size for n in self.images.values() for size in self.image_bytes.values()]
-        return int(1.25 * (sum(a for a in arrays if a <= self.map_above) + self.encoder_bytes))
+        shared = sum(array for array in self.arrays if array <= self.map_above)
+        return int(1.25 * (shared + self.encoder_bytes))
+
+    @property
+    def export_bytes(self) -> int:
+        """What the final fits' weights take at most."""
+        if not self.experiment.final.export:
+            return 0
+        partitions = len(self.experiment.data.partitions)
+        return self.experiment.final.seeds * partitions * sum(self.trained_bytes.values())
 
     @property
     def trials(self) -> int:
@@ -92,16 +115,19 @@ class Plan:
         features = Table("boundary", "per image", "on disk", "in memory", box=None)
         for boundary in self.boundaries:
             size = self.image_bytes[boundary]
-            arrays = [n * size for n in self.images.values()]
-            mapped = any(array > self.map_above for array in arrays)
-            where = "memory-mapped" if mapped else _size(sum(arrays))
-            features.add_row(boundary, _size(size), _size(sum(arrays)), where)
+            total = size * (sum(self.images.values()) + experiment.views * self.images["train"])
+            mapped = size * max(self.images.values()) > self.map_above
+            features.add_row(
+                boundary, _size(size), _size(total), "memory-mapped" if mapped else _size(total)
+            )
         console.print(features)
         fits = experiment.final.seeds * len(experiment.methods) * partitions
         console.print(
             f"{self.trials} trials, {fits} final fits; features take {_size(self.disk_bytes)} of "
             f"{_size(self.free_disk)} free on disk"
         )
+        if self.export_bytes:
+            console.print(f"the final fits' weights take up to {_size(self.export_bytes)}")
 
 
 def make_plan(
@@ -121,7 +147,7 @@ def make_plan(
     }
     memory = psutil.virtual_memory().total
     item = ITEM_BYTES[experiment.features.dtype]
-    total = sum(images.values())
+    total = sum(images.values()) + experiment.views * images["train"]
 
     def size(boundaries: Sequence[str]) -> int:
         return total * sum(item * math.prod(encoder.shapes[b]) for b in boundaries)
@@ -133,6 +159,9 @@ def make_plan(
     return Plan(
         experiment=experiment,
         boundaries=chosen,
+        trained_bytes={
+            name: _trained_bytes(method, encoder) for name, method in experiment.methods.items()
+        },
         image_bytes={b: item * math.prod(encoder.shapes[b]) for b in chosen},
         images=images,
         encoder_bytes=sum(4 * p.numel() for p in encoder.parameters()),
@@ -152,6 +181,16 @@ def _boundaries(name: str, method: MethodConfig, encoder: Encoder) -> set[str]:
         except InputError as error:
             raise InputError(f"methods.{name}.space.{error}") from None
     return found
+
+
+def _trained_bytes(method: MethodConfig, encoder: Encoder) -> int:
+    """Bytes, in float32, of the most that a fit of the method trains in the encoder."""
+    space = method.parsed
+    sizes = []
+    for blocks, kinds in itertools.product(space.reachable("blocks"), space.reachable("kinds")):
+        trained = Recipe(blocks=blocks, kinds=kinds).trained_parameters(encoder)
+        sizes.append(sum(encoder.group(i).get_parameter(name).numel() for i, name in trained))
+    return 4 * max(sizes)
 
 
 def _ordered(boundaries: set[str], encoder: Encoder) -> tuple[str, ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,18 +17,41 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 
-from data import Dataset, FeatureStore, cache_root, load_dataset
+from data import (
+    Dataset,
+    Duplicate,
+    FeatureStore,
+    ImageSource,
+    Split,
+    SplitContent,
+    cache_root,
+    find_duplicates,
+    load_dataset,
+)
 from errors import InputError
+from models.augmentation import Augmentation
+from models.encoder import PIXELS
 from models.loading import Pretrained, load_pretrained
 from models.precision import PrecisionName
+from models.recipe import Recipe
+from models.zero_shot import Prompts
 from report import Report, write_report
 from tune.bench import Workbench
 from tune.clock import Clock
 from tune.cluster import Cluster, connected, resolved_precision, survey
 from tune.experiment import Experiment
 from tune.features import FeatureStage
-from tune.final_fits import FinalFit, discard_others, final_fits, pending, run_final_fits
+from tune.final_fits import (
+    TEST,
+    FinalFit,
+    FinalFitWorker,
+    discard_others,
+    final_fits,
+    pending,
+    run_final_fits,
+)
 from tune.groups import Group
+from tune.importance import importances
 from tune.journal import Journal, read_events
 from tune.plan import Plan, make_plan
 from tune.progress import Progress, duration
@@ -69,9 +94,11 @@ class Prepared:
 def prepare(experiment: Experiment) -> Prepared:
     """Everything that can be wrong without a GPU; raises InputError where it is."""
     dataset = load_dataset(experiment.data)
-    pretrained = load_pretrained(experiment.model)
+    prompts = Prompts(dataset.words, experiment.data.templates)
+    pretrained = load_pretrained(experiment.model, prompts if experiment.needs_zero_shot else None)
     cache = cache_root(experiment.features.cache)
-    images = {"train": len(dataset.train), "val": len(dataset.val), "test": len(dataset.test)}
+    splits = {"train": dataset.train, "val": dataset.val, **tests(dataset)}
+    images = {name: len(split) for name, split in splits.items()}
     name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
     files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
     cached = sum(file.stat().st_size for file in files)
@@ -110,7 +137,8 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
             journal.write("footnote", text=warning)
         search = Search(experiment, journal, _studies(directory.path))
         search.replay(events)
-        if not search.finished or pending(_fits(prepared, search.winners()), directory.path):
+        fits = final_fits_of(prepared, search.winners())
+        if not search.finished or pending(fits, directory.path, experiment.final.export):
             with connected(experiment.resources, options.address, plan.store_bytes) as cluster:
                 console.print(cluster.describe(), highlight=False)
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
@@ -146,21 +174,26 @@ class Stages:
         self._cluster, self._clock, self._console = cluster, clock, console
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, self._experiment.model.precision)
-        self._features = self._feature_stage(prepared, pretrained, precision)
+        self._features = feature_stage(prepared, pretrained, cluster, precision)
+        self._contents: dict[str, SplitContent] = {}
         began = time.monotonic()
         with self._timed("features"):
-            train, val = self._splits("train", "val")
+            shared = self._shared(
+                {"train": self._dataset.train, "val": self._dataset.val}, self._plan.boundaries
+            )
         images = self._plan.images
-        share = images["test"] / (images["train"] + images["val"])
+        share = sum(images[name] for name in tests(self._dataset)) / (
+            images["train"] * (1 + self._experiment.views) + images["val"]
+        )
         clock.test_seconds = (time.monotonic() - began) * share
         self._bench = Workbench(
             self._experiment,
             pretrained,
-            data_digest(self._dataset, self._dataset.train, self._dataset.val),
+            _identity(prepared),
             precision,
             len(self._dataset.classes),
-            train,
-            val,
+            shared["train"],
+            shared["val"],
         )
 
     def search(self, search: Search) -> dict[Group, Winner]:
@@ -188,22 +221,25 @@ class Stages:
                 config=winner.config,
             )
         self._directory.write_winners(winners, self._experiment.probe)
+        self._directory.write_importance(importances(self._experiment, search.groups))
         return winners
 
     def score(self, winners: dict[Group, Winner]) -> None:
-        """Refit the winners over their seeds and score each on the test split, once."""
-        wanted = _fits(self._prepared, winners)
+        """Refit the winners over their seeds and score each on the test splits, once."""
+        wanted = final_fits_of(self._prepared, winners)
         discard_others(wanted, self._directory.path)
-        fits = pending(wanted, self._directory.path)
+        fits = pending(wanted, self._directory.path, self._experiment.final.export)
         if not fits:
             return
+        boundaries = {self._bench.boundary(Recipe(**fit.config)) for fit in wanted}
         with self._timed("test features"):
-            (test,) = self._splits("test")
+            scored = self._test_splits(sorted(boundaries))
+        worker = FinalFitWorker(
+            self._bench, scored, self._prepared.pretrained.fingerprint, self._dataset.classes
+        )
         cluster = self._cluster
         with self._timed("final fits"), self._console.status("final fits") as status:
-            done = run_final_fits(
-                fits, self._bench, test, self._directory.path, cluster.slot, cluster.slots
-            )
+            done = run_final_fits(fits, worker, self._directory.path, cluster.slot, cluster.slots)
             for left, (fit, failure) in zip(range(len(fits) - 1, -1, -1), done, strict=True):
                 status.update(f"final fits: {left} left")
                 if failure:
@@ -212,17 +248,42 @@ class Stages:
                     )
                     self._console.print(f"final fit of {fit.group}, seed {fit.seed}: {failure}")
 
-    def _splits(self, *names: str) -> list[SharedSplit]:
-        what = f"features of {' and '.join(names)}"
+    def _test_splits(self, boundaries: Sequence[str]) -> dict[str, SharedSplit]:
+        """The test split and the extra tests, now that all winners are fixed."""
+        shared = self._shared({TEST: self._dataset.test}, boundaries)
+        for name, extra in self._dataset.extra_tests.items():
+            shared |= self._shared({name: extra.split}, boundaries, extra.source)
+        duplicates = find_duplicates(self._contents)
+        self._directory.write_duplicates(duplicates)
+        for line in _said(duplicates):
+            self._journal.write("footnote", text=line)
+        self._directory.write_test_images(
+            {n: (self._contents[n].keys, split.labels.tolist()) for n, split in shared.items()}
+        )
+        return shared
+
+    def _shared(
+        self,
+        splits: Mapping[str, Split],
+        boundaries: Sequence[str],
+        source: ImageSource | None = None,
+    ) -> dict[str, SharedSplit]:
+        """Features of splits, from the main source or from another."""
+        stage = self._features
+        if source is not None:
+            stage = dataclasses.replace(stage, source=source)
+        what = f"features of {' and '.join(splits)}"
         with self._console.status(what) as status:
-            shared, skipped = self._features.run(
-                {name: getattr(self._dataset, name) for name in names},
-                self._plan.boundaries,
+            made = stage.run(
+                splits,
+                boundaries,
                 self._experiment.data.max_unreadable,
-                lambda done, total: status.update(f"{what}: {done}/{total} images"),
+                views={"train": self._experiment.views},
+                progress=lambda done, total: status.update(f"{what}: {done}/{total} images"),
             )
-        self._directory.write_skipped(skipped, names)
-        return [shared[name] for name in names]
+        self._directory.write_skipped(made.skipped, list(splits))
+        self._contents |= made.contents
+        return made.splits
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -232,25 +293,58 @@ class Stages:
         self._journal.write("stage", stage=stage, seconds=round(seconds, 3))
         self._console.print(f"{stage}: {duration(seconds)}", highlight=False)
 
-    def _feature_stage(
-        self,
-        prepared: Prepared,
-        pretrained: ray.ObjectRef[Pretrained],
-        precision: PrecisionName,
-    ) -> FeatureStage:
-        features = self._experiment.features
-        name = f"{prepared.pretrained.fingerprint[:FINGERPRINT]}-{features.dtype}-{precision}"
-        return FeatureStage(
-            store=FeatureStore(prepared.cache, name),
-            pretrained=pretrained,
-            source=self._dataset.source,
-            slot=self._cluster.slot,
-            slots=self._cluster.slots,
-            batch_size=features.batch_size,
-            dtype=features.dtype,
-            precision=precision,
-            map_above=self._plan.map_above,
-        )
+
+def feature_stage(
+    prepared: Prepared,
+    pretrained: ray.ObjectRef[Pretrained],
+    cluster: Cluster,
+    precision: PrecisionName,
+) -> FeatureStage:
+    """The stage that makes this experiment's features, of its main source's images."""
+    experiment, encoder = prepared.experiment, prepared.pretrained.encoder
+    features = experiment.features
+    name = f"{prepared.pretrained.fingerprint[:FINGERPRINT]}-{features.dtype}-{precision}"
+    _, height, width = encoder.shapes[PIXELS]
+    return FeatureStage(
+        store=FeatureStore(prepared.cache, name),
+        pretrained=pretrained,
+        source=prepared.dataset.source,
+        augmentation=Augmentation(experiment.augmentation, (height, width)),
+        slot=cluster.slot,
+        slots=cluster.slots,
+        batch_size=features.batch_size,
+        dtype=features.dtype,
+        precision=precision,
+        map_above=prepared.plan.map_above,
+    )
+
+
+def tests(dataset: Dataset) -> dict[str, Split]:
+    """Everything that winners are scored on, by name."""
+    extra = {name: test.split for name, test in dataset.extra_tests.items()}
+    return {TEST: dataset.test, **extra}
+
+
+def _said(duplicates: Sequence[Duplicate]) -> Iterator[str]:
+    """One line for every pair of splits that have images in common."""
+    pairs = Counter((d.split_a, d.split_b, d.kind) for d in duplicates)
+    for (a, b, kind), count in sorted(pairs.items()):
+        what = "has the content of" if kind == "exact" else "looks like"
+        yield f"{count} of {b}'s images: each {what} one of {a} (duplicates.csv)"
+
+
+def _identity(prepared: Prepared) -> str:
+    """Names all that a fit rests on beside its recipe."""
+    experiment, fingerprint = prepared.experiment, prepared.pretrained.fingerprint
+    settings = experiment.resolved()
+    return json.dumps(
+        [
+            identity(prepared.dataset, fingerprint),
+            settings["augmentation"],
+            settings["features"]["dtype"],
+            *(settings["data"][key] for key in ("templates", "validation")),
+        ]
+    )
 
 
 def _check_nodes(prepared: Prepared, journal: Journal) -> None:
@@ -268,9 +362,12 @@ def _sample(dataset: Dataset) -> tuple[str, ...]:
     return dataset.train.keys[:5]
 
 
-def _fits(prepared: Prepared, winners: dict[Group, Winner]) -> list[FinalFit]:
-    data = data_digest(prepared.dataset, prepared.dataset.val, prepared.dataset.test)
-    return final_fits(winners, prepared.experiment.final.seeds, data)
+def final_fits_of(prepared: Prepared, winners: dict[Group, Winner]) -> list[FinalFit]:
+    """The final fits that an experiment asks for."""
+    dataset = prepared.dataset
+    scored = dict(sorted(tests(dataset).items()))  # in whatever order they are written
+    data = data_digest(dataset, dataset.val, *scored.values())
+    return final_fits(winners, prepared.experiment.final, json.dumps([data, list(scored)]))
 
 
 def _studies(path: Path) -> JournalStorage:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import fcntl
 import hashlib
-import os
 import platform
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -15,17 +15,20 @@ from typing import Any
 
 import yaml
 
-from data import Dataset, Split
+from data import Dataset, Duplicate, Split
 from errors import InputError
+from files import replacing
 from models.recipe import Recipe
 from tune.experiment import Experiment
 from tune.features import Skipped
 from tune.groups import Group
+from tune.importance import Importance
 from tune.journal import read_events
 from tune.search import Winner
 
-EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "search.trials", "final",
-              "resources", "features.cache", "features.batch_size", "report")  # fmt: skip
+EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_tests",
+              "search.trials", "final", "resources", "features.cache", "features.batch_size",
+              "report")  # fmt: skip
 """Keys that a resumed run may change: they add to what was done, or don't touch results."""
 EARLIER = "earlier_methods"
 
@@ -111,7 +114,7 @@ class RunDirectory:
                 "config": _plain(winner.config),
             }
             recipe = Recipe(**winner.config)
-            if recipe.head_start == "probe" and not recipe.frozen_encoder:
+            if recipe.start == "probe":
                 entry["starts_from"] = probe
             tree.setdefault(f"{group.partition:g}", {})[group.method] = entry
         self._write("best_configs.yaml", yaml.safe_dump(tree, sort_keys=False))
@@ -120,11 +123,39 @@ class RunDirectory:
         """Write what was skipped of `splits` to `skipped_images.csv`, beside that of the others."""
         rows = [row for row in self._skipped_before() if row[0] not in splits]
         rows += [(s.split, s.key, s.reason) for s in skipped]
-        if not rows:
-            self._file("skipped_images.csv").unlink(missing_ok=True)
+        self._write_rows("skipped_images.csv", ("split", "key", "reason"), rows)
+
+    def write_importance(self, rows: Iterable[Importance]) -> None:
+        """Write `importance.csv`: what mattered in each group's search."""
+        self._write_rows("importance.csv", Importance._fields, rows)
+
+    def write_duplicates(self, found: Iterable[Duplicate]) -> None:
+        """Write `duplicates.csv`, or remove it if there are none."""
+        rows = [dataclasses.astuple(duplicate) for duplicate in found]
+        columns = [field.name for field in dataclasses.fields(Duplicate)]
+        self._write_rows("duplicates.csv", columns, rows)
+
+    def write_test_images(self, sets: Mapping[str, tuple[Sequence[str], Sequence[int]]]) -> None:
+        """Write `test_images.csv`: key and label of every image of each set, in the order in
+        which the final fits' files predict them."""
+        rows = [
+            (name, key, label)
+            for name, (keys, labels) in sets.items()
+            for key, label in zip(keys, labels, strict=True)
+        ]
+        self._write_rows("test_images.csv", ("set", "key", "label"), rows)
+
+    def _write_rows(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write a CSV file; without rows there is none."""
+        found = list(rows)
+        if not found:
+            self._file(name).unlink(missing_ok=True)
             return
-        with self._file("skipped_images.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("split", "key", "reason"), *rows])
+        with (
+            replacing(self._file(name)) as path,
+            path.open("w", newline="", encoding="utf-8") as file,
+        ):
+            csv.writer(file).writerows([columns, *found])
 
     def _skipped_before(self) -> list[tuple[str, str, str]]:
         if not self._file("skipped_images.csv").exists():
@@ -133,9 +164,8 @@ class RunDirectory:
             return [(row["split"], row["key"], row["reason"]) for row in csv.DictReader(file)]
 
     def _write(self, name: str, text: str) -> None:
-        temporary = self._file(f".{name}.{os.getpid()}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self._file(name))
+        with replacing(self._file(name)) as path:
+            path.write_text(text, encoding="utf-8")
 
 
 def identity(dataset: Dataset, fingerprint: str) -> dict[str, str]:
@@ -144,8 +174,8 @@ def identity(dataset: Dataset, fingerprint: str) -> dict[str, str]:
 
 
 def data_digest(dataset: Dataset, *splits: Split) -> str:
-    """SHA-256 of the classes, and of keys and labels of `splits`."""
-    digest = hashlib.sha256("\n".join(dataset.classes).encode())
+    """SHA-256 of the classes and their words, and of keys and labels of `splits`."""
+    digest = hashlib.sha256("\n".join((*dataset.classes, *dataset.words)).encode())
     for split in splits:
         digest.update("\n".join(split.keys).encode())
         digest.update(split.labels.tobytes())

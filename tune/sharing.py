@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
+
+from models.examples import Examples
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,25 @@ class SharedArray:
 
 @dataclass(frozen=True)
 class SharedSplit:
-    """One split's labels and its features at every cached boundary, as handles."""
+    """One split's labels and its features at every cached boundary, as handles.
+
+    `views` holds, by boundary, the features of augmented copies of all its images.
+    """
 
     labels: NDArray[np.int64]
     features: dict[str, SharedArray]
+    views: dict[str, tuple[SharedArray, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def examples(
+        self, boundary: str, rows: NDArray[np.int64] | None = None, views: int = 0
+    ) -> Examples:
+        """Some rows (all without) as a fit takes them, with so many views of each."""
+        every = np.arange(len(self)) if rows is None else rows
+        copies = tuple(array.get() for array in self.views[boundary][:views]) if views else ()
+        return Examples(self.features[boundary].get(), self.labels, every, copies)
 
 
 def share_array(array: NDArray[Any]) -> SharedArray:

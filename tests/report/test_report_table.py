@@ -96,8 +96,8 @@ def test_accuracy_table_csv(finished: RunWriter) -> None:
     path = finished.run_dir / "accuracy_table.csv"
     assert path.read_text().splitlines()[0] == (
         "partition,method,n_train,n_val,val_accuracy,test_accuracy,test_ci95,"
-        "test_ci95_seeds,test_ci95_images,seeds,trials,trials_stopped_early,"
-        "search_seconds,final_seconds,saved_seconds,alpha,ema,config"
+        "seeds,trials,trials_stopped_early,config,test_ci95_seeds,test_ci95_images,"
+        "search_seconds,final_seconds,saved_seconds,alpha,ema"
     )
     rows = {(row["partition"], row["method"]): row for row in rows_of(path)}
     llrd = rows["10", "llrd"]

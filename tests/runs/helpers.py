@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from PIL import Image
 from rich.console import Console
 
+from data.digits import list_digits
 from report import Report
 from tune.experiment import Experiment, load_experiment
 from tune.run import Options, run
@@ -22,15 +26,64 @@ SMALL = (
     "data.partitions=[10, 100]",
     "search.trials=5",
     "search.samples=450",
-    "methods.frozen.samples=3000",
-    "methods.frozen.trials=2",
     "final.seeds=2",
 )
+METHODS = ("frozen", "llrd", "seed_llrd")
 
 
-def small(*settings: str, name: str = "small") -> Experiment:
-    """The default experiment, made small."""
-    return load_experiment(DIGITS, [*SMALL, *settings], {"name": name})
+def small(*settings: str, name: str = "small", methods: Sequence[str] = METHODS) -> Experiment:
+    """The default experiment, made small, with a few of its methods."""
+    return load_experiment(DIGITS, [*SMALL, *settings], {"name": name}, methods=methods)
+
+
+def final_fits_in(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """The final fits' results, by the file's stem."""
+    files = sorted((run_dir / "final_fits").glob("*.json"))
+    return {path.stem: json.loads(path.read_text()) for path in files}
+
+
+def without_seconds(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """The final fits' results, but for how long each took."""
+    fits = final_fits_in(run_dir)
+    return {name: {k: v for k, v in fit.items() if k != "seconds"} for name, fit in fits.items()}
+
+
+def without_cost(run_dir: Path) -> bytes:
+    """The table, but for the seconds it took."""
+    table = pd.read_csv(run_dir / "accuracy_table.csv", dtype=str)
+    cost = ["search_seconds", "final_seconds", "saved_seconds"]
+    return table.drop(columns=cost).to_csv(index=False).encode()
+
+
+def weights_of(run_dir: Path) -> dict[str, bytes]:
+    """The exported weights, by their files' names."""
+    return {path.name: path.read_bytes() for path in run_dir.glob("winners/*")}
+
+
+def write_images(folder: Path, images: Iterable[Image.Image], suffix: str = "png") -> list[str]:
+    """Save images as numbered files; returns their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for i, image in enumerate(images):
+        names.append(f"{i}.{suffix}")
+        image.save(folder / names[-1])
+    return names
+
+
+def scans(count: int, first: int = 0, classes: int = 10) -> tuple[list[Image.Image], list[str]]:
+    """Some scanned digits of the first classes, and what they are called."""
+    listing = list_digits()
+    rows = [i for i, label in enumerate(listing.labels) if label in listing.classes[:classes]]
+    chosen = rows[first : first + count]
+    images = [listing.source.image(listing.keys[row]) for row in chosen]
+    return images, [listing.labels[row] for row in chosen]
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[str]]) -> str:
+    """Write a CSV source: path, label, split; returns what it is called in an experiment."""
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "split"), *rows])
+    return f"csv:{path}"
 
 
 def run_quietly(experiment: Experiment, out: Path, **options: Any) -> Report:
@@ -45,11 +98,16 @@ def events(run_dir: Path, *kinds: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, lines) if event["event"] in kinds or not kinds]
 
 
+def arguments_of(out: Path, settings: Sequence[str] = SMALL) -> list[str]:
+    """The arguments of a small run."""
+    sets = [piece for setting in settings for piece in ("--set", setting)]
+    return ["--out", str(out), "--name", "small", "--methods", ",".join(METHODS), *sets]
+
+
 def command(out: Path, *arguments: str, settings: Sequence[str] = SMALL) -> list[str]:
     """The command line of a small run."""
-    sets = [piece for setting in settings for piece in ("--set", setting)]
     script = str(ROOT / "run_search.py")
-    return [sys.executable, script, "--out", str(out), "--name", "small", *sets, *arguments]
+    return [sys.executable, script, *arguments_of(out, settings), *arguments]
 
 
 def start(out: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:

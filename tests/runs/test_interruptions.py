@@ -80,7 +80,7 @@ def test_a_driver_killed_at_three_points_loses_and_repeats_nothing(tmp_path: Pat
     assert len(table) == 6
     assert not table.isna().any().any()
     ends = [(e["group"], e["trial"]) for e in events(run_dir, "trial_ended")]
-    assert len(ends) == len(set(ends)) == 2 * (2 + 5 + 1)
+    assert len(ends) == len(set(ends)) == 2 * (1 + 5 + 1)
     order = events(run_dir, "trial_started", "trial_ended")
     over: set[tuple[str, int]] = set()
     for event in order:

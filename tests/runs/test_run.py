@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
-from tests.runs.helpers import events, run_quietly, small
+from tests.runs.helpers import events, final_fits_in, run_quietly, small, write_csv, write_images
 from tune.experiment import MethodConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 COLUMNS = (
     "partition,method,n_train,n_val,val_accuracy,test_accuracy,test_ci95,seeds,trials,"
-    "trials_stopped_early,config"
+    "trials_stopped_early,config,test_ci95_seeds,test_ci95_images,search_seconds,final_seconds,"
+    "saved_seconds,alpha,ema,phone_accuracy,phone_ci95"
 )
-
-
-@pytest.fixture(scope="module")
-def results(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a finished run; tests only read it."""
-    out = tmp_path_factory.mktemp("results")
-    run_quietly(small(), out)
-    return out / "small"
+COUNTS = {"zero_shot": 1, "frozen": 1, "llrd": 5, "seed_llrd": 1}
+"""Trials of a group."""
 
 
 def test_every_promised_file_is_there(results: Path) -> None:
     promised = ("accuracy_table.md", "accuracy_table.csv", "accuracy.png", "trials.csv")
-    promised += ("best_configs.yaml", "experiment.yaml", "events.jsonl")
+    promised += ("best_configs.yaml", "experiment.yaml", "events.jsonl", "test_images.csv")
     assert [name for name in promised if not (results / name).is_file()] == []
 
 
@@ -39,9 +35,13 @@ def test_the_csv_has_one_row_a_group_and_all_its_values(results: Path) -> None:
     lines = (results / "accuracy_table.csv").read_text().splitlines()
     assert lines[0] == COLUMNS
     table = pd.read_csv(results / "accuracy_table.csv")
-    assert len(table) == 2 * 3
-    assert not table.isna().any().any()
+    assert len(table) == 2 * 4
+    tuned = table.method.isin(["llrd", "seed_llrd"])
+    assert table[~tuned][["alpha", "ema"]].isna().all().all()
+    assert table[tuned].alpha.isin([0.5, 0.625, 0.75, 0.875, 1]).all()  # over two seeds
+    assert not table.drop(columns=["alpha", "ema"]).isna().any().any()
     assert table.test_accuracy.between(0.5, 1).all()
+    assert table.phone_accuracy.between(0, 1).all()
     assert (table.seeds == 2).all()
     assert table[table.partition == 100].n_train.unique().tolist() == [989]
     assert table[table.partition == 10].n_train.unique().tolist() == [99]
@@ -50,8 +50,7 @@ def test_the_csv_has_one_row_a_group_and_all_its_values(results: Path) -> None:
 def test_every_trial_is_in_trials_csv_with_its_end(results: Path) -> None:
     trials = pd.read_csv(results / "trials.csv")
     counts = trials.groupby(["partition", "method"]).size().to_dict()
-    expected = {"frozen": 2, "llrd": 5, "seed_llrd": 1}
-    assert counts == {(p, m): n for p in (10, 100) for m, n in expected.items()}
+    assert counts == {(p, m): n for p in (10, 100) for m, n in COUNTS.items()}
     assert set(trials.status) <= {"completed", "stopped"}
 
 
@@ -59,9 +58,9 @@ def test_probes_are_decided_before_what_starts_from_them(results: Path) -> None:
     ended = {(e["group"], e["trial"]): e["time"] for e in events(results, "trial_ended")}
     for event in events(results, "trial_started"):
         partition, method = event["group"].split("/")
-        if method != "frozen":
+        if "llrd" in method:
             probes = [t for (group, _), t in ended.items() if group == f"{partition}/frozen"]
-            assert len(probes) == 2
+            assert len(probes) == 1
             assert max(probes) <= event["time"]
             assert event["probe"]["blocks"] == "none"
 
@@ -83,78 +82,91 @@ def test_best_configs_can_be_searched_as_they_are(results: Path) -> None:
 
 
 def test_final_fits_are_paired_by_seed_and_differ_between_seeds(results: Path) -> None:
-    fits = [json.loads(p.read_text()) for p in sorted((results / "final_fits").glob("*.json"))]
-    assert len(fits) == 2 * 3 * 2
-    assert all(len(fit["predictions"]) == fit["n_test"] == 449 for fit in fits)
-    ten = {fit["seed"]: fit["predictions"] for fit in fits if fit["partition"] == 10
-           and fit["method"] == "frozen"}  # fmt: skip
-    assert ten[0] != ten[1]
+    fits = final_fits_in(results)
+    assert len(fits) == 2 * 4 * 2
+    assert all(len(fit["predictions"]) == fit["n_test"] == 449 for fit in fits.values())
+    first, second = (fits[f"10-frozen-seed{seed}"]["predictions"] for seed in (0, 1))
+    assert first != second
+    for name, fit in fits.items():
+        assert (fit["gradient_norms"] != {}) == ("llrd" in name)
+        assert (results / "winners" / f"{name}.safetensors").is_file()
 
 
-def test_a_second_run_computes_no_features(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clip_as_it_is_needs_no_training_and_no_seed(results: Path) -> None:
+    fits = final_fits_in(results)
+    alone = [fit for name, fit in fits.items() if "zero_shot" in name]
+    assert len({tuple(fit["predictions"]) for fit in alone}) == 1
+    assert {fit["steps_chosen"] for fit in alone} == {0}
+    assert alone[0]["test_accuracy"] > 0.6  # of ten classes
+
+
+def test_further_tests_are_scored_with_the_winners(results: Path) -> None:
+    with (results / "test_images.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    labels = {name: [int(row["label"]) for row in rows if row["set"] == name]
+              for name in ("test", "phone")}  # fmt: skip
+    assert [len(labels["test"]), len(labels["phone"])] == [449, 39]
+    table = pd.read_csv(results / "accuracy_table.csv").set_index(["partition", "method"])
+    means: dict[tuple[int, str], list[float]] = {}
+    for fit in final_fits_in(results).values():
+        scored = {"test": {"accuracy": fit["test_accuracy"], "predictions": fit["predictions"]}}
+        for name, scores in {**scored, **fit["extra"]}.items():
+            right = [a == b for a, b in zip(scores["predictions"], labels[name], strict=True)]
+            assert scores["accuracy"] == sum(right) / len(right)
+        assert fit["extra"].keys() == {"phone"}
+        accuracies = means.setdefault((fit["partition"], fit["method"]), [])
+        accuracies.append(fit["extra"]["phone"]["accuracy"])
+    for group, accuracies in means.items():
+        assert table.phone_accuracy[group] == pytest.approx(sum(accuracies) / 2)
+
+
+def test_an_unreadable_image_is_told_with_the_set_it_is_of(results: Path) -> None:
+    (row,) = csv.DictReader((results / "skipped_images.csv").open(newline=""))
+    assert (row["split"], Path(row["key"]).name) == ("phone", "7.png")
+
+
+@pytest.mark.usefixtures("results")
+def test_a_second_run_computes_no_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tune.features
 
-    def computes(*_: Any) -> None:
-        raise AssertionError("features were computed again")
+    def nothing(work: Any, context: Any, jobs: list[Any], *_: Any) -> list[Any]:
+        assert jobs == []
+        return []
 
-    monkeypatch.setattr(tune.features, "over_slots", computes)
-    run_quietly(small("final.seeds=1"), tmp_path)
+    monkeypatch.setattr(tune.features, "over_slots", nothing)
+    run_quietly(small("final.seeds=1", methods=["frozen"]), tmp_path)
     assert (tmp_path / "small" / "accuracy_table.md").exists()
-
-
-def test_resuming_a_finished_run_repeats_nothing(results: Path) -> None:
-    before = events(results, "trial_started", "trial_report", "trial_ended", "stage")
-    table = (results / "accuracy_table.csv").read_bytes()
-    run_quietly(small(), results.parent, resume=True)
-    assert events(results, "trial_started", "trial_report", "trial_ended", "stage") == before
-    assert (results / "accuracy_table.csv").read_bytes() == table
-
-
-def test_extending_keeps_what_was_done(results: Path, tmp_path: Path) -> None:
-    import shutil
-
-    shutil.copytree(results, tmp_path / "small")
-    done = {(e["group"], e["trial"]) for e in events(results, "trial_ended")}
-    more = small("data.partitions=[10, 50, 100]", "search.trials=6")
-    report = run_quietly(more, tmp_path, resume=True)
-    started = events(tmp_path / "small", "trial_started")[len(done) :]
-    again = {(e["group"], e["trial"]) for e in started}
-    assert not again & done
-    assert len(again) == (2 + 6 + 1) + 2  # a whole partition, one more of llrd in the others
-    assert report.table.partition.unique().tolist() == [10, 50, 100]
 
 
 def test_no_checkpoint_outlives_its_trial(results: Path) -> None:
     assert list((results / "checkpoints").iterdir()) == []
 
 
-def test_skipped_images_are_listed_and_counted(tmp_path: Path) -> None:
-    import numpy as np
-    from PIL import Image
-
+def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> None:
+    """Two classes of noise, told apart by brightness; one photo is broken."""
     rng = np.random.default_rng(0)
-    rows = []
-    for i in range(60):
-        label, split = ("dark", "light")[i % 2], ("train", "val", "test")[i % 3]
-        pixels = rng.integers(0, 80, (24, 24, 3)) + 150 * (i % 2)
-        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{i}.png")
-        rows.append((f"{i}.png", label, split))
+    noise = [rng.integers(0, 80, (24, 24, 3)) + 150 * (i % 2) for i in range(60)]
+    names = write_images(tmp_path, [Image.fromarray(x.astype(np.uint8)) for x in noise])
     (tmp_path / "3.png").write_bytes(b"no image")
-    with (tmp_path / "images.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("path", "label", "split"), *rows])
+    source = write_csv(
+        tmp_path / "images.csv",
+        [(name, ("dark", "light")[i % 2], ("train", "val", "test")[i % 3])
+         for i, name in enumerate(names)],
+    )  # fmt: skip
     photos = small(
-        f"data.source=csv:{tmp_path / 'images.csv'}",
-        "data.partitions=[100]",
+        f"data.source={source}",
+        "data.partitions=[50, 100]",
         "data.max_unreadable=0.06",
-        "search.samples=60",
-        "search.trials=1",
+        "data.validation=matched",
+        "methods.frozen.space.views=2",
         name="photos",
+        methods=["frozen"],
     )
     report = run_quietly(photos, tmp_path)
     skipped = (tmp_path / "photos" / "skipped_images.csv").read_text().splitlines()
     assert len(skipped) == 2
     assert skipped[1].startswith("train,")
     assert "images skipped: 1" in report.markdown
-    assert (report.table.n_train == 19).all()
+    assert report.table.n_train.tolist() == [10, 19]
+    assert report.table.n_val.tolist() == [10, 20]
+    assert (report.table.test_accuracy > 0.7).all()

@@ -12,18 +12,17 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 
 import run_search
-from tests.runs.helpers import SMALL
+from tests.runs.helpers import arguments_of
 
 
 def main(out: Path) -> int:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    settings = [piece for setting in SMALL for piece in ("--set", setting)]
     try:
         return run_search.main(
             [
-                *("--address", cluster.address, "--out", str(out), "--name", "small", *settings),
+                *("--address", cluster.address, *arguments_of(out)),
                 *("--partitions", "10", "--set", "search.samples=3000"),
             ]
         )

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import ray  # noqa: F401  (brings psutil along where none is installed)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from errors import InputError
@@ -39,7 +41,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def planned(
-    encoder: Encoder, *spaces: dict[str, Any], dtype: str = "float32", probe: bool = True
+    encoder: Encoder,
+    *spaces: dict[str, Any],
+    dtype: str = "float32",
+    probe: bool = True,
+    images: dict[str, int] = IMAGES,
+    final: dict[str, Any] | None = None,
 ) -> Plan:
     """Of a probe, unless told otherwise, and a method for each space."""
     methods = {f"m{i}": {"space": space} for i, space in enumerate(spaces)}
@@ -48,10 +55,11 @@ def planned(
             "name": "planned",
             "data": {"source": "digits", "partitions": [10, 100]},
             "features": {"dtype": dtype},
+            "final": final or {},
             "methods": {"frozen": FROZEN, **methods} if probe else methods,
         }
     )
-    return make_plan(experiment, encoder, IMAGES, Path("/nowhere/yet"))
+    return make_plan(experiment, encoder, images, Path("/nowhere/yet"))
 
 
 def choice(*values: str) -> dict[str, Any]:
@@ -130,6 +138,48 @@ def test_arrays_that_take_too_much_memory_are_mapped(
     train_pixels = IMAGES["train"] * small.image_bytes["pixels"]
     assert small.map_above < train_pixels
     assert small.store_bytes <= int(1.25 * (everything - train_pixels))
+
+
+@given(memory=st.integers(1, 10**7), views=st.integers(0, 3), phone=st.integers(1, 500))
+@settings(max_examples=100, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+def test_as_many_arrays_as_fit_are_kept_in_memory_the_small_ones_first(
+    encoder: Encoder, machine: SimpleNamespace, memory: int, views: int, phone: int
+) -> None:
+    machine.memory = memory
+    plan = planned(encoder, {"blocks": "all", "views": views}, images={**IMAGES, "phone": phone})
+    room = plan_module.STORE_SHARE * memory
+    kept = [array for array in plan.arrays if array <= plan.map_above]
+    mapped = [array for array in plan.arrays if array > plan.map_above]
+    assert sum(kept) <= room
+    # Arrays of one size go together: not all of the next size would fit.
+    assert not mapped or sum(kept) + mapped.count(min(mapped)) * min(mapped) > room
+    assert plan.store_bytes == int(1.25 * (sum(kept) + plan.encoder_bytes))
+    assert plan.disk_bytes == sum(kept) + 2 * sum(mapped)
+
+
+def test_views_and_extra_tests_take_space(encoder: Encoder) -> None:
+    plain = planned(encoder, {"blocks": "2"})
+    each = sum(plain.image_bytes.values())
+    viewed = planned(encoder, {"blocks": "2", "views": {"choice": [0, 3]}})
+    assert viewed.disk_bytes == plain.disk_bytes + 3 * IMAGES["train"] * each
+    further = planned(encoder, {"blocks": "2"}, images={**IMAGES, "phone": 7})
+    assert further.disk_bytes == plain.disk_bytes + 7 * each
+
+
+def test_exported_weights_are_those_that_can_be_trained(encoder: Encoder) -> None:
+    final = {"seeds": 2}
+    plan = planned(encoder, {"blocks": choice("2", "all"), "kinds": choice("ln", "attn")},
+                   final=final)  # fmt: skip
+    attention = [
+        parameter.numel()
+        for group in encoder.groups
+        for _, kind, parameter in group.parameters_by_kind()
+        if kind == "attn"
+    ]
+    assert plan.trained_bytes == {"frozen": 0, "m0": 4 * sum(attention)}
+    assert plan.export_bytes == 2 * 2 * 4 * sum(attention)  # two partitions
+    assert planned(encoder, {"blocks": "2"}, final={"export": False}).export_bytes == 0
 
 
 def test_trials_are_counted_over_all_groups(encoder: Encoder) -> None:

@@ -10,12 +10,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import DataConfig, load_dataset
+from data import DataConfig, Duplicate, load_dataset
 from errors import InputError
 from tests.tune.simulation import FIXED, FROZEN, LLRD, ZEROS, Simulation, experiment
 from tune.experiment import Experiment, load_experiment, read_yaml
 from tune.features import Skipped
 from tune.groups import Group
+from tune.importance import Importance
 from tune.run_dir import RunDirectory, identity
 from tune.search import Winner
 from tune.space import parse_space
@@ -140,6 +141,9 @@ EXTENSIONS: dict[str, Experiment] = {
     "fewer methods": experiment(methods={"frozen": FROZEN, "fixed": FIXED}),
     "a method instead of another": experiment(methods={"frozen": FROZEN, "zeros": ZEROS}),
     "final seeds": changed("final.seeds=9"),
+    "what is tried after training": changed("final.ema=false", "final.wise_ft=[]"),
+    "weights to keep": changed("final.export=false"),
+    "an extra test": changed("data.extra_tests={phone: {source: 'folder:/phone'}}"),
     "resources": changed("resources.cpus_per_trial=2"),
     "cache": changed("features.cache=/elsewhere", "features.batch_size=1"),
     "unreadable": changed("data.max_unreadable=0.5"),
@@ -163,6 +167,10 @@ def test_what_adds_to_a_run_may_change(run: Path, extension: Experiment) -> None
         ("data.source=folder:/photos", "data.source is 'folder:/photos'"),
         ("data.split_seed=1", "data.split_seed is 1"),
         ("data.val_fraction=0.5", "data.val_fraction is 0.5"),
+        ("data.validation=matched", "data.validation is 'matched'"),
+        ("data.templates=['a {}']", "data.templates is ['a {}']"),
+        ("augmentation.flip=0.1", "augmentation.flip is 0.1"),
+        ("search.transfer=2", "search.transfer is 2"),
         ("data.columns.label=class", "data.columns.label is 'class'"),
         ("model.name=ViT-B-32", "model.name is 'ViT-B-32'"),
         ("model.pretrained=openai", "model.pretrained is 'openai'"),
@@ -171,7 +179,7 @@ def test_what_adds_to_a_run_may_change(run: Path, extension: Experiment) -> None
         ("search.evaluations=4", "search.evaluations is 4"),
         ("search.scheduler=none", "search.scheduler is 'none'"),
         ("search.sampler=tpe", "search.sampler is 'tpe'"),
-        ("search.asha.min_records=3", "search.asha.min_records is 3"),
+        ("search.asha.rungs=2", "search.asha.rungs is 2"),
         ("features.dtype=float16", "features.dtype is 'float16'"),
         ("methods.llrd.samples=91", "methods.llrd.samples is 91"),
         ("methods.llrd.default={lr: 2e-3}", "methods.llrd.default.lr is 0.002"),
@@ -308,6 +316,36 @@ def test_skipped_images_are_listed_and_a_stale_list_removed(tmp_path: Path) -> N
     assert file.read_text().splitlines() == ["split,key,reason", "test,t.png,cut short"]
     directory.write_skipped([], ["test"])
     assert not file.exists()
+
+
+def rows_of(file: Path) -> list[list[str]]:
+    with file.open(newline="", encoding="utf-8") as lines:
+        return list(csv.reader(lines))
+
+
+def test_tables_are_written_and_stale_ones_removed(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path, True)
+    directory.write_duplicates([Duplicate("near", "train", "a, b.png", "test", "ü.png")])
+    directory.write_importance([Importance("10", "llrd", "lr", 1.0, 9)])
+    directory.write_test_images({"test": (["a\nb", "c"], [1, 0]), "phone": (["d"], [1])})
+    assert rows_of(tmp_path / "duplicates.csv") == [
+        ["kind", "split_a", "key_a", "split_b", "key_b"],
+        ["near", "train", "a, b.png", "test", "ü.png"],
+    ]
+    assert rows_of(tmp_path / "importance.csv") == [
+        ["partition", "method", "parameter", "importance", "trials"],
+        ["10", "llrd", "lr", "1.0", "9"],
+    ]
+    assert rows_of(tmp_path / "test_images.csv") == [
+        ["set", "key", "label"],
+        ["test", "a\nb", "1"],
+        ["test", "c", "0"],
+        ["phone", "d", "1"],
+    ]
+    directory.write_duplicates([])
+    directory.write_importance([])
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"checkpoints", "test_images.csv"}
 
 
 def test_nothing_temporary_is_left(run: Path) -> None:

@@ -1,0 +1,173 @@
+"""The table's figures once more, from the exported winners: `run_search.py evaluate DIR`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+
+from data import ImageSource, Split
+from errors import InputError
+from models.classifier import restored
+from models.exported import Description, load_exported
+from models.loading import Pretrained
+from models.precision import Precision, available_device
+from report.csv_files import TEST_IMAGES, read_table
+from report.final_fits import FinalFit
+from report.run_files import read_run
+from tune.cluster import connected, resolved_precision
+from tune.experiment import Experiment, read_yaml
+from tune.final_fits import TEST, score_tests, weights_path
+from tune.groups import Group
+from tune.pool import over_slots
+from tune.run import Prepared, feature_stage, prepare
+from tune.run_dir import EARLIER, identity
+from tune.sharing import SharedSplit, fetch
+
+Winner = tuple[Description, dict[str, torch.Tensor]]
+Fits = Mapping[Path, FinalFit]
+
+
+def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
+    """Score every exported winner on the test splits, and compare with what the run wrote.
+
+    Returns:
+        Whether every accuracy and every prediction is the same.
+
+    Raises:
+        InputError: it is no finished run's directory, its weights were not kept, or data or
+            encoder are no longer what they were.
+    """
+    experiment, before = _read_experiment(run_dir)
+    fits = _fits(run_dir)
+    prepared = prepare(experiment)
+    now = identity(prepared.dataset, prepared.pretrained.fingerprint)
+    if changed := [key for key, value in now.items() if before.get(key) != value]:
+        raise InputError(f"{run_dir}: the {changed[0]} that it was made with has changed")
+    figures = same = 0
+    for fit, scores in _scored(prepared, run_dir, fits, address):
+        for name in (TEST, *fit.extra):
+            accuracy, predictions = scores[name]["accuracy"], scores[name]["predictions"]
+            was, expected = fit.accuracy_on(name), fit.predictions_on(name)
+            differ = sum(a != b for a, b in zip(predictions, expected, strict=True))
+            figures += 1
+            same += accuracy == was and not differ
+            on = "" if name == TEST else f" on {name}"
+            console.print(
+                f"{Group(fit.partition, fit.method)} seed {fit.seed}{on}: {accuracy:.6f}, "
+                f"was {was:.6f}" + (f"; {differ} predictions differ" if differ else ""),
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+    console.print(f"{same} of {figures} figures are the same to the last prediction")
+    return same == figures
+
+
+def _read_experiment(run_dir: Path) -> tuple[Experiment, Mapping[str, str]]:
+    path = run_dir / "experiment.yaml"
+    try:
+        tree = read_yaml(path.read_text(encoding="utf-8"), str(path))
+        before = dict(tree.pop("identity"))
+        for key in (EARLIER, "versions"):
+            tree.pop(key, None)
+        return Experiment.model_validate(tree), before
+    except InputError:
+        raise
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, ValidationError):
+        raise InputError(f"{run_dir}: not a run's directory, or of another version") from None
+
+
+def _fits(run_dir: Path) -> Fits:
+    """The final fits that the table stands on, by the file of their weights."""
+    run = read_run(run_dir)
+    found = {
+        weights_path(run_dir, Group(*group), fit.seed): fit
+        for group in run.groups()
+        for fit in run.final_fits(*group)
+    }
+    if not found:
+        raise InputError(f"{run_dir}: has no final fits yet")
+    if lost := [path for path in found if not path.exists()]:
+        raise InputError(f"{lost[0]} is missing; weights are kept by final.export: true")
+    return found
+
+
+def _scored(
+    prepared: Prepared, run_dir: Path, fits: Fits, address: str | None
+) -> Iterator[tuple[FinalFit, dict[str, Any]]]:
+    """Yields each fit with the scores of its weights, as they come."""
+    experiment, dataset = prepared.experiment, prepared.dataset
+    descriptions = {path: _described(path, prepared) for path in fits}
+    with connected(experiment.resources, address, prepared.plan.store_bytes) as cluster:
+        pretrained = ray.put(prepared.pretrained)
+        precision = resolved_precision(cluster, experiment.model.precision)
+        stage = feature_stage(prepared, pretrained, cluster, precision)
+        sources: dict[str, tuple[Split, ImageSource]] = {TEST: (dataset.test, dataset.source)}
+        sources |= {name: (x.split, x.source) for name, x in dataset.extra_tests.items()}
+        listed = read_table(run_dir / "test_images.csv", TEST_IMAGES)
+        tests: dict[str, SharedSplit] = {}
+        for name, (split, source) in sources.items():
+            if any(name != TEST and name not in fit.extra for fit in fits.values()):
+                continue  # it was added, and is not scored yet
+            made = dataclasses.replace(stage, source=source).run(
+                {name: split},
+                sorted({description.boundary for description in descriptions.values()}),
+                experiment.data.max_unreadable,
+            )
+            images = zip(made.contents[name].keys, made.splits[name].labels.tolist(), strict=True)
+            before = listed[listed["set"] == name]
+            if [(key, str(label)) for key, label in images] != list(
+                zip(before["key"], before["label"], strict=True)
+            ):
+                raise InputError(f"{run_dir}: the images of {name} are not those it was scored on")
+            tests |= made.splits
+        worker = Evaluator(pretrained, tests, max(1, int(experiment.resources.cpus_per_trial)))
+        jobs = ((path, load_exported(path)) for path in fits)
+        for (path, _), result in over_slots(
+            Evaluator.score, worker, jobs, cluster.slot, cluster.slots
+        ):
+            if isinstance(result, Exception):
+                cause = getattr(result, "cause", None)
+                raise cause if isinstance(cause, InputError) else result
+            yield fits[path], result
+
+
+def _described(path: Path, prepared: Prepared) -> Description:
+    """What a file of weights says of them; raises InputError where they are of another run's."""
+    description, _ = load_exported(path)
+    fingerprint, classes = prepared.pretrained.fingerprint, prepared.dataset.classes
+    if (description.fingerprint, description.classes) != (fingerprint, classes):
+        raise InputError(f"{path}: of another encoder or of other classes than this run's")
+    return description
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluator:
+    """Predicts the test images with weights from files, in a process of its own."""
+
+    pretrained: ray.ObjectRef[Pretrained]
+    tests: Mapping[str, SharedSplit]
+    threads: int
+
+    def score(self, job: tuple[Path, Winner]) -> dict[str, Any]:
+        """Accuracy and predictions on each test."""
+        torch.set_num_threads(self.threads)
+        description, weights = job[1]
+        pretrained: Pretrained = fetch(self.pretrained)
+        boundary, recipe = description.boundary, description.recipe
+        precision = Precision(available_device(), description.precision)
+        try:
+            classifier = restored(pretrained.encoder, recipe, boundary, weights, precision)
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"{job[0]}: {' '.join(str(error).split())}") from None
+        return score_tests(
+            self.tests, lambda test: classifier.logits(test.examples(boundary), precision)[0]
+        )
