@@ -109,10 +109,13 @@ class Recorder:
         return fit.restore_best()
 
     def curve(self, config: Params, partition: float, start: LinearHead) -> list[list[float]]:
-        """[validation accuracy, validation loss] at every point."""
+        """[validation accuracy, validation loss, prospect] at every point."""
         fit = self.fit(config, self.method, partition, start)
-        evaluations = [fit.advance(point) for point in points(self.experiment, self.method)]
-        return [[round(e.val_accuracy, 6), round(e.val_loss, 6)] for e in evaluations]
+        reached = [fit.advance(point, True) for point in points(self.experiment, self.method)]
+        return [
+            [round(x, 6) for x in (e.val_accuracy, e.val_loss, e.prospect or e.score)]
+            for e in reached
+        ]
 
 
 def points(experiment: Experiment, method: str) -> list[int]:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import InMemoryStorage
 
-from models.fit import score
+from models.evaluation import score
 from tune.experiment import Experiment
 from tune.group_search import GroupSearch
 from tune.journal import Journal
@@ -85,7 +85,7 @@ class Table:
 
     @cached_property
     def _curves(self) -> dict[str, NDArray[np.float64]]:
-        """Partition to (configurations, points, [accuracy, loss])."""
+        """Partition to (configurations, points, [accuracy, loss(, prospect)])."""
         rows = len(self.content["configs"])
         return {p: np.array(curves[:rows]) for p, curves in self.content["curves"].items()}
 
@@ -121,12 +121,14 @@ class Table:
                     place.append((x - low) / (high - low))
         return np.array(place)
 
-    def at(self, partition: float, config: Params, milestone: int) -> tuple[float, float]:
-        """Validation accuracy and loss of a recorded configuration, between points by line."""
+    def at(self, partition: float, config: Params, milestone: int) -> tuple[float, float, float]:
+        """Validation accuracy, score and prospect of a recorded configuration, between points by
+        line; tables recorded without a prospect have the score for it."""
         curve = self._curves[f"{partition:g}"][self.content["configs"].index(config)]
         points = self.content["points"]
-        accuracy, loss = (float(np.interp(milestone, points, curve[:, i])) for i in (0, 1))
-        return accuracy, loss
+        accuracy, loss, *rest = (float(np.interp(milestone, points, values)) for values in curve.T)
+        rank = score(accuracy, loss, self.content["n_val"])
+        return accuracy, rank, rest[0] if rest else rank
 
     @cached_property
     def best(self) -> float:
@@ -190,10 +192,9 @@ class Race(Player):
 
     def _evaluated(self, proposal: Proposal, milestone: int) -> dict[str, Any]:
         table, partition = self._table, proposal.group.partition
-        accuracy = loss = rank = 0.0
+        accuracy = rank = prospect = 0.0
         if proposal.group.method != "probe":
-            accuracy, loss = table.at(partition, proposal.config, milestone)
-            rank = score(accuracy, loss, table.content["n_val"])
+            accuracy, rank, prospect = table.at(partition, proposal.config, milestone)
             self._best[partition] = max(self._best[partition], (rank, accuracy))
             if all(found > -math.inf for found, _ in self._best.values()):
                 mean = float(np.mean([accuracy for _, accuracy in self._best.values()]))
@@ -201,7 +202,8 @@ class Race(Player):
                 self.course.append((self._spent / full, mean))
         return {
             **{"milestone": milestone, "samples": milestone, "seconds": milestone},
-            **{"score": rank, "val_accuracy": accuracy, "val_loss": loss, "diverged": False},
+            **{"score": rank, "prospect": prospect, "val_accuracy": accuracy, "val_loss": 0.0},
+            "diverged": False,
         }
 
 

@@ -11,7 +11,8 @@ the encoder is loaded as it was for the search.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,17 +62,29 @@ def save_exported(path: Path, description: Description, weights: Mapping[str, Te
     save_file(dict(weights), path, metadata={HEADER: description.model_dump_json()})
 
 
-def load_exported(path: Path) -> tuple[Description, dict[str, Tensor]]:
-    """Read what `save_exported` wrote.
+def read_description(path: Path) -> Description:
+    """Read what a file of `save_exported` says of its weights, without reading them.
 
     Raises:
         InputError: the file is missing, damaged, or of something else.
     """
+    with _reading(path) as file:
+        return Description.model_validate(json.loads((file.metadata() or {})[HEADER]))
+
+
+def load_exported(path: Path) -> tuple[Description, dict[str, Tensor]]:
+    """Read what `save_exported` wrote; raises InputError as `read_description` does."""
+    description = read_description(path)
+    with _reading(path) as file:
+        return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """A file of safetensors; whatever is wrong with it becomes one line."""
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {})[HEADER])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Description.model_validate(header), weights
+            yield file
     except KeyError:
         raise InputError(f"{path}: not an adapted model of this project") from None
     except (OSError, SafetensorError, ValidationError, ValueError) as error:

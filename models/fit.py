@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from models.averaging import WeightAverage, interpolated
 from models.classifier import Classifier, trained_weights
 from models.encoder import Encoder
+from models.evaluation import Evaluation, Polish, score
 from models.examples import Examples, SampleOrder
 from models.gradients import GradientNorms
 from models.head import BankAdamW, HeadBank, LinearHead
@@ -26,48 +27,6 @@ from models.probe import solve_probes
 from models.recipe import Recipe, decays
 
 MAX_GRADIENT_NORM = 1.0  # of the suffix; as in open_clip's and BEiT's fine-tuning recipes
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a fit reports: its best head on the validation split, after `samples` samples."""
-
-    samples: int
-    steps: int
-    train_loss: float
-    val_accuracy: float
-    val_loss: float
-    score: float
-    head: int  # which head of the bank
-    weight_distance: float
-
-    @property
-    def finite(self) -> bool:
-        return math.isfinite(self.train_loss) and math.isfinite(self.val_loss)
-
-
-@dataclass(frozen=True)
-class Polish:
-    """What was chosen after training, by validation.
-
-    Attributes:
-        evaluation: of the chosen weights.
-        alpha: 1 for the tuned weights themselves, less for some of the way to them.
-        averaged: whether the tuned weights are the averaged ones.
-    """
-
-    evaluation: Evaluation
-    alpha: float
-    averaged: bool
-
-
-def score(accuracy: float, loss: float, n: int) -> float:
-    """Accuracy first, likelihood second: what fits are ranked by.
-
-    With few validation images many fits tie in accuracy. The second term grows as the loss falls
-    but stays under half an image, so it orders ties and never overrules an accuracy.
-    """
-    return accuracy + math.exp(-loss) / (2 * n) if math.isfinite(loss) else -math.inf
 
 
 class Fit:
@@ -201,10 +160,15 @@ class Fit:
         if self._average is not None:
             self._average.update(self.batch_size)
 
-    def advance(self, until: int) -> Evaluation:
+    def advance(self, until: int, prospect: bool = False) -> Evaluation:
         """Train until `until` samples have been seen, then evaluate.
 
         What is solved, or not trained at all, has no samples to count: it is done at once.
+
+        Args:
+            prospect: whether to tell what the fit promises: its score with the trained layers
+                and the head half-way back to their start. While the learning rate is high that
+                says more of how a fit will end than its own score (docs/search.md).
         """
         if not self.recipe.trained:
             self._solve()
@@ -218,6 +182,11 @@ class Fit:
         if evaluation.finite and (self.best is None or evaluation.score > self.best.score):
             self.best = evaluation
             self._best_weights = _copied(self._weights())
+        if prospect and self._trained and self.samples < self._horizon:
+            now = _copied(self._weights())
+            self._set(interpolated(self._began, now, 0.5))
+            evaluation = replace(evaluation, prospect=max(0.0, self._evaluate().score))
+            self._set(now)
         return evaluation
 
     def _solve(self) -> None:
@@ -234,9 +203,15 @@ class Fit:
             with torch.no_grad():
                 bank.weight.copy_(torch.stack([head.weight for head in heads]))
                 bank.bias.copy_(torch.stack([head.bias for head in heads]))
-        with torch.no_grad():
-            losses = _mean_losses(bank(embeddings), labels, recipe.label_smoothing)
-        self._train_loss = losses.tolist()
+        with torch.no_grad():  # head by head: all logits of a bank may be more than memory holds
+            self._train_loss = [
+                F.cross_entropy(
+                    F.linear(embeddings, bank.weight[h], bank.bias[h]),
+                    labels,
+                    label_smoothing=recipe.label_smoothing,
+                ).item()
+                for h in range(len(bank.weight))
+            ]
 
     def _weights(self) -> dict[str, nn.Parameter]:
         """Everything that is trained, by name."""
@@ -269,26 +244,28 @@ class Fit:
         assert self.best is not None
         chosen, end = Polish(self.best, 1.0, False), self._best_weights
         if self._average is not None:
-            evaluation = self._evaluated(self._average.weights)
+            whole = replace(self.best, samples=self.samples, steps=self.steps)
+            evaluation = self._evaluated(self._average.weights, whole)
             if evaluation.finite and evaluation.score > chosen.evaluation.score:
                 chosen, end = Polish(evaluation, 1.0, True), _copied(self._average.weights)
-        weights = end
+        weights, tuned = end, chosen.evaluation
         for alpha in sorted(alphas, reverse=True):
             between = interpolated(self._began, end, alpha)
-            evaluation = self._evaluated(between)
+            evaluation = self._evaluated(between, tuned)
             if evaluation.finite and evaluation.score > chosen.evaluation.score:
                 chosen, weights = Polish(evaluation, alpha, chosen.averaged), between
         self._set(weights)
         self.best, self._best_weights = chosen.evaluation, weights
         return chosen
 
-    def _evaluated(self, weights: Mapping[str, Tensor]) -> Evaluation:
-        """Evaluate other weights in the place of these; how they were trained is the best's."""
+    def _evaluated(self, weights: Mapping[str, Tensor], trained: Evaluation) -> Evaluation:
+        """Evaluate other weights in the place of these; how they were trained says `trained`."""
         self._set(weights)
-        assert self.best is not None
-        best = self.best
         return replace(
-            self._evaluate(), samples=best.samples, steps=best.steps, train_loss=best.train_loss
+            self._evaluate(),
+            samples=trained.samples,
+            steps=trained.steps,
+            train_loss=trained.train_loss,
         )
 
     @torch.no_grad()

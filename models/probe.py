@@ -23,7 +23,7 @@ def solve_probes(
 ) -> tuple[list[LinearHead], int]:
     """Minimise mean cross-entropy + decay / 2 |W|^2 for every decay, in their order.
 
-    L-BFGS with a strong Wolfe line search (Liu & Nocedal 1989), in float64 on the CPU. The
+    L-BFGS with a strong Wolfe line search (Liu & Nocedal 1989), in float64. The
     problem is convex, so it has one solution; with no decay and separable classes it has none,
     and the head is where `MAX_ITERATIONS` ended. Each solution is where the next weaker decay
     starts, which costs a fraction of starting anew.
@@ -36,7 +36,7 @@ def solve_probes(
     Returns:
         A head for each decay, in the embeddings' type, and the iterations of all together.
     """
-    x = embeddings.double() if embeddings.device.type == "cpu" else embeddings.float()
+    x = embeddings.double()
     weight = x.new_zeros(classes, x.shape[1], requires_grad=True)
     bias = x.new_zeros(classes, requires_grad=True)
     solved: dict[float, LinearHead] = {}

@@ -48,7 +48,8 @@ def _reading(run: Run) -> Iterator[str]:
     else:
         by_images = f"not over the {images} (no test_images.csv)"
     yield (
-        f"mean ± 95% interval over {seeds}, each with its own draw of the partition (Student t), "
+        f"mean ± 95% interval over {seeds}, each with its own draw of the partition from the "
+        "training images there are (Student t; at 100% only the order of samples is left to draw), "
         f"{by_images}; each interval alone, not corrected for how many are read; "
         "bold: best validation accuracy of its row"
     )
@@ -118,8 +119,8 @@ def _skipped(run: Run) -> Iterator[str]:
 
 
 def _duplicates(run: Run) -> Iterator[str]:
-    """Count the duplicates by pair of splits, unless a footnote has."""
-    if run.duplicates.empty or any("duplicate" in note for note in run.journal.footnotes):
+    """Count the duplicates by pair of splits."""
+    if run.duplicates.empty:
         return
     table = run.duplicates
     counts = Counter(zip(table["kind"], table["split_a"], table["split_b"], strict=True))

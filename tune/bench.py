@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from data import partition_indices
 from models.encoder import Encoder
-from models.fit import Evaluation, Fit
+from models.evaluation import Evaluation
+from models.fit import Fit
 from models.head import LinearHead
 from models.loading import Pretrained
 from models.precision import Precision, PrecisionName, available_device

@@ -16,7 +16,7 @@ from rich.console import Console
 from data import ImageSource, Split
 from errors import InputError
 from models.classifier import restored
-from models.exported import Description, load_exported
+from models.exported import Description, load_exported, read_description
 from models.loading import Pretrained
 from models.precision import Precision, available_device
 from report.csv_files import TEST_IMAGES, read_table
@@ -39,11 +39,11 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
     """Score every exported winner on the test splits, and compare with what the run wrote.
 
     Returns:
-        Whether every accuracy and every prediction is the same.
+        Whether no final fit is missing, and every accuracy and every prediction is the same.
 
     Raises:
-        InputError: it is no finished run's directory, its weights were not kept, or data or
-            encoder are no longer what they were.
+        InputError: it is no run's directory, it has no final fits, its weights were not kept, or
+            data or encoder are no longer what they were.
     """
     experiment, before = _read_experiment(run_dir)
     fits = _fits(run_dir)
@@ -52,8 +52,11 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
     if changed := [key for key, value in now.items() if before.get(key) != value]:
         raise InputError(f"{run_dir}: the {changed[0]} that it was made with has changed")
     figures = same = 0
+    missing = _missing(run_dir, experiment)
+    for name in missing:
+        console.print(f"{name}: its final fit is missing; --resume makes it", markup=False)
     for fit, scores in _scored(prepared, run_dir, fits, address):
-        for name in (TEST, *fit.extra):
+        for name in (TEST, *(name for name in fit.extra if name in scores)):
             accuracy, predictions = scores[name]["accuracy"], scores[name]["predictions"]
             was, expected = fit.accuracy_on(name), fit.predictions_on(name)
             differ = sum(a != b for a, b in zip(predictions, expected, strict=True))
@@ -68,7 +71,18 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
                 soft_wrap=True,
             )
     console.print(f"{same} of {figures} figures are the same to the last prediction")
-    return same == figures
+    return same == figures and not missing
+
+
+def _missing(run_dir: Path, experiment: Experiment) -> list[str]:
+    """Final fits that the experiment asks for and the run has not made."""
+    run = read_run(run_dir)
+    return [
+        f"{Group(*group)} seed {seed}"
+        for group in run.groups()
+        for seed in range(experiment.final.seeds)
+        if seed not in {fit.seed for fit in run.final_fits(*group)}
+    ]
 
 
 def _read_experiment(run_dir: Path) -> tuple[Experiment, Mapping[str, str]]:
@@ -142,7 +156,7 @@ def _scored(
 
 def _described(path: Path, prepared: Prepared) -> Description:
     """What a file of weights says of them; raises InputError where they are of another run's."""
-    description, _ = load_exported(path)
+    description = read_description(path)
     fingerprint, classes = prepared.pretrained.fingerprint, prepared.dataset.classes
     if (description.fingerprint, description.classes) != (fingerprint, classes):
         raise InputError(f"{path}: of another encoder or of other classes than this run's")

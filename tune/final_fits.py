@@ -116,7 +116,7 @@ def run_final_fits(
             yield fit, str(result).strip().splitlines()[-1]
             continue
         record, description, weights = result
-        if worker.bench.experiment.final.export:  # first, so that a result has its weights
+        if weights is not None:  # first, so that a result has its weights
             with replacing(fit.weights_path(run_dir)) as path:
                 save_exported(path, description, weights)
         with replacing(fit.path(run_dir)) as path:
@@ -124,7 +124,7 @@ def run_final_fits(
         yield fit, None
 
 
-Result = tuple[dict[str, Any], Description, dict[str, torch.Tensor]]
+Result = tuple[dict[str, Any], Description, dict[str, torch.Tensor] | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +184,7 @@ class FinalFitWorker:
             classes=self.classes,
             about={key: record[key] for key in ("partition", "method", "seed", "test_accuracy")},
         )
-        return record, description, trained.exported()
+        return record, description, trained.exported() if experiment.final.export else None
 
 
 def _chosen_after_training(fit: Fit, alphas: tuple[float, ...]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from tune.rungs import Rungs
 from tune.space import Params
 from tune.study import GroupStudy
 
+SAMPLER = "sampler"
+"""The origin of a configuration that the group's own study proposed."""
 FROM_PARTITION = "partition "
 """Begins the origin of a configuration that a smaller partition was good with."""
 
@@ -29,8 +31,8 @@ class TrialRecord:
 
     config: Params
     probe: Params | None = None
-    origin: str = "sampler"
-    reports: dict[int, float] = field(default_factory=dict)  # milestone to score
+    origin: str = SAMPLER
+    reports: dict[int, float] = field(default_factory=dict)  # milestone to prospect
     best: Mapping[str, Any] | None = None  # the report with the highest score
     status: str = "running"
     samples: int = 0
@@ -104,27 +106,31 @@ class GroupSearch:
 
         With `grace` it is not judged inside its own warm-up, where slow starters look like bad
         ones. The default always runs to the horizon, so that every group has one honest full
-        result; so does what did well at a smaller partition: that says more than a rung.
+        result; so does what did well at a smaller partition: that says more than a rung. At the
+        rungs what the sampler proposed competes with its like alone.
         """
         trial = self.trials[number]
         grace = trial.config.get("warmup", 0.0) * self.horizon if self._grace else 0.0
-        self.rungs.start(number, grace, free=trial.origin != "sampler")
+        self.rungs.start(number, grace, free=trial.origin != SAMPLER)
 
     def take(self, number: int, report: Mapping[str, Any]) -> str | None:
-        """Let trial, rungs and study know of a report; returns how the trial ends by it, if so."""
+        """Let trial, rungs and study know of a report; returns how the trial ends by it, if so.
+
+        Trials that are under way are compared by their prospect, winners by their score.
+        """
         trial = self.trials[number]
         milestone = int(report["milestone"])
         trial.samples, trial.seconds = int(report["samples"]), float(report["seconds"])
         if report["diverged"] or not _finite(report["score"]):
             return "diverged"
-        score = float(report["score"])
+        score, prospect = float(report["score"]), float(report.get("prospect", report["score"]))
         if milestone not in trial.reports:
-            trial.reports[milestone] = score
+            trial.reports[milestone] = prospect
             if score > trial.score:
                 trial.best = dict(report)
             if number in self.study.asked:
-                self.study.report(number, milestone, score)
-        self.rungs.record(milestone, number, score)
+                self.study.report(number, milestone, prospect)
+        self.rungs.record(milestone, number, prospect)
         return "completed" if milestone >= self.horizon else None
 
     def winner(self) -> Winner | None:

@@ -10,13 +10,15 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import create_trial
 
 from tune.experiment import Experiment
+from tune.group_search import SAMPLER, GroupSearch, TrialRecord
 from tune.groups import Group
-from tune.search import GroupSearch, TrialRecord
 from tune.space import Space
 
 BEST = 1 / 3  # the share of trials that is compared with all
 MIN_TRIALS = 9  # with fewer, that is two trials or one
 ALL = "all"  # partitions together
+
+Ranked = tuple[TrialRecord, float]
 
 
 class Importance(NamedTuple):
@@ -38,32 +40,36 @@ def importances(
     """Importance of every searched parameter: how far the values of the best third differ from
     all values, by PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255).
 
-    Trials are compared at the first milestone that all of them reached, so that those stopped
-    early count like the others. Over all partitions they are ranked within their own first.
+    Trials that the sampler proposed are ranked: by how far they came, as further is where the
+    better ones were let go, then by their prospect there; those that diverged come last. What came
+    from elsewhere (the default, smaller partitions' best) was let go whatever its score, and takes
+    no part. Over all partitions trials are ranked within their own first.
     """
     for method, config in experiment.methods.items():
-        pooled: list[tuple[TrialRecord, float]] = []
+        pooled: list[Ranked] = []
         for group, search in groups.items():
-            if group.method != method:
-                continue
-            scored = list(_scored(search))
-            yield from _evaluated(f"{group.partition:g}", method, config.parsed, scored)
-            order = sorted(score for _, score in scored)
-            pooled += [(trial, order.index(score) / len(order)) for trial, score in scored]
+            if group.method == method:
+                ranked = list(_ranked(search))
+                yield from _evaluated(f"{group.partition:g}", method, config.parsed, ranked)
+                pooled += ranked
         yield from _evaluated(ALL, method, config.parsed, pooled)
 
 
-def _scored(search: GroupSearch) -> Iterator[tuple[TrialRecord, float]]:
-    """A group's trials with their scores at the first milestone, where they have it."""
-    reports = [set(trial.reports) for trial in search.trials.values() if trial.reports]
-    common = set.intersection(*reports) if reports else set()
-    for trial in search.trials.values() if common else ():
-        if trial.reports:
-            yield trial, trial.reports[min(common)]
+def _ranked(search: GroupSearch) -> Iterator[Ranked]:
+    """A group's sampled trials with their ranks, from 0 for the worst to 1; equals share one."""
+    places = {}
+    for number, trial in search.trials.items():
+        if trial.origin == SAMPLER and trial.status != "failed":
+            reached = max(trial.reports, default=0)
+            sound = trial.status != "diverged"
+            places[number] = (sound, reached, trial.reports.get(reached, 0.0))
+    order = sorted(places.values())
+    for number, place in places.items():
+        yield search.trials[number], order.index(place) / max(1, len(order) - 1)
 
 
 def _evaluated(
-    partition: str, method: str, space: Space, scored: Sequence[tuple[TrialRecord, float]]
+    partition: str, method: str, space: Space, ranked: Sequence[Ranked]
 ) -> Iterator[Importance]:
     """Of each parameter among the trials that sampled it.
 
@@ -74,14 +80,14 @@ def _evaluated(
     counts: dict[str, int] = {}
     for name in space.searched:
         study = optuna.create_study(direction="maximize")
-        for trial, score in scored:
+        for trial, rank in ranked:
             if distribution := space.distributions(trial.config).get(name):
                 params, distributions = {name: trial.config[name]}, {name: distribution}
                 study.add_trial(
-                    create_trial(params=params, distributions=distributions, value=score)
+                    create_trial(params=params, distributions=distributions, value=rank)
                 )
         trials = study.get_trials(deepcopy=False)
-        # Without different scores there is no best third.
+        # Without different ranks there is no best third.
         if len(trials) >= MIN_TRIALS and len({trial.value for trial in trials}) > 1:
             found[name], counts[name] = _unscaled(study, name), len(trials)
     total = sum(found.values())

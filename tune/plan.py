@@ -78,11 +78,22 @@ class Plan:
 
     @property
     def export_bytes(self) -> int:
-        """What the final fits' weights take at most."""
+        """What the final fits' weights in the encoder take at most."""
         if not self.experiment.final.export:
             return 0
         partitions = len(self.experiment.data.partitions)
         return self.experiment.final.seeds * partitions * sum(self.trained_bytes.values())
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """What the checkpoints of trials that wait at a rung take at most.
+
+        Weights, two moments and the best weights, of one in `reduction_factor` of the trials at
+        the first rung and of fewer above: of half of all, at most.
+        """
+        waiting = {name: math.ceil(self.experiment.trials(name) / 2) for name in self.trained_bytes}
+        a_row = sum(waiting[name] * 4 * size for name, size in self.trained_bytes.items())
+        return a_row * len(self.experiment.data.partitions)
 
     @property
     def trials(self) -> int:
@@ -99,6 +110,14 @@ class Plan:
                 f"take {_size(needed)} more; allowed: another folder, features.dtype: float16 "
                 "or fewer blocks to unfreeze"
             )
+
+    def warning(self, out: Path) -> str | None:
+        """What to tell a user whose results may not fit where they go."""
+        most = self.export_bytes + self.checkpoint_bytes
+        free = shutil.disk_usage(_existing(out)).free
+        if most <= free:
+            return None
+        return f"--out: {out} has {_size(free)} free, and a run may take {_size(most)} there"
 
     def render(self, console: Console) -> None:
         """Print the plan."""
@@ -126,8 +145,10 @@ class Plan:
             f"{self.trials} trials, {fits} final fits; features take {_size(self.disk_bytes)} of "
             f"{_size(self.free_disk)} free on disk"
         )
-        if self.export_bytes:
-            console.print(f"the final fits' weights take up to {_size(self.export_bytes)}")
+        console.print(
+            f"results: weights take up to {_size(self.export_bytes)}, checkpoints of trials that "
+            f"wait up to {_size(self.checkpoint_bytes)} while it searches"
+        )
 
 
 def make_plan(

@@ -27,7 +27,7 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
 REPORTED = (
     *("milestone", "samples", "steps", "train_loss", "val_accuracy", "val_loss", "score"),
-    *("weight_distance", "diverged", "seconds", "node"),
+    *("prospect", "weight_distance", "diverged", "seconds", "node"),
 )
 NESTED = "chosen/"  # Tune flattens what a trial nests
 
@@ -105,10 +105,14 @@ def run_tuner(
     slots: int,
     callbacks: Sequence[tune.Callback],
 ) -> None:
-    """Run every proposal of `search`; returns when it has nothing left, or was closed."""
+    """Run every proposal of `search`; returns when it has nothing left, or was closed.
+
+    Of what lies in `checkpoints`, only what a trial may take up again is kept.
+    """
+    clear(checkpoints, search)
     if search.finished:
         return
-    search.on_end(lambda *trial: checkpoint_path(checkpoints, *trial).unlink(missing_ok=True))
+    search.on_end = lambda *trial: checkpoint_path(checkpoints, *trial).unlink(missing_ok=True)
     # How many trials may wait for an actor. One a time fills 64 slots too slowly; each of them is
     # proposed early, and so knows less.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots // 4))
@@ -131,3 +135,14 @@ def run_tuner(
         ),
     )
     tuner.fit()
+
+
+def clear(checkpoints: Path, search: Search) -> None:
+    """Remove every checkpoint that belongs to no unfinished trial of `search`.
+
+    A killed run leaves those of trials that had just ended, and files half written; one that is
+    resumed with fewer methods or partitions, those of trials it no longer has.
+    """
+    kept = {checkpoint_path(checkpoints, *trial) for trial in search.unfinished}
+    for path in set(checkpoints.iterdir()) - kept:
+        path.unlink(missing_ok=True)

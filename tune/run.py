@@ -7,7 +7,6 @@ import dataclasses
 import json
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from rich.console import Console
 
 from data import (
     Dataset,
-    Duplicate,
     FeatureStore,
     ImageSource,
     Split,
@@ -111,6 +109,8 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     """Print what a run would do."""
     prepared = prepare(experiment)
     prepared.plan.render(console)
+    if warning := prepared.plan.warning(options.out):
+        console.print(f"warning: {warning}", highlight=False)
     with connected(experiment.resources, options.address, 0) as cluster:
         console.print(cluster.describe())
         for node in survey(prepared.dataset.source, _sample(prepared.dataset)):
@@ -127,6 +127,8 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
     began = time.monotonic()
     prepared = prepare(experiment)
     dataset, plan = prepared.dataset, prepared.plan
+    if warning := plan.warning(options.out):
+        console.print(f"warning: {warning}", highlight=False)
     directory = RunDirectory(options.out / experiment.name, options.resume)
     with directory.locked(), contextlib.closing(Journal(directory.journal)) as journal:
         what = identity(dataset, prepared.pretrained.fingerprint)
@@ -138,6 +140,8 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
         search = Search(experiment, journal, _studies(directory.path))
         search.replay(events)
         fits = final_fits_of(prepared, search.winners())
+        if search.finished:
+            discard_others(fits, directory.path)
         if not search.finished or pending(fits, directory.path, experiment.final.export):
             with connected(experiment.resources, options.address, plan.store_bytes) as cluster:
                 console.print(cluster.describe(), highlight=False)
@@ -253,10 +257,7 @@ class Stages:
         shared = self._shared({TEST: self._dataset.test}, boundaries)
         for name, extra in self._dataset.extra_tests.items():
             shared |= self._shared({name: extra.split}, boundaries, extra.source)
-        duplicates = find_duplicates(self._contents)
-        self._directory.write_duplicates(duplicates)
-        for line in _said(duplicates):
-            self._journal.write("footnote", text=line)
+        self._directory.write_duplicates(find_duplicates(self._contents))
         self._directory.write_test_images(
             {n: (self._contents[n].keys, split.labels.tolist()) for n, split in shared.items()}
         )
@@ -323,14 +324,6 @@ def tests(dataset: Dataset) -> dict[str, Split]:
     """Everything that winners are scored on, by name."""
     extra = {name: test.split for name, test in dataset.extra_tests.items()}
     return {TEST: dataset.test, **extra}
-
-
-def _said(duplicates: Sequence[Duplicate]) -> Iterator[str]:
-    """One line for every pair of splits that have images in common."""
-    pairs = Counter((d.split_a, d.split_b, d.kind) for d in duplicates)
-    for (a, b, kind), count in sorted(pairs.items()):
-        what = "has the content of" if kind == "exact" else "looks like"
-        yield f"{count} of {b}'s images: each {what} one of {a} (duplicates.csv)"
 
 
 def _identity(prepared: Prepared) -> str:

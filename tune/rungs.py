@@ -39,7 +39,7 @@ class Rung:
 
     milestone: int
     records: dict[int, float] = field(default_factory=dict)  # trial to score
-    promoted: set[int] = field(default_factory=set)  # without those that need no leave
+    promoted: set[int] = field(default_factory=set)
 
     @property
     def order(self) -> list[int]:
@@ -64,28 +64,32 @@ class Bracket:
         milestones: of the rungs, in samples; the last is the horizon, where trials end.
         eta: the reduction factor.
         members: the trials that the budget gives this bracket.
+        grace: whether a trial may begin beyond the first rung.
     """
 
-    def __init__(self, milestones: Sequence[int], eta: int, members: Collection[int]) -> None:
+    def __init__(
+        self, milestones: Sequence[int], eta: int, members: Collection[int], grace: bool
+    ) -> None:
         self.rungs = [Rung(milestone) for milestone in milestones]
-        self._eta, self._members = eta, frozenset(members)
+        self._eta, self._members, self._grace = eta, frozenset(members), grace
         self._started: set[int] = set()
-        self._free: set[int] = set()
         self._climbing: dict[int, int] = {}  # running trial to the rung it comes to next
         self._waiting: dict[int, int] = {}  # paused trial to the rung it waits at
 
     def start(self, trial: int, grace: float, free: bool) -> None:
         """A trial starts, or goes on.
 
-        It is not judged before it has seen more than `grace` samples. A `free` trial is never
-        held back: it is recorded at every rung, and takes nobody's place.
+        It is not judged before it has seen more than `grace` samples. A `free` trial never is:
+        no rung records it, so that it takes nobody's place and is no record to be beaten.
         """
         if trial in self._waiting:
-            self._promote(trial)
+            k = self._waiting.pop(trial)
+            self.rungs[k].promoted.add(trial)
+            self._climbing[trial] = k + 1
         elif trial not in self._started:
             self._started.add(trial)
             if free:
-                self._free.add(trial)
+                return
             later = [k for k, rung in enumerate(self.rungs) if rung.milestone > grace]
             self._climbing[trial] = later[0] if later else len(self.rungs) - 1
 
@@ -95,8 +99,6 @@ class Bracket:
         Where it meets no rung nothing changes, nor where it was recorded before: a trial taken
         up again repeats its last report.
         """
-        if self.waits(trial) and milestone > self.rungs[self._waiting[trial]].milestone:
-            self._promote(trial)  # replayed: it evidently went on
         k = self._climbing.get(trial)
         if k is None or milestone != self.rungs[k].milestone:
             return
@@ -109,14 +111,9 @@ class Bracket:
         """Whether a trial was recorded at a rung and has not gone on from there."""
         return trial in self._waiting
 
-    def admit(self, trial: int) -> bool:
-        """Whether a trial goes on that has just reported."""
-        if not self.waits(trial):
-            return True
-        if trial in self._free or trial in self._promotable(self._waiting[trial]):
-            self._promote(trial)
-            return True
-        return False
+    def admits(self, trial: int) -> bool:
+        """Whether a trial that waits may go on, as things stand."""
+        return trial in self._promotable(self._waiting[trial])
 
     def end(self, trial: int) -> None:
         """A trial has ended; what it recorded stays."""
@@ -137,12 +134,6 @@ class Bracket:
             found += sorted(waiting - set(rung.promotable(places, waiting)))
         return found
 
-    def _promote(self, trial: int) -> None:
-        k = self._waiting.pop(trial)
-        if trial not in self._free:
-            self.rungs[k].promoted.add(trial)
-        self._climbing[trial] = k + 1
-
     def _promotable(self, k: int) -> list[int]:
         share = len(self.rungs[k].records) / self._eta
         places = math.floor(share) if self._coming(k) else math.ceil(share)
@@ -155,7 +146,11 @@ class Bracket:
         """Trials that could still reach rung `k`."""
         climbing = sum(rung <= k for rung in self._climbing.values())
         waiting = sum(rung < k for rung in self._waiting.values())
-        return len(self._members - self._started) + climbing + waiting
+        return self._to_start + climbing + waiting
+
+    @property
+    def _to_start(self) -> int:
+        return len(self._members - self._started)
 
     def _at_most(self, k: int) -> int:
         """Records that rung `k` will have when it is full."""
@@ -163,10 +158,9 @@ class Bracket:
         if k == 0:
             return len(here.records) + self._coming(0)
         below = self.rungs[k - 1]
-        on_the_way = sum(
-            rung == k or (trial in self._free and rung < k)
-            for trial, rung in self._climbing.items()
-        )
+        on_the_way = sum(rung == k for rung in self._climbing.values())
+        if self._grace:
+            on_the_way += self._to_start
         to_promote = math.ceil(self._at_most(k - 1) / self._eta) - len(below.promoted)
         return len(here.records) + min(self._coming(k), on_the_way + max(0, to_promote))
 
@@ -186,7 +180,8 @@ class Rungs:
         self._weights = _hyperband_weights(count, eta)
         self._assigned: list[int] = []  # trials, in order, to their brackets
         members = [[n for n in range(budget) if self.bracket_of(n) == i] for i in range(count)]
-        self.brackets = [Bracket(points[i:], eta, members[i]) for i in range(count)]
+        grace = search.asha.grace
+        self.brackets = [Bracket(points[i:], eta, members[i], grace) for i in range(count)]
 
     @property
     def records(self) -> dict[int, dict[int, float]]:
@@ -222,9 +217,9 @@ class Rungs:
         """See `Bracket.waits`."""
         return self._of(trial).waits(trial)
 
-    def admit(self, trial: int) -> bool:
-        """See `Bracket.admit`."""
-        return self._of(trial).admit(trial)
+    def admits(self, trial: int) -> bool:
+        """See `Bracket.admits`."""
+        return self._of(trial).admits(trial)
 
     def end(self, trial: int) -> None:
         """See `Bracket.end`."""

@@ -14,7 +14,7 @@ from typing import Any
 from optuna.storages import BaseStorage
 
 from tune.experiment import Experiment
-from tune.group_search import FROM_PARTITION, GroupSearch, TrialRecord, Winner
+from tune.group_search import FROM_PARTITION, SAMPLER, GroupSearch, TrialRecord, Winner
 from tune.groups import Group
 from tune.journal import Journal
 from tune.space import Params
@@ -53,7 +53,8 @@ class Search:
         self._probe = experiment.probe
         self._transfer = experiment.search.transfer
         self._enough = experiment.search.asha.reduction_factor
-        self._discard: Callable[[Group, int], None] = lambda group, number: None
+        self.on_end: Callable[[Group, int], None] = lambda group, number: None
+        """Called with every trial that has ended for good."""
         self.closed: str | None = None
         self.groups = {
             group: GroupSearch(group, experiment, storage)
@@ -85,13 +86,15 @@ class Search:
                 if trial.status == "paused":
                     self.end(group, number, "cut", reason)
 
-    def on_end(self, discard: Callable[[Group, int], None]) -> None:
-        """Call `discard` for every trial that has ended for good, and for each that will."""
-        self._discard = discard
-        for group, search in self.groups.items():
-            for number, trial in search.trials.items():
-                if trial.status not in ("running", "paused", "cut"):
-                    discard(group, number)
+    @property
+    def unfinished(self) -> list[tuple[Group, int]]:
+        """Trials that may yet go on, by group and number: a resumed run takes up what was cut."""
+        return [
+            (group, number)
+            for group, search in self.groups.items()
+            for number, trial in search.trials.items()
+            if trial.status in ("running", "paused", "cut")
+        ]
 
     # Proposing
 
@@ -145,7 +148,7 @@ class Search:
 
     def _ask(self, search: GroupSearch, number: int) -> TrialRecord:
         """A new trial, with the probe that its partition has by now."""
-        origin, given = "default" if number == DEFAULT else "sampler", None
+        origin, given = "default" if number == DEFAULT else SAMPLER, None
         early = 0 < number <= search.budget / 2
         if early and search.transferred < self._transfer:
             found = transferred(search, self.groups, self._enough)
@@ -183,8 +186,9 @@ class Search:
         """Take a trial's report; returns whether the trial goes on.
 
         Args:
-            report: milestone, samples, score, val_accuracy, val_loss, diverged, and what else
-                is to be kept in the journal.
+            report: milestone, samples, score, prospect (by which it is compared before its end;
+                the score without), val_accuracy, val_loss, diverged, and what else is to be
+                kept in the journal.
         """
         search = self.groups[group]
         trial = search.trials[number]
@@ -198,18 +202,21 @@ class Search:
             self.end(group, number, end, "loss is not finite" if end == "diverged" else "")
         elif self.closed:
             self.end(group, number, "cut", self.closed)
-        elif not search.rungs.admit(number):
-            self._pause(search, number, milestone)
+        elif search.rungs.waits(number):
+            self._judge(search, number)
         return trial.status == "running"
 
-    def _pause(self, search: GroupSearch, number: int, milestone: int) -> None:
-        """A trial waits at a rung, unless it waits in vain."""
+    def _judge(self, search: GroupSearch, number: int) -> None:
+        """A trial at a rung goes on at once, or waits there, unless it would wait in vain."""
         trial = search.trials[number]
-        if number not in search.rungs.hopeless():
-            self._journal.write(
-                "trial_paused", group=str(search.group), trial=number, milestone=milestone
-            )
-        trial.status = "paused"
+        told = {"group": str(search.group), "trial": number, "milestone": max(trial.reports)}
+        if search.rungs.admits(number):
+            self._journal.write("trial_promoted", **told)
+            search.start(number)
+        else:
+            if number not in search.rungs.hopeless():
+                self._journal.write("trial_paused", **told)
+            trial.status = "paused"
         self._settle(search)
 
     def end(self, group: Group, number: int, status: str, reason: str = "") -> None:
@@ -226,7 +233,7 @@ class Search:
             search.study.tell(number, status, trial.score)
         if status != "cut":  # a resumed run takes up what was cut
             search.rungs.end(number)
-            self._discard(group, number)
+            self.on_end(group, number)
             self._settle(search)
 
     def _settle(self, search: GroupSearch) -> None:
@@ -254,12 +261,14 @@ class Search:
             number = int(event["trial"])
             match event["event"]:
                 case "trial_started":
-                    origin = event.get("origin", "sampler")
+                    origin = event.get("origin", SAMPLER)
                     record = TrialRecord(dict(event["config"]), event.get("probe"), origin)
                     search.trials.setdefault(number, record).status = "running"
                     search.start(number)
                 case "trial_report":
                     ends[search.group, number] = search.take(number, event)
+                case "trial_promoted":
+                    search.start(number)
                 case "trial_paused":
                     search.trials[number].status = "paused"
                 case "trial_ended":
@@ -273,7 +282,8 @@ class Search:
                 if trial.status == "paused":
                     self._adopt(search, number)
                 elif number not in search.orphans:
-                    search.study.replay(number, trial.config, trial.status, trial.reports)
+                    known = (trial.config, trial.status, trial.reports, trial.score)
+                    search.study.replay(number, *known)
 
     def _decide(self, search: GroupSearch, ends: Mapping[int, str | None]) -> None:
         """What becomes of replayed trials that were running or were cut.
@@ -290,7 +300,7 @@ class Search:
                 continue  # stopped for good by one before it
             if end:  # killed between its last report and its end
                 self.end(search.group, number, end)
-            elif search.rungs.admit(number):
+            elif search.rungs.waits(number):
+                self._judge(search, number)
+            if search.trials[number].status == "running":
                 search.orphans.append(number)
-            else:
-                self._pause(search, number, max(search.trials[number].reports))

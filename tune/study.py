@@ -94,9 +94,9 @@ class GroupStudy:
             seen.add_trials([_as_seen(trial) for _, trial in numbered])
         return self._space.suggest(seen.ask())
 
-    def report(self, number: int, samples: int, score: float) -> None:
+    def report(self, number: int, samples: int, prospect: float) -> None:
         """An intermediate value."""
-        self.asked[number].report(score, samples)
+        self.asked[number].report(prospect, samples)
 
     def tell(self, number: int, status: str, score: float) -> None:
         """The end of a trial: a value if it ran its course, PRUNED or FAIL if it didn't."""
@@ -104,11 +104,13 @@ class GroupStudy:
         state = _STATES[status]
         self._study.tell(trial, score if state is TrialState.COMPLETE else None, state)
 
-    def replay(self, number: int, params: Params, status: str, reports: dict[int, float]) -> None:
-        """Add a finished trial of an earlier process."""
+    def replay(
+        self, number: int, params: Params, status: str, reports: dict[int, float], score: float
+    ) -> None:
+        """Add a finished trial of an earlier process; `score` as for `tell`."""
         state = _STATES[status]
         distributions = self._space.distributions(params)
-        value = max(reports.values()) if state is TrialState.COMPLETE else None
+        value = score if state is TrialState.COMPLETE else None
         if state is TrialState.PRUNED and reports:
             value = reports[max(reports)]  # as Optuna does when it is told
         self._numbers.append(number)

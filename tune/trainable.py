@@ -14,7 +14,8 @@ from files import replacing
 from tune.groups import Group
 
 if TYPE_CHECKING:
-    from models.fit import Evaluation, Fit
+    from models.evaluation import Evaluation
+    from models.fit import Fit
     from tune.bench import Workbench
 
 
@@ -53,7 +54,7 @@ class SuffixTrial(tune.Trainable):
             report, self._reported = self._reported, None
             return report  # once more, in case its reader died before it was read
         self._milestone = next(point for point in self._points if point > self._milestone)
-        evaluation = fit.advance(self._milestone)
+        evaluation = fit.advance(self._milestone, prospect=True)
         self._seconds += time.perf_counter() - began
         report = _report(evaluation, fit, self._milestone, self._seconds)
         if evaluation.finite and self._milestone < self._points[-1]:
@@ -133,6 +134,7 @@ def _report(evaluation: Evaluation, fit: Fit, milestone: int, seconds: float) ->
         "val_accuracy": evaluation.val_accuracy,
         "val_loss": evaluation.val_loss,
         "score": evaluation.score,
+        "prospect": evaluation.score if evaluation.prospect is None else evaluation.prospect,
         "weight_distance": evaluation.weight_distance,
         "diverged": not evaluation.finite,
         "seconds": round(seconds, 4),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models.encoder import Encoder, LayerGroup, layer_groups
+from models.evaluation import Evaluation, score
 from models.examples import Examples
-from models.fit import Evaluation, Fit, score
+from models.fit import Fit
 from models.head import LinearHead
 from models.precision import Precision
 from models.recipe import Recipe
@@ -248,3 +250,21 @@ def test_patch_dropout_below_the_boundary_is_off() -> None:
     fits = [tuning(tower, "pixels") for tower in (chain, plain)]
     first, second = ([fit.step().item() for _ in range(5)] for fit in fits)
     assert first == pytest.approx(second)
+
+
+def test_a_prospect_is_the_score_half_way_and_changes_nothing(encoder: Encoder) -> None:
+    plain, told = tuning(encoder), tuning(encoder)
+    began = {name: weight.detach().clone() for name, weight in told._weights().items()}
+    for until in (40, 80):
+        evaluation = told.advance(until, prospect=True)
+        assert replace(evaluation, prospect=None) == plain.advance(until)
+        assert_same(weights(told), weights(plain))
+    half = {name: (began[name] + weight) / 2 for name, weight in plain._weights().items()}
+    plain._set(half)
+    assert evaluation.prospect == pytest.approx(plain._evaluate().score, rel=1e-6)
+    assert evaluation.prospect != evaluation.score
+
+
+def test_only_what_trains_and_goes_on_has_a_prospect(encoder: Encoder) -> None:
+    assert probe(encoder).advance(50, prospect=True).prospect is None
+    assert tuning(encoder).advance(400, prospect=True).prospect is None

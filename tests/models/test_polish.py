@@ -14,8 +14,9 @@ from torch import Tensor
 
 from models.averaging import WINDOW, WeightAverage, interpolated
 from models.encoder import Encoder
+from models.evaluation import Evaluation
 from models.examples import Examples
-from models.fit import Evaluation, Fit
+from models.fit import Fit
 from models.recipe import Recipe
 from tests.models.fits import CLASSES, SEED, assert_same, images, probe
 from tests.models.towers import at

@@ -39,7 +39,8 @@ What it shows, of the seeds alone:
 Notes:
 
 - mean ± 95% interval over 1 to 3 final seeds, each with its own draw of the partition \
-(Student t), not over the 100 test images (no test_images.csv); \
+from the training images there are (Student t; at 100% only the order of samples is left to draw), \
+not over the 100 test images (no test_images.csv); \
 each interval alone, not corrected for how many are read; \
 bold: best validation accuracy of its row
 - gain: llrd minus frozen on test, paired by seed

@@ -22,7 +22,7 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from tests.runs.helpers import SMALL, command, events, small, start
-from tune.groups import Group
+from tune.group_search import SAMPLER
 from tune.journal import Journal
 from tune.rungs import rung_milestones
 from tune.search import Search
@@ -94,7 +94,7 @@ def test_a_driver_killed_at_three_points_loses_and_repeats_nothing(tmp_path: Pat
 
 def _check_studies(run_dir: Path) -> None:
     """Optuna's studies and the rungs, rebuilt from the journal, hold what the journal says."""
-    reports = events(run_dir, "trial_report")
+    reports, started = events(run_dir, "trial_report"), events(run_dir, "trial_started")
     ends = {(e["group"], e["trial"]): e["status"] for e in events(run_dir, "trial_ended")}
     storage = JournalStorage(JournalFileBackend(str(run_dir / "optuna.journal")))
     states = {"completed": "COMPLETE", "stopped": "PRUNED"}
@@ -109,9 +109,11 @@ def _check_studies(run_dir: Path) -> None:
     for group, state in search.groups.items():
         rungs = set(rung_milestones(experiment.horizon(group.method), experiment.search))
         expected: dict[int, dict[int, float]] = {rung: {} for rung in rungs}
+        judged = {(e["group"], e["trial"]) for e in started if e["origin"] == SAMPLER}
         for report in reports:
-            if Group.parse(report["group"]) == group and report["milestone"] in rungs:
-                expected[report["milestone"]].setdefault(report["trial"], report["score"])
+            key = (report["group"], report["trial"])
+            if key[0] == str(group) and key in judged and report["milestone"] in rungs:
+                expected[report["milestone"]].setdefault(report["trial"], report["prospect"])
         assert state.rungs.records == expected
 
 

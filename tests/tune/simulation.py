@@ -1,7 +1,8 @@
 """A search without Ray: a loop in the Tuner's place, and scores that follow from the configuration.
 
 Scores are a function of (group, configuration, milestone), so that two runs that make the same
-decisions get the same winners. Some configurations diverge and some kill their process.
+decisions get the same winners; so are prospects, where a run has them. Some configurations
+diverge and some kill their process.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ class Simulation(Player):
         scorer: what trials score.
         slots: trials at once; the next to report is drawn from those in flight.
         seed: of that draw.
+        prospects: whether trials are compared by something else than their score.
     """
 
     def __init__(
@@ -113,8 +115,9 @@ class Simulation(Player):
         scorer: Scorer = smooth,
         slots: int = 1,
         seed: int = 0,
+        prospects: bool = False,
     ) -> None:
-        self.path, self._scorer = path, scorer
+        self.path, self._scorer, self._prospects = path, scorer, prospects
         events = read_events(path)
         self.journal = Journal(path)
         self.storage = InMemoryStorage()
@@ -125,7 +128,9 @@ class Simulation(Player):
 
     def _scored(self, proposal: Proposal, milestone: int) -> dict[str, Any] | None:
         score = self._scorer(proposal.group, proposal.config, milestone)
-        more = {}
+        more: dict[str, Any] = {}
+        if self._prospects:
+            more["prospect"] = drawn(str(proposal.group), proposal.config, milestone, "prospect")
         if len(proposal.config.get("head_lr", ())) > 1:
             more["chosen"] = {"head_lr": max(proposal.config["head_lr"]), "weight_decay": 0.0}
         return None if score == -1 else a_report(milestone, score, **more)
@@ -157,7 +162,9 @@ class Simulation(Player):
         assert self.search.remaining == 0
         for group, state in self.search.groups.items():
             assert sorted(state.trials) == list(range(self.experiment.trials(group.method)))
-            assert all(t.status not in ("running", "paused", "cut") for t in state.trials.values())
+            for trial in state.trials.values():
+                assert trial.status in ("completed", "stopped", "diverged", "failed")
+                assert trial.status != "stopped" or trial.origin == "sampler"
         self.check_against_journal()
 
     def check_against_journal(self) -> None:
@@ -178,11 +185,14 @@ class Simulation(Player):
                 assert status[key] == "running"
                 assert event["milestone"] not in reports.get(key, {})
                 reports.setdefault(key, {})[event["milestone"]] = event
+            elif event["event"] == "trial_promoted":
+                assert status[key] in ("running", "cut")  # a resumed run decides of who was cut
+                assert event["milestone"] == max(reports[key])
             else:
                 assert status[key] in ("running", "paused", "cut"), f"{key} ends twice"
                 status[key] = event.get("status", "paused")
-        kept = {key: {m: e["score"] for m, e in reports.get(key, {}).items() if not e["diverged"]}
-                for key in started}  # fmt: skip
+        kept = {key: {m: e.get("prospect", e["score"]) for m, e in reports.get(key, {}).items()
+                      if not e["diverged"]} for key in started}  # fmt: skip
         for group, state in self.search.groups.items():
             keys = {number for g, number in started if g == group}
             assert keys == set(state.trials)

@@ -116,9 +116,44 @@ def test_killed_twice_every_group_is_completed(
     resumed(spec, path, rough, slots[0], seeds[0])
 
 
+@pytest.mark.parametrize("prospects", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"partitions": (1,), "trials": 12},
+        {"partitions": (1, 10), "trials": 9, "transfer": 2},
+        {"partitions": (1,), "trials": 17, "scheduler": "hyperband"},
+    ],
+    ids=["asha", "transfer", "hyperband"],
+)
+def test_who_was_running_or_free_when_a_run_was_killed_is_proposed_again(
+    tmp_path: Path, options: dict[str, Any], prospects: bool
+) -> None:
+    """With several slots a rung has changed since the first of those that run were let on."""
+    spec, path = experiment(methods={"zeros": ZEROS}, **options), tmp_path / "events.jsonl"
+    whole = Simulation(spec, path, smooth, slots=4, prospects=prospects)
+    whole.fill()
+    while whole.flying:
+        flying = {(f.proposal.group, f.proposal.number) for f in whole.flying}
+        cut = tmp_path / "cut.jsonl"
+        cut.write_bytes(path.read_bytes())
+        again = Simulation(spec, cut, smooth, slots=len(flying), prospects=prospects)
+        again.fill()
+        assert {(p.group, p.number) for p in again.proposals} == flying
+        again.search.close("time is up")
+        again.run()
+        late = Simulation(spec, cut, smooth, prospects=prospects).search
+        for group, number in flying:
+            if whole.search.groups[group].trials[number].origin != "sampler":
+                over = again.search.groups[group].trials[number].status == "completed"
+                assert over or number in late.groups[group].orphans
+        whole.step()
+        whole.fill()
+
+
 def test_what_was_in_flight_is_proposed_again_as_it_was(tmp_path: Path) -> None:
     spec, path = experiment(), tmp_path / "events.jsonl"
-    before = Simulation(spec, path, smooth, slots=4).run(14)
+    before = Simulation(spec, path, smooth, slots=4).run(24)
     flying = {(f.proposal.group, f.proposal.number): f.proposal for f in before.flying}
     reports = {k: before.search.groups[k[0]].trials[k[1]].reports for k in flying}
     assert len(flying) == 4
@@ -150,7 +185,8 @@ def test_replaying_writes_nothing_to_a_whole_journal(tmp_path: Path) -> None:
     ("scores", "status"),
     [
         ([0.5, 0.5, 0.5], "completed"),
-        ([0.3], "paused"),
+        ([0.3], "running"),  # promoted
+        ([0.22], "paused"),
         ([0.1], "stopped"),
         ([0.5, float("nan")], "diverged"),
     ],
@@ -159,7 +195,7 @@ def test_a_verdict_that_was_not_written_is_given_again(
     tmp_path: Path, scores: list[float], status: str
 ) -> None:
     """Killed between a trial's last report and its end: the report alone decides."""
-    spec = experiment(methods={"zeros": ZEROS}, partitions=(1,), evaluations=1, trials=9)
+    spec = experiment(methods={"zeros": ZEROS}, partitions=(1,), evaluations=1, trials=7)
     path, group = tmp_path / "events.jsonl", Group(1, "zeros")
     search = Simulation(spec, path).search
     for _ in range(4):

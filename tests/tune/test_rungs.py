@@ -47,9 +47,9 @@ def test_rungs_and_evaluations_of_a_round_horizon() -> None:
     assert milestones(90, SearchConfig(scheduler="none", evaluations=2)) == (45, 90)
 
 
-def rungs(budget: int, scheduler: str = "asha", eta: int = 3) -> Rungs:
+def rungs(budget: int, scheduler: str = "asha", eta: int = 3, grace: bool = False) -> Rungs:
     """Rungs at 10, 30 and 90 where eta is 3; nothing has started."""
-    asha = AshaConfig(rungs=3, reduction_factor=eta)
+    asha = AshaConfig(rungs=3, reduction_factor=eta, grace=grace)
     return Rungs(SearchConfig.model_validate({"scheduler": scheduler, "asha": asha}), 90, budget)
 
 
@@ -57,7 +57,9 @@ def report(group: Rungs, trial: int, score: float, milestone: int = 10) -> bool:
     """Start the trial if it is new, let it report, and tell whether it goes on."""
     group.start(trial)
     group.record(milestone, trial, score)
-    return group.admit(trial)
+    if group.waits(trial) and group.admits(trial):
+        group.start(trial)
+    return not group.waits(trial)
 
 
 # Who goes on
@@ -124,20 +126,51 @@ def test_trials_that_end_elsewhere_make_a_rung_full() -> None:
     assert group.hopeless() == [1]
 
 
-def test_a_free_trial_is_never_held_back_and_takes_nobodys_place() -> None:
-    group = rungs(9)
-    group.start(0, free=True)
-    assert report(group, 0, 0.0)
-    assert [report(group, n, s) for n, s in ((1, 0.1), (2, 0.2))] == [False, True]
-    assert report(group, 0, 0.0, 30)
+scores = st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+@given(st.lists(scores, max_size=3), st.lists(st.tuples(scores, scores), min_size=1, max_size=12))
+def test_free_trials_are_never_held_back_and_change_nothing_for_the_others(
+    free: list[float], others: list[tuple[float, float]]
+) -> None:
+    shift = len(free)
+    among, alone = rungs(shift + len(others)), rungs(len(others))
+    for trial in range(shift):
+        among.start(trial, free=True)
+        assert report(among, trial, free[trial])
+    for trial, (first, second) in enumerate(others):
+        goes_on = report(alone, trial, first)
+        assert report(among, trial + shift, first) == goes_on
+        if goes_on:
+            assert report(among, trial + shift, second, 30) == report(alone, trial, second, 30)
+        assert among.hopeless() == [n + shift for n in alone.hopeless()]
+        promotable = alone.promotable()
+        assert among.promotable() == (None if promotable is None else promotable + shift)
+    assert all(report(among, trial, score, 30) for trial, score in enumerate(free))
+
+
+def test_free_trials_that_rank_first_leave_the_others_their_places() -> None:
+    group = rungs(6)
+    for trial in (0, 1):
+        group.start(trial, free=True)
+        assert report(group, trial, 1.0)
+    assert [report(group, n, n / 10) for n in range(2, 6)] == [False, False, True, True]
 
 
 def test_nobody_is_judged_or_recorded_in_its_grace() -> None:
-    group = rungs(9)
+    group = rungs(9, grace=True)
     group.start(0, grace=10)
     assert report(group, 0, 0.0)
     assert group.records[10] == {}
     assert not report(group, 0, 0.0, 30)
+
+
+def test_those_still_to_begin_beyond_a_rung_will_count_at_the_next() -> None:
+    group = rungs(12, grace=True)
+    for trial, score in enumerate([0.5, 0.4, 0.3]):
+        group.start(trial, grace=10)
+        report(group, trial, score, 30)
+    assert group.hopeless() == []  # twelve trials would have four places
 
 
 def test_between_rungs_and_twice_at_one_everybody_goes_on() -> None:

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tune.simulation import Simulation, experiment
+from tests.tune.simulation import Simulation, a_report, experiment
 from tune.experiment import SearchConfig
 from tune.groups import Group
 from tune.rungs import Rungs, rung_milestones
 
 ONE = Group(1, "curves")
+SPACE = {"blocks": "11", "head_start": "zeros", "lr": {"loguniform": [1e-5, 1e-2]}}
 nan = math.nan
 
 Curve = Callable[[int], float]
@@ -25,9 +26,8 @@ Curve = Callable[[int], float]
 def play(path: Path, curves: Sequence[Curve], space: Mapping[str, Any] | None = None,
          **search: Any) -> Simulation:  # fmt: skip
     """A search of one group whose trial number n has the curve n; rungs at 10, 30 and 90."""
-    space = {"blocks": "11", "head_start": "zeros", "lr": {"loguniform": [1e-5, 1e-2]},
-             **(space or {})}  # fmt: skip
-    spec = experiment(methods={"curves": {"space": space}}, partitions=(1,),
+    method = {"space": {**SPACE, **(space or {})}}
+    spec = experiment(methods={"curves": method}, partitions=(1,),
                       **{"trials": len(curves), **search})  # fmt: skip
     order: list[float] = []
 
@@ -98,6 +98,25 @@ def test_a_paused_trial_goes_on_when_its_rank_recovers(tmp_path: Path) -> None:
     assert simulation.search.winners()[ONE].number == 2
 
 
+def test_trials_are_compared_by_prospect_and_the_winner_has_the_best_score(tmp_path: Path) -> None:
+    """A prospect is of weights that nobody keeps."""
+    spec = experiment(methods={"curves": {"space": SPACE}}, partitions=(1,), trials=7)
+    search = Simulation(spec, tmp_path / "events.jsonl").search
+    for _ in range(4):
+        search.propose()
+    scores, prospects = {1: 0.9, 2: 0.2, 3: 0.1}, {1: 0.1, 2: 0.2, 3: 0.6}
+    goes_on = [search.report(ONE, n, a_report(10, scores[n], prospect=prospects[n]))
+               for n in scores]  # fmt: skip
+    assert goes_on == [False, False, True]
+    state = search.groups[ONE]
+    assert state.rungs.records[10] == prospects
+    assert [t.intermediate_values.get(10) for t in state.study.trials] == [None, 0.1, 0.2, 0.6]
+    assert search.winners()[ONE].number == 1
+    again = Simulation(spec, tmp_path / "events.jsonl").search
+    assert again.winners() == search.winners()
+    assert again.groups[ONE].rungs.records[10] == prospects
+
+
 # First and few records
 
 
@@ -122,13 +141,20 @@ def test_whatever_the_budget_one_reaches_the_horizon(tmp_path: Path, trials: int
     assert 90 in seen(simulation).values()
 
 
+@pytest.mark.parametrize("default", [0.0, 0.9])
+def test_the_default_takes_no_place_from_the_others(tmp_path: Path, default: float) -> None:
+    curves = [flat(default), *(flat(0.1 + i / 10) for i in range(4))]
+    samples = seen(play(tmp_path, curves))
+    assert samples == {0: 90, 1: 10, 2: 10, 3: 30, 4: 90}  # of four a third, rounded up
+
+
 # Ties and NaN
 
 
 def test_ties_do_not_let_everybody_through(tmp_path: Path) -> None:
     samples = seen(play(tmp_path, [flat(0.5)] * 9))
-    assert sorted(samples.values()) == [10] * 6 + [30] * 2 + [90]
-    assert samples[0] == 90
+    assert samples[0] == 90  # the default
+    assert sorted(samples.values())[:-1] == [10] * 5 + [30] * 2 + [90]
 
 
 def test_nan_is_stopped_and_pushes_nobody_out(tmp_path: Path) -> None:
@@ -137,8 +163,9 @@ def test_nan_is_stopped_and_pushes_nobody_out(tmp_path: Path) -> None:
     simulation = play(tmp_path, curves)
     group = simulation.search.groups[ONE]
     assert [t.status for t in list(group.trials.values())[4:]] == ["diverged"] * 20
-    assert set(group.rungs.records[10]) == {0, 1, 2, 3}
-    assert seen(simulation)[3] >= 30  # among the best third of four, not of twenty-four
+    assert set(group.rungs.records[10]) == {1, 2, 3}
+    assert seen(simulation)[3] >= 30  # among the best third of three, not of twenty-three
+    assert seen(simulation)[2] == 10
     assert simulation.search.winners()[ONE].number == 0
 
 
@@ -161,8 +188,7 @@ def test_for_any_scores(
 ) -> None:
     """No rung is reached by more than its share, its best goes on, and nothing is lost."""
     budget, path = len(scores), tmp_path_factory.mktemp("run") / "events.jsonl"
-    space = {"blocks": "11", "head_start": "zeros", "lr": {"loguniform": [1e-5, 1e-2]}}
-    spec = experiment(methods={"curves": {"space": space}}, partitions=(1,), trials=budget,
+    spec = experiment(methods={"curves": {"space": SPACE}}, partitions=(1,), trials=budget,
                       asha={"rungs": 3, "reduction_factor": eta}, evaluations=1)  # fmt: skip
     points = rung_milestones(90, spec.search)
     order: list[float] = []

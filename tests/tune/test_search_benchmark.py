@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.search import GRID, STRATEGIES, Race, Table, Task, play, reached
+from models.evaluation import score
 
 SPACE = {"blocks": {"choice": ["11", "10"]}, "head_start": "zeros",
          "lr": {"loguniform": [1e-4, 1e-2]}}  # fmt: skip
@@ -42,7 +43,21 @@ def path(tmp_path: Path) -> Path:
 def test_between_points_a_curve_is_a_line(path: Path) -> None:
     table = Table.read(path)
     config = table.content["configs"][3]
-    assert table.at(1, config, 45) == pytest.approx((0.53, 1.0))
+    accuracy, rank, prospect = table.at(1, config, 45)
+    assert accuracy == pytest.approx(0.53)
+    assert rank == prospect == pytest.approx(score(0.53, 1.0, 100))
+
+
+def test_a_recorded_prospect_is_what_rungs_see(path: Path) -> None:
+    content = json.loads(path.read_text())
+    for curves in content["curves"].values():
+        for curve in curves:
+            curve[:] = [[*point, 0.9] for point in curve]
+    path.write_text(json.dumps(content))
+    table = Table.read(path)
+    accuracy, rank, prospect = table.at(1, table.content["configs"][3], 45)
+    assert (accuracy, prospect) == pytest.approx((0.53, 0.9))
+    assert rank < 0.6
 
 
 def test_a_proposal_becomes_the_nearest_that_was_not_tried(path: Path) -> None:

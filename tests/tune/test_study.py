@@ -18,7 +18,7 @@ from tune.study import GroupStudy
 GROUP = Group(10, "llrd")
 SPACE = parse_space(LLRD["space"], LLRD["default"])  # type: ignore[arg-type]
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-Finish = tuple[Params, str, dict[int, float]]
+Finish = tuple[Params, str, dict[int, float], float]
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -47,8 +47,9 @@ def run(study: GroupStudy, count: int, begin: int = 0) -> list[Finish]:
         for milestone, score in reports_of(number).items():
             study.report(number, milestone, score)
         status = ("completed", "stopped", "completed", "failed", "diverged", "cut")[number % 6]
-        study.tell(number, status, max(reports_of(number).values()))
-        finished.append((params, status, reports_of(number)))
+        score = 0.5 + number / 10  # the intermediate values are prospects, on no common scale
+        study.tell(number, status, score)
+        finished.append((params, status, reports_of(number), score))
     return finished
 
 
@@ -180,7 +181,7 @@ def test_a_head_start_that_was_overruled_is_adopted_and_replayed() -> None:
     space = parse_space({"blocks": "11", "head_start": {"choice": ["probe"]}, **LR}, {})
     group = GroupStudy(GROUP, space, SearchConfig(), 0, InMemoryStorage())
     config = {"blocks": "11", "head_start": "zeros", "lr": 0.5}
-    group.replay(0, config, "completed", {10: 0.5})
+    group.replay(0, config, "completed", {10: 0.5}, 0.5)
     group.adopt(1, config)
     assert [t.params["lr"] for t in group.trials] == [0.5, 0.5]
 
