@@ -43,8 +43,8 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "TPE": {"scheduler": "none", "sampler": "tpe", "transfer": 0},
     "Hyperband + random": {"scheduler": "hyperband", "sampler": "random", "transfer": 0},
     "ASHA + random": {"scheduler": "asha", "sampler": "random", "transfer": 0},
-    "ASHA + TPE (ours without transfer)": {"transfer": 0},
-    "ours: ASHA + TPE + transfer": {},
+    "ours: ASHA + TPE": {},
+    "ours with transfer": {"transfer": 2},
 }
 """What is compared: settings of `search`, beside the defaults."""
 

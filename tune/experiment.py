@@ -44,7 +44,7 @@ class SearchConfig(_Config):
     sampler: Literal["tpe", "random"] = "tpe"
     startup_trials: int = Field(5, ge=1, description="random trials before TPE has a model")
     transfer: int = Field(
-        2, ge=0, description="trials of a group that smaller partitions' best may take"
+        0, ge=0, description="trials of a group that smaller partitions' best may take"
     )
 
 
