@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, BruteForceSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -78,8 +78,12 @@ class GroupStudy:
         left running they would count as bad, and the best wait longest. It sees trials by number,
         not in the order in which this process met them.
         """
-        if self._search.sampler == "random":
-            sampler: BaseSampler = RandomSampler(self._entropy(number))
+        sampler: BaseSampler
+        small = self._space.size <= self._search.trials
+        if small:
+            sampler = BruteForceSampler(self._entropy(number))  # no configuration comes twice
+        elif self._search.sampler == "random":
+            sampler = RandomSampler(self._entropy(number))
         else:
             options: dict[str, Any] = {"multivariate": True, "group": True, "constant_liar": True}
             sampler = TPESampler(
@@ -89,7 +93,7 @@ class GroupStudy:
                 **options,
             )
         seen = optuna.create_study(direction="maximize", sampler=sampler)
-        if self._search.sampler != "random":
+        if small or self._search.sampler != "random":
             numbered = sorted(zip(self._numbers, self.trials, strict=True), key=lambda t: t[0])
             seen.add_trials([_as_seen(trial) for _, trial in numbered])
         return self._space.suggest(seen.ask())

@@ -26,6 +26,7 @@ SMALL = (
     "data.partitions=[10, 100]",
     "search.trials=5",
     "search.samples=450",
+    "methods.frozen.trials=1",
     "final.seeds=2",
 )
 METHODS = ("frozen", "llrd", "seed_llrd")

@@ -33,7 +33,7 @@ def test_the_default_is_the_table_of_the_readme() -> None:
     assert list(experiment.methods) == methods
     assert experiment.probe == "frozen"
     assert experiment.needs_zero_shot
-    assert [experiment.trials(m) for m in methods if m not in ("layer_norm", "llrd")] == [1, 1, 1]
+    assert [experiment.trials(m) for m in methods if m not in ("layer_norm", "llrd")] == [1, 3, 1]
     first = experiment.methods["llrd"].parsed.first()
     assert (first["blocks"], first["lr"], first["llrd_decay"]) == ("11-7", 1e-3, 0.8)
 

@@ -195,3 +195,20 @@ def test_studies_of_a_run_share_a_storage(storage: BaseStorage) -> None:
     names = optuna.get_all_study_names(storage)
     assert names == ["1/llrd", "10/llrd"]
     assert all(len(optuna.load_study(study_name=n, storage=storage).trials) == 2 for n in names)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_space_no_larger_than_a_group_is_walked_through(sampler: Any, seed: int) -> None:
+    space = parse_space(
+        {"blocks": {"choice": ["none", "11"]}, "label_smoothing": {"choice": [0.0, 0.1, 0.2]},
+         "head_start": "zeros"}, {}
+    )  # fmt: skip
+    group = GroupStudy(GROUP, space, SearchConfig(sampler=sampler), seed, InMemoryStorage())
+    configs = []
+    for number in range(6):
+        configs.append(group.ask(number))
+        if number % 2:  # the others run or wait meanwhile
+            group.report(number, 10, 0.5)
+            group.tell(number, "completed", 0.5)
+    assert len({(c["blocks"], c["label_smoothing"]) for c in configs}) == 6
