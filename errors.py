@@ -1,6 +1,9 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can mend this", and what helps them to."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -8,3 +11,9 @@ class InputError(ValueError):
 
     `run_search.py` prints it and exits with code 2; nothing below catches it.
     """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'near'? `, if one of `known` is near to `name`; else nothing."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {near[0]!r}? " if near else ""

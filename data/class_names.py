@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from errors import InputError
+from errors import InputError, did_you_mean
 
 _NUMBERING = re.compile(r"\A(?:\d+\.|n\d{8} )+(?=[^\W\d])")
 """`001.` (CUB-200, Caltech-256) or a WordNet id, `n02085620-` (Stanford Dogs), before the name."""
@@ -41,8 +40,7 @@ def words_of(classes: Sequence[str], file: Path | None) -> tuple[str, ...]:
     given = {} if file is None else _read(file.expanduser())
     for name in given:
         if name not in classes:
-            near = difflib.get_close_matches(name, classes, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = did_you_mean(name, classes)
             raise InputError(
                 f"data.class_names: {file}: {name!r} is no class; {hint}"
                 f"allowed are the {len(classes)} classes of train"

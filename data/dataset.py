@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from data.config import DataConfig, SourceConfig
 from data.listing import list_images
 from data.sources import ImageSource, Listing, SplitName
 from data.splits import stratified_split
-from errors import InputError
+from errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +134,7 @@ def _extra_test(
     rows = np.flatnonzero(own if own.any() else ~own)
     for label in dict.fromkeys(listing.labels[row] for row in rows):
         if label not in ids:
-            near = difflib.get_close_matches(label, ids, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = did_you_mean(label, ids)
             raise InputError(
                 f"{section}.source: {extra.source} has class {label!r}, which train lacks; "
                 f"{hint}allowed are the {len(ids)} classes of train"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import warnings
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from torch import Tensor
 
-from errors import InputError
+from errors import InputError, did_you_mean
 from models.encoder import Encoder, layer_groups
 from models.head import LinearHead
 from models.precision import PrecisionName
@@ -112,8 +111,7 @@ def _checked_name(name: str) -> str:
         known = open_clip.list_models()
         name = name.replace("/", "-")  # as OpenAI writes them
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = did_you_mean(name, known)
             raise InputError(
                 f"model.name: unknown model {name!r}; {hint}allowed: local-dir:FOLDER or one of "
                 f"open_clip's {len(known)} names, such as ViT-B-32"
@@ -140,8 +138,7 @@ def _checked_tag(name: str, tag: str | None) -> str:
             f"{', '.join(tags) or 'no tags known'}"
         )
     if tag.lower().replace("-", "_") not in {t.lower() for t in tags} and not Path(tag).is_file():
-        near = difflib.get_close_matches(tag, tags, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(tag, tags)
         raise InputError(
             f"model.pretrained: {tag!r} is neither a file nor a tag of {name}; {hint}"
             f"allowed: a checkpoint's path, or {', '.join(tags) or 'no tags known'}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -13,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from data import DataConfig, SourceConfig
-from errors import InputError
+from errors import InputError, did_you_mean
 from models.augmentation import AugmentationConfig
 from models.loading import ModelConfig
 from tune.space import Space, parse_space
@@ -326,8 +325,7 @@ def _one_line(error: ValidationError, where: str) -> str:
     if first["type"] == "extra_forbidden":
         *parents, last = (str(piece) for piece in first["loc"])
         known = _fields(parents)
-        near = difflib.get_close_matches(last, known, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(last, known)
         line = f"{where}: {key}: unknown key; {hint}allowed: {', '.join(known)}{more}"
         return " ".join(line.split())
     message = first["msg"].removeprefix("Value error, ")
@@ -356,8 +354,7 @@ _NAMED = {
 def _with_methods(experiment: Experiment, methods: list[str], where: str) -> Experiment:
     for method in methods:
         if method not in experiment.methods:
-            near = difflib.get_close_matches(method, experiment.methods, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = did_you_mean(method, experiment.methods)
             raise InputError(
                 f"--methods {method!r}: not in {where}; {hint}"
                 f"allowed: {', '.join(experiment.methods)}"

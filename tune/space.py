@@ -8,7 +8,6 @@ A plain value is fixed. A parameter may be conditional on others:
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from errors import did_you_mean
 from models.recipe import NO_BLOCKS, Recipe
 
 Params = dict[str, Any]
@@ -232,8 +232,7 @@ def _is_bank(value: Any) -> bool:
 
 
 def _unknown(name: Any, known: list[str]) -> str:
-    near = difflib.get_close_matches(str(name), known, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(str(name), known)
     return f"{name}: unknown parameter; {hint}allowed: {', '.join(known)}"
 
 
