@@ -14,93 +14,44 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from benchmarks.record_curves import features
-from data import load_dataset, partition_indices
-from models.encoder import HEAD, Encoder
-from models.examples import Examples
-from models.fit import Fit
-from models.loading import load_pretrained
-from models.precision import Precision
-from models.recipe import Recipe
-from tune.bench import derived_seed
-from tune.experiment import Experiment, load_experiment
+from benchmarks.fits import Laboratory
+from models.encoder import HEAD
+from tune.experiment import load_experiment
 
 GRID = np.logspace(-3, 3, 13)
 """Values of C = 1 / (n weight_decay)."""
 
-Rows = NDArray[np.int64]
+
+def ours(lab: Laboratory, partition: float, seed: int) -> float:
+    """Test accuracy of the head that the probe's first configuration ends with."""
+    head, test = lab.probe(partition, seed), lab.examples("test", HEAD)
+    predicted = (torch.from_numpy(test.features) @ head.weight.T + head.bias).argmax(1).numpy()
+    return float((predicted == test.labels).mean())
 
 
-@dataclass(frozen=True)
-class Splits:
-    """Embeddings of all images, and what a probe is told besides."""
-
-    encoder: Encoder
-    train: Examples
-    val: Examples
-    test: Examples
-    classes: int
-
-
-def embedded(experiment: Experiment) -> Splits:
-    """The experiment's three splits at the encoder's last boundary."""
-    dataset, pretrained = load_dataset(experiment.data), load_pretrained(experiment.model)
-    precision = Precision("cpu", experiment.model.precision)
-
-    def examples(split_name: str) -> Examples:
-        split = getattr(dataset, split_name)
-        found = features(pretrained, split, dataset.source, [HEAD], precision)[HEAD]
-        return Examples(found.astype(np.float32), split.labels, np.arange(len(split)))
-
-    train, val, test = (examples(name) for name in ("train", "val", "test"))
-    return Splits(pretrained.encoder, train, val, test, len(dataset.classes))
-
-
-def ours(experiment: Experiment, method: str, splits: Splits, rows: Rows, seed: int) -> float:
-    """Test accuracy of the head that the method's first configuration ends with."""
-    recipe = Recipe(**experiment.methods[method].parsed.first())
-    train, horizon = splits.train, experiment.horizon(method)
-    fit = Fit(
-        splits.encoder,
-        recipe,
-        HEAD,
-        Examples(train.features, train.labels, rows),
-        splits.val,
-        classes=splits.classes,
-        horizon=horizon,
-        seed=derived_seed(experiment.seed, seed, "order"),
-    )
-    for share in (1 / 3, 2 / 3, 1) if recipe.trained else (1,):
-        fit.advance(round(share * horizon))
-    head = fit.restore_best()
-    x = torch.from_numpy(splits.test.features)
-    predicted = (x @ head.weight.T + head.bias).argmax(1).numpy()
-    return float((predicted == splits.test.labels).mean())
-
-
-def sklearns(splits: Splits, rows: Rows) -> float:
+def sklearns(lab: Laboratory, partition: float, seed: int) -> float:
     """Test accuracy with the C of the best validation accuracy; the smallest of equals."""
-    x, y = splits.train.features[rows], splits.train.labels[rows]
+    train, val, test = (lab.examples(name, HEAD) for name in ("train", "val", "test"))
+    rows = lab.rows(partition, seed)
+    x, y = train.features[rows], train.labels[rows]
     best, best_accuracy = None, -1.0
     for strength in GRID:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = LogisticRegression(C=strength, max_iter=1000).fit(x, y)
-        accuracy = model.score(splits.val.features, splits.val.labels)
+        accuracy = model.score(val.features, val.labels)
         if accuracy > best_accuracy:
             best, best_accuracy = model, accuracy
     assert best is not None
-    return float(best.score(splits.test.features, splits.test.labels))
+    return float(best.score(test.features, test.labels))
 
 
 def timed(measure: Callable[..., float], *arguments: object) -> tuple[float, float]:
@@ -119,19 +70,17 @@ def main() -> None:
     torch.set_num_threads(1)
     threadpool_limits(1)
     experiment = load_experiment(arguments.space, arguments.set)
-    method = experiment.probe
-    if method is None:
+    if experiment.probe is None:
         parser.error(f"{arguments.space}: methods: none is a probe; needed is blocks: none")
-    splits = embedded(experiment)
+    lab = Laboratory(experiment, [], ("train", "val", "test"))
     print("| % of train | ours | scikit-learn | difference, points | ours, s | scikit-learn, s |")
     print("|---|---|---|---|---|---|")
     for partition in (float(piece) for piece in arguments.partitions.split(",")):
         found = []
         for seed in range(arguments.seeds):
-            draw = derived_seed(experiment.seed, seed, "partition")
-            rows = partition_indices(splits.train.labels, partition, draw)
-            mine_and_seconds = timed(ours, experiment, method, splits, rows, seed)
-            found.append((*mine_and_seconds, *timed(sklearns, splits, rows)))
+            found.append(
+                (*timed(ours, lab, partition, seed), *timed(sklearns, lab, partition, seed))
+            )
         mine, seconds, theirs, their_seconds = np.mean(found, axis=0)
         print(
             f"| {partition:g} | {mine:.2%} | {theirs:.2%} | {100 * (mine - theirs):+.2f} "

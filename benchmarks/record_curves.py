@@ -17,22 +17,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import torch
-from numpy.typing import NDArray
 from optuna.samplers import RandomSampler
 
-from data import Split, load_dataset, partition_indices
+from benchmarks.fits import Laboratory
 from files import replacing
-from models.encoder import HEAD, Encoder
-from models.examples import Examples
-from models.fit import Fit
 from models.head import LinearHead
-from models.loading import Pretrained, load_pretrained
-from models.precision import Precision
-from models.recipe import Recipe
-from tune.bench import derived_seed
 from tune.experiment import Experiment, load_experiment
 from tune.space import Params
 
@@ -47,75 +38,15 @@ def configurations(experiment: Experiment, method: str, count: int) -> list[Para
     return [space.first(), *(space.suggest(study.ask()) for _ in range(count - 1))]
 
 
-def features(
-    pretrained: Pretrained, split: Split, source: Any, boundaries: list[str], precision: Precision
-) -> dict[str, NDArray[np.generic]]:
-    """Features of a split, in float16 below the embedding to save memory."""
-    parts: dict[str, list[NDArray[np.generic]]] = {boundary: [] for boundary in boundaries}
-    for begin in range(0, len(split), 64):
-        images = [pretrained.preprocess(source.image(k)) for k in split.keys[begin : begin + 64]]
-        with precision.autocast():
-            crossed = pretrained.encoder.features(torch.stack(images), boundaries)
-        for boundary, x in crossed.items():
-            parts[boundary].append(x.float().numpy().astype(np.float16))
-    return {boundary: np.concatenate(arrays) for boundary, arrays in parts.items()}
-
-
-class Recorder:
-    """Everything that the fits of one method share."""
-
-    def __init__(self, experiment: Experiment, method: str, configs: list[Params]) -> None:
-        self.experiment, self.method = experiment, method
-        self.dataset = load_dataset(experiment.data)
-        pretrained = load_pretrained(experiment.model)
-        self.encoder: Encoder = pretrained.encoder
-        self.precision = Precision("cpu", experiment.model.precision)
-        reached = {Recipe(**config).boundary(self.encoder) for config in configs}
-        self.boundaries = sorted(reached | {HEAD}, key=self.encoder.index)
-        self.train, self.val = (
-            features(pretrained, split, self.dataset.source, self.boundaries, self.precision)
-            for split in (self.dataset.train, self.dataset.val)
-        )
-
-    def fit(
-        self, config: Params, method: str, partition: float, start: LinearHead | None = None
-    ) -> Fit:
-        recipe = Recipe(**config)
-        boundary = recipe.boundary(self.encoder)
-        seed = self.experiment.seed
-        labels = self.dataset.train.labels
-        rows = partition_indices(labels, partition, derived_seed(seed, 0, "partition"))
-        val = self.dataset.val.labels
-        return Fit(
-            self.encoder,
-            recipe,
-            boundary,
-            Examples(self.train[boundary], labels, rows),
-            Examples(self.val[boundary], val, np.arange(len(val))),
-            classes=len(self.dataset.classes),
-            horizon=self.experiment.horizon(method),
-            seed=derived_seed(seed, 0, "order"),
-            start=start,
-            precision=self.precision,
-        )
-
-    def probe(self, partition: float) -> LinearHead:
-        """The head that the partition's fits start from: the default of the probe's method."""
-        method = self.experiment.probe
-        assert method is not None
-        fit = self.fit(self.experiment.methods[method].parsed.first(), method, partition)
-        for share in (1 / 3, 2 / 3, 1):
-            fit.advance(round(share * self.experiment.horizon(method)))
-        return fit.restore_best()
-
-    def curve(self, config: Params, partition: float, start: LinearHead) -> list[list[float]]:
-        """[validation accuracy, validation loss, prospect] at every point."""
-        fit = self.fit(config, self.method, partition, start)
-        reached = [fit.advance(point, True) for point in points(self.experiment, self.method)]
-        return [
-            [round(x, 6) for x in (e.val_accuracy, e.val_loss, e.prospect or e.score)]
-            for e in reached
-        ]
+def curve(
+    lab: Laboratory, config: Params, method: str, partition: float, start: LinearHead
+) -> list[list[float]]:
+    """[validation accuracy, validation loss, prospect] at every point."""
+    fit = lab.fit(config, method, partition, start)
+    reached = [fit.advance(point, True) for point in points(lab.experiment, method)]
+    return [
+        [round(x, 6) for x in (e.val_accuracy, e.val_loss, e.prospect or e.score)] for e in reached
+    ]
 
 
 def points(experiment: Experiment, method: str) -> list[int]:
@@ -136,7 +67,7 @@ def main() -> None:
     partitions = [float(piece) for piece in arguments.partitions.split(",")]
     experiment = load_experiment(arguments.space, arguments.set)
     configs = configurations(experiment, arguments.method, arguments.configs)
-    recorder = Recorder(experiment, arguments.method, configs)
+    lab = Laboratory(experiment, configs, ("train", "val"))
     table: dict[str, Any] = {
         "name": experiment.name,
         "space_file": str(arguments.space),
@@ -145,7 +76,7 @@ def main() -> None:
         "default": experiment.methods[arguments.method].default,
         "horizon": experiment.horizon(arguments.method),
         "points": points(experiment, arguments.method),
-        "n_val": len(recorder.dataset.val),
+        "n_val": len(lab.dataset.val),
         "partitions": partitions,
         "configs": configs,
         "curves": {f"{partition:g}": [] for partition in partitions},
@@ -154,13 +85,13 @@ def main() -> None:
         earlier = json.loads(arguments.out.read_text())
         assert earlier["configs"] == json.loads(json.dumps(configs[: len(earlier["configs"])]))
         table["curves"] = earlier["curves"]
-    probes = {partition: recorder.probe(partition) for partition in partitions}
+    probes = {partition: lab.probe(partition) for partition in partitions}
     for number, config in enumerate(configs):
         began = time.perf_counter()
         for partition in partitions:
             done = table["curves"][f"{partition:g}"]
             if len(done) == number:
-                done.append(recorder.curve(config, partition, probes[partition]))
+                done.append(curve(lab, config, arguments.method, partition, probes[partition]))
         whole = min(len(curves) for curves in table["curves"].values())
         with replacing(arguments.out) as path:
             path.write_text(json.dumps({**table, "configs": configs[:whole]}))

@@ -64,8 +64,13 @@ class Pretrained:
     zero_shot: LinearHead | None = None
 
 
-def load_pretrained(config: ModelConfig, prompts: Prompts | None = None) -> Pretrained:
+def load_pretrained(
+    config: ModelConfig, prompts: Prompts | None = None, cache: Path | None = None
+) -> Pretrained:
     """Load the image tower on the CPU, in float32, and ask the text tower for a classifier.
+
+    Args:
+        cache: folder for such classifiers, so that the text tower is asked once.
 
     Raises:
         InputError: unknown name or tag, missing folder or file, weights that don't fit or cannot
@@ -89,15 +94,15 @@ def load_pretrained(config: ModelConfig, prompts: Prompts | None = None) -> Pret
     fingerprint = _fingerprint(model.visual)
     zero_shot = None
     if prompts is not None:
-        zero_shot = _zero_shot_head(model.float(), name, config, prompts)
+        zero_shot = _zero_shot_head(model.float(), name, config, prompts, cache)
     return Pretrained(layer_groups(model.visual.float()), preprocess, fingerprint, zero_shot)
 
 
 def _zero_shot_head(
-    model: torch.nn.Module, name: str, config: ModelConfig, prompts: Prompts
+    model: torch.nn.Module, name: str, config: ModelConfig, prompts: Prompts, cache: Path | None
 ) -> LinearHead:
     try:
-        return zero_shot_head(model, name, prompts)
+        return zero_shot_head(model, name, prompts, cache)
     except UNLOADABLE as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(

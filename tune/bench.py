@@ -110,8 +110,9 @@ class Workbench:
         return partition_indices(self.val.labels, partition, draw)
 
     def boundary(self, recipe: Recipe) -> str:
-        """The highest cached boundary at or below the recipe's own."""
-        return highest_boundary(self.encoder, recipe, self.train.features)
+        """The highest boundary at or below the recipe's own with all that it trains on cached."""
+        cached = self.train.views if recipe.views else self.train.features
+        return highest_boundary(self.encoder, recipe, cached)
 
     def milestones(self, recipe: Recipe, method: str) -> tuple[int, ...]:
         """Samples at which a fit of the recipe is evaluated: once, if it takes no steps."""

@@ -58,10 +58,11 @@ class Features:
 
 @dataclass(frozen=True)
 class Job:
-    """Some images, and which view of them to encode; view 0 is the images themselves."""
+    """Some images, which view of them to encode (0: the images themselves), and how far."""
 
     images: Sequence[Image]
     view: int
+    boundaries: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class FeatureStage:
         boundaries: Sequence[str],
         max_unreadable: float,
         views: Mapping[str, int] | None = None,
+        view_boundaries: Sequence[str] = (),
         progress: Progress = lambda done, total: None,
     ) -> Features:
         """Features of splits; images that cannot be read drop out of them.
@@ -105,6 +107,7 @@ class FeatureStage:
         Args:
             splits: by name.
             views: augmented copies to make of a split's images, by its name.
+            view_boundaries: where those are wanted, of `boundaries`.
 
         Raises:
             InputError: more than `max_unreadable` of a split's images are unreadable, or all
@@ -113,13 +116,25 @@ class FeatureStage:
         counts = {name: (views or {}).get(name, 0) for name in splits}
         listings = {name: self._list(split) for name, split in splits.items()}
         while True:
-            self._compute(listings, counts, boundaries, progress)
+            self._compute(listings, counts, boundaries, view_boundaries, progress)
             for name, listing in listings.items():
                 listing.check(name, max_unreadable)
             # Reading may find a damaged shard, which is set aside: compute its rows again.
             with contextlib.suppress(MissingFeaturesError):
                 return Features(
-                    {n: self._share(each, boundaries, counts[n]) for n, each in listings.items()},
+                    {
+                        name: SharedSplit(
+                            listing.split.without(list(listing.unreadable)).labels,
+                            {b: self._share(listing, b, 0) for b in boundaries},
+                            {
+                                b: tuple(
+                                    self._share(listing, b, 1 + v) for v in range(counts[name])
+                                )
+                                for b in view_boundaries
+                            },
+                        )
+                        for name, listing in listings.items()
+                    },
                     {n: self._content(each) for n, each in listings.items()},
                     [s for n, each in listings.items() for s in each.skipped(n)],
                 )
@@ -143,18 +158,20 @@ class FeatureStage:
         listings: Mapping[str, Listing],
         views: Mapping[str, int],
         boundaries: Sequence[str],
+        view_boundaries: Sequence[str],
         progress: Progress,
     ) -> None:
         """Encode what is missing, on all slots; write each job's features as it ends."""
         jobs = [
-            Job(images, view)
+            Job(images, view, wanted)
             for view in range(1 + max(views.values()))
+            for wanted in (view_boundaries if view else boundaries,)
             for images in self._missing(
-                [each for name, each in listings.items() if views[name] >= view], view, boundaries
+                [each for name, each in listings.items() if views[name] >= view], view, wanted
             )
         ]
         worker = EncoderWorker(
-            *(self.pretrained, self.source, self.augmentation, tuple(boundaries)),
+            *(self.pretrained, self.source, self.augmentation),
             *(self.batch_size, self.dtype, self.precision),
         )
         done, total = 0, sum(len(job.images) for job in jobs)
@@ -186,27 +203,15 @@ class FeatureStage:
         rows = {row for boundary in wanted for row in self.store.missing(boundary, digests)}
         return _chunks([images[row] for row in sorted(rows)], self.batch_size, self.slots)
 
-    def _share(self, listing: Listing, boundaries: Sequence[str], views: int) -> SharedSplit:
-        digests = [digest for digest, _ in listing.readable()]
-        labels = listing.split.without(list(listing.unreadable)).labels
-
-        def array(boundary: str, view: int) -> SharedArray:
-            named = [self.augmentation.view_digest(digest, view) for digest in digests]
-            return self._share_array(boundary, named)
-
-        return SharedSplit(
-            labels,
-            {b: array(b, 0) for b in boundaries},
-            {b: tuple(array(b, 1 + v) for v in range(views)) for b in boundaries},
-        )
-
     def _content(self, listing: Listing) -> SplitContent:
         """What two splits may have in common, image by image."""
         keys = [key for _, key in listing.readable()]
         digests = [digest for digest, _ in listing.readable()]
         return SplitContent(keys, digests, self.store.load(HASHES, digests)[TENSOR])
 
-    def _share_array(self, boundary: str, digests: Sequence[str]) -> SharedArray:
+    def _share(self, listing: Listing, boundary: str, view: int) -> SharedArray:
+        """Features of one view of a split's images at one boundary."""
+        digests = [self.augmentation.view_digest(digest, view) for digest, _ in listing.readable()]
         one = self.store.load(boundary, digests[:1])[TENSOR]
         if one.nbytes * len(digests) > self.map_above:
             array = self.store.map(boundary, digests)[TENSOR]
@@ -279,7 +284,6 @@ class EncoderWorker:
     pretrained: ray.ObjectRef[Pretrained]
     source: ImageSource
     augmentation: Augmentation
-    boundaries: tuple[str, ...]
     batch_size: int
     dtype: str
     precision: PrecisionName
@@ -300,7 +304,7 @@ class EncoderWorker:
         With the images themselves (view 0) come their perceptual hashes.
         """
         broken: dict[str, str] = {}
-        parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in self.boundaries}
+        parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in job.boundaries}
         hashes: list[NDArray[np.uint8]] = []
         for begin in range(0, len(job.images), self.batch_size):
             pixels = []
@@ -316,7 +320,7 @@ class EncoderWorker:
                     image = self.augmentation.view(image, digest, job.view)
                 pixels.append(self._loaded.preprocess(image))
             if pixels:
-                for boundary, x in self._crossed(torch.stack(pixels)).items():
+                for boundary, x in self._crossed(torch.stack(pixels), job.boundaries).items():
                     parts[boundary].append(self._stored(x, boundary))
         features = {b: np.concatenate(arrays) for b, arrays in parts.items() if arrays}
         return features | ({HASHES: np.stack(hashes)} if hashes else {}), broken
@@ -329,7 +333,7 @@ class EncoderWorker:
             )
         return array
 
-    def _crossed(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _crossed(self, pixels: torch.Tensor, boundaries: Sequence[str]) -> dict[str, torch.Tensor]:
         encoder = self._loaded.encoder
         with self._device.autocast():
-            return encoder.features(pixels.to(self._device.device), self.boundaries)
+            return encoder.features(pixels.to(self._device.device), boundaries)

@@ -29,6 +29,7 @@ class Plan:
 
     Attributes:
         boundaries: to be cached, from the lowest to "head".
+        view_boundaries: those of them at which views are cached too.
         trained_bytes: of the most that a fit of each method trains.
         image_bytes: of one image's features at each of them.
         images: of each split.
@@ -38,6 +39,7 @@ class Plan:
 
     experiment: Experiment
     boundaries: tuple[str, ...]
+    view_boundaries: tuple[str, ...]
     trained_bytes: dict[str, int]
     image_bytes: dict[str, int]
     images: dict[str, int]
@@ -49,8 +51,9 @@ class Plan:
     @property
     def arrays(self) -> list[int]:
         """Bytes of every array of features: a split's at a boundary, or a view's of train."""
-        counts = [*self.images.values(), *[self.images["train"]] * self.experiment.views]
-        return [n * size for n in counts for size in self.image_bytes.values()]
+        plain = [n * size for n in self.images.values() for size in self.image_bytes.values()]
+        view = [self.images["train"] * self.image_bytes[b] for b in self.view_boundaries]
+        return plain + view * self.experiment.views
 
     @property
     def disk_bytes(self) -> int:
@@ -134,7 +137,8 @@ class Plan:
         features = Table("boundary", "per image", "on disk", "in memory", box=None)
         for boundary in self.boundaries:
             size = self.image_bytes[boundary]
-            total = size * (sum(self.images.values()) + experiment.views * self.images["train"])
+            views = experiment.views if boundary in self.view_boundaries else 0
+            total = size * (sum(self.images.values()) + views * self.images["train"])
             mapped = size * max(self.images.values()) > self.map_above
             features.add_row(
                 boundary, _size(size), _size(total), "memory-mapped" if mapped else _size(total)
@@ -168,10 +172,17 @@ def make_plan(
     }
     memory = psutil.virtual_memory().total
     item = ITEM_BYTES[experiment.features.dtype]
-    total = sum(images.values()) + experiment.views * images["train"]
+    augmented = {b for name, found in reachable.items() if experiment.methods[name].views
+                 for b in found}  # fmt: skip
 
     def size(boundaries: Sequence[str]) -> int:
-        return total * sum(item * math.prod(encoder.shapes[b]) for b in boundaries)
+        views = {b: experiment.views if b in augmented else 0 for b in boundaries}
+        return sum(
+            (sum(images.values()) + views[b] * images["train"])
+            * item
+            * math.prod(encoder.shapes[b])
+            for b in boundaries
+        )
 
     chosen = _ordered({b for found in reachable.values() for b in found}, encoder)
     if size(chosen) > ALL_BOUNDARIES_SHARE * memory:
@@ -180,6 +191,7 @@ def make_plan(
     return Plan(
         experiment=experiment,
         boundaries=chosen,
+        view_boundaries=_ordered(augmented & {*chosen}, encoder),
         trained_bytes={
             name: _trained_bytes(method, encoder) for name, method in experiment.methods.items()
         },

@@ -92,9 +92,11 @@ class Prepared:
 def prepare(experiment: Experiment) -> Prepared:
     """Everything that can be wrong without a GPU; raises InputError where it is."""
     dataset = load_dataset(experiment.data)
-    prompts = Prompts(dataset.words, experiment.data.templates)
-    pretrained = load_pretrained(experiment.model, prompts if experiment.needs_zero_shot else None)
     cache = cache_root(experiment.features.cache)
+    prompts = None
+    if experiment.needs_zero_shot:
+        prompts = Prompts(dataset.words, experiment.data.templates)
+    pretrained = load_pretrained(experiment.model, prompts, cache / "zero_shot")
     splits = {"train": dataset.train, "val": dataset.val, **tests(dataset)}
     images = {name: len(split) for name, split in splits.items()}
     name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
@@ -280,9 +282,10 @@ class Stages:
                 boundaries,
                 self._experiment.data.max_unreadable,
                 views={"train": self._experiment.views},
+                view_boundaries=self._plan.view_boundaries if "train" in splits else (),
                 progress=lambda done, total: status.update(f"{what}: {done}/{total} images"),
             )
-        self._directory.write_skipped(made.skipped, list(splits))
+        self._directory.write_skipped(made.skipped, splits.keys())
         self._contents |= made.contents
         return made.splits
 

@@ -7,7 +7,7 @@ import dataclasses
 import fcntl
 import hashlib
 import platform
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +31,7 @@ EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_test
               "report")  # fmt: skip
 """Keys that a resumed run may change: they add to what was done, or don't touch results."""
 EARLIER = "earlier_methods"
+_SEARCHED = frozenset({"train", "val"})  # splits that every trial rests on
 
 
 class RunDirectory:
@@ -119,9 +120,26 @@ class RunDirectory:
             tree.setdefault(f"{group.partition:g}", {})[group.method] = entry
         self._write("best_configs.yaml", yaml.safe_dump(tree, sort_keys=False))
 
-    def write_skipped(self, skipped: Iterable[Skipped], splits: Collection[str]) -> None:
-        """Write what was skipped of `splits` to `skipped_images.csv`, beside that of the others."""
-        rows = [row for row in self._skipped_before() if row[0] not in splits]
+    def write_skipped(self, skipped: Iterable[Skipped], splits: Set[str]) -> None:
+        """Write what was skipped of `splits` to `skipped_images.csv`, beside that of the others.
+
+        Raises:
+            InputError: the run that is resumed was made with other images of them: some that it
+                read cannot be read now, or the other way round.
+        """
+        skipped, before = list(skipped), self._skipped_before()
+        if self._previous is not None:
+            was = {(split, key) for split, key, _ in before if split in splits & _SEARCHED}
+            now = {(s.split, s.key) for s in skipped if s.split in _SEARCHED}
+            if changed := sorted(was ^ now):
+                split, key = changed[0]
+                could, can = ("could not", "can") if changed[0] in was else ("could", "cannot")
+                raise InputError(
+                    f"--resume: {len(changed)} images changed since {self.path} was made, such as "
+                    f"{key} of {split}, which {could} be read and now {can}; put them back as "
+                    "they were, or --name starts another run"
+                )
+        rows = [row for row in before if row[0] not in splits]
         rows += [(s.split, s.key, s.reason) for s in skipped]
         self._write_rows("skipped_images.csv", ("split", "key", "reason"), rows)
 

@@ -39,7 +39,7 @@ class SharedArray:
 class SharedSplit:
     """One split's labels and its features at every cached boundary, as handles.
 
-    `views` holds, by boundary, the features of augmented copies of all its images.
+    `views` holds, by boundary where there are any, the features of augmented copies of its images.
     """
 
     labels: NDArray[np.int64]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,47 @@ def test_a_head_has_no_gradient_and_no_dropout() -> None:
     assert first.weight.dtype == torch.float32
     assert first.weight.is_contiguous()
     assert not first.weight.requires_grad
+
+
+def test_a_head_is_kept_for_the_text_tower_and_the_prompts_it_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    build = open_clip.build_zero_shot_classifier
+
+    def counted(*args: Any, **options: Any) -> Any:
+        asked.append(args)
+        return build(*args, **options)
+
+    monkeypatch.setattr(open_clip, "build_zero_shot_classifier", counted)
+    model = tiny()
+
+    def head(prompts: Prompts = PROMPTS) -> Tensor:
+        return zero_shot_head(model, "ViT-B-32", prompts, tmp_path).weight
+
+    fresh = head()
+    assert torch.equal(head(), fresh)
+    assert len(asked) == 1
+    other = head(Prompts(CLASSES[::-1], TEMPLATES))
+    assert len(asked) == 2
+    torch.testing.assert_close(other, fresh.flip(0))
+    with torch.no_grad():
+        model.get_parameter("logit_scale").add_(1.0)
+    scaled = head()
+    assert len(asked) == 3
+    torch.testing.assert_close(scaled, math.e * fresh)
+
+
+@pytest.mark.parametrize("damage", ["one bit", "cut short"])
+def test_a_damaged_head_is_computed_again(damage: str, tmp_path: Path) -> None:
+    model = tiny()
+    fresh = zero_shot_head(model, "ViT-B-32", PROMPTS, tmp_path).weight
+    (file,) = tmp_path.iterdir()
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content if damage == "one bit" else content[:50])
+    assert torch.equal(zero_shot_head(model, "ViT-B-32", PROMPTS, tmp_path).weight, fresh)
+    assert file.read_bytes() != content
 
 
 def test_the_bundled_model_reads_digits() -> None:

@@ -118,6 +118,7 @@ def test_views_are_those_of_the_images_and_computed_once(
             BOUNDARIES,
             0.5,
             {"train": views},
+            BOUNDARIES,
             progress=lambda done, total: encoded.append(total),
         )
         assert found.splits["val"].views == dict.fromkeys(BOUNDARIES, ())

@@ -137,7 +137,7 @@ def test_the_dashboard_and_the_gauges_answer_on_loopback_alone(tmp_path: Path) -
     temporary = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
     process = start(
         tmp_path,
-        *("--set", "data.partitions=[10]", "--trials", "40"),
+        *("--set", "data.partitions=[10]", "--trials", "400"),  # it is not to end by itself
         env={**os.environ, "RAY_TMPDIR": str(temporary)},
     )
     assert process.stderr is not None
@@ -148,13 +148,15 @@ def test_the_dashboard_and_the_gauges_answer_on_loopback_alone(tmp_path: Path) -
         assert address.startswith("http://127.0.0.1:")
         assert b"Ray Dashboard" in _get(address)
         _wait_for(tmp_path, process, 8)
-        metrics, gauges = "", ("trials", "best_val_accuracy", "samples_per_second")
-        while process.poll() is None:
+        gauges = [
+            f"ray_clip_search_{g}" for g in ("trials", "best_val_accuracy", "samples_per_second")
+        ]
+        missing = wanted = [*gauges, 'state="completed"']
+        deadline = time.monotonic() + LIMIT
+        while missing and process.poll() is None and time.monotonic() < deadline:
             metrics = "".join(_metrics(target) for target in _metrics_targets(temporary))
-            if all(f"ray_clip_search_{gauge}" in metrics for gauge in gauges):
-                break
-        assert [gauge for gauge in gauges if f"ray_clip_search_{gauge}" not in metrics] == []
-        assert 'state="completed"' in metrics
+            missing = [text for text in wanted if text not in metrics]
+        assert missing == []
         assert _reachable_from_outside(process.pid) == []
     finally:
         _kill_group(process)
@@ -206,7 +208,7 @@ def test_a_time_budget_ends_in_time_with_a_table(tmp_path: Path) -> None:
         timeout=LIMIT,
     )
     assert finished.returncode == 0, finished.stderr
-    assert time.monotonic() - began < 110
+    assert time.monotonic() - began < 150  # 500 trials are several times that
     run_dir = tmp_path / "small"
     assert [e["reason"] for e in events(run_dir, "search_closed")] == ["time budget"]
     assert pd.read_csv(run_dir / "accuracy_table.csv").test_accuracy.notna().tolist() == [True] * 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from models.head import LinearHead
 from models.loading import ModelConfig, Pretrained, load_pretrained
+from models.recipe import Recipe
 from models.zero_shot import Prompts
 from tests.runs.helpers import small
 from tune.bench import Workbench
@@ -124,8 +126,16 @@ def test_a_fit_trains_on_as_many_views_as_it_asks_for(blocks: str, bench: Workbe
         heads.append(fit.restore_best().weight.clone())
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(heads, 2))
     without = dataclasses.replace(bench, train=bench.val)
-    with pytest.raises(KeyError):  # not ignored
+    with pytest.raises(ValueError, match="empty"):  # not ignored
         without.fit(group, {**config, "views": 1}, None, 0)
+
+
+@pytest.mark.ray
+def test_views_are_trained_on_from_where_they_are_cached(bench: Workbench) -> None:
+    low = {"block 11": bench.train.views["block 11"]}
+    fewer = dataclasses.replace(bench, train=dataclasses.replace(bench.train, views=low))
+    assert fewer.boundary(Recipe(**{**TUNED, "blocks": "none"})) == "head"
+    assert fewer.boundary(Recipe(**{**TUNED, "blocks": "none", "views": 1})) == "block 11"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +152,7 @@ def test_the_text_tower_is_asked_only_where_a_head_starts_from_it(
 ) -> None:
     calls: list[Prompts] = []
 
-    def classifier(model: Any, name: str, prompts: Prompts) -> LinearHead:
+    def classifier(model: Any, name: str, prompts: Prompts, cache: Path) -> LinearHead:
         calls.append(prompts)
         return LinearHead(torch.zeros(10, 96), torch.zeros(10))
 

@@ -1,0 +1,113 @@
+"""What is gained by averaged weights, WiSE-FT and cached views.
+
+    python -m benchmarks.after_training search_spaces/digits.yaml llrd --partitions 1,10,100
+
+Fits the method's default with several seeds, as final fits do, and chooses on the validation split
+as they do. Prints test accuracy of the tuned weights, and what each addition gains in points: mean
+over seeds of the paired difference, with its 95% t-interval. Nothing is chosen by what it prints:
+the defaults of `final` were set before. No Ray: a loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import t
+
+from benchmarks.fits import Laboratory
+from models.fit import Fit
+from tune.experiment import load_experiment
+from tune.rungs import milestones
+
+TUNED = "tuned"
+ADDITIONS = ("averaged", "interpolated", "both", "views")
+
+
+def trained(
+    lab: Laboratory, method: str, partition: float, seed: int, views: int, average: bool
+) -> Fit:
+    """A fit of the method's default, at its horizon."""
+    config = lab.experiment.methods[method].parsed.first() | {"views": views}
+    fit = lab.fit(config, method, partition, lab.probe(partition, seed), seed, average)
+    for point in milestones(lab.experiment.horizon(method), lab.experiment.search):
+        fit.advance(point)
+    return fit
+
+
+def accuracies(
+    lab: Laboratory, method: str, partition: float, seed: int, views: int
+) -> dict[str, float]:
+    """Test accuracy of one seed's fit, by what was done after its training or to its images."""
+    alphas = lab.experiment.final.wise_ft
+    averaged = trained(lab, method, partition, seed, 0, average=True)
+    config = averaged.recipe.model_dump()
+    tuned, interpolated = (
+        lab.fit(config, method, partition, lab.probe(partition, seed), seed) for _ in range(2)
+    )
+    for fit in (tuned, interpolated):
+        fit.load(copy.deepcopy(averaged.state()))
+    tuned.polish(())
+    interpolated.polish(alphas)
+    averaged.polish(())
+    found = {
+        TUNED: tested(lab, tuned),
+        "averaged": tested(lab, averaged),
+        "interpolated": tested(lab, interpolated),
+    }
+    averaged.polish(alphas)  # from the better of the two, as where both are tried at once
+    found["both"] = tested(lab, averaged)
+    if views:
+        with_views = trained(lab, method, partition, seed, views, average=False)
+        with_views.polish(())
+        found["views"] = tested(lab, with_views)
+    return found
+
+
+def tested(lab: Laboratory, fit: Fit) -> float:
+    """Test accuracy of what a fit has chosen."""
+    test = lab.examples("test", fit.recipe.boundary(lab.encoder))
+    assert fit.best is not None
+    predicted = fit.logits(test)[fit.best.head].argmax(1).numpy()
+    return float((predicted == test.labels).mean())
+
+
+def points(differences: NDArray[np.float64]) -> str:
+    """A mean in points, and half its 95% t-interval."""
+    n = len(differences)
+    half = t.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n)
+    return f"{100 * differences.mean():+.2f} ± {100 * half:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("space", type=Path)
+    parser.add_argument("method")
+    parser.add_argument("--partitions", default="10,100")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--views", type=int, default=2, help="0: leave them out")
+    parser.add_argument("--set", action="append", default=[])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    experiment = load_experiment(arguments.space, arguments.set)
+    default = experiment.methods[arguments.method].parsed.first()
+    lab = Laboratory(experiment, [default | {"views": arguments.views}], ("train", "val", "test"))
+    columns = ADDITIONS if arguments.views else ADDITIONS[:-1]
+    print(f"| % of train | {TUNED} | {' | '.join(columns)} |")
+    print("|---" * (2 + len(columns)) + "|")
+    for partition in (float(piece) for piece in arguments.partitions.split(",")):
+        found = [
+            accuracies(lab, arguments.method, partition, seed, arguments.views)
+            for seed in range(arguments.seeds)
+        ]
+        tuned = np.array([each[TUNED] for each in found])
+        gains = [points(np.array([each[column] for each in found]) - tuned) for column in columns]
+        print(f"| {partition:g} | {tuned.mean():.2%} | {' | '.join(gains)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

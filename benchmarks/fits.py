@@ -1,0 +1,131 @@
+"""Fits of an experiment without Ray: what the benchmarks share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data import Split, load_dataset, partition_indices
+from models.augmentation import Augmentation
+from models.encoder import HEAD, PIXELS
+from models.examples import Examples
+from models.fit import Fit
+from models.head import LinearHead
+from models.loading import load_pretrained
+from models.precision import Precision
+from models.recipe import Recipe
+from tune.bench import derived_seed
+from tune.experiment import Experiment
+from tune.space import Params
+
+BATCH = 64  # images in one pass
+Arrays = dict[str, NDArray[np.generic]]
+
+
+class Laboratory:
+    """An experiment's features in memory, and fits on them with the seeds of a run.
+
+    Args:
+        experiment: whose data, encoder and horizons.
+        configs: everything that is to be fitted; their boundaries are encoded, and the head's.
+        splits: train, val, test: which are encoded.
+    """
+
+    def __init__(
+        self, experiment: Experiment, configs: Iterable[Params], splits: Sequence[str]
+    ) -> None:
+        configs = list(configs)
+        self.experiment = experiment
+        self.dataset = load_dataset(experiment.data)
+        self._pretrained = load_pretrained(experiment.model)
+        self.encoder = self._pretrained.encoder
+        self._precision = Precision("cpu", experiment.model.precision)
+        reached = {Recipe(**config).boundary(self.encoder) for config in configs}
+        boundaries = sorted(reached | {HEAD}, key=self.encoder.index)
+        self._features = {name: self._encoded(self.split(name), boundaries) for name in splits}
+        augmented = [c for c in configs if c.get("views")]
+        at = sorted({Recipe(**config).boundary(self.encoder) for config in augmented})
+        self._views = [
+            self._encoded(self.dataset.train, at, view)
+            for view in range(1, 1 + max((c["views"] for c in augmented), default=0))
+        ]
+
+    def split(self, name: str) -> Split:
+        found: Split = getattr(self.dataset, name)
+        return found
+
+    def _encoded(self, split: Split, boundaries: Sequence[str], view: int = 0) -> Arrays:
+        """Features of a split, in float16 below the embedding to save memory."""
+        source = self.dataset.source
+        _, height, width = self.encoder.shapes[PIXELS]
+        augmentation = Augmentation(self.experiment.augmentation, (height, width))
+        parts: dict[str, list[NDArray[np.generic]]] = {boundary: [] for boundary in boundaries}
+        for begin in range(0, len(split), BATCH):
+            images = []
+            for key in split.keys[begin : begin + BATCH]:
+                image = source.image(key)
+                if view:
+                    image = augmentation.view(image, source.digest(key), view)
+                images.append(self._pretrained.preprocess(image))
+            with self._precision.autocast():
+                crossed = self.encoder.features(torch.stack(images), boundaries)
+            for boundary, x in crossed.items():
+                kept = np.float32 if boundary == HEAD else np.float16
+                parts[boundary].append(x.float().numpy().astype(kept))
+        return {boundary: np.concatenate(arrays) for boundary, arrays in parts.items()}
+
+    def examples(self, name: str, boundary: str) -> Examples:
+        """A whole split."""
+        labels = self.split(name).labels
+        return Examples(self._features[name][boundary], labels, np.arange(len(labels)))
+
+    def rows(self, partition: float, seed: int) -> NDArray[np.int64]:
+        """The training images that a run draws for a partition and a final seed."""
+        draw = derived_seed(self.experiment.seed, seed, "partition")
+        return partition_indices(self.dataset.train.labels, partition, draw)
+
+    def fit(
+        self,
+        config: Params,
+        method: str,
+        partition: float,
+        start: LinearHead | None = None,
+        seed: int = 0,
+        average: bool = False,
+    ) -> Fit:
+        """A fit as a run makes it; see `tune.bench.Workbench.fit`."""
+        recipe = Recipe(**config)
+        boundary = recipe.boundary(self.encoder)
+        views = tuple(view[boundary] for view in self._views[: recipe.views])
+        train = self.examples("train", boundary)
+        return Fit(
+            self.encoder,
+            recipe,
+            boundary,
+            Examples(train.features, train.labels, self.rows(partition, seed), views),
+            self.examples("val", boundary),
+            classes=len(self.dataset.classes),
+            horizon=self.experiment.horizon(method),
+            seed=derived_seed(self.experiment.seed, seed, "order"),
+            start=start,
+            average=average,
+            precision=self._precision,
+        )
+
+    def probe(self, partition: float, seed: int = 0) -> LinearHead:
+        """The head that fits start from: the default of the experiment's first probe.
+
+        Raises:
+            ValueError: the experiment has none.
+        """
+        method = self.experiment.probe
+        if method is None:
+            raise ValueError("no method is a probe; needed is one with blocks: none")
+        config = self.experiment.methods[method].parsed.first()
+        fit = self.fit(config, method, partition, seed=seed)
+        for share in (1 / 3, 2 / 3, 1) if fit.recipe.trained else (1,):
+            fit.advance(round(share * self.experiment.horizon(method)))
+        return fit.restore_best()
