@@ -78,6 +78,7 @@ def main() -> None:
         "points": points(experiment, arguments.method),
         "n_val": len(lab.dataset.val),
         "partitions": partitions,
+        "images": {f"{partition:g}": len(lab.rows(partition, 0)) for partition in partitions},
         "configs": configs,
         "curves": {f"{partition:g}": [] for partition in partitions},
     }

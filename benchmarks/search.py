@@ -41,10 +41,16 @@ from tune.space import Params, Space, parse_space
 STRATEGIES: dict[str, dict[str, Any]] = {
     "random": {"scheduler": "none", "sampler": "random", "transfer": 0},
     "TPE": {"scheduler": "none", "sampler": "tpe", "transfer": 0},
-    "Hyperband + random": {"scheduler": "hyperband", "sampler": "random", "transfer": 0},
-    "ASHA + random": {"scheduler": "asha", "sampler": "random", "transfer": 0},
-    "ours: ASHA + TPE": {},
-    "ours with transfer": {"transfer": 2},
+    "Hyperband + random": {
+        **{"scheduler": "hyperband", "sampler": "random"},
+        **{"transfer": 0, "asha": {"epochs": 0}},
+    },
+    "ASHA + random": {"sampler": "random", "transfer": 0, "asha": {"epochs": 0}},
+    "ASHA + TPE": {"transfer": 0, "asha": {"epochs": 0}},
+    "ours": {},
+    "ours, without transfer": {"transfer": 0},
+    "ours, rungs before two epochs": {"asha": {"epochs": 0}},
+    "ours, random": {"sampler": "random"},
 }
 """What is compared: settings of `search`, beside the defaults."""
 
@@ -74,6 +80,11 @@ class Table:
     @property
     def partitions(self) -> list[float]:
         return [float(partition) for partition in self.content["partitions"]]
+
+    @property
+    def images(self) -> dict[float, int]:
+        """Training images of each partition."""
+        return {float(p): int(n) for p, n in self.content["images"].items()}
 
     @property
     def horizon(self) -> int:
@@ -155,7 +166,7 @@ class Race(Player):
     """Plays one search, its slots side by side: a trial takes as long as the samples it trains."""
 
     def __init__(self, table: Table, experiment: Experiment, slots: int) -> None:
-        search = Search(experiment, Journal(Path(os.devnull)), InMemoryStorage())
+        search = Search(experiment, Journal(Path(os.devnull)), InMemoryStorage(), table.images)
         super().__init__(experiment, search, self._evaluated, self._first, slots)
         self._table = table
         for group, state in search.groups.items():

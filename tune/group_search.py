@@ -15,6 +15,8 @@ from tune.rungs import Rungs
 from tune.space import Params
 from tune.study import GroupStudy
 
+DEFAULT_ORIGIN = "default"
+"""The origin of a group's first trial, the recipe's default."""
 SAMPLER = "sampler"
 """The origin of a configuration that the group's own study proposed."""
 FROM_PARTITION = "partition "
@@ -58,14 +60,16 @@ class Winner:
 class GroupSearch:
     """The state of one group: its trials, rungs and study."""
 
-    def __init__(self, group: Group, experiment: Experiment, storage: BaseStorage) -> None:
+    def __init__(
+        self, group: Group, experiment: Experiment, storage: BaseStorage, images: int
+    ) -> None:
         method = experiment.methods[group.method]
         self.group = group
         self.budget = experiment.trials(group.method)
         self.horizon = experiment.horizon(group.method)
         self.needs_probe = method.needs_probe
         self.trials: dict[int, TrialRecord] = {}
-        self.rungs = Rungs(experiment.search, self.horizon, self.budget)
+        self.rungs = Rungs(experiment.search, self.horizon, self.budget, images)
         self.study = GroupStudy(group, method.parsed, experiment.search, experiment.seed, storage)
         self.orphans: list[int] = []  # of a killed run: to be proposed again, as they were
         self._space = method.parsed
@@ -105,13 +109,14 @@ class GroupSearch:
         """Let the rungs know of a trial that starts or goes on.
 
         With `grace` it is not judged inside its own warm-up, where slow starters look like bad
-        ones. The default always runs to the horizon, so that every group has one honest full
-        result; so does what did well at a smaller partition: that says more than a rung. At the
-        rungs what the sampler proposed competes with its like alone.
+        ones. What did well at a smaller partition is judged by the last rung alone, as that says
+        more than an early one. The default always runs to the horizon, so that every group has
+        one honest full result.
         """
         trial = self.trials[number]
         grace = trial.config.get("warmup", 0.0) * self.horizon if self._grace else 0.0
-        self.rungs.start(number, grace, free=trial.origin != SAMPLER)
+        late = trial.origin.startswith(FROM_PARTITION)
+        self.rungs.start(number, grace, late, free=trial.origin == DEFAULT_ORIGIN)
 
     def take(self, number: int, report: Mapping[str, Any]) -> str | None:
         """Let trial, rungs and study know of a report; returns how the trial ends by it, if so.

@@ -25,6 +25,7 @@ from data import (
     cache_root,
     find_duplicates,
     load_dataset,
+    partition_indices,
 )
 from errors import InputError
 from models.augmentation import Augmentation
@@ -34,7 +35,7 @@ from models.precision import PrecisionName
 from models.recipe import Recipe
 from models.zero_shot import Prompts
 from report import Report, write_report
-from tune.bench import Workbench
+from tune.bench import Workbench, derived_seed
 from tune.clock import Clock
 from tune.cluster import Cluster, connected, resolved_precision, survey
 from tune.experiment import Experiment
@@ -139,7 +140,7 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
         journal.write("run_started", resumed=bool(events), seed=experiment.seed)
         for warning in dataset.warnings:
             journal.write("footnote", text=warning)
-        search = Search(experiment, journal, _studies(directory.path))
+        search = Search(experiment, journal, _studies(directory.path), training_images(prepared))
         search.replay(events)
         fits = final_fits_of(prepared, search.winners())
         if search.finished:
@@ -351,6 +352,13 @@ def _check_nodes(prepared: Prepared, journal: Journal) -> None:
             f"data.source: none of the first images of {prepared.experiment.data.source} can be "
             f"read on {', '.join(blind)}; every machine of the cluster needs them at the same path"
         )
+
+
+def training_images(prepared: Prepared) -> dict[float, int]:
+    """Training images of each partition."""
+    experiment, labels = prepared.experiment, prepared.dataset.train.labels
+    draw = derived_seed(experiment.seed, 0, "partition")
+    return {p: len(partition_indices(labels, p, draw)) for p in experiment.data.partitions}
 
 
 def _sample(dataset: Dataset) -> tuple[str, ...]:

@@ -24,13 +24,20 @@ def milestones(horizon: int, search: SearchConfig, trained: bool = True) -> tupl
     return tuple(sorted({*points, *rung_milestones(horizon, search)} - {0}))
 
 
-def rung_milestones(horizon: int, search: SearchConfig) -> tuple[int, ...]:
-    """Samples of each rung: the horizon, and down from it by the reduction factor."""
+def rung_milestones(horizon: int, search: SearchConfig, images: int = 0) -> tuple[int, ...]:
+    """Samples of each rung: the horizon, and down from it by the reduction factor.
+
+    Of a group with so many training `images`, only the rungs at which trials have seen them
+    `asha.epochs` times, or the one before the horizon if there is no such. Before, those that
+    learn slowest look best, as they have lost least of what they started with (docs/search.md).
+    """
     if search.scheduler == "none":
         return (horizon,)
     asha = search.asha
-    rungs = {round(horizon / asha.reduction_factor**i) for i in range(asha.rungs)}
-    return tuple(sorted(rungs - {0}))
+    found = {round(horizon / asha.reduction_factor**i) for i in range(asha.rungs)}
+    rungs = sorted(found - {0})
+    earliest = min(asha.epochs * images, *rungs[-2:])
+    return tuple(rung for rung in rungs if rung >= earliest)
 
 
 @dataclass
@@ -64,23 +71,24 @@ class Bracket:
         milestones: of the rungs, in samples; the last is the horizon, where trials end.
         eta: the reduction factor.
         members: the trials that the budget gives this bracket.
-        grace: whether a trial may begin beyond the first rung.
+        skips: whether a trial may begin beyond the first rung.
     """
 
     def __init__(
-        self, milestones: Sequence[int], eta: int, members: Collection[int], grace: bool
+        self, milestones: Sequence[int], eta: int, members: Collection[int], skips: bool
     ) -> None:
         self.rungs = [Rung(milestone) for milestone in milestones]
-        self._eta, self._members, self._grace = eta, frozenset(members), grace
+        self._eta, self._members, self._skips = eta, frozenset(members), skips
         self._started: set[int] = set()
         self._climbing: dict[int, int] = {}  # running trial to the rung it comes to next
         self._waiting: dict[int, int] = {}  # paused trial to the rung it waits at
 
-    def start(self, trial: int, grace: float, free: bool) -> None:
+    def start(self, trial: int, grace: float, late: bool, free: bool) -> None:
         """A trial starts, or goes on.
 
-        It is not judged before it has seen more than `grace` samples. A `free` trial never is:
-        no rung records it, so that it takes nobody's place and is no record to be beaten.
+        It is not judged before it has seen more than `grace` samples; if it is `late`, at the
+        last rung before the horizon alone. A `free` trial never is: no rung records it, so that
+        it takes nobody's place and is no record to be beaten.
         """
         if trial in self._waiting:
             k = self._waiting.pop(trial)
@@ -90,7 +98,10 @@ class Bracket:
             self._started.add(trial)
             if free:
                 return
-            later = [k for k, rung in enumerate(self.rungs) if rung.milestone > grace]
+            first = len(self.rungs) - 2 if late else 0
+            later = [
+                k for k, rung in enumerate(self.rungs) if k >= first and rung.milestone > grace
+            ]
             self._climbing[trial] = later[0] if later else len(self.rungs) - 1
 
     def record(self, milestone: int, trial: int, score: float) -> None:
@@ -159,7 +170,7 @@ class Bracket:
             return len(here.records) + self._coming(0)
         below = self.rungs[k - 1]
         on_the_way = sum(rung == k for rung in self._climbing.values())
-        if self._grace:
+        if self._skips:
             on_the_way += self._to_start
         to_promote = math.ceil(self._at_most(k - 1) / self._eta) - len(below.promoted)
         return len(here.records) + min(self._coming(k), on_the_way + max(0, to_promote))
@@ -172,16 +183,17 @@ class Rungs:
         search: with the scheduler, the reduction factor and the rungs.
         horizon: samples of the last rung, where trials end anyway.
         budget: trials of the group.
+        images: what each trial trains on.
     """
 
-    def __init__(self, search: SearchConfig, horizon: int, budget: int) -> None:
-        points, eta = rung_milestones(horizon, search), search.asha.reduction_factor
+    def __init__(self, search: SearchConfig, horizon: int, budget: int, images: int = 0) -> None:
+        points, eta = rung_milestones(horizon, search, images), search.asha.reduction_factor
         count = len(points) if search.scheduler == "hyperband" else 1
         self._weights = _hyperband_weights(count, eta)
         self._assigned: list[int] = []  # trials, in order, to their brackets
         members = [[n for n in range(budget) if self.bracket_of(n) == i] for i in range(count)]
-        grace = search.asha.grace
-        self.brackets = [Bracket(points[i:], eta, members[i], grace) for i in range(count)]
+        skips = search.asha.grace or search.transfer > 0
+        self.brackets = [Bracket(points[i:], eta, members[i], skips) for i in range(count)]
 
     @property
     def records(self) -> dict[int, dict[int, float]]:
@@ -205,9 +217,9 @@ class Rungs:
             self._assigned.append(lags.index(max(lags)))
         return self._assigned[trial]
 
-    def start(self, trial: int, grace: float = 0.0, free: bool = False) -> None:
+    def start(self, trial: int, grace: float = 0.0, late: bool = False, free: bool = False) -> None:
         """See `Bracket.start`."""
-        self._of(trial).start(trial, grace, free)
+        self._of(trial).start(trial, grace, late, free)
 
     def record(self, milestone: int, trial: int, score: float) -> None:
         """See `Bracket.record`."""

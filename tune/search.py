@@ -14,7 +14,14 @@ from typing import Any
 from optuna.storages import BaseStorage
 
 from tune.experiment import Experiment
-from tune.group_search import FROM_PARTITION, SAMPLER, GroupSearch, TrialRecord, Winner
+from tune.group_search import (
+    DEFAULT_ORIGIN,
+    FROM_PARTITION,
+    SAMPLER,
+    GroupSearch,
+    TrialRecord,
+    Winner,
+)
 from tune.groups import Group
 from tune.journal import Journal
 from tune.space import Params
@@ -24,8 +31,8 @@ from tune.transfer import transferred
 __all__ = ["GroupSearch", "Proposal", "Search", "TrialRecord", "Winner"]
 
 
-LEAD = 0.75
-"""How far the smallest partition's groups are served ahead of the largest's, as a share of their
+LEAD = 0.4
+"""How far each partition's groups are served ahead of the next larger one's, as a share of their
 budget, where configurations are handed up."""
 
 
@@ -46,9 +53,16 @@ class Search:
         experiment: names the groups and their budgets.
         journal: receives every decision.
         storage: holds the groups' studies; empty.
+        images: training images of each partition, by which a rung may come too early to judge.
     """
 
-    def __init__(self, experiment: Experiment, journal: Journal, storage: BaseStorage) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        journal: Journal,
+        storage: BaseStorage,
+        images: Mapping[float, int],
+    ) -> None:
         self._journal = journal
         self._probe = experiment.probe
         self._transfer = experiment.search.transfer
@@ -57,7 +71,7 @@ class Search:
         """Called with every trial that has ended for good."""
         self.closed: str | None = None
         self.groups = {
-            group: GroupSearch(group, experiment, storage)
+            group: GroupSearch(group, experiment, storage, images.get(partition, 0))
             for partition in experiment.data.partitions
             for method in experiment.methods
             for group in (Group(partition, method),)
@@ -128,9 +142,10 @@ class Search:
 
     def _turn(self, search: GroupSearch) -> tuple[bool, bool, float]:
         """Where a group stands in the queue; the lowest is served."""
-        partitions = sorted({group.partition for group in self.groups})
-        place = partitions.index(search.group.partition) / max(1, len(partitions) - 1)
-        lag = LEAD * place if self._transfer else 0.0
+        lag = 0.0
+        if self._transfer:
+            partitions = sorted({group.partition for group in self.groups})
+            lag = LEAD * partitions.index(search.group.partition)
         return not search.orphans, search.proposed > 0, search.proposed / search.budget + lag
 
     def _next(self, search: GroupSearch) -> int:
@@ -148,7 +163,7 @@ class Search:
 
     def _ask(self, search: GroupSearch, number: int) -> TrialRecord:
         """A new trial, with the probe that its partition has by now."""
-        origin, given = "default" if number == DEFAULT else SAMPLER, None
+        origin, given = DEFAULT_ORIGIN if number == DEFAULT else SAMPLER, None
         early = 0 < number <= search.budget / 2
         if early and search.transferred < self._transfer:
             found = transferred(search, self.groups, self._enough)

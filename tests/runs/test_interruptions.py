@@ -22,8 +22,9 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from tests.runs.helpers import SMALL, command, events, small, start
-from tune.group_search import SAMPLER
+from tune.group_search import DEFAULT_ORIGIN
 from tune.journal import Journal
+from tune.run import prepare, training_images
 from tune.rungs import rung_milestones
 from tune.search import Search
 
@@ -104,12 +105,14 @@ def _check_studies(run_dir: Path) -> None:
         assert told == sorted(states[s] for (group, _), s in ends.items() if group == name)
 
     experiment = small()
-    search = Search(experiment, Journal(run_dir / "check.jsonl"), InMemoryStorage())
+    images = training_images(prepare(experiment))
+    search = Search(experiment, Journal(run_dir / "check.jsonl"), InMemoryStorage(), images)
     search.replay(events(run_dir))
     for group, state in search.groups.items():
-        rungs = set(rung_milestones(experiment.horizon(group.method), experiment.search))
+        horizon, of = experiment.horizon(group.method), images[group.partition]
+        rungs = set(rung_milestones(horizon, experiment.search, of))
         expected: dict[int, dict[int, float]] = {rung: {} for rung in rungs}
-        judged = {(e["group"], e["trial"]) for e in started if e["origin"] == SAMPLER}
+        judged = {(e["group"], e["trial"]) for e in started if e["origin"] != DEFAULT_ORIGIN}
         for report in reports:
             key = (report["group"], report["trial"])
             if key[0] == str(group) and key in judged and report["milestone"] in rungs:

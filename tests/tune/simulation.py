@@ -12,6 +12,7 @@ import random
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -106,6 +107,7 @@ class Simulation(Player):
         slots: trials at once; the next to report is drawn from those in flight.
         seed: of that draw.
         prospects: whether trials are compared by something else than their score.
+        images: training images of each partition.
     """
 
     def __init__(
@@ -116,12 +118,13 @@ class Simulation(Player):
         slots: int = 1,
         seed: int = 0,
         prospects: bool = False,
+        images: Mapping[float, int] = MappingProxyType({}),
     ) -> None:
         self.path, self._scorer, self._prospects = path, scorer, prospects
         events = read_events(path)
         self.journal = Journal(path)
         self.storage = InMemoryStorage()
-        search = Search(spec, self.journal, self.storage)
+        search = Search(spec, self.journal, self.storage, images)
         search.replay(events)
         draw = random.Random(seed)
         super().__init__(spec, search, self._scored, draw.choice, slots)
@@ -164,7 +167,7 @@ class Simulation(Player):
             assert sorted(state.trials) == list(range(self.experiment.trials(group.method)))
             for trial in state.trials.values():
                 assert trial.status in ("completed", "stopped", "diverged", "failed")
-                assert trial.status != "stopped" or trial.origin == "sampler"
+                assert trial.status != "stopped" or trial.origin != "default"
         self.check_against_journal()
 
     def check_against_journal(self) -> None:

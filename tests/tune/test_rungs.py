@@ -36,6 +36,19 @@ def test_every_rung_is_a_milestone(search: SearchConfig, horizon: int) -> None:
     assert len(found) <= (1 if search.scheduler == "none" else search.asha.rungs)
 
 
+@given(searches, st.integers(1, 10**6), st.integers(0, 10**6))
+def test_a_rung_that_comes_before_the_images_were_seen_does_not_judge(
+    search: SearchConfig, horizon: int, images: int
+) -> None:
+    every = rung_milestones(horizon, search)
+    found = rung_milestones(horizon, search, images)
+    assert found == every[len(every) - len(found) :]  # the last ones
+    assert len(found) >= min(2, len(every))  # one that judges, if there is any
+    enough = search.asha.epochs * images
+    assert all(rung >= enough for rung in found[:-2])
+    assert not [rung for rung in every if rung >= enough and rung not in found]
+
+
 @given(searches, horizons)
 def test_what_is_solved_for_is_evaluated_once(search: SearchConfig, horizon: int) -> None:
     assert milestones(horizon, search, trained=False) == (horizon,)
@@ -147,6 +160,27 @@ def test_free_trials_are_never_held_back_and_change_nothing_for_the_others(
         promotable = alone.promotable()
         assert among.promotable() == (None if promotable is None else promotable + shift)
     assert all(report(among, trial, score, 30) for trial, score in enumerate(free))
+
+
+def test_late_trials_are_judged_by_the_last_rung_alone() -> None:
+    group = Rungs(SearchConfig(transfer=1), 90, 12)
+    group.start(0, late=True)
+    assert report(group, 0, 0.1, 10)  # worse than the others will be, and goes on
+    for trial in range(1, 4):
+        group.start(trial)
+        report(group, trial, 0.5 + trial / 10, 10)
+    assert 0 not in group.records[10]
+    assert not report(group, 0, 0.1, 30)
+    assert group.records[30] == {0: 0.1}
+    # Nobody is given up who may still be among the promoted: further late ones may come.
+    assert group.hopeless() == []
+
+
+def test_late_trials_without_a_rung_to_judge_them_go_on() -> None:
+    group = Rungs(SearchConfig(transfer=1, scheduler="none"), 90, 3)
+    group.start(0, late=True)
+    assert report(group, 0, 0.1, 30)
+    assert report(group, 0, 0.1, 90)
 
 
 def test_free_trials_that_rank_first_leave_the_others_their_places() -> None:

@@ -24,8 +24,9 @@ Curve = Callable[[int], float]
 
 
 def play(path: Path, curves: Sequence[Curve], space: Mapping[str, Any] | None = None,
-         **search: Any) -> Simulation:  # fmt: skip
-    """A search of one group whose trial number n has the curve n; rungs at 10, 30 and 90."""
+         images: int = 0, **search: Any) -> Simulation:  # fmt: skip
+    """A search of one group, with so many training images, whose trial number n has the curve n;
+    rungs at 10, 30 and 90."""
     method = {"space": {**SPACE, **(space or {})}}
     spec = experiment(methods={"curves": method}, partitions=(1,),
                       **{"trials": len(curves), **search})  # fmt: skip
@@ -36,7 +37,7 @@ def play(path: Path, curves: Sequence[Curve], space: Mapping[str, Any] | None = 
             order.append(config["lr"])
         return curves[order.index(config["lr"])](milestone)
 
-    simulation = Simulation(spec, path / "events.jsonl", scored)
+    simulation = Simulation(spec, path / "events.jsonl", scored, images={1: images})
     simulation.run()
     simulation.check_finished()
     return simulation
@@ -75,6 +76,17 @@ def test_a_slow_starter_in_its_warm_up_is_not_judged(tmp_path: Path) -> None:
     simulation = play(tmp_path, curves, space, asha={"grace": True})
     assert simulation.search.winners()[ONE].number == 6
     assert simulation.search.groups[ONE].rungs.records[10] == {}
+
+
+def test_a_rung_before_the_images_were_seen_twice_judges_nobody(tmp_path: Path) -> None:
+    curves = [*COMMON[:6], slow, *COMMON[6:]]
+    for images, found, whole in ((5, False, 1 + 2), (6, True, 1 + 4), (10**6, True, 1 + 4)):
+        folder = tmp_path / str(images)
+        folder.mkdir()
+        simulation = play(folder, curves, images=images)
+        assert (simulation.search.winners()[ONE].number == 6) == found
+        # The one before the horizon judges, however many images there are.
+        assert sum(samples == 90 for samples in seen(simulation).values()) == whole
 
 
 def test_hyperband_finds_a_slow_starter(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def path(tmp_path: Path) -> Path:
         "space": SPACE,
         "default": {"lr": 1e-3},
         "partitions": [1, 100],
+        "images": {"1": 5, "100": 500},
         "curves": curves,
     }
     path = tmp_path / "table.json"

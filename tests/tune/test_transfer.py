@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,10 @@ def test_transfers_are_bounded_early_new_and_told(
         rates = [trial.config["lr"] for trial in state.trials.values()]
         assert len(set(rates)) == len(rates)
         assert sorted(t.params["lr"] for t in state.study.trials) == sorted(rates)
-        for number in moved:  # a transferred trial is known by more than a rung
-            assert state.trials[number].status in ("completed", "diverged", "failed")
+        for number in moved:  # the last rung alone judges what was transferred
+            assert number not in state.rungs.records.get(10, {})
+            trial = state.trials[number]
+            assert max(trial.reports, default=0) >= 30 or trial.status in ("diverged", "failed")
     if transfer:
         assert "partition" in " ".join(origins(simulation.search, ALL))
     told = {
@@ -125,7 +128,7 @@ def test_nothing_is_taken_from_a_partition_that_knows_too_little(
 
 
 def test_every_group_starts_and_none_is_starved(tmp_path: Path) -> None:
-    """Smaller partitions are ahead by no more than LEAD of their budget."""
+    """Each partition is ahead of the next by no more than LEAD of its budget."""
     spec = experiment(methods=METHODS, partitions=(1, 10, 100), trials=8, transfer=2)
     simulation = Simulation(spec, tmp_path / "events.jsonl")
     simulation.fill()
@@ -136,7 +139,7 @@ def test_every_group_starts_and_none_is_starved(tmp_path: Path) -> None:
         served = [groups[g].proposed / 8 for g in (ONE, TEN, ALL)]
         if len(simulation.proposals) >= 3:
             assert min(served) > 0
-        assert max(served) - min(served) <= LEAD + 1 / 8
+        assert max(a - b for a, b in itertools.pairwise(served)) <= LEAD + 1 / 8
 
 
 # Checkpoints
