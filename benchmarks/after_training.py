@@ -4,8 +4,9 @@
 
 Fits the method's default with several seeds, as final fits do, and chooses on the validation split
 as they do. Prints test accuracy of the tuned weights, and what each addition gains in points: mean
-over seeds of the paired difference, with its 95% t-interval. Nothing is chosen by what it prints:
-the defaults of `final` were set before. No Ray: a loop.
+over seeds of the paired difference, with its 95% t-interval. That covers the draw of training
+images (at 100% the order of samples alone), not that of the test images, which are the same for all
+seeds. Nothing is chosen by what it prints: the defaults were set before. No Ray: a loop.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("space", type=Path)
     parser.add_argument("method")
     parser.add_argument("--partitions", default="10,100")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="two at least")
     parser.add_argument("--views", type=int, default=2, help="0: leave them out")
     parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()

@@ -96,8 +96,15 @@ class Laboratory:
         seed: int = 0,
         average: bool = False,
     ) -> Fit:
-        """A fit as a run makes it; see `tune.bench.Workbench.fit`."""
+        """A fit as a run makes it (`tune.bench.Workbench.fit`), judged by all validation images.
+
+        Raises:
+            ValueError: its head is to start from the text tower, or it asks for more views than
+                were encoded.
+        """
         recipe = Recipe(**config)
+        if recipe.start == "zero_shot" or recipe.views > len(self._views):
+            raise ValueError("heads start from probes or zeros, on views that were encoded")
         boundary = recipe.boundary(self.encoder)
         views = tuple(view[boundary] for view in self._views[: recipe.views])
         train = self.examples("train", boundary)
@@ -110,7 +117,7 @@ class Laboratory:
             classes=len(self.dataset.classes),
             horizon=self.experiment.horizon(method),
             seed=derived_seed(self.experiment.seed, seed, "order"),
-            start=start,
+            start=start if recipe.start == "probe" else None,
             average=average,
             precision=self._precision,
         )

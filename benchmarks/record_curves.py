@@ -23,6 +23,7 @@ from optuna.samplers import RandomSampler
 
 from benchmarks.fits import Laboratory
 from files import replacing
+from models.evaluation import Evaluation
 from models.head import LinearHead
 from tune.experiment import Experiment, load_experiment
 from tune.space import Params
@@ -38,15 +39,18 @@ def configurations(experiment: Experiment, method: str, count: int) -> list[Para
     return [space.first(), *(space.suggest(study.ask()) for _ in range(count - 1))]
 
 
+def promised(evaluation: Evaluation) -> float:
+    """What a trial is compared by."""
+    return evaluation.score if evaluation.prospect is None else evaluation.prospect
+
+
 def curve(
     lab: Laboratory, config: Params, method: str, partition: float, start: LinearHead
 ) -> list[list[float]]:
     """[validation accuracy, validation loss, prospect] at every point."""
     fit = lab.fit(config, method, partition, start)
     reached = [fit.advance(point, True) for point in points(lab.experiment, method)]
-    return [
-        [round(x, 6) for x in (e.val_accuracy, e.val_loss, e.prospect or e.score)] for e in reached
-    ]
+    return [[round(x, 6) for x in (e.val_accuracy, e.val_loss, promised(e))] for e in reached]
 
 
 def points(experiment: Experiment, method: str) -> list[int]:
@@ -84,7 +88,9 @@ def main() -> None:
     }
     if arguments.out.exists():
         earlier = json.loads(arguments.out.read_text())
-        assert earlier["configs"] == json.loads(json.dumps(configs[: len(earlier["configs"])]))
+        now = json.loads(json.dumps({**table, "configs": configs[: len(earlier["configs"])]}))
+        if changed := [key for key in now if key != "curves" and now[key] != earlier.get(key)]:
+            parser.error(f"{arguments.out} was recorded with other {', '.join(changed)}")
         table["curves"] = earlier["curves"]
     probes = {partition: lab.probe(partition) for partition in partitions}
     for number, config in enumerate(configs):

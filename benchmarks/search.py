@@ -42,19 +42,21 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "random": {"scheduler": "none", "sampler": "random", "transfer": 0},
     "TPE": {"scheduler": "none", "sampler": "tpe", "transfer": 0},
     "Hyperband + random": {
-        **{"scheduler": "hyperband", "sampler": "random"},
-        **{"transfer": 0, "asha": {"epochs": 0}},
+        "scheduler": "hyperband",
+        "sampler": "random",
+        "transfer": 0,
+        "asha": {"epochs": 0},
     },
     "ASHA + random": {"sampler": "random", "transfer": 0, "asha": {"epochs": 0}},
     "ASHA + TPE": {"transfer": 0, "asha": {"epochs": 0}},
     "ours": {},
-    "ours, without transfer": {"transfer": 0},
-    "ours, rungs before two epochs": {"asha": {"epochs": 0}},
-    "ours, random": {"sampler": "random"},
+    "ours with transfer": {"transfer": 2},
+    "ours with random": {"sampler": "random"},
 }
 """What is compared: settings of `search`, beside the defaults."""
 
 REFERENCE = "random"
+RESAMPLES = 1000
 TARGET = 1 / 5
 SHARES = (1 / 10, 1 / 5, 1 / 2, 1.0)
 """Shares of the reference's compute at which regret is told."""
@@ -261,10 +263,30 @@ def interval(values: NDArray[np.float64]) -> str:
     return f"{100 * values.mean():.2f} ± {100 * half:.2f}"
 
 
-def reached(courses: NDArray[np.float64], goal: float) -> float:
-    """The share of the compute at which the mean over repeats first reaches `goal`."""
-    there = np.nanmean(courses, axis=0) >= goal - 1e-12
-    return float(GRID[there.argmax()]) if there.any() else math.nan
+def reached(courses: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """The share of the compute at which the mean over repeats is first the reference's last;
+    infinite if it never is."""
+    goal = reference[:, -1].mean()
+    known = ~np.isnan(courses).any(0)  # before the first report there is no course
+    there = known & (courses.mean(0) >= goal - 1e-12)
+    return float(GRID[there.argmax()]) if there.any() else math.inf
+
+
+def reached_interval(courses: NDArray[np.float64], reference: NDArray[np.float64]) -> str:
+    """`reached`, with its 95% bootstrap interval over the repeats of both."""
+    rng = np.random.default_rng(0)
+    draws = [
+        reached(
+            courses[rng.integers(len(courses), size=len(courses))],
+            reference[rng.integers(len(reference), size=len(reference))],
+        )
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.quantile(draws, [0.025, 0.975], method="nearest")
+    names = [
+        "never" if math.isinf(x) else f"{x:.1%}" for x in (reached(courses, reference), low, high)
+    ]
+    return f"{names[0]} ({names[1]} to {names[2]})"
 
 
 def compare(
@@ -278,7 +300,7 @@ def compare(
              f"{len(table.content['configs'])} recorded configurations, {repeats} repeats", "",
              f"| strategy | {head} | compute spent | reaches random's best at |",
              "|---" * (len(SHARES) + 3) + "|"]  # fmt: skip
-    goal = math.nan
+    reference = np.empty(0)
     for strategy in STRATEGIES:
         tasks = [
             Task(path, strategy, (), trials, slots, seed)
@@ -286,13 +308,10 @@ def compare(
         ]
         courses, spent = measure(tasks, processes)
         if strategy == REFERENCE:
-            goal = float(courses[:, -1].mean())
+            reference = courses
         regrets = " | ".join(interval(table.best - courses[:, share]) for share in shares)
-        when = reached(courses, goal)
-        lines.append(
-            f"| {strategy} | {regrets} | {spent.mean() / trials:.0%} | "
-            f"{'never' if math.isnan(when) else f'{when:.1%}'} |"
-        )
+        when = reached_interval(courses, reference)
+        lines.append(f"| {strategy} | {regrets} | {spent.mean() / trials:.0%} | {when} |")
         print(lines[-1], flush=True)
     return "\n".join(lines)
 

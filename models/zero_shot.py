@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from torch import Tensor, nn
 
 from files import replacing
 from models.head import LinearHead
+
+FORMULA = 1
+"""Goes up when what is made of the text tower's embeddings changes, and kept heads with it."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +62,29 @@ def zero_shot_head(
     scale = model.get_parameter("logit_scale").exp()
     weight = (scale / math.sqrt(len(texts)) * texts.T).float().contiguous()
     if file is not None:
-        with replacing(file) as path:
+        with contextlib.suppress(OSError, SafetensorError), replacing(file) as path:
             save_file({"weight": weight}, path, {"sha256": _digest(weight)})
     return LinearHead(weight, torch.zeros(len(weight)))
 
 
-def _text_digest(model: nn.Module, tokenizer: open_clip.SimpleTokenizer, prompts: Prompts) -> str:
-    """Names all that a head follows from: the text tower, and the tokens of every prompt."""
-    towers = [child for name, child in model.named_children() if name != "visual"]
-    digest = hashlib.sha256(repr((type(model).__name__, towers)).encode())
+def _text_digest(
+    model: nn.Module, tokenizer: Callable[[list[str]], Tensor], prompts: Prompts
+) -> str:
+    """Names all that a head follows from: the text tower, and the tokens of every prompt.
+
+    Attention heads, masks, pooling and the like leave no trace in the weights: what the tower
+    makes of one class's prompts has them in it.
+    """
+    digest = hashlib.sha256(f"{FORMULA}".encode())
     for key, weight in sorted(model.state_dict().items()):
         if not key.startswith("visual."):
             digest.update(f"{key} {weight.dtype} {_digest(weight)}".encode())
-    for words in prompts.words:
+    for number, words in enumerate(prompts.words):
         tokens = tokenizer([template.format(words) for template in prompts.templates])
         digest.update(_digest(tokens).encode())
+        if number == 0:
+            encode: Callable[[Tensor], Tensor] = getattr(model, "encode_text")  # noqa: B009
+            digest.update(_digest(encode(tokens)).encode())
     return digest.hexdigest()
 
 

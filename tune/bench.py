@@ -130,8 +130,14 @@ class Workbench:
 
 
 def highest_boundary(encoder: Encoder, recipe: Recipe, cached: Iterable[str]) -> str:
-    """Where a fit of the recipe is fed: the highest of `cached` at or below its own boundary."""
-    limit = encoder.index(recipe.boundary(encoder))
+    """Where a fit of the recipe is fed: the highest of `cached` at or below its own boundary.
+
+    Raises:
+        ValueError: nothing is cached.
+    """
+    limit, cached = encoder.index(recipe.boundary(encoder)), list(cached)
+    if not cached:
+        raise ValueError("none of the features that the recipe trains on is cached")
     return encoder.boundaries[max(i for b in cached if (i := encoder.index(b)) <= limit)]
 
 

@@ -29,7 +29,10 @@ class AshaConfig(_Config):
     reduction_factor: int = Field(3, ge=2, description="one in so many goes on from a rung")
     grace: bool = Field(False, description="judge no trial inside its own warm-up")
     epochs: float = Field(
-        2, ge=0, description="times a trial sees its images before a rung but the last judges it"
+        2,
+        ge=0,
+        allow_inf_nan=False,
+        description="times a trial sees its images before a rung but the last judges it",
     )
 
 
@@ -46,7 +49,7 @@ class SearchConfig(_Config):
     sampler: Literal["tpe", "random"] = "tpe"
     startup_trials: int = Field(5, ge=1, description="random trials before TPE has a model")
     transfer: int = Field(
-        2, ge=0, description="trials of a group that smaller partitions' best may take"
+        0, ge=0, description="trials of a group that smaller partitions' best may take"
     )
 
 

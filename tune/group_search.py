@@ -58,7 +58,11 @@ class Winner:
 
 
 class GroupSearch:
-    """The state of one group: its trials, rungs and study."""
+    """The state of one group: its trials, rungs and study.
+
+    Args:
+        images: of its partition's training split, as listed.
+    """
 
     def __init__(
         self, group: Group, experiment: Experiment, storage: BaseStorage, images: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import shutil
 import time
@@ -152,6 +153,8 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
                 clock = Clock(experiment, cluster.slots, options.time_budget, began)
                 _check_nodes(prepared, journal)
                 stages = Stages(prepared, directory, journal, cluster, clock, console)
+                directory.check_images(stages.images, events)
+                journal.write("images", images=stages.images)
                 winners = stages.search(search)
                 stages.score(winners)
         journal.write("run_finished", seconds=round(time.monotonic() - began, 3))
@@ -202,6 +205,16 @@ class Stages:
             shared["train"],
             shared["val"],
         )
+
+    @property
+    def images(self) -> dict[str, str]:
+        """Names the content of all images that the search rests on, split by split."""
+        return {
+            name: hashlib.sha256(
+                "\n".join(map(str, self._contents[name].digests)).encode()
+            ).hexdigest()
+            for name in ("train", "val")
+        }
 
     def search(self, search: Search) -> dict[Group, Winner]:
         """Run the search; returns the winners, which from here on are fixed."""
@@ -286,7 +299,7 @@ class Stages:
                 view_boundaries=self._plan.view_boundaries if "train" in splits else (),
                 progress=lambda done, total: status.update(f"{what}: {done}/{total} images"),
             )
-        self._directory.write_skipped(made.skipped, splits.keys())
+        self._directory.write_skipped(made.skipped, list(splits))
         self._contents |= made.contents
         return made.splits
 

@@ -7,7 +7,7 @@ import dataclasses
 import fcntl
 import hashlib
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,6 @@ EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_test
               "report")  # fmt: skip
 """Keys that a resumed run may change: they add to what was done, or don't touch results."""
 EARLIER = "earlier_methods"
-_SEARCHED = frozenset({"train", "val"})  # splits that every trial rests on
 
 
 class RunDirectory:
@@ -104,6 +103,25 @@ class RunDirectory:
         }
         self._write("experiment.yaml", yaml.safe_dump(resolved, sort_keys=False))
 
+    def check_images(self, images: Mapping[str, str], events: Iterable[Mapping[str, Any]]) -> None:
+        """Check that a resumed run has the images that it was made with, content and all.
+
+        Args:
+            images: names the content of each split.
+            events: the journal's, in which the run before has told the same.
+
+        Raises:
+            InputError: some have changed, or can be read now and could not, or the other way round.
+        """
+        told = [event["images"] for event in events if event["event"] == "images"]
+        if self._previous is None or not told:
+            return
+        if changed := [name for name, content in images.items() if told[-1][name] != content]:
+            raise InputError(
+                f"--resume: {changed[0]} images have changed since {self.path} was made, or other "
+                "ones cannot be read (skipped_images.csv); put them back, or --name starts another"
+            )
+
     def write_winners(self, winners: Mapping[Group, Winner], probe: str | None) -> None:
         """Write `best_configs.yaml`: each `config` is a `space:` of fixed values."""
         tree: dict[str, dict[str, Any]] = {}
@@ -120,26 +138,9 @@ class RunDirectory:
             tree.setdefault(f"{group.partition:g}", {})[group.method] = entry
         self._write("best_configs.yaml", yaml.safe_dump(tree, sort_keys=False))
 
-    def write_skipped(self, skipped: Iterable[Skipped], splits: Set[str]) -> None:
-        """Write what was skipped of `splits` to `skipped_images.csv`, beside that of the others.
-
-        Raises:
-            InputError: the run that is resumed was made with other images of them: some that it
-                read cannot be read now, or the other way round.
-        """
-        skipped, before = list(skipped), self._skipped_before()
-        if self._previous is not None:
-            was = {(split, key) for split, key, _ in before if split in splits & _SEARCHED}
-            now = {(s.split, s.key) for s in skipped if s.split in _SEARCHED}
-            if changed := sorted(was ^ now):
-                split, key = changed[0]
-                could, can = ("could not", "can") if changed[0] in was else ("could", "cannot")
-                raise InputError(
-                    f"--resume: {len(changed)} images changed since {self.path} was made, such as "
-                    f"{key} of {split}, which {could} be read and now {can}; put them back as "
-                    "they were, or --name starts another run"
-                )
-        rows = [row for row in before if row[0] not in splits]
+    def write_skipped(self, skipped: Iterable[Skipped], splits: Collection[str]) -> None:
+        """Write what was skipped of `splits` to `skipped_images.csv`, beside that of the others."""
+        rows = [row for row in self._skipped_before() if row[0] not in splits]
         rows += [(s.split, s.key, s.reason) for s in skipped]
         self._write_rows("skipped_images.csv", ("split", "key", "reason"), rows)
 

@@ -183,7 +183,7 @@ class Rungs:
         search: with the scheduler, the reduction factor and the rungs.
         horizon: samples of the last rung, where trials end anyway.
         budget: trials of the group.
-        images: what each trial trains on.
+        images: training images of the group's partition, whose views are not counted.
     """
 
     def __init__(self, search: SearchConfig, horizon: int, budget: int, images: int = 0) -> None:

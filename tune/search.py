@@ -31,9 +31,9 @@ from tune.transfer import transferred
 __all__ = ["GroupSearch", "Proposal", "Search", "TrialRecord", "Winner"]
 
 
-LEAD = 0.4
-"""How far each partition's groups are served ahead of the next larger one's, as a share of their
-budget, where configurations are handed up."""
+LEAD = 1.5
+"""How far the smallest partition's groups are served ahead of the largest's, in budgets, where
+configurations are handed up: most of what one partition learns, the next ones begin with."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,14 @@ class Search:
     ) -> None:
         self._journal = journal
         self._probe = experiment.probe
+        self._awaited = any(method.needs_probe for method in experiment.methods.values())
         self._transfer = experiment.search.transfer
         self._enough = experiment.search.asha.reduction_factor
         self.on_end: Callable[[Group, int], None] = lambda group, number: None
         """Called with every trial that has ended for good."""
         self.closed: str | None = None
         self.groups = {
-            group: GroupSearch(group, experiment, storage, images.get(partition, 0))
+            group: GroupSearch(group, experiment, storage, images[partition])
             for partition in experiment.data.partitions
             for method in experiment.methods
             for group in (Group(partition, method),)
@@ -115,10 +116,10 @@ class Search:
     def propose(self) -> Proposal | None:
         """The next trial; None while every group that has one left waits for its probe or rungs.
 
-        First what a killed run was doing, then every group's first trial, then the group with the
-        smallest share of its budget served, smaller partitions somewhat ahead if they hand up what
-        they find. In the group promotions come before new configurations. Groups whose probe is
-        not decided wait.
+        First what a killed run was doing, then the probes that other groups wait for, then every
+        group's first trial, then the group with the smallest share of its budget served, smaller
+        partitions ahead if they hand up what they find. In the group promotions come before new
+        configurations. Groups whose probe is not decided wait.
         """
         if self.closed:
             return None
@@ -140,13 +141,16 @@ class Search:
         search.start(number)
         return Proposal(search.group, number, trial.config, trial.probe)
 
-    def _turn(self, search: GroupSearch) -> tuple[bool, bool, float]:
+    def _turn(self, search: GroupSearch) -> tuple[bool, bool, bool, float]:
         """Where a group stands in the queue; the lowest is served."""
+        probe = search.group.method == self._probe and self._awaited
         lag = 0.0
-        if self._transfer:
+        if self._transfer and not probe:
             partitions = sorted({group.partition for group in self.groups})
-            lag = LEAD * partitions.index(search.group.partition)
-        return not search.orphans, search.proposed > 0, search.proposed / search.budget + lag
+            place = partitions.index(search.group.partition)
+            lag = LEAD * place / max(1, len(partitions) - 1)
+        served = search.proposed / search.budget
+        return not search.orphans, not probe, search.proposed > 0, served + lag
 
     def _next(self, search: GroupSearch) -> int:
         """The number of the group's next trial: an orphan, a promoted or a new one."""

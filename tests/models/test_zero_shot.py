@@ -114,6 +114,29 @@ def test_a_head_is_kept_for_the_text_tower_and_the_prompts_it_came_from(
     torch.testing.assert_close(scaled, math.e * fresh)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"heads": 4}, {"pool_type": "last"}, {"no_causal_mask": True}], ids=str
+)
+@pytest.mark.parametrize("custom", [False, True])
+def test_a_head_of_another_text_tower_is_not_taken(
+    custom: bool, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Of one whose weights are the same, and their names."""
+    kept, other = tiny(custom), tiny(custom, **settings)
+    other.load_state_dict(kept.state_dict())
+    zero_shot_head(kept, "ViT-B-32", PROMPTS, tmp_path)
+    expected = zero_shot_head(other, "ViT-B-32", PROMPTS).weight
+    assert torch.equal(zero_shot_head(other, "ViT-B-32", PROMPTS, tmp_path).weight, expected)
+
+
+def test_a_cache_that_cannot_be_written_to_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    model = tiny()
+    expected = zero_shot_head(model, "ViT-B-32", PROMPTS).weight
+    found = zero_shot_head(model, "ViT-B-32", PROMPTS, tmp_path / "file" / "cache").weight
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("damage", ["one bit", "cut short"])
 def test_a_damaged_head_is_computed_again(damage: str, tmp_path: Path) -> None:
     model = tiny()

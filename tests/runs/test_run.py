@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from errors import InputError
 from tests.runs.helpers import events, final_fits_in, run_quietly, small, write_csv, write_images
 from tune.experiment import MethodConfig
 
@@ -170,3 +171,9 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
     assert report.table.n_train.tolist() == [10, 19]
     assert report.table.n_val.tolist() == [10, 20]
     assert (report.table.test_accuracy > 0.7).all()
+
+    Image.fromarray((255 - noise[6]).astype(np.uint8)).save(tmp_path / "6.png")  # of train
+    more = photos.model_copy(update={"final": photos.final.model_copy(update={"seeds": 3})})
+    with pytest.raises(InputError, match=r"^--resume: train images have changed"):
+        run_quietly(more, tmp_path, resume=True)
+    assert len(final_fits_in(tmp_path / "photos")) == 2 * 2

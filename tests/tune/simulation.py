@@ -124,6 +124,7 @@ class Simulation(Player):
         events = read_events(path)
         self.journal = Journal(path)
         self.storage = InMemoryStorage()
+        images = {partition: images.get(partition, 0) for partition in spec.data.partitions}
         search = Search(spec, self.journal, self.storage, images)
         search.replay(events)
         draw = random.Random(seed)

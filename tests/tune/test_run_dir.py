@@ -303,35 +303,35 @@ def test_the_same_winners_are_the_same_bytes(tmp_path: Path) -> None:
 
 def test_skipped_images_are_listed_and_a_stale_list_removed(tmp_path: Path) -> None:
     directory, file = RunDirectory(tmp_path, True), tmp_path / "skipped_images.csv"
-    directory.write_skipped([], {"train", "val"})
+    directory.write_skipped([], ["train", "val"])
     assert not file.exists()
-    directory.write_skipped([Skipped("train", "a, b.png", 'not\na "picture"')], {"train", "val"})
+    directory.write_skipped([Skipped("train", "a, b.png", 'not\na "picture"')], ["train", "val"])
     with file.open(newline="") as lines:
         assert list(csv.reader(lines)) == [
             ["split", "key", "reason"],
             ["train", "a, b.png", 'not\na "picture"'],
         ]
-    directory.write_skipped([Skipped("test", "t.png", "cut short")], {"test"})
-    directory.write_skipped([], {"train", "val"})  # those of test are kept
+    directory.write_skipped([Skipped("test", "t.png", "cut short")], ["test"])
+    directory.write_skipped([], ["train", "val"])  # those of test are kept
     assert file.read_text().splitlines() == ["split,key,reason", "test,t.png,cut short"]
-    directory.write_skipped([], {"test"})
+    directory.write_skipped([], ["test"])
     assert not file.exists()
 
 
-def test_a_run_is_not_resumed_with_other_readable_images(tmp_path: Path) -> None:
-    run, broken = tmp_path / "run", [Skipped("train", "a.png", "cut short")]
-    record(run, experiment())
-    RunDirectory(run, True).write_skipped(broken, {"train", "val"})
-    begin(run)
-    # The same ones skipped again, and a test image that broke: nothing the search rests on.
-    RunDirectory(run, True).write_skipped(broken, {"train", "val"})
-    RunDirectory(run, True).write_skipped([Skipped("test", "t.png", "")], {"test"})
-    more = [*broken, Skipped("val", "b.png", "cut short")]
-    with pytest.raises(InputError, match=r"b\.png of val, which could be read and now cannot"):
-        RunDirectory(run, True).write_skipped(more, {"train", "val"})
-    with pytest.raises(InputError, match=r"a\.png of train, which could not be read and now can"):
-        RunDirectory(run, True).write_skipped([], {"train", "val"})
-    assert "a.png" in (run / "skipped_images.csv").read_text()
+def test_a_run_is_not_resumed_with_other_images(run: Path) -> None:
+    was = {"train": "aaa", "val": "bbb"}
+    told = [{"event": "run_started"}, {"event": "images", "images": was}]
+    directory = RunDirectory(run, True)
+    directory.check_images(was, told)
+    directory.check_images(was, [])  # killed before it could tell
+    for changed in ({**was, "train": "ccc"}, {**was, "val": "ccc"}):
+        with pytest.raises(InputError, match=r"^--resume: (train|val) images have changed"):
+            directory.check_images(changed, told)
+
+
+def test_a_run_refused_before_its_first_trial_may_change_its_images(tmp_path: Path) -> None:
+    told = [{"event": "images", "images": {"train": "aaa", "val": "bbb"}}]
+    RunDirectory(tmp_path, True).check_images({"train": "ccc", "val": "ccc"}, told)
 
 
 def rows_of(file: Path) -> list[list[str]]:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.search import GRID, STRATEGIES, Race, Table, Task, play, reached
+from benchmarks.search import GRID, STRATEGIES, Race, Table, Task, play, reached, reached_interval
 from models.evaluation import score
 
+ROOT = Path(__file__).resolve().parents[2]
 SPACE = {"blocks": {"choice": ["11", "10"]}, "head_start": "zeros",
          "lr": {"loguniform": [1e-4, 1e-2]}}  # fmt: skip
 
@@ -90,5 +91,22 @@ def test_compute_is_what_was_trained(path: Path) -> None:
 
 def test_when_a_goal_is_reached() -> None:
     courses = np.tile(GRID, (3, 1))
-    assert reached(courses, 0.5) == pytest.approx(0.5)
-    assert np.isnan(reached(courses, 2.0))
+    half, double = courses / 2, courses * 2
+    assert reached(courses, half) == pytest.approx(0.5)
+    assert reached(courses, double) == np.inf
+    late = np.where(GRID < 0.7, np.nan, courses)  # nothing is reached before it has begun
+    assert reached(late, half) == pytest.approx(0.7)
+    assert reached_interval(courses, half) == "50.0% (50.0% to 50.0%)"
+    assert reached_interval(courses, double) == "never (never to never)"
+
+
+@pytest.mark.parametrize("table", sorted((ROOT / "benchmarks" / "curves").glob("*.json")))
+def test_the_tables_that_ship_can_be_played(table: Path) -> None:
+    content = Table.read(table)
+    assert set(content.images) == set(content.partitions)
+    for partition in content.partitions:
+        for config in content.content["configs"]:
+            content.at(partition, config, content.horizon)
+    course, spent = play(Task(table, "ours", (), trials=4, slots=2, seed=0))
+    assert 0 < spent <= 4
+    assert np.nanmax(course) <= content.best
