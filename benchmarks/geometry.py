@@ -1,0 +1,212 @@
+"""One epoch and one group at a real encoder's geometry, beside those who run the whole encoder.
+
+ViT-B/32 with random weights (no download), JPEGs of 500 x 375 cut from scikit-learn's two sample
+photos. Everybody trains the same configuration from the same start on the same order of images, on
+one thread; the rows assert that losses are equal step by step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from torch import Tensor
+
+from benchmarks.jobs import Answer, Job, Trial
+from benchmarks.limits import Machine, counted_flops, watched
+from benchmarks.table import Row
+from models.encoder import layer_groups
+from models.examples import Examples
+from models.fit import Fit
+from models.recipe import Recipe
+
+MODEL, CLASSES = "ViT-B-32", 101
+IMAGES, BATCH, EPOCHS = 64, 32, 3  # the first epoch warms up and is not measured
+LOSS_TOLERANCE = 1e-4  # relative
+GROUP_TRIALS, GROUP_EPOCHS = 32, 10
+
+BANK: dict[str, Any] = {
+    "head_lr": [1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2],
+    "weight_decay": [0.0, 1e-3, 1e-2, 1e-1],
+}
+FROZEN = {"blocks": "none", "head_lr": 1e-3, "weight_decay": 0.0, "batch_size": BATCH}
+TUNED = {"lr": 1e-4, "llrd_decay": 0.8, "head_lr": 1e-3, "weight_decay": 0.01, "batch_size": BATCH}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "frozen": FROZEN,
+    "LayerNorm of blocks 11-7": TUNED | {"blocks": "11-7", "kinds": "ln"},
+    "everything in blocks 11-7": TUNED | {"blocks": "11-7", "kinds": "ln+attn+mlp"},
+    "everything in block 11": TUNED | {"blocks": "11", "kinds": "ln+attn+mlp"},
+}
+
+
+def photos(folder: Path, count: int) -> list[tuple[str, int]]:
+    """Write `count` JPEGs, random crops of two photographs, with labels that mean nothing."""
+    rng = np.random.default_rng(0)
+    sources = [Image.fromarray(array) for array in load_sample_images().images]
+    written = []
+    for i in range(count):
+        image = sources[i % len(sources)]
+        width = int(rng.integers(320, image.width))
+        height = width * 3 // 4
+        left, top = (int(rng.integers(0, most + 1)) for most in
+                     (image.width - width, max(0, image.height - height)))  # fmt: skip
+        path = folder / f"{i}.jpg"
+        image.crop((left, top, left + width, top + height)).resize((500, 375)).save(path)
+        written.append((str(path), int(rng.integers(CLASSES))))
+    return written
+
+
+def job(folder: Path) -> Job:
+    """The images and a checkpoint of random weights; its trials are to be filled in."""
+    torch.manual_seed(0)
+    checkpoint = folder / "random.pt"
+    torch.save(open_clip.create_model(MODEL).state_dict(), checkpoint)
+    return Job(MODEL, str(checkpoint), photos(folder, IMAGES), [], CLASSES, [])
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an epoch costs: operations, and bytes of features read."""
+
+    flops: int
+    moved: int
+
+
+def our_work(config: dict[str, Any]) -> Work:
+    """Of ours: one step counted, for every step of an epoch."""
+    encoder = layer_groups(open_clip.create_model(MODEL).visual)
+    recipe = Recipe(**config)
+    shape = encoder.shapes[recipe.boundary(encoder)]
+    features = np.zeros((BATCH, *shape), np.float32)
+    examples = Examples(features, np.zeros(BATCH, np.int64), np.arange(BATCH))
+    fit = Fit(
+        *(encoder, recipe, recipe.boundary(encoder), examples, examples),
+        classes=CLASSES,
+        horizon=2 * BATCH,
+        seed=0,
+    )
+    steps = IMAGES // BATCH
+    return Work(steps * counted_flops(fit.step), steps * features.nbytes)
+
+
+def naive_flops(config: dict[str, Any]) -> int:
+    """Of an epoch through the whole encoder."""
+    from benchmarks.peers.naive import Adapted, parameter_groups
+
+    visual = open_clip.create_model(MODEL).visual.eval()
+    model = Adapted(visual, visual.output_dim, CLASSES)
+    parameter_groups(model, config)
+
+    def step() -> None:
+        loss: Tensor = model(torch.zeros(BATCH, 3, 224, 224)).square().mean()
+        torch.autograd.backward(loss)
+
+    return IMAGES // BATCH * counted_flops(step)
+
+
+def asked(peer: str, job: Job) -> tuple[Answer, int]:
+    """A peer's answer, and its peak memory."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        job.write(Path(file.name))
+        output, _, memory = watched(["-m", f"benchmarks.peers.{peer}", file.name])
+    return Answer.parse(output), memory
+
+
+def check_losses(what: str, who: str, theirs: Answer, ours: Answer) -> str:
+    """That losses are equal step by step, in words; ours may have gone on for longer.
+
+    Raises:
+        AssertionError: they are not.
+    """
+    worst = 0.0
+    heads = range(len(theirs.trials))
+    for head, trial in zip(heads, theirs.trials, strict=True):
+        a = np.array(trial.losses)[:, 0]
+        b = np.array(ours.trials[0].losses)[: len(a), head]
+        worst = max(worst, float(np.abs(a / b - 1).max()))
+    if worst > LOSS_TOLERANCE:
+        raise AssertionError(f"{what}: the losses of {who} differ from ours by {worst:.1e}")
+    return f"losses to {worst:.0e}"
+
+
+def an_epoch(answer: Answer) -> float:
+    """Seconds of an epoch, the first one left out."""
+    return median(answer.trials[0].seconds[1:])
+
+
+def epoch_rows(base: Job, name: str, config: dict[str, Any], machine: Machine) -> list[Row]:
+    """An epoch of one configuration."""
+    horizon, frozen = EPOCHS * IMAGES, config["blocks"] == "none"
+    reports = [IMAGES * (i + 1) for i in range(EPOCHS)]
+    theirs = dataclasses.replace(base, trials=[Trial(config, horizon, reports)])
+    # An epoch of a probe is too short for the clock: more of them, at rate zero.
+    more = [IMAGES * (i + 1) for i in range(100 if frozen else EPOCHS)]
+    ours, our_memory = asked(
+        "ours", dataclasses.replace(base, trials=[Trial(config, horizon, more)])
+    )
+    cost = our_work(config)
+    bound = machine.seconds(naive_flops(config)) / machine.seconds(cost.flops, cost.moved)
+    what, rows = f"an epoch of {name}", []
+    for who in ("naive", "seed") if frozen else ("naive",):
+        answer, memory = asked(who, theirs)
+        rows.append(
+            Row(
+                *(what, who, an_epoch(answer), an_epoch(answer) / an_epoch(ours)),
+                bound if who == "naive" else None,
+                same=check_losses(what, who, answer, ours),
+                memory=memory,
+            )
+        )
+    return [*rows, Row(what, "ours", an_epoch(ours), memory=our_memory)]
+
+
+def group_rows(base: Job, naive_epoch: float) -> list[Row]:
+    """A group of 32 probes, which ours trains as one bank; features apart and included."""
+    horizon = GROUP_EPOCHS * IMAGES
+    singles = [
+        Trial(FROZEN | {"head_lr": lr, "weight_decay": decay}, horizon, [horizon])
+        for lr in BANK["head_lr"] for decay in BANK["weight_decay"]
+    ]  # fmt: skip
+    ours, our_memory = asked(
+        "ours", dataclasses.replace(base, trials=[Trial(FROZEN | BANK, horizon, [horizon])])
+    )
+    seed, memory = asked("seed", dataclasses.replace(base, trials=singles))
+    same = check_losses("a group of 32 probes", "seed", seed, ours)
+    naive_seconds = len(singles) * GROUP_EPOCHS * naive_epoch
+    alone, theirs = sum(ours.trials[0].seconds), sum(sum(t.seconds) for t in seed.trials)
+    rows = []
+    for what, extra, seed_extra in (
+        ("32 probes, 10 epochs, from features", 0.0, 0.0),
+        ("32 probes, 10 epochs, features included", ours.once, seed.once),
+    ):
+        mine = alone + extra
+        rows += [
+            Row(what, "naive", naive_seconds, naive_seconds / mine, extrapolated=True),
+            Row(
+                *(what, "seed", theirs + seed_extra, (theirs + seed_extra) / mine),
+                same=same,
+                memory=memory,
+            ),
+            Row(what, "ours", mine, memory=our_memory),
+        ]
+    return rows
+
+
+def geometry_rows(machine: Machine, folder: Path) -> Iterator[Row]:
+    """Epochs of four configurations, and a whole group of probes."""
+    base = job(folder)
+    for name, config in CONFIGS.items():
+        rows = epoch_rows(base, name, config, machine)
+        yield from rows
+        if config["blocks"] == "none":
+            yield from group_rows(base, rows[0].seconds)

@@ -1,0 +1,136 @@
+"""What this machine allows: arithmetic, bandwidth, FLOPs of a step, and memory of processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+PACKAGES = ("torch", "ray", "open_clip_torch", "timm", "optuna", "numpy", "scikit-learn", "pillow")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one core does at best.
+
+    Attributes:
+        flops: a second, in float32 matrix products of 2,048 x 2,048.
+        bandwidth: bytes a second, read and written together, of copying 256 MB.
+    """
+
+    flops: float
+    bandwidth: float
+
+    def seconds(self, flops: float, moved: float = 0.0) -> float:
+        """The least time for so many operations and bytes, one hidden behind the other."""
+        return max(flops / self.flops, moved / self.bandwidth)
+
+
+def measured_machine() -> Machine:
+    """Measure both, on one thread."""
+    torch.set_num_threads(1)
+    a = torch.randn(2048, 2048)
+    source = torch.randn(32 << 20)
+    target = torch.empty_like(source)
+    product = min(_timed(lambda: a @ a) for _ in range(5))
+    copy = min(_timed(lambda: target.copy_(source)) for _ in range(5))
+    return Machine(2 * 2048**3 / product, 2 * source.nbytes / copy)
+
+
+def _timed(work: object) -> float:
+    assert callable(work)
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def counted_flops(step: object) -> int:
+    """Floating-point operations of `step()`: matrix products, convolutions, attention."""
+    assert callable(step)
+    # Fused kernels for layers that get no gradient are not in torch's table of operations.
+    torch.backends.mha.set_fastpath_enabled(False)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    torch.backends.mha.set_fastpath_enabled(True)
+    return int(counter.get_total_flops())
+
+
+def describe() -> str:
+    """The machine and the versions, as a Markdown list."""
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    memory = psutil.virtual_memory().total / 1e9
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return (
+        f"- {os.cpu_count()} virtual cores ({cpu}), {memory:.0f} GB, "
+        f"{'a GPU' if torch.cuda.is_available() else 'no GPU'}\n"
+        f"- Python {platform.python_version()}, {versions}"
+    )
+
+
+class Peak:
+    """The peak, over time, of the sum of PSS of a process and all of its descendants."""
+
+    def __init__(self, pid: int) -> None:
+        self.bytes = 0
+        self._root = pid
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.5):
+            self.bytes = max(self.bytes, pss(self._root))
+
+    def stop(self) -> int:
+        self._stop.set()
+        self._thread.join()
+        return self.bytes
+
+
+def pss(root: int) -> int:
+    """Proportional set size of a process and its descendants, summed: shared pages count once."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(root)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += each.memory_full_info().pss
+    return total
+
+
+def watched(command: list[str], **environment: str) -> tuple[str, float, int]:
+    """Run `python` with these arguments; returns its output, seconds, and peak memory.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; what it said on stderr was passed on.
+    """
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    peak = Peak(process.pid)
+    try:
+        output, _ = process.communicate()
+    finally:
+        process.kill()
+        memory = peak.stop()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return output, time.perf_counter() - began, memory

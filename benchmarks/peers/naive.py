@@ -1,0 +1,192 @@
+"""Fine-tuning CLIP as users of open_clip write it; with --ray, as Ray Tune's tutorial tunes it.
+
+    python -m benchmarks.peers.naive JOB.json [--ray]
+
+After https://docs.ray.io/en/latest/tune/examples/tune-pytorch-cifar.html: a function trainable
+builds the model and the loaders, decodes and preprocesses every image every epoch, and runs the
+whole encoder. Layers below the lowest trained one get no gradient. The tutorial's search algorithm
+and scheduler are left out, as here everybody trains the same configurations for as long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.jobs import Answer, Job, Outcome, Trial
+
+Batches = DataLoader[tuple[Tensor, Tensor]]
+
+
+class Photos(Dataset[tuple[Tensor, int]]):
+    def __init__(self, images: Sequence[tuple[str, int]], transform: Any) -> None:
+        self.images, self.transform = images, transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        file, label = self.images[index]
+        return self.transform(Image.open(file).convert("RGB")), label
+
+
+class Adapted(nn.Module):
+    """CLIP's image tower with a linear classifier on its normalised output."""
+
+    def __init__(self, visual: nn.Module, dim: int, classes: int) -> None:
+        super().__init__()
+        self.visual, self.scale = visual, dim**0.5
+        self.head = nn.Linear(dim, classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(F.normalize(self.visual(images), dim=-1) * self.scale)
+        return logits
+
+
+def is_kind(name: str, kinds: Iterable[str]) -> bool:
+    """Whether a block's parameter is of one of `kinds`, by open_clip's and timm's names."""
+    if "ln_" in name or "norm" in name:
+        return "ln" in kinds
+    return ("attn" if "attn" in name else "mlp") in kinds
+
+
+def parameter_groups(model: Adapted, config: dict[str, Any]) -> list[dict[str, Any]]:
+    """What to train, with its rate and decay; everything else is frozen."""
+    visual: Any = model.visual
+    timm = hasattr(visual, "trunk")
+    blocks = visual.trunk.blocks if timm else visual.transformer.resblocks
+    model.requires_grad_(False)
+    decay = config.get("weight_decay", 0.0)
+    groups = []
+
+    def add(name: str, parameter: nn.Parameter, lr: float) -> None:
+        parameter.requires_grad_()
+        weight_decay = decay if parameter.ndim > 1 else 0.0
+        groups.append({"params": [parameter], "lr": lr, "weight_decay": weight_decay})
+
+    for name, parameter in model.head.named_parameters():
+        add(name, parameter, config["head_lr"])
+    if config["blocks"] == "none":
+        return groups
+    ends = [int(end) for end in config["blocks"].split("-")]
+    kinds, last = config["kinds"].split("+"), len(blocks) - 1
+    for i in range(min(ends), max(ends) + 1):
+        lr = config["lr"] * config.get("llrd_decay", 1.0) ** (last - i)
+        for name, parameter in blocks[i].named_parameters():
+            if is_kind(name, kinds):
+                add(name, parameter, lr)
+    if max(ends) == last and "ln" in kinds:
+        for name, parameter in (visual.trunk.norm if timm else visual.ln_post).named_parameters():
+            add(name, parameter, config["lr"])
+    return groups
+
+
+def rate(trial: Trial, step: int, batch: int) -> float:
+    """Share of the peak rate: linear warm-up, then a cosine."""
+    warmup, samples = trial.config.get("warmup", 0.0), step * batch
+    seen = samples / trial.horizon
+    if seen < warmup:
+        return min(1.0, (samples + batch) / (warmup * trial.horizon))
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (seen - warmup) / (1 - warmup))))
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, batches: Batches) -> float:
+    right = total = 0
+    for images, labels in batches:
+        right += int((model(images).argmax(1) == labels).sum())
+        total += len(labels)
+    return right / total
+
+
+def train(job: Job, trial: Trial, report: Any = None) -> Outcome:
+    """One trial from beginning to end."""
+    outcome = Outcome(began=time.time())
+    config = trial.config
+    clip, preprocess = open_clip.create_model_from_pretrained(
+        job.model, **({"pretrained": job.pretrained} if job.pretrained else {})
+    )
+    visual = clip.visual.float().eval()
+    dim = visual(torch.zeros(1, 3, *visual.image_size)).shape[1]
+    model = Adapted(visual, dim, job.classes)
+    optimizer = torch.optim.AdamW(parameter_groups(model, config))
+    batch_size = trial.batch_size(len(job.train))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: rate(trial, step, batch_size)
+    )
+    trained = [p for p in visual.parameters() if p.requires_grad]
+    photos = Photos(job.train, preprocess)
+    val = DataLoader(Photos(job.val, preprocess), batch_size=64) if job.val else None
+    for rows in trial.portions(len(job.train)):
+        began = time.process_time()
+        for images, labels in DataLoader(photos, batch_size=batch_size, sampler=rows):
+            optimizer.zero_grad()
+            smoothing = config.get("label_smoothing", 0.0)
+            loss = F.cross_entropy(model(images), labels, label_smoothing=smoothing)
+            loss.backward()
+            if trained:
+                nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            scheduler.step()
+            outcome.losses.append([loss.item()])
+        outcome.seconds.append(time.process_time() - began)
+        if val is not None:
+            began = time.process_time()
+            outcome.val_accuracy.append(accuracy(model, val))
+            outcome.evaluation += time.process_time() - began
+        if report is not None:
+            report({"val_accuracy": outcome.val_accuracy[-1] if val else 0.0})
+    outcome.ended = time.time()
+    return outcome
+
+
+def tuned(job: Job) -> Answer:
+    """All trials under Ray Tune, one CPU each."""
+    import ray
+    from ray import tune
+
+    def trainable(config: dict[str, Any], job: Job) -> None:
+        torch.set_num_threads(1)
+        last: dict[str, Any] = {}
+        outcome = train(job, job.trials[config["trial"]], last.update)
+        tune.report({**last, "outcome": asdict(outcome), "trial": config["trial"]})
+
+    ray.init(include_dashboard=False, log_to_driver=False)
+    results = tune.Tuner(
+        tune.with_resources(tune.with_parameters(trainable, job=job), {"cpu": 1}),
+        param_space={"trial": tune.grid_search(list(range(len(job.trials))))},
+        run_config=tune.RunConfig(verbose=0),
+    ).fit()
+    found = {r.metrics["trial"]: r.metrics["outcome"] for r in results if r.metrics}
+    return Answer([Outcome(**found[i]) for i in range(len(job.trials))])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("job", type=Path)
+    parser.add_argument("--ray", action="store_true", help="under Ray Tune")
+    arguments = parser.parse_args()
+    job = Job.read(arguments.job)
+    if arguments.ray:
+        tuned(job).print()
+        return
+    torch.set_num_threads(1)
+    Answer([train(job, trial) for trial in job.trials]).print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The way of the three scripts: a probe on embeddings that each script writes to temporary files.
+
+    python -m benchmarks.peers.seed JOB.json
+
+`experiment.py` runs the frozen encoder over the images once, saves the embeddings, and trains the
+head on them with a DataLoader. To unfreeze layers the other two scripts run the whole encoder, as
+`naive` does without Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.jobs import Answer, Job, Outcome, Trial
+from benchmarks.peers.naive import Photos, rate
+
+
+@torch.no_grad()
+def precompute(job: Job, file: Path) -> None:
+    """Write the embeddings of all training images, and their labels."""
+    clip, preprocess = open_clip.create_model_from_pretrained(
+        job.model, **({"pretrained": job.pretrained} if job.pretrained else {})
+    )
+    visual = clip.visual.float().eval()
+    parts, labels = [], []
+    for images, batch_labels in DataLoader(Photos(job.train, preprocess), batch_size=64):
+        embeddings = visual(images)
+        parts.append(F.normalize(embeddings, dim=-1) * embeddings.shape[1] ** 0.5)
+        labels.append(batch_labels)
+    torch.save((torch.cat(parts), torch.cat(labels)), file)
+
+
+def probe(job: Job, trial: Trial, file: Path) -> Outcome:
+    """Train a head on the embeddings."""
+    outcome = Outcome(began=time.time())
+    config = trial.config
+    embeddings, labels = torch.load(file)
+    head = nn.Linear(embeddings.shape[1], job.classes)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    decay = config.get("weight_decay", 0.0)
+    groups = [
+        {"params": [head.weight], "weight_decay": decay},
+        {"params": [head.bias], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=config["head_lr"])
+    batch_size = trial.batch_size(len(job.train))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: rate(trial, step, batch_size)
+    )
+    data = TensorDataset(embeddings, labels)
+    for rows in trial.portions(len(job.train)):
+        began = time.process_time()
+        for x, y in DataLoader(data, batch_size=batch_size, sampler=rows):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(head(x), y, label_smoothing=config.get("label_smoothing", 0.0))
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            outcome.losses.append([loss.item()])
+        outcome.seconds.append(time.process_time() - began)
+    outcome.ended = time.time()
+    return outcome
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("job", type=Path)
+    job = Job.read(parser.parse_args().job)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "embeddings.pt"
+        began = time.process_time()
+        precompute(job, file)
+        once = time.process_time() - began
+        Answer([probe(job, trial, file) for trial in job.trials], once).print()
+
+
+if __name__ == "__main__":
+    main()
