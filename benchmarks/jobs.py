@@ -101,7 +101,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a peer did, and what it did once for all trials (features), in seconds of the processor."""
+    """What a peer did; `once` is what it did for all trials, in seconds of the processor."""
 
     trials: list[Outcome]
     once: float = 0.0

@@ -32,6 +32,12 @@ class WeightAverage:
         share = 1 - math.exp(-batch_size / (WINDOW * self._horizon))
         torch._foreach_lerp_(list(self.weights.values()), self._live, share)
 
+    @torch.no_grad()
+    def load(self, weights: Weights) -> None:
+        """Go on from another average of the same weights."""
+        for name, average in self.weights.items():
+            average.copy_(weights[name])
+
 
 def interpolated(start: Weights, end: Weights, alpha: float) -> dict[str, Tensor]:
     """(1 - alpha) start + alpha end, weight by weight.

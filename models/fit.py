@@ -117,6 +117,11 @@ class Fit:
         return torch.optim.AdamW(groups, fused=True)
 
     @property
+    def images(self) -> int:
+        """Training images, views apart."""
+        return len(self._train)
+
+    @property
     def precision(self) -> str:
         """What matrix products run in."""
         return self._precision.name
@@ -287,10 +292,7 @@ class Fit:
         return self._gradients.by_place() if self._gradients else {}
 
     def state(self) -> dict[str, Any]:
-        """Tensors and numbers from which `load` goes on as if never interrupted.
-
-        Without what only serves after training: the average, and the norms of gradients.
-        """
+        """Tensors and numbers from which `load` goes on as if never interrupted."""
         return {
             "samples": self.samples,
             "steps": self.steps,
@@ -300,6 +302,8 @@ class Fit:
             "scaler": self._scaler.state_dict(),
             "best": None if self.best is None else asdict(self.best),
             "best_weights": self._best_weights,
+            "average": None if self._average is None else self._average.weights,
+            "gradients": None if self._gradients is None else self._gradients.state(),
         }
 
     @torch.no_grad()
@@ -313,6 +317,10 @@ class Fit:
         self._scaler.load_state_dict(state["scaler"])
         self.best = None if state["best"] is None else Evaluation(**state["best"])
         self._best_weights = state["best_weights"]
+        if self._average is not None:
+            self._average.load(state["average"])
+        if self._gradients is not None:
+            self._gradients.load(state["gradients"])
 
     def logits(self, examples: Examples) -> Tensor:
         """Logits (H, n, C) of `examples`, in order, on the CPU in float32."""

@@ -45,6 +45,13 @@ class GradientNorms:
         self._squares = self._squares.to(norms.device) + torch.where(finite, squares, 0)
         self._steps = self._steps.to(norms.device) + finite
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """What `load` goes on from."""
+        return {"squares": self._squares, "steps": self._steps}
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        self._squares, self._steps = state["squares"], state["steps"]
+
     def by_place(self) -> dict[str, dict[str, float]]:
         """Layer group to kind to the root mean square of its gradient's norm over the steps.
 

@@ -50,7 +50,6 @@ class Workbench:
         config: Mapping[str, Any],
         probe: Mapping[str, Any] | None,
         seed: int,
-        average: bool = False,
     ) -> Fit:
         """A fit of `config` on the group's partition, ready for its first step.
 
@@ -59,7 +58,6 @@ class Workbench:
             probe: the settings of the probe to start from, refitted here with the same seed.
             seed: 0 for the search; each seed has its own draw of the partition and its own order
                 of samples.
-            average: whether to average the weights over the steps.
         """
         recipe = Recipe(**config)
         start = None
@@ -78,7 +76,7 @@ class Workbench:
             horizon=self.experiment.horizon(group.method),
             seed=derived_seed(self.experiment.seed, seed, "order"),
             start=start,
-            average=average,
+            average=self.experiment.final.ema and not recipe.frozen_encoder,
             precision=self.device,
         )
 
@@ -114,15 +112,17 @@ class Workbench:
         cached = self.train.views if recipe.views else self.train.features
         return highest_boundary(self.encoder, recipe, cached)
 
-    def milestones(self, recipe: Recipe, method: str) -> tuple[int, ...]:
-        """Samples at which a fit of the recipe is evaluated: once, if it takes no steps."""
-        horizon = self.experiment.horizon(method)
-        return milestones(horizon, self.experiment.search, recipe.trained)
+    def milestones(self, fit: Fit, method: str) -> tuple[int, ...]:
+        """Samples at which a fit is evaluated: once, if it takes no steps."""
+        horizon, search = self.experiment.horizon(method), self.experiment.search
+        return milestones(horizon, search, fit.recipe.trained, fit.images)
 
     def run(self, fit: Fit, method: str) -> list[Evaluation]:
-        """Advance a fit through all of its milestones, or until it diverges."""
+        """Advance a fit through the milestones before it, or until it diverges."""
         evaluations = []
-        for milestone in self.milestones(fit.recipe, method):
+        for milestone in self.milestones(fit, method):
+            if milestone <= fit.samples:
+                continue  # a fit that was taken up where another process left it
             evaluations.append(fit.advance(milestone))
             if not evaluations[-1].finite:
                 break

@@ -17,6 +17,7 @@ from models.exported import Description, save_exported
 from models.fit import Fit
 from models.recipe import Recipe
 from tune.bench import Workbench
+from tune.checkpoints import Checkpoint
 from tune.experiment import FinalConfig
 from tune.groups import Group
 from tune.pool import over_slots
@@ -32,11 +33,13 @@ TEST = "test"
 class FinalFit:
     """One winner, one seed.
 
-    `probe` is the probe that its head starts from, `basis` a digest of all else that the result
-    rests on: the splits it is chosen and scored on, and what is tried after training.
+    `trial` is the number of the winner, `probe` the probe that its head starts from, `basis` a
+    digest of all else that the result rests on: the splits it is chosen and scored on, and what is
+    tried after training.
     """
 
     group: Group
+    trial: int
     seed: int
     config: Mapping[str, Any]
     probe: Mapping[str, Any] | None
@@ -78,7 +81,10 @@ def final_fits(winners: Mapping[Group, Winner], final: FinalConfig, data: str) -
         probe = winner.probe if recipe.start == "probe" else None
         after = [] if recipe.frozen_encoder else [final.ema, final.wise_ft]
         basis = json.dumps([data, after])
-        fits += [FinalFit(group, seed, winner.config, probe, basis) for seed in range(final.seeds)]
+        fits += [
+            FinalFit(group, winner.number, seed, winner.config, probe, basis)
+            for seed in range(final.seeds)
+        ]
     return sorted(fits, key=lambda fit: -fit.group.partition)
 
 
@@ -131,13 +137,16 @@ Result = tuple[dict[str, Any], Description, dict[str, torch.Tensor] | None]
 class FinalFitWorker:
     """Trains winners and predicts the test images, in a process of its own.
 
-    `tests` holds the test split as "test", and the extra tests by their names.
+    `tests` holds the test split as "test", and the extra tests by their names. `checkpoints` is
+    the folder of the search's: seed 0 has its draw and its order, and goes on from where the
+    winner's own trial was last evaluated.
     """
 
     bench: Workbench
     tests: Mapping[str, SharedSplit]
     fingerprint: str
     classes: tuple[str, ...]
+    checkpoints: Path
 
     def fit_and_score(self, fit: FinalFit) -> Result:
         """Train one winner with one seed and score it, once; returns what is to be written."""
@@ -146,8 +155,10 @@ class FinalFitWorker:
         experiment, group = bench.experiment, fit.group
         torch.set_num_threads(max(1, int(experiment.resources.cpus_per_trial)))
         recipe = Recipe(**fit.config)
-        average = experiment.final.ema and not recipe.frozen_encoder
-        trained = bench.fit(group, fit.config, fit.probe, fit.seed, average)
+        trained = bench.fit(group, fit.config, fit.probe, fit.seed)
+        if fit.seed == 0:
+            winner = (group, fit.trial, fit.config, fit.probe)
+            Checkpoint(self.checkpoints, bench, *winner, trained).take_up()
         bench.run(trained, group.method)
         chosen = _chosen_after_training(trained, experiment.final.wise_ft)
         best = trained.best

@@ -89,13 +89,13 @@ class Plan:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """What the checkpoints of trials that wait at a rung take at most.
+        """What checkpoints take at most: of trials that wait at a rung, and of each group's best.
 
-        Weights, two moments and the best weights, of one in `reduction_factor` of the trials at
-        the first rung and of fewer above: of half of all, at most.
+        Weights, two moments, the best weights and the average, of one in `reduction_factor` of
+        the trials at the first rung and of fewer above: of half of all, at most.
         """
-        waiting = {name: math.ceil(self.experiment.trials(name) / 2) for name in self.trained_bytes}
-        a_row = sum(waiting[name] * 4 * size for name, size in self.trained_bytes.items())
+        kept = {n: 1 + math.ceil(self.experiment.trials(n) / 2) for n in self.trained_bytes}
+        a_row = sum(kept[name] * 5 * size for name, size in self.trained_bytes.items())
         return a_row * len(self.experiment.data.partitions)
 
     @property

@@ -14,9 +14,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from tune.bench import Workbench
+from tune.checkpoints import KeptCheckpoints
 from tune.groups import Group
 from tune.search import Search
-from tune.trainable import SuffixTrial, checkpoint_path
+from tune.trainable import SuffixTrial
 
 # Tune's own snapshots and per-trial logs are not read by anyone: the journal is the run's state.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -99,24 +100,22 @@ def _as_reported(result: dict[str, Any]) -> dict[str, Any]:
 def run_tuner(
     search: Search,
     bench: Workbench,
-    checkpoints: Path,
+    checkpoints: KeptCheckpoints,
     scratch: Path,
     slot: dict[str, float],
     slots: int,
     callbacks: Sequence[tune.Callback],
 ) -> None:
-    """Run every proposal of `search`; returns when it has nothing left, or was closed.
-
-    Of what lies in `checkpoints`, only what a trial may take up again is kept.
-    """
-    clear(checkpoints, search)
+    """Run every proposal of `search`; returns when it has nothing left, or was closed."""
     if search.finished:
         return
-    search.on_end = lambda *trial: checkpoint_path(checkpoints, *trial).unlink(missing_ok=True)
+    search.on_end = checkpoints.ended
     # How many trials may wait for an actor. One a time fills 64 slots too slowly; each of them is
     # proposed early, and so knows less.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots // 4))
-    trainable = tune.with_parameters(SuffixTrial, bench=(ray.put(bench),), checkpoints=checkpoints)
+    trainable = tune.with_parameters(
+        SuffixTrial, bench=(ray.put(bench),), checkpoints=checkpoints.folder
+    )
     tuner = tune.Tuner(
         tune.with_resources(trainable, slot),
         tune_config=tune.TuneConfig(
@@ -135,14 +134,3 @@ def run_tuner(
         ),
     )
     tuner.fit()
-
-
-def clear(checkpoints: Path, search: Search) -> None:
-    """Remove every checkpoint that belongs to no unfinished trial of `search`.
-
-    A killed run leaves those of trials that had just ended, and files half written; one that is
-    resumed with fewer methods or partitions, those of trials it no longer has.
-    """
-    kept = {checkpoint_path(checkpoints, *trial) for trial in search.unfinished}
-    for path in set(checkpoints.iterdir()) - kept:
-        path.unlink(missing_ok=True)

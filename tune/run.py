@@ -37,6 +37,7 @@ from models.recipe import Recipe
 from models.zero_shot import Prompts
 from report import Report, write_report
 from tune.bench import Workbench, derived_seed
+from tune.checkpoints import KeptCheckpoints
 from tune.clock import Clock
 from tune.cluster import Cluster, connected, resolved_precision, survey
 from tune.experiment import Experiment
@@ -219,12 +220,13 @@ class Stages:
     def search(self, search: Search) -> dict[Group, Winner]:
         """Run the search; returns the winners, which from here on are fixed."""
         progress = Progress(search, self._clock, self._console)
+        self._kept = KeptCheckpoints(self._directory.checkpoints, search)
         scratch = self._directory.path.absolute() / "ray"  # Tune's, of no use to anyone after
         with self._timed("search"), contextlib.closing(progress):
             run_tuner(
                 search,
                 self._bench,
-                checkpoints=self._directory.checkpoints,
+                checkpoints=self._kept,
                 scratch=scratch,
                 slot=self._cluster.slot,
                 slots=self._cluster.slots,
@@ -255,7 +257,8 @@ class Stages:
         with self._timed("test features"):
             scored = self._test_splits(sorted(boundaries))
         worker = FinalFitWorker(
-            self._bench, scored, self._prepared.pretrained.fingerprint, self._dataset.classes
+            *(self._bench, scored, self._prepared.pretrained.fingerprint, self._dataset.classes),
+            self._kept.folder,
         )
         cluster = self._cluster
         with self._timed("final fits"), self._console.status("final fits") as status:
@@ -267,6 +270,7 @@ class Stages:
                         "final_fit_failed", group=str(fit.group), seed=fit.seed, reason=failure
                     )
                     self._console.print(f"final fit of {fit.group}, seed {fit.seed}: {failure}")
+        self._kept.release()
 
     def _test_splits(self, boundaries: Sequence[str]) -> dict[str, SharedSplit]:
         """The test split and the extra tests, now that all winners are fixed."""

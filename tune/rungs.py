@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 from tune.experiment import SearchConfig
 
 
-def milestones(horizon: int, search: SearchConfig, trained: bool = True) -> tuple[int, ...]:
-    """Samples at which a trial is evaluated: the rungs, and evenly spaced points between.
+def milestones(
+    horizon: int, search: SearchConfig, trained: bool = True, images: int = 0
+) -> tuple[int, ...]:
+    """Samples at which a trial is evaluated: its rungs, and evenly spaced points between.
 
-    A head that is solved for, not `trained`, is evaluated once.
+    A head that is solved for, not `trained`, is evaluated once. `images`: as in
+    `rung_milestones`.
     """
     if not trained:
         return (horizon,)
     points = {round(horizon * i / search.evaluations) for i in range(1, search.evaluations + 1)}
-    return tuple(sorted({*points, *rung_milestones(horizon, search)} - {0}))
+    return tuple(sorted({*points, *rung_milestones(horizon, search, images)} - {0}))
 
 
 def rung_milestones(horizon: int, search: SearchConfig, images: int = 0) -> tuple[int, ...]:

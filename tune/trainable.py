@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import tune
 
-from files import replacing
+from tune.checkpoints import Checkpoint
 from tune.groups import Group
 
 if TYPE_CHECKING:
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 class SuffixTrial(tune.Trainable):
     """Trains one configuration; every `step` reports at the next milestone.
 
-    The trial's own file under `checkpoints` carries it over a pause at a rung and over the death
-    of its process, of its node or of the driver alike: whoever runs the trial next finds it there.
+    The trial's own file under `checkpoints` carries it from process to process: whoever runs the
+    trial next finds it there.
     """
 
     # Tune stops an actor that is still starting when another becomes free for its trial. Were
@@ -57,8 +56,9 @@ class SuffixTrial(tune.Trainable):
         evaluation = fit.advance(self._milestone, prospect=True)
         self._seconds += time.perf_counter() - began
         report = _report(evaluation, fit, self._milestone, self._seconds)
-        if evaluation.finite and self._milestone < self._points[-1]:
-            self._save(fit, report)
+        # A probe is refitted in the time that a file takes.
+        if evaluation.finite and not fit.recipe.frozen_encoder:
+            self._checkpoint.save(report)
         return report
 
     def _bench(self) -> Workbench:
@@ -75,49 +75,27 @@ class SuffixTrial(tune.Trainable):
         """The trial's fit, at its start or where its checkpoint left it."""
         import torch
 
-        from tune.rungs import milestones
-
-        experiment = bench.experiment
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         asked = self._asked
-        group, number = Group.parse(asked["group"]), asked["number"]
-        horizon = experiment.horizon(group.method)
-        self._checkpoint = checkpoint_path(self._checkpoints, group, number)
+        group = Group.parse(asked["group"])
         fit = bench.fit(group, asked["config"], asked["probe"], seed=0)
-        self._points = milestones(horizon, experiment.search, fit.recipe.trained)
-        # Another run's checkpoint may lie there, on a machine the driver could not clean up.
-        mine = [asked[key] for key in ("group", "number", "config", "probe")]
-        self._identity = json.dumps(
-            [*mine, bench.identity, experiment.seed, horizon, fit.precision]
+        self._points = bench.milestones(fit, group.method)
+        self._checkpoint = Checkpoint(
+            *(self._checkpoints, bench, group, asked["number"]),
+            *(asked["config"], asked["probe"], fit),
         )
-        if self._checkpoint.exists():
-            saved = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
-            if saved["identity"] != self._identity:
-                return fit
-            fit.load(saved["fit"])
-            self._reported = saved["report"]
-            self._seconds = saved["report"]["seconds"]
-            self._milestone = saved["report"]["milestone"]
+        self._reported = self._checkpoint.take_up()
+        if self._reported is not None:
+            self._seconds = self._reported["seconds"]
+            self._milestone = self._reported["milestone"]
         return fit
-
-    def _save(self, fit: Fit, report: dict[str, Any]) -> None:
-        import torch
-
-        saved = {"identity": self._identity, "fit": fit.state(), "report": report}
-        with replacing(self._checkpoint) as path:
-            torch.save(saved, path)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: Tune asks for one when a run ends, and the trial keeps its own."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing, as above."""
-
-
-def checkpoint_path(folder: Path, group: Group, number: int) -> Path:
-    """Where a trial's checkpoint lies."""
-    return folder / f"{group.partition:g}-{group.method}-{number}.pt"
 
 
 def _report(evaluation: Evaluation, fit: Fit, milestone: int, seconds: float) -> dict[str, Any]:

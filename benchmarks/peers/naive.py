@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.jobs import Answer, Job, Outcome, Trial
 
-Batches = DataLoader[tuple[Tensor, Tensor]]
+Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 class Photos(Dataset[tuple[Tensor, int]]):
@@ -97,7 +97,8 @@ def parameter_groups(model: Adapted, config: dict[str, Any]) -> list[dict[str, A
 
 def rate(trial: Trial, step: int, batch: int) -> float:
     """Share of the peak rate: linear warm-up, then a cosine."""
-    warmup, samples = trial.config.get("warmup", 0.0), step * batch
+    warmup: float = trial.config.get("warmup", 0.0)
+    samples = step * batch
     seen = samples / trial.horizon
     if seen < warmup:
         return min(1.0, (samples + batch) / (warmup * trial.horizon))
@@ -106,7 +107,7 @@ def rate(trial: Trial, step: int, batch: int) -> float:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, batches: Batches) -> float:
-    right = total = 0
+    right, total = 0, 0
     for images, labels in batches:
         right += int((model(images).argmax(1) == labels).sum())
         total += len(labels)
@@ -130,7 +131,7 @@ def train(job: Job, trial: Trial, report: Any = None) -> Outcome:
     )
     trained = [p for p in visual.parameters() if p.requires_grad]
     photos = Photos(job.train, preprocess)
-    val = DataLoader(Photos(job.val, preprocess), batch_size=64) if job.val else None
+    val: Any = DataLoader(Photos(job.val, preprocess), batch_size=64) if job.val else None
     for rows in trial.portions(len(job.train)):
         began = time.process_time()
         for images, labels in DataLoader(photos, batch_size=batch_size, sampler=rows):
@@ -171,7 +172,8 @@ def tuned(job: Job) -> Answer:
         param_space={"trial": tune.grid_search(list(range(len(job.trials))))},
         run_config=tune.RunConfig(verbose=0),
     ).fit()
-    found = {r.metrics["trial"]: r.metrics["outcome"] for r in results if r.metrics}
+    metrics = [results[i].metrics or {} for i in range(len(results))]
+    found = {each["trial"]: each["outcome"] for each in metrics}
     return Answer([Outcome(**found[i]) for i in range(len(job.trials))])
 
 

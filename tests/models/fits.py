@@ -38,11 +38,14 @@ def probe(encoder: Encoder, horizon: int = 600, seed: int = SEED, **settings: An
     return Fit(encoder, recipe, "head", train, val, classes=CLASSES, horizon=horizon, seed=seed)
 
 
-def tuning(encoder: Encoder, boundary: str = "block 1", **settings: Any) -> Fit:
+def tuning(
+    encoder: Encoder, boundary: str = "block 1", average: bool = False, **settings: Any
+) -> Fit:
     defaults = {"blocks": "2-1", "lr": 3e-3, "head_lr": 0.01, "batch_size": 8, "weight_decay": 0.1}
     recipe = Recipe(**{**defaults, **settings})
     train, val = at(encoder, boundary, *images(24, 1)), at(encoder, boundary, *images(15, 2))
-    return Fit(encoder, recipe, boundary, train, val, classes=CLASSES, horizon=400, seed=SEED)
+    numbers: Any = {"classes": CLASSES, "horizon": 400, "seed": SEED}
+    return Fit(encoder, recipe, boundary, train, val, average=average, **numbers)
 
 
 def weights(fit: Fit) -> dict[str, Tensor]:

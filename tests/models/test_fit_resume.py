@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 from collections.abc import Callable
@@ -53,6 +54,18 @@ def test_loading_alone_changes_nothing(encoder: Encoder) -> None:
     evaluation = first.advance(80)
     second.load(first.state())
     assert second.advance(80) == evaluation
+    assert_same(weights(first), weights(second))
+
+
+def test_what_follows_training_travels_with_the_state(encoder: Encoder) -> None:
+    first, second = (tuning(encoder, average=True) for _ in range(2))
+    first.advance(80)
+    second.load(copy.deepcopy(first.state()))
+    assert second.gradient_norms() == first.gradient_norms() != {}
+    for fit in (first, second):
+        fit.advance(200)
+    assert second.gradient_norms() == first.gradient_norms()
+    assert second.polish((0.5, 0.75)) == first.polish((0.5, 0.75))
     assert_same(weights(first), weights(second))
 
 

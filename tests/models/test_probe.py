@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from models.head import LinearHead
-from models.probe import MAX_ITERATIONS, solve_probes
+from models.probe import GRADIENT_TOLERANCE, MAX_ITERATIONS, solve_probes
 
 N, DIM, CLASSES = 60, 5, 3
 GENERATOR = torch.Generator().manual_seed(0)
@@ -56,7 +56,7 @@ def test_the_solution_has_no_gradient(smoothing: float, decay: float) -> None:
     (head,), _ = solve_probes(X, LABELS, CLASSES, [decay], smoothing)
     leaves = [head.weight.requires_grad_(), head.bias.requires_grad_()]
     for gradient in torch.autograd.grad(objective(head, decay, smoothing), leaves):
-        assert gradient.abs().max() <= 1e-6
+        assert gradient.abs().max() <= GRADIENT_TOLERANCE
 
 
 def test_smoothing_is_not_no_smoothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import pytest
 import ray
 import torch
 
+from models.fit import Fit
 from models.loading import ModelConfig, Pretrained, load_pretrained
 from tests.runs.helpers import small
 from tune.bench import Workbench
+from tune.final_fits import FinalFit, FinalFitWorker
+from tune.groups import Group
 from tune.sharing import SharedSplit, share_array
 from tune.trainable import SuffixTrial
 
@@ -51,12 +55,12 @@ def results(report: dict[str, Any]) -> dict[str, Any]:
 def test_a_trial_goes_on_where_its_process_died(tmp_path: Path, pretrained: Pretrained) -> None:
     workbench = bench(pretrained)
     whole = begin(workbench, tmp_path / "whole")
-    expected = [results(whole.step()) for _ in range(4)]
+    expected = [results(whole.step()) for _ in range(3)]
     killed = begin(workbench, tmp_path / "killed")
     assert [results(killed.step()) for _ in range(2)] == expected[:2]
     again = begin(workbench, tmp_path / "killed")
     # The last report comes once more, as nobody knows whether it was read.
-    assert [results(again.step()) for _ in range(3)] == expected[1:]
+    assert [results(again.step()) for _ in range(2)] == expected[1:]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,6 @@ def test_a_trial_goes_on_where_its_process_died(tmp_path: Path, pretrained: Pret
     [
         ("other data", {}),
         ("these data", {"config": {**TRIAL["config"], "lr": 1e-4}}),  # type: ignore[dict-item]
-        ("these data", {"probe": {"blocks": "none"}}),
     ],
 )
 def test_the_checkpoint_of_another_trial_is_not_taken(
@@ -75,6 +78,51 @@ def test_the_checkpoint_of_another_trial_is_not_taken(
     other = begin(bench(pretrained, identity), tmp_path, **changes)
     fresh = begin(bench(pretrained, identity), tmp_path / "empty", **changes)
     assert [results(other.step()) for _ in range(2)] == [results(fresh.step()) for _ in range(2)]
+
+
+def test_the_checkpoint_of_another_start_is_not_taken(
+    tmp_path: Path, pretrained: Pretrained
+) -> None:
+    config = {**TRIAL["config"], "head_start": "probe"}  # type: ignore[dict-item]
+    probe = {"blocks": "none", "solver": "lbfgs", "weight_decay": 0.1}
+    begin(bench(pretrained), tmp_path, config=config).step()
+    other = begin(bench(pretrained), tmp_path, config=config, probe=probe)
+    fresh = begin(bench(pretrained), tmp_path / "empty", config=config, probe=probe)
+    assert results(other.step()) == results(fresh.step())
+
+
+def test_the_final_fit_of_the_searchs_seed_goes_on_from_the_winners_trial(
+    tmp_path: Path, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workbench = bench(pretrained)
+    winner = FinalFit(Group(100, "llrd"), 0, 0, TRIAL["config"], None, "")  # type: ignore[arg-type]
+    trial = begin(workbench, tmp_path)
+    reports = [trial.step() for _ in range(3)]
+
+    def scored(fit: FinalFit, checkpoints: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        tests = {"test": workbench.val}
+        worker = FinalFitWorker(workbench, tests, "", tuple("0123456789"), checkpoints)
+        record, _, weights = worker.fit_and_score(fit)
+        assert weights is not None
+        return {k: v for k, v in record.items() if k != "seconds"}, weights
+
+    anew, weights = scored(winner, tmp_path / "empty")
+    assert anew["val_accuracy"] >= max(report["val_accuracy"] for report in reports)
+    # A trial that was stopped is trained on from there.
+    begin(workbench, tmp_path / "stopped").step()
+    stopped, _ = scored(winner, tmp_path / "stopped")
+    assert stopped == anew
+
+    def no_steps(fit: Fit) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Fit, "step", no_steps)
+    taken, same = scored(winner, tmp_path)
+    assert taken == anew
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+    other_seed = dataclasses.replace(winner, seed=1)
+    with pytest.raises(AssertionError, match="trained again"):
+        scored(other_seed, tmp_path)
 
 
 def test_a_reused_actor_takes_nothing_over(tmp_path: Path, pretrained: Pretrained) -> None:

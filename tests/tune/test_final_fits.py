@@ -90,8 +90,8 @@ def test_every_fit_has_a_file_of_its_own(tmp_path: Path) -> None:
 
 
 def fit(**changes: Any) -> FinalFit:
-    return FinalFit(**{"group": Group(1, "llrd"), "seed": 0, "config": TUNED, "probe": PROBE,
-                       "basis": DATA}
+    return FinalFit(**{"group": Group(1, "llrd"), "trial": 3, "seed": 0, "config": TUNED,
+                       "probe": PROBE, "basis": DATA}
                     | changes)  # fmt: skip
 
 
@@ -114,6 +114,7 @@ def test_identity_changes_with_what_a_fit_depends_on(changes: dict[str, Any]) ->
     "changes",
     [
         {"seed": 1},
+        {"trial": 4},
         {"config": dict(reversed(TUNED.items()))},
         {"config": {**TUNED, "head_lr": [1e-3]}},  # as read back from the journal
         {"config": json.loads(json.dumps(TUNED))},

@@ -11,9 +11,7 @@ import pytest
 from tests.tune.simulation import ZEROS, Simulation, a_report, experiment, rough, smooth
 from tune.groups import Group
 from tune.journal import read_events
-from tune.ray_search import clear, run_tuner
 from tune.search import LEAD, Search
-from tune.trainable import checkpoint_path
 
 METHODS = {"zeros": ZEROS}
 ONE, TEN, ALL = (Group(partition, "zeros") for partition in (1, 10, 100))
@@ -157,82 +155,3 @@ def test_smaller_partitions_are_ahead_by_no_more_than_the_lead(tmp_path: Path) -
         if len(simulation.proposals) >= 3:
             assert min(served) > 0
         assert max(a - b for a, b in itertools.pairwise(served)) <= LEAD / 2 + 1 / 8
-
-
-# Checkpoints
-
-
-@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "none"])
-def test_checkpoints_go_when_a_trial_has_ended_for_good(tmp_path: Path, scheduler: str) -> None:
-    spec = experiment(scheduler=scheduler, trials=9, methods=METHODS)
-    simulation = Simulation(spec, tmp_path / "events.jsonl", rough, slots=3)
-    gone: list[tuple[Group, int]] = []
-    simulation.search.on_end = lambda group, number: gone.append((group, number))
-
-    def over() -> set[tuple[Group, int]]:
-        return {
-            (g, n)
-            for g, s in simulation.search.groups.items()
-            for n, t in s.trials.items()
-            if t.status not in ("running", "paused", "cut")
-        }
-
-    for _ in range(25):
-        simulation.run(1)
-        assert set(gone) == over()
-        assert len(gone) == len(set(gone))
-    simulation.search.close("time is up")
-    simulation.run()
-    assert set(gone) == over()
-    statuses = {t.status for s in simulation.search.groups.values() for t in s.trials.values()}
-    assert "paused" not in statuses
-    assert "cut" in statuses
-
-
-@pytest.mark.parametrize("changes", [{}, {"partitions": (100,)}, {"trials": 2}])
-@pytest.mark.parametrize("closed", [False, True])
-def test_a_resumed_run_keeps_the_checkpoints_of_what_goes_on_alone(
-    tmp_path: Path, changes: dict[str, Any], closed: bool
-) -> None:
-    events, checkpoints = tmp_path / "events.jsonl", tmp_path / "checkpoints"
-    before = Simulation(experiment(trials=9, methods=METHODS), events, rough, slots=3).run(9)
-    if closed:
-        before.search.close("time is up")
-        before.run()
-    checkpoints.mkdir()
-    for group, state in before.search.groups.items():
-        for number in state.trials:
-            checkpoint_path(checkpoints, group, number).touch()
-    (checkpoints / ".1-zeros-0.pt.17.tmp").touch()  # half written
-    search = Simulation(experiment(**{"methods": METHODS, "trials": 9, **changes}), events).search
-    clear(checkpoints, search)
-    states = ("running", "paused", "cut")
-    assert set(checkpoints.iterdir()) == {
-        checkpoint_path(checkpoints, group, number)
-        for group, state in search.groups.items()
-        for number, trial in state.trials.items()
-        if trial.status in states
-    }
-    assert search.unfinished
-    assert not any(t.status == "cut" for s in search.groups.values() for t in s.trials.values())
-
-
-def test_a_finished_search_that_is_started_again_leaves_no_checkpoint(tmp_path: Path) -> None:
-    spec, checkpoints = experiment(methods=METHODS), tmp_path / "checkpoints"
-    search = Simulation(spec, tmp_path / "events.jsonl").run().search
-    checkpoints.mkdir()
-    checkpoint_path(checkpoints, ONE, 0).touch()
-    run_tuner(search, None, checkpoints, tmp_path, {}, 1, [])  # type: ignore[arg-type]
-    assert not list(checkpoints.iterdir())
-
-
-def test_few_checkpoints_wait(tmp_path: Path) -> None:
-    """Never more than could still be promoted."""
-    spec = experiment(methods=METHODS, partitions=(1,), trials=27)
-    simulation = Simulation(spec, tmp_path / "events.jsonl", smooth)
-    simulation.fill()
-    while simulation.flying:
-        simulation.step()
-        simulation.fill()
-        paused = [t for t in simulation.search.groups[ONE].trials.values() if t.status == "paused"]
-        assert len(paused) <= 9 + 3

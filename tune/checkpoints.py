@@ -1,0 +1,111 @@
+"""Checkpoints of trials: files that carry a fit from one process to the next.
+
+They carry it over a pause at a rung, over the death of its process, of its node or of the driver,
+and, if it wins, on to the final fit with the search's own seed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from files import replacing
+from tune.groups import Group
+
+SOUND = ("completed", "stopped")  # ends of a trial that may win
+
+if TYPE_CHECKING:
+    from models.fit import Fit
+    from tune.bench import Workbench
+    from tune.search import Search
+
+
+class Checkpoint:
+    """One trial's file.
+
+    Args:
+        folder: of all checkpoints of a run.
+        config, probe: the trial's settings, and those of the probe it starts from.
+        fit: the trial's, at its start.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        bench: Workbench,
+        group: Group,
+        number: int,
+        config: Mapping[str, Any],
+        probe: Mapping[str, Any] | None,
+        fit: Fit,
+    ) -> None:
+        self._path = checkpoint_path(folder, group, number)
+        self._fit = fit
+        experiment = bench.experiment
+        # Another run's file may lie there, on a machine the driver could not clean up.
+        names = [str(group), number, config, probe if fit.recipe.start == "probe" else None]
+        rests_on = [bench.identity, experiment.seed, experiment.horizon(group.method)]
+        after = [fit.precision, experiment.final.ema]
+        self._identity = json.dumps([*names, *rests_on, *after], sort_keys=True)
+
+    def save(self, report: Mapping[str, Any]) -> None:
+        """Write the fit as it is, with what it last reported."""
+        import torch
+
+        saved = {"identity": self._identity, "fit": self._fit.state(), "report": dict(report)}
+        with replacing(self._path) as path:
+            torch.save(saved, path)
+
+    def take_up(self) -> dict[str, Any] | None:
+        """Bring the fit to where the file has it; returns its last report, None without a file."""
+        import torch
+
+        try:
+            saved = torch.load(self._path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
+        if saved["identity"] != self._identity:
+            return None
+        self._fit.load(saved["fit"])
+        report: dict[str, Any] = saved["report"]
+        return report
+
+
+class KeptCheckpoints:
+    """Which files of a search's trials stay: of those that may go on, and of each group's best.
+
+    The final fit of the best one with the search's own seed goes on from there. Everything else
+    in the folder is removed: a killed run leaves files of trials that had just ended, and files
+    half written; one that is resumed with fewer methods or partitions, those it no longer has.
+    """
+
+    def __init__(self, folder: Path, search: Search) -> None:
+        self.folder, self._search = folder, search
+        self._best = {group: winner.number for group, winner in search.winners().items()}
+        self._keep({*search.unfinished, *self._best.items()})
+
+    def ended(self, group: Group, number: int) -> None:
+        """A trial has ended for good: of it and the group's best before it, one file stays."""
+        trials = self._search.groups[group].trials
+        rivals = {number, self._best.get(group, number)}
+        sound = [n for n in rivals if trials[n].best and trials[n].status in SOUND]
+        if sound:
+            self._best[group] = max(sound, key=lambda n: (trials[n].score, -n))
+        for rival in rivals - {self._best.get(group)}:
+            checkpoint_path(self.folder, group, rival).unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """The winners have been fitted: keep only what a resumed run would take up."""
+        self._keep(set(self._search.unfinished))
+
+    def _keep(self, trials: set[tuple[Group, int]]) -> None:
+        kept = {checkpoint_path(self.folder, *trial) for trial in trials}
+        for path in set(self.folder.iterdir()) - kept:
+            path.unlink(missing_ok=True)
+
+
+def checkpoint_path(folder: Path, group: Group, number: int) -> Path:
+    """Where a trial's checkpoint lies."""
+    return folder / f"{group.partition:g}-{group.method}-{number}.pt"
