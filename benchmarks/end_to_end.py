@@ -1,0 +1,195 @@
+"""A whole run of ours beside Ray Tune as its tutorial shows it, on the same trials.
+
+Ours runs `run_search.py` as a user does. Of its trials that went to the end a few are run by the
+peer (benchmarks/peers/naive.py, --ray), with the same configuration, images, order and number of
+samples; the others are extrapolated from them: what a trial costs at its beginning, and what each
+sample and each evaluation costs. Heads start at zero for both, so that both train the same, and
+the validation accuracies are asserted to be equal to within two images.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import pandas as pd
+
+from benchmarks.jobs import Answer, Job, Trial
+from benchmarks.limits import watched
+from benchmarks.table import Row
+from data import Dataset, Split, load_dataset, partition_indices
+from models.loading import LOCAL_DIR
+from tune.bench import derived_seed
+from tune.experiment import Experiment, load_experiment
+from tune.rungs import milestones
+
+IMAGES_APART = 2.5  # validation images on which two predictions may differ: rounding
+SAMPLED = 4  # trials that the peer runs
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run of ours.
+
+    Attributes:
+        seconds, memory: of the whole command.
+        slots: trials at once.
+        trials: its trials.csv.
+        final_seconds: of each final fit, probes too.
+    """
+
+    experiment: Experiment
+    seconds: float
+    memory: int
+    slots: int
+    trials: pd.DataFrame
+    final_seconds: pd.Series[float]
+
+    @property
+    def tuned(self) -> list[str]:
+        """The methods that train layers of the encoder."""
+        methods = self.experiment.methods.items()
+        return [n for n, m in methods if m.parsed.reachable("blocks") != ("none",)]
+
+    @property
+    def arithmetic(self) -> float:
+        """Device-seconds in which a fit trained, evaluated or was solved."""
+        return float(self.trials.seconds.sum() + self.final_seconds.sum())
+
+    @property
+    def overhead(self) -> float:
+        """All other device-seconds."""
+        return self.seconds * self.slots - self.arithmetic
+
+
+def run_ours(space: Path, settings: Sequence[str], folder: Path) -> Finished:
+    """Run our search from an empty cache; the methods' heads start at zero."""
+    plain = load_experiment(space, settings)
+    zeros = [
+        f"methods.{name}.space.head_start=zeros"
+        for name, method in plain.methods.items()
+        if method.needs_probe
+    ]
+    everything = [*settings, *zeros, f"features.cache={folder / 'cache'}"]
+    options = [part for setting in everything for part in ("--set", setting)]
+    command = ["run_search.py", str(space), "--out", str(folder), "--name", "run", *options]
+    _, seconds, memory = watched(command)
+    run = folder / "run"
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    fits = [json.loads(path.read_text()) for path in (run / "final_fits").glob("*.json")]
+    experiment = load_experiment(space, [*settings, *zeros])
+    slots = int((os.cpu_count() or 1) / experiment.resources.cpus_per_trial)
+    trials = pd.read_csv(run / "trials.csv")
+    last = {(e["group"], e["trial"]): e["val_accuracy"] for e in events if "val_accuracy" in e}
+    trials["last_accuracy"] = [
+        last.get((f"{t.partition:g}/{t.method}", t.trial)) for t in trials.itertuples()
+    ]
+    finals = pd.DataFrame(fits).set_index("method").seconds
+    return Finished(experiment, seconds, memory, slots, trials, finals)
+
+
+def sampled(ours: Finished) -> pd.DataFrame:
+    """A few trials that train layers and went to the horizon, of as many methods as there are."""
+    done = ours.trials[ours.trials.method.isin(ours.tuned) & (ours.trials.status == "completed")]
+    place = done.groupby("method").cumcount()
+    return done.assign(place=place).sort_values(["place", "partition"]).head(SAMPLED)
+
+
+def as_job(ours: Finished, trials: pd.DataFrame, folder: Path) -> Job:
+    """The same trials for the peer, on files."""
+    experiment = ours.experiment
+    dataset = load_dataset(experiment.data)
+    asked = []
+    for trial in trials.to_dict("records"):
+        draw = derived_seed(experiment.seed, 0, "partition")
+        rows = partition_indices(dataset.train.labels, trial["partition"], draw)
+        horizon = experiment.horizon(trial["method"])
+        asked.append(
+            Trial(
+                json.loads(trial["config"]),
+                horizon,
+                list(milestones(horizon, experiment.search, images=len(rows))),
+                derived_seed(experiment.seed, 0, "order"),
+                rows.tolist(),
+            )
+        )
+    model = experiment.model
+    name = model.name
+    if name.startswith(LOCAL_DIR):
+        name = LOCAL_DIR + str(Path(name.removeprefix(LOCAL_DIR)).resolve())
+    train, val = (_files(dataset, split, folder) for split in (dataset.train, dataset.val))
+    return Job(name, model.pretrained, train, val, len(dataset.classes), asked)
+
+
+def _files(dataset: Dataset, split: Split, folder: Path) -> list[tuple[str, int]]:
+    """Images as files: what ours decodes, without loss."""
+    folder.mkdir(exist_ok=True)
+    found = []
+    for key, label in zip(split.keys, split.labels.tolist(), strict=True):
+        path = folder / f"{dataset.source.digest(key)}.png"
+        dataset.source.image(key).save(path)
+        found.append((str(path), label))
+    return found
+
+
+def end_to_end_rows(what: str, space: Path, settings: Sequence[str], folder: Path) -> Iterator[Row]:
+    """Ours and the peer, with overhead apart; accuracy asserted.
+
+    Raises:
+        AssertionError: a trial of the peer's ends at another validation accuracy than ours.
+    """
+    ours = run_ours(space, settings, folder)
+    chosen = sampled(ours)
+    job = as_job(ours, chosen, folder / "images")
+    file = job.write(folder / "job.json")
+    output, _, memory = watched(["-m", "benchmarks.peers.naive", str(file), "--ray"])
+    answer = Answer.parse(output)
+    apart = max(
+        abs(outcome.val_accuracy[-1] - mine)
+        for outcome, mine in zip(answer.trials, chosen.last_accuracy, strict=True)
+    ) * len(job.val)
+    if apart > IMAGES_APART:
+        raise AssertionError(f"{what}: validation differs by {apart:.0f} images")
+    device = extrapolated(ours, chosen, answer)
+    tuned = ours.trials.method.isin(ours.tuned), ours.final_seconds.index.isin(ours.tuned)
+    suffixes = ours.trials.seconds[tuned[0]].sum() + ours.final_seconds[tuned[1]].sum()
+    their_overhead, slots = device - suffixes, ours.slots
+    count = f"{int(tuned[0].sum())} trials and {int(tuned[1].sum())} final fits"
+    yield Row(
+        *(f"{what}: {count}", "naive, Ray Tune", device / slots, device / slots / ours.seconds),
+        overhead=their_overhead / slots,
+        same=f"validation to {apart:.0f} of {len(job.val)} images in {len(chosen)} trials",
+        memory=memory,
+        extrapolated=True,
+    )
+    yield Row(
+        *(f"{what}: the same, and probes", "ours", ours.seconds),
+        overhead=ours.overhead / slots,
+        memory=ours.memory,
+    )
+    yield Row(
+        *(f"{what}: what is not a suffix's arithmetic", "naive over ours", their_overhead / slots),
+        their_overhead / ours.overhead,
+    )
+
+
+def extrapolated(ours: Finished, chosen: pd.DataFrame, answer: Answer) -> float:
+    """Device-seconds of all trials and final fits that train layers, done as the peer does.
+
+    Probes are left out: the peer would need a trial for each penalty.
+    """
+    work = [sum(outcome.seconds) + outcome.evaluation for outcome in answer.trials]
+    start = (answer.once * ours.slots - sum(work)) / len(work)  # a process, its imports, a model
+    of_method = pd.Series(work, index=chosen.method).groupby(level=0).mean()
+    total = 0.0
+    for method in ours.tuned:
+        whole = float(of_method.get(method, mean(work)))
+        samples = ours.trials.samples[ours.trials.method == method]
+        share = (samples / ours.experiment.horizon(method)).clip(upper=1)
+        finals = int((ours.final_seconds.index == method).sum())
+        total += whole * (float(share.sum()) + finals) + start * (len(share) + finals)
+    return total
