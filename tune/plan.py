@@ -5,20 +5,25 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 import psutil
 from rich.console import Console
 from rich.table import Table
 
 from errors import InputError
-from models.encoder import HEAD, Encoder
+from models.cost import group_flops, sample_flops
+from models.encoder import HEAD, PIXELS, Encoder
 from models.recipe import Recipe
+from tune.bench import highest_boundary
+from tune.boundaries import choose_boundaries
 from tune.experiment import Experiment, MethodConfig
 
-ALL_BOUNDARIES_SHARE = 0.25  # of memory: below it, every boundary a trial could use is kept
+FEATURES_SHARE = 0.25  # of memory, for all features at the boundaries that are chosen
 STORE_SHARE = 0.3  # of memory, for features in the object store; larger arrays are mapped
 ITEM_BYTES = {"float32": 4, "float16": 2}
 
@@ -35,6 +40,9 @@ class Plan:
         images: of each split.
         cached_bytes: of this encoder's features that are on disk.
         free_disk, memory: bytes on the cache's disk, and of this machine.
+        encoder_flops: operations of the whole encoder's forward pass on one image.
+        sample_flops: what a trial of each method spends on a training sample, in the mean over
+            its choices of layers; and what it would spend from pixels.
     """
 
     experiment: Experiment
@@ -47,6 +55,8 @@ class Plan:
     cached_bytes: int
     free_disk: int
     memory: int
+    encoder_flops: int
+    sample_flops: dict[str, tuple[float, float]]
 
     @property
     def arrays(self) -> list[int]:
@@ -99,6 +109,24 @@ class Plan:
         return a_row * len(self.experiment.data.partitions)
 
     @property
+    def search_flops(self) -> tuple[float, float]:
+        """Operations of all trials' training, if none is stopped; and the same from pixels."""
+        samples = {
+            name: len(self.experiment.data.partitions)
+            * self.experiment.trials(name)
+            * self.experiment.horizon(name)
+            for name in self.sample_flops
+        }
+        ours, whole = zip(
+            *(
+                [samples[name] * cost for cost in costs]
+                for name, costs in self.sample_flops.items()
+            ),
+            strict=True,
+        )
+        return sum(ours), sum(whole)
+
+    @property
     def trials(self) -> int:
         methods = self.experiment.methods
         per_partition = sum(self.experiment.trials(method) for method in methods)
@@ -128,11 +156,13 @@ class Plan:
         images = ", ".join(f"{count} {split}" for split, count in self.images.items())
         console.print(f"[bold]{experiment.name}[/]: {experiment.data.source}, images: {images}")
         console.print(f"encoder: {experiment.model.name} {experiment.model.pretrained or ''}")
-        methods = Table("method", "groups", "trials a group", "samples a trial", box=None)
+        columns = ("groups", "trials a group", "samples a trial", "a sample", "from pixels")
+        methods = Table("method", *columns, box=None)
         partitions = len(experiment.data.partitions)
         for name in experiment.methods:
             trials, samples = experiment.trials(name), experiment.horizon(name)
-            methods.add_row(name, str(partitions), str(trials), f"{samples:,}")
+            costs = [_flops(cost) for cost in self.sample_flops[name]]
+            methods.add_row(name, str(partitions), str(trials), f"{samples:,}", *costs)
         console.print(methods)
         features = Table("boundary", "per image", "on disk", "in memory", box=None)
         for boundary in self.boundaries:
@@ -144,6 +174,12 @@ class Plan:
                 boundary, _size(size), _size(total), "memory-mapped" if mapped else _size(total)
             )
         console.print(features)
+        encoded = sum(self.images.values()) + self.images["train"] * experiment.views
+        console.print(
+            f"compute: features {_flops(encoded * self.encoder_flops)}, search at most "
+            f"{_flops(self.search_flops[0])} (through the whole encoder: "
+            f"{_flops(self.search_flops[1])})"
+        )
         fits = experiment.final.seeds * len(experiment.methods) * partitions
         console.print(
             f"{self.trials} trials, {fits} final fits; features take {_size(self.disk_bytes)} of "
@@ -167,63 +203,82 @@ def make_plan(
     Raises:
         InputError: a method asks for blocks that the encoder does not have.
     """
-    reachable = {
-        name: _boundaries(name, method, encoder) for name, method in experiment.methods.items()
-    }
+    recipes = {name: _recipes(name, m, encoder) for name, m in experiment.methods.items()}
     memory = psutil.virtual_memory().total
     item = ITEM_BYTES[experiment.features.dtype]
-    augmented = {b for name, found in reachable.items() if experiment.methods[name].views
-                 for b in found}  # fmt: skip
-
-    def size(boundaries: Sequence[str]) -> int:
-        views = {b: experiment.views if b in augmented else 0 for b in boundaries}
-        return sum(
-            (sum(images.values()) + views[b] * images["train"])
-            * item
-            * math.prod(encoder.shapes[b])
-            for b in boundaries
-        )
-
-    chosen = _ordered({b for found in reachable.values() for b in found}, encoder)
-    if size(chosen) > ALL_BOUNDARIES_SHARE * memory:
-        lowest = {min(found, key=encoder.index) for found in reachable.values()}
-        chosen = _ordered(lowest | {HEAD}, encoder)
+    starts = {name: [r.boundary(encoder) for r in found] for name, found in recipes.items()}
+    augmented = {b for name, m in experiment.methods.items() if m.views for b in starts[name]}
+    image_bytes = {b: item * math.prod(encoder.shapes[b]) for b in encoder.boundaries}
+    # Every configuration of a method is as likely as any other.
+    wanted: Counter[int] = Counter()
+    for name, boundaries in starts.items():
+        samples = experiment.trials(name) * experiment.horizon(name) / len(boundaries)
+        wanted.update({encoder.index(b): n * samples for b, n in Counter(boundaries).items()})
+    copies = {b: sum(images.values()) + images["train"] * experiment.views * (b in augmented)
+              for b in encoder.boundaries}  # fmt: skip
+    forward = group_flops(encoder)
+    indices = choose_boundaries(
+        [copies[b] * size for b, size in image_bytes.items()],
+        wanted,
+        forward,
+        FEATURES_SHARE * memory,
+        # Every trial that starts from a probe refits it, from the embedding; and what trains on
+        # views needs them at its boundary or below.
+        frozenset({encoder.index(HEAD)} & wanted.keys()) | _floor(augmented, encoder),
+    )
+    chosen = tuple(encoder.boundaries[i] for i in indices)
     return Plan(
         experiment=experiment,
         boundaries=chosen,
         view_boundaries=_ordered(augmented & {*chosen}, encoder),
-        trained_bytes={
-            name: _trained_bytes(method, encoder) for name, method in experiment.methods.items()
-        },
-        image_bytes={b: item * math.prod(encoder.shapes[b]) for b in chosen},
+        trained_bytes={n: max(_trained_bytes(r, encoder) for r in recipes[n]) for n in recipes},
+        image_bytes={b: image_bytes[b] for b in chosen},
         images=images,
         encoder_bytes=sum(4 * p.numel() for p in encoder.parameters()),
         cached_bytes=cached_bytes,
         free_disk=shutil.disk_usage(_existing(cache)).free,
         memory=memory,
+        encoder_flops=sum(forward),
+        sample_flops={
+            name: _costs(found, encoder, forward, chosen) for name, found in recipes.items()
+        },
     )
 
 
-def _boundaries(name: str, method: MethodConfig, encoder: Encoder) -> set[str]:
-    """Every boundary that a trial of the method can start from."""
-    space = method.parsed
-    found = set()
+def _recipes(name: str, method: MethodConfig, encoder: Encoder) -> list[Recipe]:
+    """Every choice of layers that a trial of the method can make."""
+    space, found = method.parsed, []
     for blocks, kinds in itertools.product(space.reachable("blocks"), space.reachable("kinds")):
+        recipe = Recipe(blocks=blocks, kinds=kinds)
         try:
-            found.add(Recipe(blocks=blocks, kinds=kinds).boundary(encoder))
+            recipe.boundary(encoder)
         except InputError as error:
             raise InputError(f"methods.{name}.space.{error}") from None
+        found.append(recipe)
     return found
 
 
-def _trained_bytes(method: MethodConfig, encoder: Encoder) -> int:
-    """Bytes, in float32, of the most that a fit of the method trains in the encoder."""
-    space = method.parsed
-    sizes = []
-    for blocks, kinds in itertools.product(space.reachable("blocks"), space.reachable("kinds")):
-        trained = Recipe(blocks=blocks, kinds=kinds).trained_parameters(encoder)
-        sizes.append(sum(encoder.group(i).get_parameter(name).numel() for i, name in trained))
-    return 4 * max(sizes)
+def _costs(
+    recipes: list[Recipe], encoder: Encoder, forward: tuple[int, ...], cached: tuple[str, ...]
+) -> tuple[float, float]:
+    """Operations a sample in the mean over recipes, from what is cached and from pixels."""
+    from_cache = [
+        sample_flops(encoder, forward, recipe, highest_boundary(encoder, recipe, cached))
+        for recipe in recipes
+    ]
+    from_pixels = [sample_flops(encoder, forward, recipe, PIXELS) for recipe in recipes]
+    return mean(from_cache), mean(from_pixels)
+
+
+def _floor(augmented: set[str], encoder: Encoder) -> frozenset[int]:
+    """The lowest boundary at which views are wanted, if any is."""
+    return frozenset([min(encoder.index(b) for b in augmented)] if augmented else [])
+
+
+def _trained_bytes(recipe: Recipe, encoder: Encoder) -> int:
+    """Bytes, in float32, of what a fit trains in the encoder."""
+    trained = recipe.trained_parameters(encoder)
+    return 4 * sum(encoder.group(i).get_parameter(name).numel() for i, name in trained)
 
 
 def _ordered(boundaries: set[str], encoder: Encoder) -> tuple[str, ...]:
@@ -236,8 +291,16 @@ def _existing(path: Path) -> Path:
 
 
 def _size(count: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
+    return _scaled(count, ("B", "KB", "MB", "GB", "TB"))
+
+
+def _flops(count: float) -> str:
+    return _scaled(count / 1e6, ("MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"))
+
+
+def _scaled(count: float, units: Sequence[str]) -> str:
+    for unit in units[:-1]:
         if count < 1000:
             return f"{count:.3g} {unit}"
         count /= 1000
-    return f"{count:,.3g} TB"
+    return f"{count:,.3g} {units[-1]}"
