@@ -228,6 +228,7 @@ class Stages:
                 scratch=scratch,
                 slot=self._cluster.slot,
                 slots=self._cluster.slots,
+                spare=int(self._cluster.grows),
                 callbacks=[progress],
             )
         shutil.rmtree(scratch, ignore_errors=True)

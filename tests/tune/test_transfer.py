@@ -222,7 +222,7 @@ def test_a_finished_search_that_is_started_again_leaves_no_checkpoint(tmp_path: 
     search = Simulation(spec, tmp_path / "events.jsonl").run().search
     checkpoints.mkdir()
     checkpoint_path(checkpoints, ONE, 0).touch()
-    run_tuner(search, None, checkpoints, tmp_path, {}, 1, [])  # type: ignore[arg-type]
+    run_tuner(search, None, checkpoints, tmp_path, {}, 1, 0, [])  # type: ignore[arg-type]
     assert not list(checkpoints.iterdir())
 
 
