@@ -22,25 +22,38 @@ INTERVAL = 0.5
 Parts = dict[str, int]
 
 
-def shared_and_own(process: psutil.Process) -> tuple[int, int]:
-    """A process's share of the object store, and of all else."""
+def taken(process: psutil.Process) -> Parts:
+    """A process's share of the object store, of files (libraries) in memory, and of all else."""
+    found = dict.fromkeys(("store", "files", "own"), 0)
     try:
-        maps = process.memory_maps(grouped=True)
+        for part in process.memory_maps(grouped=True):
+            kind = "own" if part.path.startswith("[") else "files"
+            found["store" if part.path.startswith(SHARED) else kind] += part.pss
     except psutil.Error:  # it has ended
-        return 0, 0
-    shared = sum(part.pss for part in maps if part.path.startswith(SHARED))
-    return shared, sum(part.pss for part in maps) - shared
+        pass
+    return found
 
 
 def parts(trials: Collection[int]) -> Parts:
     """Bytes of this process and all it started; `trials` are the pids of trials."""
     me = psutil.Process()
-    found = dict.fromkeys(("store", "trials", "driver", "idle workers", "Ray's daemons"), 0)
+    found = dict.fromkeys(
+        ("store", "trials, libraries", "trials, rest", "driver", "idle workers", "Ray's daemons"), 0
+    )
     for process in (me, *me.children(recursive=True)):
-        shared, own = shared_and_own(process)
-        found["store"] += shared
-        found[_kind(process, trials, me)] += own
+        memory, kind = taken(process), _kind(process, trials, me)
+        found["store"] += memory["store"]
+        if kind == "trials":
+            found["trials, libraries"] += memory["files"]
+            found["trials, rest"] += memory["own"]
+        else:
+            found[kind] += memory["files"] + memory["own"]
     return found
+
+
+def of_trials(found: Parts) -> int:
+    """What the trials' processes take beside the object store."""
+    return found.get("trials, libraries", 0) + found.get("trials, rest", 0)
 
 
 def _kind(process: psutil.Process, trials: Collection[int], me: psutil.Process) -> str:
@@ -78,14 +91,14 @@ class Sampler:
     def _look(self) -> None:
         while not self._done.wait(INTERVAL):
             sample = parts(self._trials())
-            if sample["trials"] >= self.peak.get("trials", 0):
+            if of_trials(sample) >= of_trials(self.peak):
                 self.peak = sample
 
 
 class Bare:
     """A process that has imported what a trial's has, and does nothing."""
 
-    def own(self) -> int:
+    def taken(self) -> Parts:
         import tune.bench
         import tune.trainable
 
@@ -93,17 +106,17 @@ class Bare:
         torch.set_num_threads(1)
         torch.ones(1).add(1)
         time.sleep(2)  # until all of them have come so far
-        return shared_and_own(psutil.Process())[1]
+        return taken(psutil.Process())
 
 
-def bare_bytes(count: int) -> int:
+def bare(count: int) -> Parts:
     """What so many processes take that have only imported a trial's modules."""
     actors: Sequence[Any] = [ray.remote(Bare).options(num_cpus=1).remote() for _ in range(count)]
-    ray.get([actor.own.remote() for actor in actors])
-    found: int = sum(ray.get([actor.own.remote() for actor in actors]))
+    ray.get([actor.taken.remote() for actor in actors])
+    each = ray.get([actor.taken.remote() for actor in actors])
     for actor in actors:
         ray.kill(actor)
-    return found
+    return {kind: sum(one[kind] for one in each) for kind in ("files", "own")}
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from benchmarks.memory import Held, Sampler, bare_bytes
+from benchmarks.memory import Held, Sampler, bare, of_trials
 from benchmarks.watched import (
     Nap,
     SleepingTrial,
@@ -225,23 +225,25 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
         local_ray(slots, prepared.plan.store_bytes),
         connected(experiment.resources, None, 0) as cluster,
     ):
-        bench, bare = workbench(prepared, cluster), bare_bytes(slots)
+        bench, idle = workbench(prepared, cluster), bare(slots)
         features = sum(x.get().nbytes for x in (*bench.train.features.values(),
                                                 *bench.val.features.values()))  # fmt: skip
         with Sampler(lambda: {step.process for step in watch.steps}) as sampler:
             watched_search(experiment, images, bench, cluster, WatchedTrial, watch)
     held = Held.of(Recipe(**config), prepared.pretrained.encoder, prepared.plan.boundaries)
-    ideal = features + bare + slots * held.suffix
-    peak = sampler.peak
+    interpreters = sum(idle.values())
+    ideal = features + interpreters + slots * held.suffix
+    measured = of_trials(sampler.peak) + sampler.peak["store"]
     return [
         ("trials at once, all", f"{slots}, {2 * slots}"),
         ("features, once", megabytes(features)),
         ("suffix training state, each", megabytes(held.suffix)),
-        ("interpreter with a trial's modules, each", megabytes(bare / slots)),
+        ("bare interpreter, each", megabytes(interpreters / slots)),
+        ("of which libraries", megabytes(idle["files"] / slots)),
         ("features + states + interpreters", megabytes(ideal)),
-        ("trials and object store", megabytes(peak["trials"] + peak["store"])),
-        ("over", f"{(peak['trials'] + peak['store']) / ideal - 1:+.1%}"),
-        *((f"measured: {name}", megabytes(size)) for name, size in peak.items()),
+        ("trials and object store", megabytes(measured)),
+        ("over", f"{measured / ideal - 1:+.1%}"),
+        *((f"measured: {name}", megabytes(size)) for name, size in sampler.peak.items()),
         ("encoder's weights, each (not in the sum)", megabytes(held.encoder)),
     ]
 
