@@ -30,7 +30,10 @@ MINIMUM_STORE = 200 << 20
 
 @dataclass(frozen=True)
 class Cluster:
-    """The machines of a run. A slot is what one trial takes; `slots` fit at once."""
+    """The machines of a run. A slot is what one trial takes; `slots` fit at once, as it is now.
+
+    It `grows` where it is not this machine alone: others may join it, by an autoscaler too.
+    """
 
     slot: dict[str, float]
     slots: int
@@ -38,6 +41,7 @@ class Cluster:
     cpus: int
     gpus: int
     dashboard: str | None
+    grows: bool = False
 
     @property
     def has_gpus(self) -> bool:
@@ -69,7 +73,7 @@ def connected(
         _init(address, store_bytes)
         signal.signal(signal.SIGTERM, terminate)  # Ray puts one of its own in its place
     try:
-        yield _describe(resources)
+        yield _describe(resources, grows=address is not None)
     finally:
         if started:
             ray.shutdown()
@@ -97,7 +101,7 @@ def _init(address: str | None, store_bytes: int) -> None:
         raise InputError(f"--address {address}: no Ray cluster answers ({reason})") from None
 
 
-def _describe(resources: ResourcesConfig) -> Cluster:
+def _describe(resources: ResourcesConfig, grows: bool) -> Cluster:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
     slot = {"CPU": resources.cpus_per_trial}
@@ -118,6 +122,7 @@ def _describe(resources: ResourcesConfig) -> Cluster:
         cpus=int(sum(node.get("CPU", 0) for node in nodes)),
         gpus=gpus,
         dashboard=f"http://{dashboard}" if dashboard else None,
+        grows=grows,
     )
 
 

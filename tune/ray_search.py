@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ REPORTED = (
     *("milestone", "samples", "steps", "train_loss", "val_accuracy", "val_loss", "score"),
     *("prospect", "weight_distance", "diverged", "seconds", "node"),
 )
+PATIENCE = 120.0  # seconds; an actor not up by then waits for a machine that has gone
 NESTED = "chosen/"  # Tune flattens what a trial nests
 
 
@@ -41,18 +43,32 @@ class _NoSnapshot:
 
 
 class GroupedSearcher(_NoSnapshot, Searcher):
-    """Hands out `Search`'s proposals. Tune unwraps a searcher's attribute named `searcher`."""
+    """Hands out `Search`'s proposals. Tune unwraps a searcher's attribute named `searcher`.
 
-    def __init__(self, search: Search) -> None:
+    Args:
+        search: proposes.
+        scheduler: knows how many trials wait for an actor. They were proposed early, and so know
+            less than they might.
+        slots: so many trials are out at once,
+        spare: or so many wait, for machines that may yet come.
+    """
+
+    def __init__(
+        self, search: Search, scheduler: GroupedScheduler, slots: int, spare: int = 0
+    ) -> None:
         super().__init__(metric="score", mode="max")
-        self._search = search
-        self._running: dict[str, tuple[Group, int]] = {}
+        self._search, self._scheduler = search, scheduler
+        self._slots, self._spare = slots, spare
+        self._out: dict[str, tuple[Group, int]] = {}
 
     def suggest(self, trial_id: str) -> Any:
+        enough = len(self._out) >= self._slots and self._scheduler.waiting >= self._spare
+        if enough and not self._search.finished:
+            return None
         proposal = self._search.propose()
         if proposal is None:
             return Searcher.FINISHED if self._search.finished else None
-        self._running[trial_id] = (proposal.group, proposal.number)
+        self._out[trial_id] = (proposal.group, proposal.number)
         return {
             "group": str(proposal.group),
             "number": proposal.number,
@@ -63,7 +79,7 @@ class GroupedSearcher(_NoSnapshot, Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        group, number = self._running.pop(trial_id)
+        group, number = self._out.pop(trial_id)
         if error:
             self._search.end(group, number, "failed", "its process failed; see Ray's logs")
 
@@ -80,6 +96,25 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
     def __init__(self, search: Search) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._search = search
+        self._waiting: list[tuple[float, Trial]] = []  # since when, oldest first
+
+    @property
+    def waiting(self) -> int:
+        """Trials that wait for an actor."""
+        self._waiting = [pair for pair in self._waiting if pair[1].status == Trial.PENDING]
+        return len(self._waiting)
+
+    # A freed actor is given the trial chosen here, and the one that is starting for that trial is
+    # killed. By Tune's own choice, the oldest, that is the one nearest to being up: of 16 slots on
+    # two cores, three were ever used. For the newest none has been asked yet.
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        if not self.waiting:
+            return None
+        since, oldest = self._waiting[0]
+        return oldest if time.monotonic() - since > PATIENCE else self._waiting[-1][1]
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._waiting.append((time.monotonic(), trial))
 
     # Every trial ends by a decision taken here, the one that reached its horizon too: results
     # that say `done` would be kept from the scheduler. To Tune a paused trial has ended as well:
@@ -104,23 +139,28 @@ def run_tuner(
     scratch: Path,
     slot: dict[str, float],
     slots: int,
+    spare: int,
     callbacks: Sequence[tune.Callback],
+    trainable: type[SuffixTrial] = SuffixTrial,
 ) -> None:
-    """Run every proposal of `search`; returns when it has nothing left, or was closed."""
+    """Run every proposal of `search`; returns when it has nothing left, or was closed.
+
+    Args:
+        slots: trials that fit at once, as the cluster is now.
+        spare: trials proposed beyond them, which take up machines that join later.
+        trainable: benchmarks watch trials, or let them sleep.
+    """
     if search.finished:
         return
     search.on_end = checkpoints.ended
-    # How many trials may wait for an actor. One a time fills 64 slots too slowly; each of them is
-    # proposed early, and so knows less.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots // 4))
-    trainable = tune.with_parameters(
-        SuffixTrial, bench=(ray.put(bench),), checkpoints=checkpoints.folder
-    )
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + spare)  # all actors start side by side
+    scheduler = GroupedScheduler(search)
+    trial = tune.with_parameters(trainable, bench=(ray.put(bench),), checkpoints=checkpoints.folder)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, slot),
+        tune.with_resources(trial, slot),
         tune_config=tune.TuneConfig(
-            search_alg=GroupedSearcher(search),
-            scheduler=GroupedScheduler(search),
+            search_alg=GroupedSearcher(search, scheduler, slots, spare),
+            scheduler=scheduler,
             num_samples=-1,
             reuse_actors=True,
         ),

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 
 from data import (
@@ -60,6 +58,7 @@ from tune.ray_search import run_tuner
 from tune.run_dir import RunDirectory, data_digest, identity
 from tune.search import Search, Winner
 from tune.sharing import SharedSplit
+from tune.study import fresh_studies
 
 FINGERPRINT = 32  # characters of it in a folder's name
 
@@ -142,7 +141,8 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
         journal.write("run_started", resumed=bool(events), seed=experiment.seed)
         for warning in dataset.warnings:
             journal.write("footnote", text=warning)
-        search = Search(experiment, journal, _studies(directory.path), training_images(prepared))
+        studies = fresh_studies(directory.path / "optuna.journal")
+        search = Search(experiment, journal, studies, training_images(prepared))
         search.replay(events)
         fits = final_fits_of(prepared, search.winners())
         if search.finished:
@@ -230,6 +230,7 @@ class Stages:
                 scratch=scratch,
                 slot=self._cluster.slot,
                 slots=self._cluster.slots,
+                spare=int(self._cluster.grows),
                 callbacks=[progress],
             )
         shutil.rmtree(scratch, ignore_errors=True)
@@ -389,10 +390,3 @@ def final_fits_of(prepared: Prepared, winners: dict[Group, Winner]) -> list[Fina
     scored = dict(sorted(tests(dataset).items()))  # in whatever order they are written
     data = data_digest(dataset, dataset.val, *scored.values())
     return final_fits(winners, prepared.experiment.final, json.dumps([data, list(scored)]))
-
-
-def _studies(path: Path) -> JournalStorage:
-    """Fresh studies: what an earlier process told them is in the journal, and is replayed."""
-    file = path / "optuna.journal"
-    file.unlink(missing_ok=True)
-    return JournalStorage(JournalFileBackend(str(file)))

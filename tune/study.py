@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import math
 import warnings
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, BruteForceSampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tune.experiment import SearchConfig
@@ -141,18 +145,54 @@ def _good(trials: int) -> int:
     return math.ceil(trials / 4)
 
 
-def _as_seen(trial: FrozenTrial) -> FrozenTrial:
-    """A trial as the sampler is shown it."""
-    if trial.state is not TrialState.RUNNING or not trial.intermediate_values:
-        return trial
-    reports = trial.intermediate_values
-    return create_trial(
-        state=TrialState.PRUNED,
+class _Seen(FrozenTrial):
+    """A trial as a sampler is shown it. A study gives what it is handed a number of its own and
+    changes nothing else, so it need not copy the rest: of 300 trials, that took 100 ms."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Seen:
+        return copy.copy(self)
+
+
+def _as_seen(trial: FrozenTrial) -> _Seen:
+    reports, state, value = trial.intermediate_values, trial.state, trial.value
+    if state is TrialState.RUNNING and reports:
+        state, value = TrialState.PRUNED, reports[max(reports)]
+    return _Seen(
+        number=trial.number,
+        trial_id=trial._trial_id,
+        state=state,
+        value=value,
+        datetime_start=trial.datetime_start,
+        datetime_complete=trial.datetime_start if state.is_finished() else None,
         params=trial.params,
         distributions=trial.distributions,
+        user_attrs=trial.user_attrs,
+        system_attrs=trial.system_attrs,
         intermediate_values=reports,
-        value=reports[max(reports)],
     )
+
+
+class _StudiesFile(JournalFileBackend):
+    """Optuna's journal, not forced to disk: 17 times a trial that took up to 10 ms each, and the
+    run's own journal is what counts. One process writes, so it takes no lock."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write("".join(lines))
+
+
+def fresh_studies(path: Path) -> JournalStorage:
+    """Empty studies in a file that Optuna's dashboard can open.
+
+    What an earlier process told them is in the run's journal, and is replayed.
+    """
+    path.unlink(missing_ok=True)
+    return JournalStorage(_StudiesFile(path))
 
 
 _STATES = {

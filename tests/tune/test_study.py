@@ -13,7 +13,7 @@ from tests.tune.simulation import LLRD
 from tune.experiment import SearchConfig
 from tune.groups import Group
 from tune.space import Params, parse_space
-from tune.study import GroupStudy
+from tune.study import GroupStudy, fresh_studies
 
 GROUP = Group(10, "llrd")
 SPACE = parse_space(LLRD["space"], LLRD["default"])  # type: ignore[arg-type]
@@ -25,7 +25,7 @@ Finish = tuple[Params, str, dict[int, float], float]
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> BaseStorage:
     if request.param == "memory":
         return InMemoryStorage()
-    return JournalStorage(JournalFileBackend(str(tmp_path / "optuna.journal")))
+    return fresh_studies(tmp_path / "optuna.journal")
 
 
 def study(
@@ -212,3 +212,27 @@ def test_a_space_no_larger_than_a_group_is_walked_through(sampler: Any, seed: in
             group.report(number, 10, 0.5)
             group.tell(number, "completed", 0.5)
     assert len({(c["blocks"], c["label_smoothing"]) for c in configs}) == 6
+
+
+def test_sampling_leaves_the_study_as_it_is(storage: BaseStorage) -> None:
+    group = study(storage)
+    run(group, 8)
+    group.ask(8)
+    group.report(8, 10, 0.3)
+    before, numbers = contents(group), [trial.number for trial in group.trials]
+    assert group.sampled(9) == group.sampled(9)
+    assert contents(group) == before
+    assert [trial.number for trial in group.trials] == numbers
+
+
+def test_optuna_reads_the_file_that_is_written_and_a_run_starts_it_anew(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.journal"
+    group = study(fresh_studies(path))
+    run(group, 8)
+    read = optuna.load_study(
+        study_name=str(GROUP), storage=JournalStorage(JournalFileBackend(str(path)))
+    )
+    assert [(t.state, t.params, t.values) for t in read.trials] == [
+        (t.state, t.params, t.values) for t in group.trials
+    ]
+    assert fresh_studies(path).get_all_studies() == []

@@ -1,0 +1,363 @@
+"""What Ray Tune and the search cost beside the trials: the driver, the gaps between, the memory.
+
+    python -m benchmarks.overhead driver                      # 1,000 trials of 5 s on 16 slots
+    python -m benchmarks.overhead driver --trials 100 --reports 5 --seconds 0.2
+    python -m benchmarks.overhead peer --trials 100           # the same as plain Ray Tune
+    python -m benchmarks.overhead trained --slots 2           # the default's trials, really trained
+    python -m benchmarks.overhead memory --slots 2            # trials of blocks 11-7 side by side
+
+`driver` and `peer` let trials sleep, so that more of them run at once than there are cores;
+`trained` and `memory` take the experiment's own. Each command starts a Ray of its own and prints
+Markdown rows. A *gap* lies between the last step of a trial and the first of the next on the same
+actor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import ray
+import torch
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
+from benchmarks.memory import Held, Sampler, bare, of_trials
+from benchmarks.watched import (
+    Nap,
+    SleepingTrial,
+    Step,
+    Watch,
+    WatchedTrial,
+    busy_share,
+    ends,
+    gaps,
+    made_up_score,
+    pauses,
+    watched,
+)
+from models.recipe import Recipe
+from tune.bench import Workbench
+from tune.checkpoints import KeptCheckpoints
+from tune.cluster import MINIMUM_STORE, Cluster, connected, resolved_precision
+from tune.experiment import Experiment, load_experiment
+from tune.journal import Journal
+from tune.ray_search import run_tuner
+from tune.run import Prepared, feature_stage, prepare, training_images
+from tune.search import Proposal, Search
+from tune.study import fresh_studies
+from tune.trainable import SuffixTrial
+
+DIGITS = Path(__file__).resolve().parents[1] / "search_spaces" / "digits.yaml"
+Row = tuple[str, str]
+Span = tuple[float, float]  # from, to (time.time)
+
+
+class TimedSearch(Search):
+    """The search, with a note of how long each call took."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.proposing: list[float] = []
+        self.reporting: list[float] = []
+
+    def propose(self) -> Proposal | None:
+        began = time.perf_counter()
+        proposal = super().propose()
+        if proposal:
+            self.proposing.append(time.perf_counter() - began)
+        return proposal
+
+    def report(self, *arguments: Any) -> bool:
+        began = time.perf_counter()
+        goes_on = super().report(*arguments)
+        self.reporting.append(time.perf_counter() - began)
+        return goes_on
+
+
+def sleepers(trials: int, groups: int, reports: int, scheduler: str, sampler: str) -> Experiment:
+    """The default's `llrd`, from zeros, in so many groups; a trial reports at 1, 2, ... samples."""
+    settings = (
+        f"data.partitions={list(range(1, groups + 1))}",
+        f"search.scheduler={scheduler}",
+        f"search.sampler={sampler}",
+        f"search.samples={reports}",
+        f"search.evaluations={reports}",
+        "methods.llrd.space.head_start=zeros",
+    )
+    return load_experiment(DIGITS, settings, trials=trials // groups, methods=["llrd"])
+
+
+@contextlib.contextmanager
+def local_ray(slots: int, store: int = 0) -> Iterator[None]:
+    """A Ray of its own that claims to have as many cores as there are slots."""
+    ray.init(
+        address="local",
+        num_cpus=slots,
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        object_store_memory=max(MINIMUM_STORE, store),
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def watched_search(
+    experiment: Experiment,
+    images: Mapping[float, int],
+    bench: Workbench,
+    cluster: Cluster,
+    trainable: type[SuffixTrial],
+    watch: Watch,
+) -> tuple[TimedSearch, Span]:
+    """Run a whole search; returns it, and when it began and ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        checkpoints = path / "checkpoints"
+        checkpoints.mkdir()
+        with contextlib.closing(Journal(path / "events.jsonl")) as journal:
+            studies = fresh_studies(path / "optuna.journal")
+            search = TimedSearch(experiment, journal, studies, images)
+            began = time.time()
+            run_tuner(
+                search,
+                bench,
+                checkpoints=KeptCheckpoints(checkpoints, search),
+                scratch=path / "ray",
+                slot=cluster.slot,
+                slots=cluster.slots,
+                spare=int(cluster.grows),
+                callbacks=[watch],
+                trainable=trainable,
+            )
+            return search, (began, time.time())
+
+
+def workbench(prepared: Prepared, cluster: Cluster) -> Workbench:
+    """As a run makes it (`tune.run.Stages`), but for the data's identity."""
+    experiment, dataset, plan = prepared.experiment, prepared.dataset, prepared.plan
+    pretrained = ray.put(prepared.pretrained)
+    precision = resolved_precision(cluster, experiment.model.precision)
+    made = feature_stage(prepared, pretrained, cluster, precision).run(
+        {"train": dataset.train, "val": dataset.val},
+        plan.boundaries,
+        experiment.data.max_unreadable,
+        views={"train": experiment.views},
+        view_boundaries=plan.view_boundaries,
+    )
+    shared = made.splits["train"], made.splits["val"]
+    return Workbench(experiment, pretrained, "", precision, len(dataset.classes), *shared)
+
+
+def driver(arguments: argparse.Namespace) -> list[Row]:
+    """A search of trials that sleep."""
+    experiment = sleepers(
+        arguments.trials,
+        arguments.groups,
+        arguments.reports,
+        arguments.scheduler,
+        arguments.sampler,
+    )
+    nap = cast(Workbench, Nap(arguments.seconds))
+    images, watch = dict.fromkeys(experiment.data.partitions, 1), Watch()
+    with local_ray(arguments.slots), connected(experiment.resources, None, 0) as cluster:
+        search, span = watched_search(experiment, images, nap, cluster, SleepingTrial, watch)
+    return [
+        ("trials, groups", f"{arguments.trials}, {arguments.groups}"),
+        *walls(watch.steps, arguments.slots, arguments.seconds, span),
+        *of_driver(watch.steps),
+        *of_search(search),
+    ]
+
+
+def trained(arguments: argparse.Namespace) -> list[Row]:
+    """An experiment's own search, its trials watched."""
+    experiment = load_experiment(arguments.space, arguments.set)
+    prepared, watch = prepare(experiment), Watch()
+    images = training_images(prepared)
+    with (
+        local_ray(arguments.slots, prepared.plan.store_bytes),
+        connected(experiment.resources, None, 0) as cluster,
+    ):
+        bench = workbench(prepared, cluster)
+        search, span = watched_search(experiment, images, bench, cluster, WatchedTrial, watch)
+    steps = watch.steps
+    building = [step.prepared for step in steps if step.prepared]
+    return [
+        ("trials", str(sum(len(group.trials) for group in search.groups.values()))),
+        ("reports", str(len(steps))),
+        ("wall, s", f"{span[1] - span[0]:.1f}"),
+        ("before the first step, s", f"{min(step.began for step in steps) - span[0]:.1f}"),
+        ("slots busy", f"{busy_share(steps, cluster.slots):.1%}"),
+        *spread("building a fit, its probe too", building),
+        *spread("a step", [step.ended - step.began for step in steps]),
+        *of_driver(steps),
+        *of_search(search),
+    ]
+
+
+def memory(arguments: argparse.Namespace) -> list[Row]:
+    """Trials of blocks 11-7, as many at once as there are slots, and as many again after them."""
+    config = {"blocks": "11-7", "kinds": "ln+attn+mlp", "head_start": "zeros", "batch_size": 32}
+    space = {**config, "lr": {"loguniform": [1e-4, 1e-3]}}
+    settings = [
+        *("data.partitions=[100]", "search.scheduler=none", "search.transfer=0"),
+        f"methods={{tuned: {{space: {json.dumps(space)}}}}}",
+        f"search.samples={arguments.samples}",
+    ]
+    experiment = load_experiment(
+        arguments.space, [*settings, *arguments.set], trials=2 * arguments.slots
+    )
+    prepared, watch, slots = prepare(experiment), Watch(), arguments.slots
+    images = training_images(prepared)
+    with (
+        local_ray(slots, prepared.plan.store_bytes),
+        connected(experiment.resources, None, 0) as cluster,
+    ):
+        bench, idle = workbench(prepared, cluster), bare(slots)
+        features = sum(x.get().nbytes for x in (*bench.train.features.values(),
+                                                *bench.val.features.values()))  # fmt: skip
+        with Sampler(lambda: {step.process for step in watch.steps}) as sampler:
+            watched_search(experiment, images, bench, cluster, WatchedTrial, watch)
+    held = Held.of(Recipe(**config), prepared.pretrained.encoder, prepared.plan.boundaries)
+    interpreters = sum(idle.values())
+    ideal = features + interpreters + slots * held.suffix
+    measured = of_trials(sampler.peak) + sampler.peak["store"]
+    return [
+        ("trials at once, all", f"{slots}, {2 * slots}"),
+        ("features, once", megabytes(features)),
+        ("suffix training state, each", megabytes(held.suffix)),
+        ("bare interpreter, each", megabytes(interpreters / slots)),
+        ("of which libraries", megabytes(idle["files"] / slots)),
+        ("features + states + interpreters", megabytes(ideal)),
+        ("trials and object store", megabytes(measured)),
+        ("over", f"{measured / ideal - 1:+.1%}"),
+        *((f"measured: {name}", megabytes(size)) for name, size in sampler.peak.items()),
+        ("encoder's weights, each (not in the sum)", megabytes(held.encoder)),
+    ]
+
+
+def peer(arguments: argparse.Namespace) -> list[Row]:
+    """What users of Ray Tune write: a function, ASHA, actors of their own."""
+    seconds, reports, watch = arguments.seconds, arguments.reports, Watch()
+
+    def objective(config: dict[str, Any]) -> None:
+        for milestone in range(1, reports + 1):
+            began = time.time()
+            time.sleep(seconds)
+            score = made_up_score(str(config), milestone)
+            tune.report(watched(began, 0.0, {"score": score}))
+
+    with tempfile.TemporaryDirectory() as folder, local_ray(arguments.slots):
+        scheduler = (
+            ASHAScheduler(max_t=reports, reduction_factor=3)
+            if arguments.scheduler == "asha"
+            else None
+        )
+        tuner = tune.Tuner(
+            tune.with_resources(objective, {"CPU": 1}),
+            param_space={"lr": tune.loguniform(1e-4, 1e-2), "decay": tune.uniform(0.5, 1)},
+            tune_config=tune.TuneConfig(
+                metric="score", mode="max", num_samples=arguments.trials, scheduler=scheduler
+            ),
+            run_config=tune.RunConfig(storage_path=folder, verbose=0, callbacks=[watch]),
+        )
+        began = time.time()
+        tuner.fit()
+        span = (began, time.time())
+    rows = [("trials", str(arguments.trials))]
+    rows += walls(watch.steps, arguments.slots, seconds, span)
+    return rows + of_driver(watch.steps)
+
+
+def walls(steps: Sequence[Step], slots: int, seconds: float, span: Span) -> list[Row]:
+    """The time it took, beside the time it would take without any overhead."""
+    ideal = len(steps) * seconds / slots
+    wall = span[1] - span[0]
+    first, last = min(step.began for step in steps), max(step.ended for step in steps)
+    started = {step.process: step.began for step in reversed(steps)}
+    return [
+        ("reports", str(len(steps))),
+        ("wall, s", f"{wall:.1f}"),
+        ("ideal, s", f"{ideal:.1f}"),
+        ("over", f"{wall / ideal - 1:.1%}"),
+        ("processes", str(len(started))),
+        ("slots busy", f"{busy_share(steps, slots):.1%}"),
+        ("before the first step, s", f"{first - span[0]:.1f}"),
+        ("until every process had its first, s", f"{max(started.values()) - span[0]:.1f}"),
+        ("after the last step, s", f"{span[1] - last:.1f}"),
+    ]
+
+
+def of_driver(steps: Sequence[Step]) -> list[Row]:
+    """What the driver does with results."""
+    cpu = np.diff([step.cpu for step in steps]).tolist()
+    late = [step.handled - step.ended for step in steps]
+    return [
+        ("driver's CPU, ms a result, first and last fifth", fifths(cpu)),
+        ("a result until it is handled, ms, first and last fifth", fifths(late)),
+        *spread("gap between trials of an actor", gaps(steps)),
+        *spread("pause between steps of a trial", pauses(steps)),
+    ]
+
+
+def of_search(search: TimedSearch) -> list[Row]:
+    """What the search's own decisions take of the driver's time."""
+    calls = (("propose", search.proposing), ("report", search.reporting))
+    return [
+        (f"`{name}`, ms a call, first and last fifth; all", f"{fifths(taken)}; {sum(taken):.1f} s")
+        for name, taken in calls
+    ]
+
+
+def spread(name: str, seconds: Sequence[float]) -> list[Row]:
+    if not seconds:
+        return []
+    median, high = 1e3 * np.quantile(seconds, [0.5, 0.9])
+    return [(f"{name}, ms, median and 90%", f"{median:.0f}, {high:.0f}")]
+
+
+def megabytes(count: float) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+def fifths(seconds: Sequence[float]) -> str:
+    first, last = ends(seconds)
+    return f"{1e3 * first:.1f}, {1e3 * last:.1f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = {"driver": driver, "peer": peer, "trained": trained, "memory": memory}
+    parser.add_argument("what", choices=commands)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--groups", type=int, default=20)
+    parser.add_argument("--slots", type=int, default=16)
+    parser.add_argument("--reports", type=int, default=5, help="of a trial")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of sleep before each report")
+    parser.add_argument("--space", type=Path, default=DIGITS, help="of `trained` and `memory`")
+    parser.add_argument("--set", action="append", default=[], help="likewise")
+    parser.add_argument("--samples", type=int, default=10_000, help="of a trial of `memory`")
+    parser.add_argument("--scheduler", choices=("none", "asha"), default="none")
+    parser.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print("| | |\n|---|---|")
+    for name, value in commands[arguments.what](arguments):
+        print(f"| {name} | {value} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

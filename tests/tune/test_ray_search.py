@@ -1,0 +1,96 @@
+"""What Tune's controller is told, without a controller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+import tune.ray_search
+from tests.tune.simulation import ZEROS, Simulation, a_report, experiment
+from tune.groups import Group
+from tune.ray_search import PATIENCE, GroupedScheduler, GroupedSearcher
+from tune.search import Search
+
+ALL = Group(100, "zeros")
+
+
+def search(path: Path, trials: int) -> Search:
+    """One group without rungs."""
+    spec = experiment(methods={"zeros": ZEROS}, partitions=(100,), scheduler="none", trials=trials)
+    return Simulation(spec, path / "events.jsonl").search
+
+
+def suggested(searcher: GroupedSearcher, names: Sequence[str]) -> list[int | None]:
+    """The numbers of the trials that are handed out."""
+    found = [searcher.suggest(name) for name in names]
+    return [trial and trial["number"] for trial in found]
+
+
+def test_no_more_trials_are_out_than_there_are_slots(tmp_path: Path) -> None:
+    nine = search(tmp_path, trials=9)
+    searcher = GroupedSearcher(nine, GroupedScheduler(nine), slots=2)
+    assert suggested(searcher, "abc") == [0, 1, None]
+    searcher.on_trial_complete("a", {})
+    assert suggested(searcher, "cd") == [2, None]
+    searcher.on_trial_complete("b", error=True)  # its process failed
+    assert suggested(searcher, "d") == [3]
+
+
+def test_tune_hears_of_the_end_while_the_last_trials_run(tmp_path: Path) -> None:
+    finite = search(tmp_path, trials=1)
+    searcher = GroupedSearcher(finite, GroupedScheduler(finite), slots=1)
+    assert suggested(searcher, "ab") == [0, None]
+    assert not finite.report(ALL, 0, a_report(90, 0.5))
+    assert searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_one_more_waits_where_machines_may_join(tmp_path: Path) -> None:
+    nine = search(tmp_path, trials=9)
+    scheduler = GroupedScheduler(nine)
+    searcher = GroupedSearcher(nine, scheduler, slots=1, spare=1)
+    trials = [pending() for _ in range(3)]
+    for number, trial in enumerate(trials):
+        assert suggested(searcher, str(number)) == [number]
+        scheduler.on_trial_add(None, trial)
+        assert suggested(searcher, "x") == [None]
+        trial.status = Trial.RUNNING  # all but the first on machines that have joined
+
+
+def pending() -> Any:
+    return SimpleNamespace(status=Trial.PENDING)
+
+
+def test_a_free_actor_is_given_the_newest_trial(tmp_path: Path) -> None:
+    """The others' own actors are starting, and Tune would kill the one whose trial it takes."""
+    scheduler = GroupedScheduler(search(tmp_path, trials=9))
+    assert scheduler.choose_trial_to_run(None) is None
+    first, second, third = trials = [pending() for _ in range(3)]
+    for trial in trials:
+        scheduler.on_trial_add(None, trial)
+    for _ in range(2):
+        assert scheduler.choose_trial_to_run(None) is third
+    second.status = third.status = Trial.RUNNING
+    assert scheduler.choose_trial_to_run(None) is first
+    first.status = Trial.TERMINATED
+    assert scheduler.choose_trial_to_run(None) is None
+
+
+def test_none_waits_for_ever_where_machines_are_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = GroupedScheduler(search(tmp_path, trials=9))
+    now = 0.0
+    monkeypatch.setattr(tune.ray_search.time, "monotonic", lambda: now)
+    first, second = pending(), pending()
+    scheduler.on_trial_add(None, first)
+    now = PATIENCE
+    scheduler.on_trial_add(None, second)
+    assert scheduler.choose_trial_to_run(None) is second
+    now += 1
+    assert scheduler.choose_trial_to_run(None) is first
