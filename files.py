@@ -7,6 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from errors import InputError
+
+
+def check_folder(folder: Path, key: str) -> None:
+    """Raises InputError if `folder` neither is a folder one may write to nor can become one."""
+    place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not place.is_dir():
+        raise InputError(f"{key}: {place} is not a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"{key}: cannot write to {place}")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

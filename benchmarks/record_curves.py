@@ -1,6 +1,6 @@
 """Record learning curves: random configurations of a method, each trained to its horizon.
 
-    python -m benchmarks.record_curves search_spaces/digits.yaml llrd --partitions 1,10,50,100 \
+    python -m benchmarks.record_curves search_spaces/digits.yaml llrd --partitions 1,10,30,50,100 \
         --configs 96 --out benchmarks/curves/digits.json
 
 The same configurations at every partition, the first one the method's default; every head starts

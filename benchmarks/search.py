@@ -19,6 +19,7 @@ import json
 import math
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -50,14 +51,13 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "ASHA + random": {"sampler": "random", "transfer": 0, "asha": {"epochs": 0}},
     "ASHA + TPE": {"transfer": 0, "asha": {"epochs": 0}},
     "ours": {},
-    "ours with transfer": {"transfer": 2},
-    "ours with random": {"sampler": "random"},
+    "ours, two transferred": {"transfer": 2},
+    "ours, random sampler": {"sampler": "random"},
 }
 """What is compared: settings of `search`, beside the defaults."""
 
 REFERENCE = "random"
 RESAMPLES = 1000
-TARGET = 1 / 5
 SHARES = (1 / 10, 1 / 5, 1 / 2, 1.0)
 """Shares of the reference's compute at which regret is told."""
 
@@ -312,7 +312,7 @@ def compare(
         regrets = " | ".join(interval(table.best - courses[:, share]) for share in shares)
         when = reached_interval(courses, reference)
         lines.append(f"| {strategy} | {regrets} | {spent.mean() / trials:.0%} | {when} |")
-        print(lines[-1], flush=True)
+        print(lines[-1], file=sys.stderr, flush=True)
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ Perceptual hashes survive both. They see no colour, and find neither a crop nor 
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,11 @@ class SplitContent:
             raise ValueError(
                 f"{n} keys, but {len(self.digests)} digests and hashes of {self.hashes.shape}"
             )
+
+    @property
+    def name(self) -> str:
+        """Changes with the content of any image, and with their order."""
+        return hashlib.sha256("\n".join(map(str, self.digests)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

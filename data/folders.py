@@ -15,13 +15,14 @@ EXTENSIONS = frozenset(
 def list_folder(place: str) -> Listing:
     """Every image below the folder `place`, in sorted order.
 
-    With a `train` subfolder, the class folders lie in `train`, `val` (or `valid`, `validation`)
-    and `test`; without one, in `place` itself. Hidden files, and files without an image's
-    extension, are passed over.
+    With a `train` subfolder, in whatever case, the class folders lie in `train`, `val` (or
+    `valid`, `validation`) and `test`; without one, in `place` itself. Hidden files, and files
+    without an image's extension, are passed over.
 
     Raises:
         InputError: no such folder, no class folders, a class folder of `train` without images,
-            a split without images, or two folders for one split.
+            a split without images, two folders for one split, or one for a split but none for
+            training.
     """
     root = Path(place).expanduser().absolute()
     if not root.is_dir():
@@ -39,17 +40,21 @@ def list_folder(place: str) -> Listing:
 
 
 def _split_folders(root: Path) -> dict[SplitName, Path]:
-    if not (root / "train").is_dir():
-        return {"train": root}
     folders: dict[SplitName, Path] = {}
-    for name, split in SPLIT_NAMES.items():
-        if (folder := root / name).is_dir():
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        if split := SPLIT_NAMES.get(folder.name.lower()):
             if split in folders:
                 raise InputError(
-                    f"source: {root} has both {folders[split].name}/ and {name}/; keep one"
+                    f"source: {root} has both {folders[split].name}/ and {folder.name}/; keep one"
                 )
             folders[split] = folder
-    return folders
+    if folders and "train" not in folders:
+        name = next(iter(folders.values())).name
+        raise InputError(
+            f"source: {root} has {name}/, but no train/; call the folder of training images train, "
+            f"or {name} something else if it is a class"
+        )
+    return folders or {"train": root}
 
 
 def _labelled_images(folder: Path, split: SplitName) -> list[tuple[Path, str]]:

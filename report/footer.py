@@ -126,8 +126,7 @@ def _duplicates(run: Run) -> Iterator[str]:
     counts = Counter(zip(table["kind"], table["split_a"], table["split_b"], strict=True))
     said = []
     for (kind, a, b), count in counts.items():
-        where = f"within {a}" if a == b else f"between {a} and {b}"
-        said.append(f"{count} {kind} {where}")
+        said.append(f"{count} {kind} between {a} and {b}")
     yield f"duplicate images: {', '.join(said)} (duplicates.csv)"
 
 

@@ -45,9 +45,11 @@ class Interval:
         return mean if self.half_width is None else f"{mean} ± {100 * self.half_width:.1f}"
 
     def ends(self) -> str:
-        """Write both ends in percentage points: `1.2 to 3.0`."""
+        """Write both ends in percentage points, `1.2 to 3.0`; to more digits if one is near 0."""
         half = self.half_width or 0.0
-        return f"{_points(self.mean - half)} to {_points(self.mean + half)}"
+        ends = self.mean - half, self.mean + half
+        digits = 1 if min(map(abs, ends)) >= 0.0005 else 2
+        return " to ".join(_points(end, digits) for end in ends)
 
     def negative(self) -> Interval:
         """Return the interval of the same thing with its sign turned."""
@@ -72,6 +74,8 @@ def over_images(values: NDArray[np.float64]) -> float:
     """Return the half-width of the 95% interval of a mean over test images, by bootstrap.
 
     1.96 standard deviations of the means of 2,000 resamples (Efron 1979), always the same ones.
+    Where all values are the same, resamples tell nothing: the exact bound on how often another
+    value comes that n images have not shown (Clopper & Pearson 1934), which is 3.7/n.
 
     Args:
         values: one per image, shape (images,): whether it is right, or a mean or difference of
@@ -81,12 +85,14 @@ def over_images(values: NDArray[np.float64]) -> float:
     # each value comes: the same distribution, at the cost of a few values instead of all images.
     # Rounded, as means of the same votes in another order differ in their last digits.
     distinct, counts = np.unique(np.round(values, 9), return_counts=True)
+    if distinct.size == 1:
+        return float(1 - 0.025 ** (1 / values.size))
     generator = np.random.default_rng(0)
     drawn = generator.multinomial(values.size, counts / values.size, size=RESAMPLES)
     means = drawn @ distinct / values.size
     return float(norm.ppf(0.975) * means.std(ddof=1))
 
 
-def _points(fraction: float) -> str:
-    text = f"{100 * fraction:.1f}"
-    return "0.0" if text == "-0.0" else text
+def _points(fraction: float, digits: int) -> str:
+    text = f"{100 * fraction:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text

@@ -334,10 +334,17 @@ def _one_line(error: ValidationError, where: str) -> str:
         hint = did_you_mean(last, known)
         line = f"{where}: {key}: unknown key; {hint}allowed: {', '.join(known)}{more}"
         return " ".join(line.split())
-    message = first["msg"].removeprefix("Value error, ")
+    message = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
     got = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r:.80}"
     separator = ": " if key else ""
     return " ".join(f"{where}: {key}{separator}{message}{got}{more}".split())
+
+
+_PLAIN = {
+    "tuple_type": "expected a list, as in [a, b]",
+    "model_type": "expected keys and values",
+    "dict_type": "expected keys and values",
+}
 
 
 def _fields(parents: list[str]) -> list[str]:

@@ -74,7 +74,9 @@ class GroupSearch:
         self.needs_probe = method.needs_probe
         self.trials: dict[int, TrialRecord] = {}
         self.rungs = Rungs(experiment.search, self.horizon, self.budget, images)
-        self.study = GroupStudy(group, method.parsed, experiment.search, experiment.seed, storage)
+        self.study = GroupStudy(
+            *(group, method.parsed, experiment.search, self.budget, experiment.seed, storage)
+        )
         self.orphans: list[int] = []  # of a killed run: to be proposed again, as they were
         self._space = method.parsed
         self._grace = experiment.search.asha.grace

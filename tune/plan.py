@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from errors import InputError
+from files import check_folder
 from models.cost import group_flops, sample_flops
 from models.encoder import HEAD, PIXELS, Encoder
 from models.recipe import Recipe
@@ -133,8 +134,10 @@ class Plan:
         return per_partition * len(self.experiment.data.partitions)
 
     def check(self, cache: Path) -> None:
-        """Raises InputError if the features do not fit on the cache's disk."""
+        """Raises InputError if the features do not fit on the cache's disk, or cannot go there."""
         needed = self.disk_bytes - self.cached_bytes
+        if needed > 0:
+            check_folder(cache, "features.cache")
         if needed > self.free_disk:
             raise InputError(
                 f"features.cache: {cache} has {_size(self.free_disk)} free, but the features "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from rich.console import Console
@@ -27,6 +27,7 @@ from data import (
     partition_indices,
 )
 from errors import InputError
+from files import check_folder
 from models.augmentation import Augmentation
 from models.encoder import PIXELS
 from models.loading import Pretrained, load_pretrained
@@ -113,6 +114,7 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     """Print what a run would do."""
     prepared = prepare(experiment)
     prepared.plan.render(console)
+    check_folder(options.out / experiment.name, "--out")
     if warning := prepared.plan.warning(options.out):
         console.print(f"warning: {warning}", highlight=False)
     with connected(experiment.resources, options.address, 0) as cluster:
@@ -136,7 +138,7 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
     directory = RunDirectory(options.out / experiment.name, options.resume)
     with directory.locked(), contextlib.closing(Journal(directory.journal)) as journal:
         what = identity(dataset, prepared.pretrained.fingerprint)
-        directory.record(experiment, what)
+        resolved = directory.resolved(experiment, what)
         events = read_events(directory.journal)
         journal.write("run_started", resumed=bool(events), seed=experiment.seed)
         for warning in dataset.warnings:
@@ -153,11 +155,12 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
                 clock = Clock(experiment, cluster.slots, options.time_budget, began)
                 _check_nodes(prepared, journal)
-                stages = Stages(prepared, directory, journal, cluster, clock, console)
-                directory.check_images(stages.images, events)
-                journal.write("images", images=stages.images)
+                stages = Stages(prepared, directory, journal, events, cluster, clock, console)
+                directory.record(resolved)
                 winners = stages.search(search)
                 stages.score(winners)
+        else:
+            directory.record(resolved)
         journal.write("run_finished", seconds=round(time.monotonic() - began, 3))
     console.print(f"done in {duration(time.monotonic() - began)}", highlight=False)
     return write_report(directory.path)
@@ -175,13 +178,15 @@ class Stages:
         prepared: Prepared,
         directory: RunDirectory,
         journal: Journal,
+        events: Sequence[Mapping[str, Any]],
         cluster: Cluster,
         clock: Clock,
         console: Console,
     ) -> None:
         self._prepared = prepared
         self._experiment, self._dataset = prepared.experiment, prepared.dataset
-        self._plan, self._directory, self._journal = prepared.plan, directory, journal
+        self._plan, self._directory = prepared.plan, directory
+        self._journal, self._events = journal, events
         self._cluster, self._clock, self._console = cluster, clock, console
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, self._experiment.model.precision)
@@ -206,16 +211,6 @@ class Stages:
             shared["train"],
             shared["val"],
         )
-
-    @property
-    def images(self) -> dict[str, str]:
-        """Names the content of all images that the search rests on, split by split."""
-        return {
-            name: hashlib.sha256(
-                "\n".join(map(str, self._contents[name].digests)).encode()
-            ).hexdigest()
-            for name in ("train", "val")
-        }
 
     def search(self, search: Search) -> dict[Group, Winner]:
         """Run the search; returns the winners, which from here on are fixed."""
@@ -306,6 +301,9 @@ class Stages:
             )
         self._directory.write_skipped(made.skipped, list(splits))
         self._contents |= made.contents
+        images = {name: made.contents[name].name for name in splits}
+        self._directory.check_images(images, self._events)
+        self._journal.write("images", images=images)
         return made.splits
 
     @contextlib.contextmanager

@@ -85,8 +85,8 @@ class RunDirectory:
                 raise InputError(f"{self.path}: another process is working on this run") from None
             yield
 
-    def record(self, experiment: Experiment, identity: Mapping[str, str]) -> None:
-        """Write `experiment.yaml`, having checked that it continues what was there.
+    def resolved(self, experiment: Experiment, identity: Mapping[str, str]) -> dict[str, Any]:
+        """What `record` is to write, having checked that it continues what was there.
 
         Raises:
             InputError: the run that is resumed differs in something its results rest on.
@@ -101,7 +101,11 @@ class RunDirectory:
             package: version(package)
             for package in ("torch", "open_clip_torch", "ray", "optuna", "timm", "numpy")
         }
-        self._write("experiment.yaml", yaml.safe_dump(resolved, sort_keys=False))
+        return resolved
+
+    def record(self, resolved: Mapping[str, Any]) -> None:
+        """Write `experiment.yaml`: from here on the run is this one."""
+        self._write("experiment.yaml", yaml.safe_dump(dict(resolved), sort_keys=False))
 
     def check_images(self, images: Mapping[str, str], events: Iterable[Mapping[str, Any]]) -> None:
         """Check that a resumed run has the images that it was made with, content and all.
@@ -113,10 +117,10 @@ class RunDirectory:
         Raises:
             InputError: some have changed, or can be read now and could not, or the other way round.
         """
-        told = [event["images"] for event in events if event["event"] == "images"]
-        if self._previous is None or not told:
+        if self._previous is None:
             return
-        if changed := [name for name, content in images.items() if told[-1][name] != content]:
+        told = {n: d for e in events if e["event"] == "images" for n, d in e["images"].items()}
+        if changed := [n for n, content in images.items() if told.get(n, content) != content]:
             raise InputError(
                 f"--resume: {changed[0]} images have changed since {self.path} was made, or other "
                 "ones cannot be read (skipped_images.csv); put them back, or --name starts another"

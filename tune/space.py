@@ -8,9 +8,11 @@ A plain value is fixed. A parameter may be conditional on others:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import optuna
@@ -25,6 +27,7 @@ from errors import did_you_mean
 from models.recipe import NO_BLOCKS, Recipe
 
 Params = dict[str, Any]
+MANY = 10_000  # configurations: more than any group tries
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,26 @@ class Space:
     searched: dict[str, Parameter]
     default: Params
 
-    @property
+    @cached_property
     def size(self) -> float:
-        """The number of distinct configurations; infinite with any continuous parameter."""
-        return math.prod(_count(p.distribution) for p in self.searched.values())
+        """The number of distinct configurations, up to `MANY`; infinite with any continuous
+        parameter."""
+        if any(not _is_finite(p.distribution) for p in self.searched.values()):
+            return math.inf
+        return sum(1 for _ in itertools.islice(self._configurations(dict(self.fixed)), MANY))
+
+    def _configurations(self, params: Params) -> Iterator[Params]:
+        """Every configuration that begins with `params`."""
+        undecided = [name for name in self.searched if name not in params]
+        if not undecided:
+            yield params
+            return
+        parameter = self.searched[undecided[0]]
+        values = (
+            _values(parameter.distribution) if parameter.active(params) else [parameter.otherwise]
+        )
+        for value in values:
+            yield from self._configurations({**params, undecided[0]: value})
 
     def suggest(self, trial: optuna.Trial) -> Params:
         """A configuration, sampled by `trial`'s study."""
@@ -134,16 +153,8 @@ def _values(distribution: BaseDistribution) -> Iterator[Any]:
             raise ValueError(f"the values of {distribution} cannot be listed")
 
 
-def _count(distribution: BaseDistribution) -> float:
-    """How many values it has."""
-    match distribution:
-        case CategoricalDistribution(choices=choices):
-            return len(choices)
-        case IntDistribution(low=low, high=high, step=step):
-            return (high - low) // step + 1
-        case FloatDistribution(low=low, high=high, step=float(step)):
-            return round((high - low) / step) + 1
-    return math.inf
+def _is_finite(distribution: BaseDistribution) -> bool:
+    return not isinstance(distribution, FloatDistribution) or distribution.step is not None
 
 
 _NUMBERS = {
@@ -289,7 +300,10 @@ def _distribution(name: str, kind: str, arguments: Any) -> BaseDistribution:
             raise ValueError("write choices as {choice: [a, b]}")
         if any(isinstance(value, list) for value in arguments):
             raise ValueError(f"choice: {arguments!r}: single values only")
-        return CategoricalDistribution([_checked(name, value) for value in arguments])
+        values = [_checked(name, value) for value in arguments]
+        if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+            raise ValueError(f"choice: {twice[0]!r} is there twice")
+        return CategoricalDistribution(values)
     form = f"{{{kind}: {_NUMBERS[kind]}}}"
     expected = 3 if kind == "quniform" else 2
     numbers = isinstance(arguments, list) and all(

@@ -41,14 +41,22 @@ class GroupStudy:
         group: names the study in the storage.
         space: what to sample from.
         search: the sampler and its settings.
+        trials: of the group; a space of no more configurations is walked through.
         seed: the experiment's.
         storage: shared by all groups of the run.
     """
 
     def __init__(
-        self, group: Group, space: Space, search: SearchConfig, seed: int, storage: BaseStorage
+        self,
+        group: Group,
+        space: Space,
+        search: SearchConfig,
+        trials: int,
+        seed: int,
+        storage: BaseStorage,
     ) -> None:
         self._group, self._space, self._search, self._seed = group, space, search, seed
+        self._budget = trials
         self._study = optuna.create_study(
             study_name=str(group), storage=storage, direction="maximize"
         )
@@ -85,7 +93,7 @@ class GroupStudy:
         not in the order in which this process met them.
         """
         sampler: BaseSampler
-        small = self._space.size <= self._search.trials
+        small = self._space.size <= self._budget
         if small:
             sampler = BruteForceSampler(self._entropy(number))  # no configuration comes twice
         elif self._search.sampler == "random":

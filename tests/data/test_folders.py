@@ -29,11 +29,14 @@ def test_class_folders_without_splits_are_undivided(tree: Tree) -> None:
     assert listing.splits == ("train",) * 3
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation"])
-def test_split_folders_are_taken_as_they_are(tree: Tree, val: str) -> None:
-    listing = list_folder(str(tree("train/cat/a.jpg", f"{val}/cat/b.jpg", "test/dog/c.jpg")))
-    assert listing.keys == ("train/cat/a.jpg", f"{val}/cat/b.jpg", "test/dog/c.jpg")
-    assert listing.splits == ("train", "val", "test")
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
+@pytest.mark.parametrize("train", ["train", "Train", "TRAIN"])
+def test_split_folders_are_taken_as_they_are(tree: Tree, train: str, val: str) -> None:
+    files = [f"{train}/cat/a.jpg", f"{val}/cat/b.jpg", "test/dog/c.jpg"]
+    listing = list_folder(str(tree(*files)))
+    assert sorted(zip(listing.keys, listing.splits, strict=True)) == sorted(
+        zip(files, ("train", "val", "test"), strict=True)
+    )
 
 
 def test_hidden_and_other_files_are_passed_over(tree: Tree) -> None:
@@ -57,6 +60,8 @@ def test_a_relative_path_is_made_absolute(tree: Tree, monkeypatch: pytest.Monkey
         (["train/cat/a.jpg", "test/a.jpg"], "test holds no images in one folder a class"),
         (["cat/a.jpg", "dog/notes.txt"], r"class folder .*/dog holds no image"),
         (["train/a/a.jpg", "val/a/a.jpg", "valid/a/a.jpg"], "both val/ and valid/; keep one"),
+        (["train/a/a.jpg", "Train/a/a.jpg"], "both Train/ and train/; keep one"),
+        (["training/a/a.jpg", "test/a/a.jpg"], "has test/, but no train/"),
     ],
 )
 def test_ill_formed_folders_are_refused(tree: Tree, files: list[str], message: str) -> None:

@@ -61,7 +61,7 @@ def test_bootstrap_is_that_of_resampled_images() -> None:
     assert over_images(values) == pytest.approx(1.96 * values[rows].mean(axis=1).std(), rel=0.08)
 
 
-@given(st.integers(1, 99), st.integers(20, 200))
+@given(st.integers(5, 95), st.integers(20, 200))
 def test_more_images_of_the_same_kind_shrink_the_interval(percent: int, images: int) -> None:
     few = over_images(right(percent * images // 100, images))
     many = over_images(np.repeat(right(percent * images // 100, images), 9))
@@ -73,9 +73,11 @@ def test_same_images_same_interval_in_any_order(values: NDArray[np.float64]) -> 
     assert over_images(values) == over_images(values[::-1])
 
 
-@given(st.floats(-1, 1), st.integers(1, 50))
-def test_equal_images_have_no_spread(value: float, images: int) -> None:
-    assert over_images(np.full(images, value)) == pytest.approx(0, abs=1e-12)
+@given(st.floats(-1, 1), st.integers(1, 5000))
+def test_equal_images_do_not_prove_that_all_are(value: float, images: int) -> None:
+    """As many as the bound allows others are missed with a probability of 2.5%."""
+    bound = over_images(np.full(images, value))
+    assert (1 - bound) ** images == pytest.approx(0.025)
 
 
 def test_sources_add_up_as_variances() -> None:
@@ -103,7 +105,8 @@ def test_ends() -> None:
     assert Interval(0.021, 0.009, 3).ends() == "1.2 to 3.0"
     assert Interval(-0.021, 0.009, 3).ends() == "-3.0 to -1.2"
     assert Interval(-0.021, 0.009, 3).negative().ends() == "1.2 to 3.0"
-    assert Interval(-0.0001, 0.0, 3).ends() == "0.0 to 0.0"
+    assert Interval(-0.00001, 0.0, 3).ends() == "0.00 to 0.00"
+    assert Interval(0.022, 0.0218, 3).ends() == "0.02 to 4.38"  # it leaves zero out
 
 
 @pytest.mark.parametrize(

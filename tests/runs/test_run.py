@@ -177,3 +177,15 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"^--resume: train images have changed"):
         run_quietly(more, tmp_path, resume=True)
     assert len(final_fits_in(tmp_path / "photos")) == 2 * 2
+    # What was refused has left no trace in what the run is.
+    assert read(tmp_path / "photos" / "experiment.yaml")["final"]["seeds"] == 2
+
+    Image.fromarray(noise[6].astype(np.uint8)).save(tmp_path / "6.png")
+    Image.fromarray((255 - noise[8]).astype(np.uint8)).save(tmp_path / "8.png")  # of test
+    with pytest.raises(InputError, match=r"^--resume: test images have changed"):
+        run_quietly(more, tmp_path, resume=True)
+    assert len(final_fits_in(tmp_path / "photos")) == 2 * 2
+
+
+def read(file: Path) -> Any:
+    return yaml.safe_load(file.read_text())

@@ -39,7 +39,8 @@ def changed(*settings: str, **options: Any) -> Experiment:
 
 
 def record(path: Path, spec: Experiment, identity: dict[str, str] = IDENTITY) -> None:
-    RunDirectory(path, resume=True).record(spec, identity)
+    directory = RunDirectory(path, resume=True)
+    directory.record(directory.resolved(spec, identity))
 
 
 @pytest.fixture
@@ -75,7 +76,8 @@ def test_a_run_is_not_overwritten(run: Path) -> None:
 
 def test_a_run_refused_before_its_first_trial_is_none(run: Path) -> None:
     (run / "events.jsonl").write_text('{"event": "run_started"}\n')
-    RunDirectory(run, resume=False).record(changed("seed=7"), IDENTITY)
+    directory = RunDirectory(run, resume=False)
+    directory.record(directory.resolved(changed("seed=7"), IDENTITY))
 
 
 def test_a_run_is_worked_on_by_one_process(run: Path) -> None:
@@ -100,7 +102,8 @@ def test_a_method_left_out_comes_back_as_it_was_or_not_at_all(run: Path) -> None
 
 @pytest.mark.parametrize("resume", [True, False])
 def test_an_empty_directory_may_be_resumed_or_begun(tmp_path: Path, resume: bool) -> None:
-    RunDirectory(tmp_path, resume).record(experiment(), IDENTITY)
+    directory = RunDirectory(tmp_path, resume)
+    directory.record(directory.resolved(experiment(), IDENTITY))
     assert (tmp_path / "experiment.yaml").exists()
 
 
@@ -324,6 +327,11 @@ def test_a_run_is_not_resumed_with_other_images(run: Path) -> None:
     directory = RunDirectory(run, True)
     directory.check_images(was, told)
     directory.check_images(was, [])  # killed before it could tell
+    directory.check_images({"test": "ddd"}, told)  # not looked at before
+    later = [*told, {"event": "images", "images": {"test": "ddd"}}]
+    directory.check_images(was, later)
+    with pytest.raises(InputError, match="test images have changed"):
+        directory.check_images({"test": "eee"}, later)
     for changed in ({**was, "train": "ccc"}, {**was, "val": "ccc"}):
         with pytest.raises(InputError, match=r"^--resume: (train|val) images have changed"):
             directory.check_images(changed, told)

@@ -15,7 +15,7 @@ from optuna.distributions import (
 from optuna.samplers import RandomSampler
 
 from models.recipe import Recipe
-from tune.space import DISTRIBUTIONS, Params, Space, parse_space
+from tune.space import DISTRIBUTIONS, MANY, Params, Space, parse_space
 
 pytestmark = pytest.mark.filterwarnings("ignore:The distribution is specified:UserWarning")
 UNIT = {"warmup", "label_smoothing"}
@@ -60,6 +60,7 @@ def test_distributions_are_ray_tunes(form: Any, expected: Any) -> None:
 
 def test_the_upper_end_of_randint_is_excluded() -> None:
     space = parsed(batch_size={"randint": [3, 5]})
+    assert space.size == 2
     assert {params["batch_size"] for params, _ in samples(space, 0, 30)} == {3, 4}
     assert space.reachable("batch_size") == (3, 4)
 
@@ -241,7 +242,7 @@ def test_a_value_that_is_not_sampled_was_not_sampled() -> None:
         ({"lr": 1e-3}, 1),
         ({"blocks": {"choice": ["11", "all"]}, "batch_size": {"randint": [1, 5]}}, 8),
         ({"lr": {"quniform": [0.5, 2.5, 0.5]}}, 5),
-        ({"lr": {"quniform": [1e-9, 100, 1e-9]}}, 10**11),  # counted, not listed
+        ({"lr": {"quniform": [1e-9, 100, 1e-9]}}, MANY),  # not counted to the end
         ({"lr": {"uniform": [1, 2]}, "blocks": {"choice": ["11", "all"]}}, math.inf),
     ],
 )
@@ -262,3 +263,11 @@ def test_reachable_lists_fixed_chosen_conditional_and_default_values() -> None:
 def test_a_continuous_parameter_cannot_be_listed() -> None:
     with pytest.raises(ValueError, match="cannot be listed"):
         parsed(lr={"uniform": [1, 2]}).reachable("lr")
+
+
+def test_what_a_condition_rules_out_is_not_counted() -> None:
+    kinds = {"choice": ["ln", "attn", "mlp"], "when": {"blocks": ["11"]}, "otherwise": "ln"}
+    space = parsed(blocks={"choice": ["none", "11"]}, kinds=kinds)
+    assert space.size == 4
+    assert parsed(**{"blocks": "11", "lr": {"uniform": [0.1, 1]}}).size == math.inf
+    assert parsed(batch_size={"randint": [1, 60_000]}).size == MANY

@@ -55,6 +55,7 @@ BAD_FORMS = [
     ("blocks", {"randint": [7, 12]}, "takes no numbers; write it as {choice: [a, b]}"),
     ("kinds", {"uniform": [0, 1]}, "Input should be a valid string"),
     ("lr", {"choice": []}, "write choices as {choice: [a, b]}"),
+    ("kinds", {"choice": ["ln", "attn", "ln"]}, "choice: 'ln' is there twice"),
     ("lr", {"choice": "ln"}, "write choices as {choice: [a, b]}"),
     ("lr", {"choice": [1e-3, -1]}, "-1: Input should be greater than 0"),
     ("head_lr", {"choice": [[1e-3, 1e-2], [1e-1]]}, "single values only"),

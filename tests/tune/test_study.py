@@ -32,7 +32,7 @@ def study(
     storage: BaseStorage | None = None, group: Group = GROUP, seed: int = 0, sampler: str = "tpe"
 ) -> GroupStudy:
     search = SearchConfig.model_validate({"sampler": sampler, "startup_trials": 2})
-    return GroupStudy(group, SPACE, search, seed, storage or InMemoryStorage())
+    return GroupStudy(group, SPACE, search, search.trials, seed, storage or InMemoryStorage())
 
 
 def reports_of(number: int) -> dict[int, float]:
@@ -179,11 +179,23 @@ def test_an_adopted_trial_runs_as_it_was_proposed(storage: BaseStorage) -> None:
 
 def test_a_head_start_that_was_overruled_is_adopted_and_replayed() -> None:
     space = parse_space({"blocks": "11", "head_start": {"choice": ["probe"]}, **LR}, {})
-    group = GroupStudy(GROUP, space, SearchConfig(), 0, InMemoryStorage())
+    group = GroupStudy(GROUP, space, SearchConfig(), 16, 0, InMemoryStorage())
     config = {"blocks": "11", "head_start": "zeros", "lr": 0.5}
     group.replay(0, config, "completed", {10: 0.5}, 0.5)
     group.adopt(1, config)
     assert [t.params["lr"] for t in group.trials] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_it_is_the_groups_own_number_of_trials_that_counts(sampler: Any) -> None:
+    space = parse_space({"blocks": {"choice": ["11", "10", "9", "8", "7", "6"]}}, {})
+    group = GroupStudy(GROUP, space, SearchConfig(sampler=sampler, trials=4), 6, 0,
+                       InMemoryStorage())  # fmt: skip
+    found = set()
+    for number in range(6):
+        found.add(group.ask(number)["blocks"])
+        group.tell(number, "completed", 0.5)
+    assert len(found) == 6
 
 
 LR = {"lr": {"uniform": [0.1, 1.0]}}
@@ -204,7 +216,8 @@ def test_a_space_no_larger_than_a_group_is_walked_through(sampler: Any, seed: in
         {"blocks": {"choice": ["none", "11"]}, "label_smoothing": {"choice": [0.0, 0.1, 0.2]},
          "head_start": "zeros"}, {}
     )  # fmt: skip
-    group = GroupStudy(GROUP, space, SearchConfig(sampler=sampler), seed, InMemoryStorage())
+    search = SearchConfig(sampler=sampler)
+    group = GroupStudy(GROUP, space, search, search.trials, seed, InMemoryStorage())
     configs = []
     for number in range(6):
         configs.append(group.ask(number))
