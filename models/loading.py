@@ -21,6 +21,7 @@ from torch import Tensor
 from errors import InputError, did_you_mean
 from models.encoder import Encoder, layer_groups
 from models.head import LinearHead
+from models.packing import Weights, put_together, taken_apart
 from models.precision import PrecisionName
 from models.zero_shot import Prompts, zero_shot_head
 
@@ -62,6 +63,17 @@ class Pretrained:
     preprocess: Callable[[Image.Image], Tensor]
     fingerprint: str
     zero_shot: LinearHead | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle so that processes share the encoder's weights (models/packing.py)."""
+        rest = self.preprocess, self.fingerprint, self.zero_shot
+        return _pretrained, (*taken_apart(self.encoder), *rest)
+
+
+def _pretrained(skeleton: Encoder, weights: Weights, *rest: Any) -> Pretrained:
+    encoder = put_together(skeleton, weights)
+    assert isinstance(encoder, Encoder)
+    return Pretrained(encoder, *rest)
 
 
 def load_pretrained(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -72,15 +70,7 @@ def fetch(ref: ray.ObjectRef[Any]) -> Any:
 
 @cache
 def _fetched(ref: ray.ObjectRef[Any]) -> Any:
-    found = ray.get(ref)
-    _trim()
-    return found
-
-
-def _trim() -> None:
-    """Give back what unpickling took and glibc keeps: of an encoder, as much as it has weights."""
-    with contextlib.suppress(OSError, AttributeError):  # another libc
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return ray.get(ref)
 
 
 @cache

@@ -1,0 +1,68 @@
+"""An encoder taken apart for pickling, so that all processes of a node share its weights.
+
+Ray hands numpy arrays out of its object store without a copy, and tensors with one. So weights
+travel as arrays beside a module without any, and come back as tensors over shared memory, which
+nobody can write to: what is trained is a copy (`Encoder.suffix`).
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Weights = list[tuple[list[str], NDArray[Any]]]
+"""Each tensor once, with all names under which the module has it."""
+
+
+def taken_apart(module: nn.Module) -> tuple[nn.Module, Weights]:
+    """A copy of a frozen module on the CPU without its weights, and the weights."""
+    tensors: dict[int, tuple[list[str], Tensor]] = {}
+    for name, tensor in _tensors(module):
+        tensors.setdefault(id(tensor), ([], tensor))[0].append(name)
+    # Where deepcopy would copy a tensor it finds another already made: one without storage.
+    empty = {key: _like(tensor, torch.empty_like(tensor, device="meta"))
+             for key, (_, tensor) in tensors.items()}  # fmt: skip
+    skeleton = copy.deepcopy(module, empty)
+    return skeleton, [(names, tensor.detach().numpy()) for names, tensor in tensors.values()]
+
+
+def put_together(skeleton: nn.Module, weights: Weights) -> nn.Module:
+    """The module again, over the memory of `weights`."""
+    for names, array in weights:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # arrays in Ray's store cannot be written to: rightly
+            tensor = torch.from_numpy(np.asarray(array))
+        first = skeleton.get_submodule(_owner(names[0]))
+        tensor = _like(getattr(first, _leaf(names[0])), tensor)
+        for name in names:
+            owner = skeleton.get_submodule(_owner(name))
+            if isinstance(tensor, nn.Parameter):
+                owner._parameters[_leaf(name)] = tensor
+            else:
+                owner._buffers[_leaf(name)] = tensor
+    return skeleton
+
+
+def _tensors(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+
+
+def _like(one: Tensor, other: Tensor) -> Tensor:
+    """`other`, as a parameter where `one` is one."""
+    return nn.Parameter(other, requires_grad=False) if isinstance(one, nn.Parameter) else other
+
+
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition(".")[2]
