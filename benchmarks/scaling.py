@@ -1,0 +1,201 @@
+"""The cost model of docs/scaling.md: seconds per stage as a function of sizes.
+
+    python -m benchmarks.scaling [--measure]
+
+Operations and bytes are those of the encoder's layer groups (`models/cost.py`); speeds are what a
+machine is said, or with --measure found, to do. Prints a Markdown table a setting, and with
+--measure one of predicted and measured times on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+
+from benchmarks.geometry import CONFIGS, photos
+from benchmarks.limits import measured_machine
+from benchmarks.peers.ours import FILES
+from models.cost import group_flops, sample_flops
+from models.encoder import Encoder, layer_groups
+from models.examples import Examples
+from models.fit import Fit
+from models.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Nodes of one kind, and the storage they share.
+
+    Attributes:
+        slots, cores: of a node.
+        flops: a second, of one slot, in what it trains in: achieved, not peak.
+        decoded: images a second of one core, JPEG to preprocessed pixels.
+        storage: bytes a second from and to shared storage, a node.
+        memory: bytes of a node.
+    """
+
+    name: str
+    nodes: int
+    slots: int
+    cores: int
+    flops: float
+    decoded: float
+    storage: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """A search.
+
+    Attributes:
+        image_bytes: of one file.
+        recipe: the blocks and kinds of a typical trial; `boundary` is where its features are.
+        configurations: trials a partition.
+        share: of full trials' samples that early stopping lets through.
+        horizon: samples of a full trial.
+        seeds: final fits of a winner, `winners` of them a partition.
+        item: bytes of a feature's number.
+    """
+
+    name: str
+    model: str
+    images: int
+    image_bytes: float
+    partitions: int
+    configurations: int
+    share: float
+    horizon: int
+    seeds: int = 3
+    winners: int = 2
+    item: int = 2
+    recipe: Recipe = field(default_factory=lambda: Recipe(blocks="11-7"))
+
+
+def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float, str]]:
+    """Seconds of each stage, and what bounds it."""
+    forward = group_flops(encoder)
+    boundary = work.recipe.boundary(encoder)
+    a_row = work.item * math.prod(encoder.shapes[boundary])
+    features = work.images * a_row
+    cost = sample_flops(encoder, forward, work.recipe, boundary)
+    slots = on.nodes * on.slots
+    listed = work.images * work.image_bytes / on.storage  # one node digests every file
+    read = work.images * work.image_bytes / (on.storage * on.nodes)
+    decoded = work.images / (on.decoded * on.cores * on.nodes)
+    encoded = work.images * sum(forward) / (on.flops * slots)
+    gathered = features / on.storage  # through the driver, which writes them
+    mapped = 2 * features / on.storage if features > 0.3 * on.memory else 0.0
+    trials = work.partitions * work.configurations * work.share * work.horizon
+    fits = work.partitions * work.winners * work.seeds * work.horizon
+    step = max(cost / on.flops, a_row * on.slots / on.storage if mapped else 0.0)
+    return {
+        "digest every file (driver)": (listed, "storage"),
+        "features: read, decode, encode": (
+            max(read, decoded, encoded),
+            ("storage", "decoding", "arithmetic")[int(np.argmax([read, decoded, encoded]))],
+        ),
+        "features: through the driver to disk": (gathered, "the driver's storage link"),
+        "features: put in order for mapping": (mapped, "the driver's storage link"),
+        "search": (trials * step / slots, "arithmetic" if step == cost / on.flops else "storage"),
+        "final fits": (fits * step / slots, "as above"),
+    }
+
+
+def table(work: Work, on: Machines) -> str:
+    """A Markdown table of one search on some machines."""
+    encoder = layer_groups(open_clip.create_model(work.model).visual)
+    boundary = work.recipe.boundary(encoder)
+    a_row = work.item * math.prod(encoder.shapes[boundary])
+    lines = [
+        f"**{work.name} on {on.name}**: {work.images:,} images, {a_row / 1e3:.0f} KB each at "
+        f"{boundary}, {work.images * a_row / 1e9:,.1f} GB a boundary; "
+        f"{work.partitions} x {work.configurations} trials of {work.horizon:,} samples\n",
+        "| stage | time | bound by |",
+        "|---|---:|---|",
+    ]
+    total = 0.0
+    for stage, (seconds, bound) in stages(work, on, encoder).items():
+        total += seconds
+        lines.append(f"| {stage} | {_time(seconds)} | {bound} |")
+    return "\n".join([*lines, f"| all | {_time(total)} | |\n"])
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+BOX = Machines("a box of 8 A100", 1, 8, 64, 125e12, 150, 2e9, 1e12)
+CLUSTER = replace(BOX, name="8 such boxes (64 GPUs)", nodes=8)
+FOOD = Work("Food-101, ViT-B/32", "ViT-B-32", 101_000, 50e3, 11, 36, 0.5, 200_000)
+IMAGENET = Work("ImageNet, ViT-B/32", "ViT-B-32", 1_281_167, 110e3, 11, 36, 0.5, 5_000_000)
+
+
+def measured() -> str:
+    """Predicted and measured times at ViT-B/32's geometry, on one core of this machine."""
+    machine = measured_machine()
+    encoder = layer_groups(open_clip.create_model("ViT-B-32").visual)
+    forward, images = group_flops(encoder), 32
+    lines = ["| on one core | predicted | measured | of the peak |", "|---|---:|---:|---:|"]
+
+    def row(what: str, flops: float, seconds: float) -> None:
+        ideal = flops / machine.flops
+        lines.append(f"| {what} | {ideal:.3g} s | {seconds:.3g} s | {ideal / seconds:.0%} |")
+
+    pixels = torch.zeros(images, 3, 224, 224)
+    row("32 images through the encoder", images * sum(forward), _best(lambda: encoder(pixels)))
+    for name, config in CONFIGS.items():
+        if config["blocks"] == "none":
+            continue
+        recipe = Recipe(**config)
+        boundary = recipe.boundary(encoder)
+        features = np.zeros((images, *encoder.shapes[boundary]), np.float32)
+        examples = Examples(features, np.zeros(images, np.int64), np.arange(images))
+        fit = Fit(
+            *(encoder, recipe, boundary, examples, examples), classes=101, horizon=10**6, seed=0
+        )
+        cost = images * sample_flops(encoder, forward, recipe, boundary)
+        row(f"a step of 32: {name}", cost, _best(fit.step))
+    with tempfile.TemporaryDirectory() as folder:
+        files = photos(Path(folder), images)
+        preprocess = open_clip.image_transform(224, is_train=False)
+        seconds = _best(lambda: [preprocess(FILES.image(file)) for file, _ in files])
+    lines.append(f"| 32 JPEGs of 500 x 375 decoded | | {seconds:.3g} s | |")
+    return "\n".join(lines)
+
+
+def _best(work: object) -> float:
+    assert callable(work)
+    taken = []
+    with torch.enable_grad():
+        for _ in range(4):
+            began = time.process_time()
+            work()
+            taken.append(time.process_time() - began)
+    return min(taken)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--measure", action="store_true", help="predicted and measured, here")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.measure:
+        print(measured())
+        return
+    for work, on in ((FOOD, BOX), (IMAGENET, CLUSTER)):
+        print(table(work, on))
+
+
+if __name__ == "__main__":
+    main()
