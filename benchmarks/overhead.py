@@ -50,6 +50,7 @@ from tune.checkpoints import KeptCheckpoints
 from tune.cluster import MINIMUM_STORE, Cluster, connected, resolved_precision
 from tune.experiment import Experiment, load_experiment
 from tune.journal import Journal
+from tune.pool import Pool
 from tune.ray_search import run_tuner
 from tune.run import Prepared, feature_stage, prepare, training_images
 from tune.search import Proposal, Search
@@ -150,7 +151,7 @@ def workbench(prepared: Prepared, cluster: Cluster) -> Workbench:
     experiment, dataset, plan = prepared.experiment, prepared.dataset, prepared.plan
     pretrained = ray.put(prepared.pretrained)
     precision = resolved_precision(cluster, experiment.model.precision)
-    made = feature_stage(prepared, pretrained, cluster, precision).run(
+    made = feature_stage(prepared, pretrained, Pool(cluster.slot, cluster.slots), precision).run(
         {"train": dataset.train, "val": dataset.val},
         plan.boundaries,
         experiment.data.max_unreadable,

@@ -49,8 +49,9 @@ class Examples:
         features, labels = torch.from_numpy(gathered), torch.from_numpy(self.labels[rows])
         if device.type == "cuda":
             features, labels = features.pin_memory(), labels.pin_memory()
+        # First there, then converted: half precision halves what goes over the bus.
         return (
-            features.to(device, dtype, non_blocking=True),
+            features.to(device, non_blocking=True).to(dtype),
             labels.to(device, non_blocking=True),
         )
 

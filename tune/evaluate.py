@@ -26,7 +26,7 @@ from tune.cluster import connected, resolved_precision
 from tune.experiment import Experiment, read_yaml
 from tune.final_fits import TEST, score_tests, weights_path
 from tune.groups import Group
-from tune.pool import over_slots
+from tune.pool import Pool
 from tune.run import Prepared, feature_stage, prepare
 from tune.run_dir import EARLIER, identity
 from tune.sharing import SharedSplit, fetch
@@ -120,10 +120,13 @@ def _scored(
     """Yields each fit with the scores of its weights, as they come."""
     experiment, dataset = prepared.experiment, prepared.dataset
     descriptions = {path: _described(path, prepared) for path in fits}
-    with connected(experiment.resources, address, prepared.plan.store_bytes) as cluster:
+    with (
+        connected(experiment.resources, address, prepared.plan.store_bytes) as cluster,
+        Pool(cluster.slot, cluster.slots) as pool,
+    ):
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, experiment.model.precision)
-        stage = feature_stage(prepared, pretrained, cluster, precision)
+        stage = feature_stage(prepared, pretrained, pool, precision)
         sources: dict[str, tuple[Split, ImageSource]] = {TEST: (dataset.test, dataset.source)}
         sources |= {name: (x.split, x.source) for name, x in dataset.extra_tests.items()}
         listed = read_table(run_dir / "test_images.csv", TEST_IMAGES)
@@ -145,9 +148,7 @@ def _scored(
             tests |= made.splits
         worker = Evaluator(pretrained, tests, max(1, int(experiment.resources.cpus_per_trial)))
         jobs = ((path, load_exported(path)) for path in fits)
-        for (path, _), result in over_slots(
-            Evaluator.score, worker, jobs, cluster.slot, cluster.slots
-        ):
+        for (path, _), result in pool.map(Evaluator.score, worker, jobs):
             if isinstance(result, Exception):
                 cause = getattr(result, "cause", None)
                 raise cause if isinstance(cause, InputError) else result

@@ -28,7 +28,7 @@ from errors import InputError
 from models.augmentation import Augmentation
 from models.loading import Pretrained
 from models.precision import Precision, PrecisionName, available_device
-from tune.pool import over_slots
+from tune.pool import Pool
 from tune.sharing import SharedArray, SharedSplit, share_array
 
 TENSOR = "x"  # every tower supported so far hands one tensor from group to group
@@ -73,8 +73,7 @@ class FeatureStage:
         store: the cache, under this encoder's fingerprint.
         pretrained: `Pretrained` in the object store.
         source: reads the images.
-        slot: resources of one encoder, as of one trial.
-        slots: encoders at once.
+        pool: encodes, a trial's resources for each process.
         batch_size: images in one pass.
         dtype: of the stored features.
         precision: what the encoder runs in.
@@ -86,8 +85,7 @@ class FeatureStage:
     pretrained: ray.ObjectRef[Pretrained]
     source: ImageSource
     augmentation: Augmentation
-    slot: dict[str, float]
-    slots: int
+    pool: Pool
     batch_size: int
     dtype: str
     precision: PrecisionName
@@ -175,7 +173,7 @@ class FeatureStage:
             *(self.batch_size, self.dtype, self.precision),
         )
         done, total = 0, sum(len(job.images) for job in jobs)
-        for job, result in over_slots(EncoderWorker.encode, worker, jobs, self.slot, self.slots):
+        for job, result in self.pool.map(EncoderWorker.encode, worker, jobs):
             if isinstance(result, Exception):
                 cause = getattr(result, "cause", None)
                 raise cause if isinstance(cause, InputError) else result
@@ -201,7 +199,7 @@ class FeatureStage:
         digests = [self.augmentation.view_digest(digest, view) for digest in keys]
         wanted = (*boundaries, HASHES) if view == 0 else boundaries
         rows = {row for boundary in wanted for row in self.store.missing(boundary, digests)}
-        return _chunks([images[row] for row in sorted(rows)], self.batch_size, self.slots)
+        return _chunks([images[row] for row in sorted(rows)], self.batch_size, self.pool.slots)
 
     def _content(self, listing: Listing) -> SplitContent:
         """What two splits may have in common, image by image."""

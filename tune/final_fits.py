@@ -20,7 +20,7 @@ from tune.bench import Workbench
 from tune.checkpoints import Checkpoint
 from tune.experiment import FinalConfig
 from tune.groups import Group
-from tune.pool import over_slots
+from tune.pool import Pool
 from tune.search import Winner
 from tune.sharing import SharedSplit
 
@@ -110,14 +110,10 @@ def discard_others(fits: list[FinalFit], run_dir: Path) -> None:
 
 
 def run_final_fits(
-    fits: list[FinalFit],
-    worker: FinalFitWorker,
-    run_dir: Path,
-    slot: Mapping[str, float],
-    slots: int,
+    fits: list[FinalFit], worker: FinalFitWorker, run_dir: Path, pool: Pool
 ) -> Iterator[tuple[FinalFit, str | None]]:
     """Run fits on all slots, one atomic file each; yields each with why it failed, if it did."""
-    for fit, result in over_slots(FinalFitWorker.fit_and_score, worker, fits, slot, slots):
+    for fit, result in pool.map(FinalFitWorker.fit_and_score, worker, fits):
         if isinstance(result, Exception):
             yield fit, str(result).strip().splitlines()[-1]
             continue

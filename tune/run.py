@@ -54,6 +54,7 @@ from tune.groups import Group
 from tune.importance import importances
 from tune.journal import Journal, read_events
 from tune.plan import Plan, make_plan
+from tune.pool import Pool
 from tune.progress import Progress, duration
 from tune.ray_search import run_tuner
 from tune.run_dir import RunDirectory, data_digest, identity
@@ -119,7 +120,7 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
         console.print(f"warning: {warning}", highlight=False)
     with connected(experiment.resources, options.address, 0) as cluster:
         console.print(cluster.describe())
-        for node in survey(prepared.dataset.source, _sample(prepared.dataset)):
+        for node in survey(cluster, prepared.dataset.source, _sample(prepared.dataset)):
             sees = "sees" if node.sees_images else "does NOT see"
             console.print(f"{node.address} {sees} the images; code from {node.code}")
 
@@ -154,7 +155,7 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
                 console.print(cluster.describe(), highlight=False)
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
                 clock = Clock(experiment, cluster.slots, options.time_budget, began)
-                _check_nodes(prepared, journal)
+                _check_nodes(prepared, cluster, journal)
                 stages = Stages(prepared, directory, journal, events, cluster, clock, console)
                 directory.record(resolved)
                 winners = stages.search(search)
@@ -190,7 +191,8 @@ class Stages:
         self._cluster, self._clock, self._console = cluster, clock, console
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, self._experiment.model.precision)
-        self._features = feature_stage(prepared, pretrained, cluster, precision)
+        self._pool = Pool(cluster.slot, cluster.slots)
+        self._features = feature_stage(prepared, pretrained, self._pool, precision)
         self._contents: dict[str, SplitContent] = {}
         began = time.monotonic()
         with self._timed("features"):
@@ -250,15 +252,20 @@ class Stages:
         if not fits:
             return
         boundaries = {self._bench.boundary(Recipe(**fit.config)) for fit in wanted}
-        with self._timed("test features"):
-            scored = self._test_splits(sorted(boundaries))
+        with self._pool:
+            with self._timed("test features"):
+                scored = self._test_splits(sorted(boundaries))
+            with self._timed("final fits"):
+                self._fit_winners(fits, scored)
+        self._kept.release()
+
+    def _fit_winners(self, fits: list[FinalFit], scored: dict[str, SharedSplit]) -> None:
         worker = FinalFitWorker(
             *(self._bench, scored, self._prepared.pretrained.fingerprint, self._dataset.classes),
             self._kept.folder,
         )
-        cluster = self._cluster
-        with self._timed("final fits"), self._console.status("final fits") as status:
-            done = run_final_fits(fits, worker, self._directory.path, cluster.slot, cluster.slots)
+        with self._console.status("final fits") as status:
+            done = run_final_fits(fits, worker, self._directory.path, self._pool)
             for left, (fit, failure) in zip(range(len(fits) - 1, -1, -1), done, strict=True):
                 status.update(f"final fits: {left} left")
                 if failure:
@@ -266,7 +273,6 @@ class Stages:
                         "final_fit_failed", group=str(fit.group), seed=fit.seed, reason=failure
                     )
                     self._console.print(f"final fit of {fit.group}, seed {fit.seed}: {failure}")
-        self._kept.release()
 
     def _test_splits(self, boundaries: Sequence[str]) -> dict[str, SharedSplit]:
         """The test split and the extra tests, now that all winners are fixed."""
@@ -318,7 +324,7 @@ class Stages:
 def feature_stage(
     prepared: Prepared,
     pretrained: ray.ObjectRef[Pretrained],
-    cluster: Cluster,
+    pool: Pool,
     precision: PrecisionName,
 ) -> FeatureStage:
     """The stage that makes this experiment's features, of its main source's images."""
@@ -331,8 +337,7 @@ def feature_stage(
         pretrained=pretrained,
         source=prepared.dataset.source,
         augmentation=Augmentation(experiment.augmentation, (height, width)),
-        slot=cluster.slot,
-        slots=cluster.slots,
+        pool=pool,
         batch_size=features.batch_size,
         dtype=features.dtype,
         precision=precision,
@@ -360,8 +365,8 @@ def _identity(prepared: Prepared) -> str:
     )
 
 
-def _check_nodes(prepared: Prepared, journal: Journal) -> None:
-    nodes = survey(prepared.dataset.source, _sample(prepared.dataset))
+def _check_nodes(prepared: Prepared, cluster: Cluster, journal: Journal) -> None:
+    nodes = survey(cluster, prepared.dataset.source, _sample(prepared.dataset))
     journal.write("nodes", nodes=[dataclasses.asdict(node) for node in nodes])
     if blind := [node.address for node in nodes if not node.sees_images]:
         raise InputError(

@@ -18,6 +18,7 @@ from models.augmentation import Augmentation, AugmentationConfig
 from models.loading import ModelConfig, Pretrained, load_pretrained
 from tests.runs.helpers import small
 from tune.features import HASHES, FeatureStage
+from tune.pool import Pool
 from tune.sharing import SharedSplit
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -36,8 +37,7 @@ def stage(cache: Path, pretrained: Pretrained, source: object, map_above: int) -
         pretrained=ray.put(pretrained),
         source=source,  # type: ignore[arg-type]
         augmentation=AUGMENTATION,
-        slot={"CPU": 1},
-        slots=2,
+        pool=Pool({"CPU": 1}, 2),
         batch_size=4,
         dtype="float32",
         precision="float32",

@@ -15,6 +15,8 @@ from PIL import Image
 from errors import InputError
 from tests.runs.helpers import events, final_fits_in, run_quietly, small, write_csv, write_images
 from tune.experiment import MethodConfig
+from tune.features import EncoderWorker
+from tune.pool import Pool
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 COLUMNS = (
@@ -128,13 +130,13 @@ def test_an_unreadable_image_is_told_with_the_set_it_is_of(results: Path) -> Non
 
 @pytest.mark.usefixtures("results")
 def test_a_second_run_computes_no_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tune.features
+    pooled = Pool.map
 
-    def nothing(work: Any, context: Any, jobs: list[Any], *_: Any) -> list[Any]:
-        assert jobs == []
-        return []
+    def no_features(pool: Pool, work: Any, context: Any, jobs: list[Any]) -> Any:
+        assert work is not EncoderWorker.encode or jobs == []
+        return pooled(pool, work, context, jobs)
 
-    monkeypatch.setattr(tune.features, "over_slots", nothing)
+    monkeypatch.setattr(Pool, "map", no_features)
     run_quietly(small("final.seeds=1", methods=["frozen"]), tmp_path)
     assert (tmp_path / "small" / "accuracy_table.md").exists()
 
