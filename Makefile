@@ -1,13 +1,14 @@
 # make search   install, then run the built-in default and print its table
 # make test     install, then run every test
 # make check    lint and types
+# make bench    how fast, beside what users do today (half an hour; leave the machine alone)
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 # `make search ARGS="search_spaces/folder.yaml --dry-run"` passes options on.
 ARGS ?=
 
-.PHONY: search test check fast clean
+.PHONY: search test check fast bench clean
 
 search: $(VENV)/.run
 	$(BIN)/python run_search.py --resume $(ARGS)
@@ -31,6 +32,12 @@ $(VENV)/.run: requirements.txt
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.bench $(ARGS)
+	$(BIN)/python -m benchmarks.overhead driver
+	$(BIN)/python -m benchmarks.overhead trained
+	$(BIN)/python -m benchmarks.overhead memory
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -33,6 +33,7 @@ from models.recipe import Recipe
 MODEL, CLASSES = "ViT-B-32", 101
 IMAGES, BATCH, EPOCHS = 64, 32, 3  # the first epoch warms up and is not measured
 LOSS_TOLERANCE = 1e-4  # relative
+HALF_TOLERANCE = 0.05
 GROUP_TRIALS, GROUP_EPOCHS = 32, 10
 
 BANK: dict[str, Any] = {
@@ -122,7 +123,9 @@ def asked(peer: str, job: Job) -> tuple[Answer, int]:
     return Answer.parse(output), memory
 
 
-def check_losses(what: str, who: str, theirs: Answer, ours: Answer) -> str:
+def check_losses(
+    what: str, who: str, theirs: Answer, ours: Answer, tolerance: float = LOSS_TOLERANCE
+) -> str:
     """That losses are equal step by step, in words; ours may have gone on for longer.
 
     Raises:
@@ -134,7 +137,7 @@ def check_losses(what: str, who: str, theirs: Answer, ours: Answer) -> str:
         a = np.array(trial.losses)[:, 0]
         b = np.array(ours.trials[0].losses)[: len(a), head]
         worst = max(worst, float(np.abs(a / b - 1).max()))
-    if worst > LOSS_TOLERANCE:
+    if worst > tolerance:
         raise AssertionError(f"{what}: the losses of {who} differ from ours by {worst:.1e}")
     return f"losses to {worst:.0e}"
 
@@ -167,7 +170,17 @@ def epoch_rows(base: Job, name: str, config: dict[str, Any], machine: Machine) -
                 memory=memory,
             )
         )
-    return [*rows, Row(what, "ours", an_epoch(ours), memory=our_memory)]
+    rows.append(Row(what, "ours", an_epoch(ours), memory=our_memory))
+    if not frozen:
+        half = dataclasses.replace(theirs, precision="bfloat16")
+        answer, memory = asked("ours", half)
+        same = check_losses(what, "bfloat16", answer, ours, HALF_TOLERANCE)
+        seconds = an_epoch(answer)
+        ratio = rows[0].seconds / seconds
+        rows.append(
+            Row(what, "ours in bfloat16: naive over it", seconds, ratio, None, None, same, memory)
+        )
+    return rows
 
 
 def group_rows(base: Job, naive_epoch: float) -> list[Row]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -59,6 +59,7 @@ class Job:
         model, pretrained: as in an experiment's YAML.
         train, val: (file, label) of each image; without `val` nothing is evaluated.
         classes: C.
+        precision: what ours runs matrix products in.
     """
 
     model: str
@@ -67,6 +68,7 @@ class Job:
     val: list[tuple[str, int]]
     classes: int
     trials: list[Trial]
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def write(self, path: Path) -> Path:
         path.write_text(json.dumps(asdict(self)))

@@ -19,6 +19,7 @@ from models.encoder import Encoder
 from models.examples import Examples
 from models.fit import Fit
 from models.loading import ModelConfig, load_pretrained
+from models.precision import Precision
 from models.recipe import Recipe
 
 BATCH = 64  # images in one pass
@@ -65,6 +66,7 @@ class Bench:
             classes=self.job.classes,
             horizon=trial.horizon,
             seed=trial.seed,
+            precision=Precision("cpu", self.job.precision),
         )
         for end in trial.reports:
             began = time.process_time()
