@@ -151,7 +151,9 @@ def workbench(prepared: Prepared, cluster: Cluster) -> Workbench:
     experiment, dataset, plan = prepared.experiment, prepared.dataset, prepared.plan
     pretrained = ray.put(prepared.pretrained)
     precision = resolved_precision(cluster, experiment.model.precision)
-    made = feature_stage(prepared, pretrained, Pool(cluster.slot, cluster.slots), precision).run(
+    made = feature_stage(
+        prepared, pretrained, Pool(cluster.slot, cluster.slots, cluster.nodes), precision
+    ).run(
         {"train": dataset.train, "val": dataset.val},
         plan.boundaries,
         experiment.data.max_unreadable,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +35,7 @@ from tune.sharing import SharedArray, SharedSplit, share_array
 
 TENSOR = "x"  # every tower supported so far hands one tensor from group to group
 HASHES = "perceptual hash"  # kept beside the features: seeing an image once is enough
+AHEAD = 2  # batches decoded while one is encoded
 Progress = Callable[[int, int], None]
 Arrays = dict[str, NDArray[Any]]
 Image = tuple[str, str]  # digest and key
@@ -169,8 +172,13 @@ class FeatureStage:
             )
         ]
         worker = EncoderWorker(
-            *(self.pretrained, self.source, self.augmentation),
-            *(self.batch_size, self.dtype, self.precision),
+            pretrained=self.pretrained,
+            source=self.source,
+            augmentation=self.augmentation,
+            batch_size=self.batch_size,
+            dtype=self.dtype,
+            precision=self.precision,
+            on_a_node=self.pool.on_a_node,
         )
         done, total = 0, sum(len(job.images) for job in jobs)
         for job, result in self.pool.map(EncoderWorker.encode, worker, jobs):
@@ -277,7 +285,11 @@ def _chunks(images: list[Image], batch_size: int, slots: int) -> Iterator[list[I
 
 @dataclass(frozen=True, eq=False)
 class EncoderWorker:
-    """Decodes, preprocesses and encodes images, in a process of its own."""
+    """Decodes, preprocesses and encodes images, in a process of its own.
+
+    Threads decode the next batches while one is encoded, as many as there are cores a worker on
+    its node: nothing else runs meanwhile.
+    """
 
     pretrained: ray.ObjectRef[Pretrained]
     source: ImageSource
@@ -285,6 +297,7 @@ class EncoderWorker:
     batch_size: int
     dtype: str
     precision: PrecisionName
+    on_a_node: int
 
     @cached_property
     def _device(self) -> Precision:
@@ -304,24 +317,43 @@ class EncoderWorker:
         broken: dict[str, str] = {}
         parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in job.boundaries}
         hashes: list[NDArray[np.uint8]] = []
-        for begin in range(0, len(job.images), self.batch_size):
+        for batch in self._decoded(job):
             pixels = []
-            for digest, key in job.images[begin : begin + self.batch_size]:
-                try:
-                    image = self.source.image(key)
-                except UnreadableImageError as error:
-                    broken[digest] = error.reason
+            for digest, found in batch:
+                if isinstance(found, UnreadableImageError):
+                    broken[digest] = found.reason
                     continue
-                if job.view == 0:
-                    hashes.append(perceptual_hash(image))
-                else:
-                    image = self.augmentation.view(image, digest, job.view)
-                pixels.append(self._loaded.preprocess(image))
+                pixels.append(found[0])
+                hashes += found[1:]
             if pixels:
                 for boundary, x in self._crossed(torch.stack(pixels), job.boundaries).items():
                     parts[boundary].append(self._stored(x, boundary))
         features = {b: np.concatenate(arrays) for b, arrays in parts.items() if arrays}
         return features | ({HASHES: np.stack(hashes)} if hashes else {}), broken
+
+    def _decoded(self, job: Job) -> Iterator[list[tuple[str, Any]]]:
+        """The images of each batch by digest: pixels, and of view 0 the hash; or the error."""
+        _ = self._loaded  # before threads ask for it
+        begins = range(0, len(job.images), self.batch_size)
+        batches = [job.images[begin : begin + self.batch_size] for begin in begins]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        with ThreadPoolExecutor(max(1, (cores or 1) // self.on_a_node)) as pool:
+            ahead: deque[list[Future[Any]]] = deque()
+            for batch in [*batches, *[()] * AHEAD]:
+                ahead.append([pool.submit(self._look, image, job.view) for image in batch])
+                if len(ahead) > AHEAD:
+                    yield [future.result() for future in ahead.popleft()]
+
+    def _look(self, image: Image, view: int) -> tuple[str, Any]:
+        digest, key = image
+        try:
+            decoded = self.source.image(key)
+        except UnreadableImageError as error:
+            return digest, error
+        if view:
+            decoded = self.augmentation.view(decoded, digest, view)
+            return digest, (self._loaded.preprocess(decoded),)
+        return digest, (self._loaded.preprocess(decoded), perceptual_hash(decoded))
 
     def _stored(self, x: torch.Tensor, boundary: str) -> NDArray[Any]:
         array = x.float().cpu().numpy().astype(self.dtype)

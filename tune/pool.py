@@ -22,10 +22,12 @@ class Pool:
     Args:
         slot: resources of one actor.
         slots: at most so many actors.
+        nodes: that they are spread over.
     """
 
-    def __init__(self, slot: Mapping[str, float], slots: int) -> None:
+    def __init__(self, slot: Mapping[str, float], slots: int, nodes: int = 1) -> None:
         self.slots = slots
+        self.on_a_node = max(1, slots // nodes)
         self._actor: Any = ray.remote(_Slot).options(
             num_cpus=slot["CPU"],
             num_gpus=slot.get("GPU", 0),

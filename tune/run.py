@@ -191,7 +191,7 @@ class Stages:
         self._cluster, self._clock, self._console = cluster, clock, console
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, self._experiment.model.precision)
-        self._pool = Pool(cluster.slot, cluster.slots)
+        self._pool = Pool(cluster.slot, cluster.slots, cluster.nodes)
         self._features = feature_stage(prepared, pretrained, self._pool, precision)
         self._contents: dict[str, SplitContent] = {}
         began = time.monotonic()
