@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from models.recipe import Recipe
 from tests.tune.written import refused
@@ -181,3 +184,17 @@ def test_a_setting_changes_one_user_of_an_anchor(tmp_path: Path) -> None:
 )
 def test_a_malformed_setting_is_refused(file: Path, setting: str, message: str) -> None:
     assert message in refused(file, setting)
+
+
+def test_the_template_names_every_key() -> None:
+    """Where else would a user look?"""
+    text = (SPACES / "folder.yaml").read_text()
+
+    def keys(model: type[BaseModel]) -> Iterator[str]:
+        for name, field in model.model_fields.items():
+            yield name
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield from keys(field.annotation)
+
+    missing = [key for key in keys(Experiment) if not re.search(rf"\b{key}:", text)]
+    assert missing == []
