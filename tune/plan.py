@@ -25,6 +25,7 @@ from tune.boundaries import choose_boundaries
 from tune.experiment import Experiment, MethodConfig
 
 FEATURES_SHARE = 0.25  # of memory, for all features at the boundaries that are chosen
+DISK_SHARE = 0.5  # of what is free, for the same where memory cannot hold even the lowest
 STORE_SHARE = 0.3  # of memory, for features in the object store; larger arrays are mapped
 ITEM_BYTES = {"float32": 4, "float16": 2}
 
@@ -220,15 +221,16 @@ def make_plan(
     copies = {b: sum(images.values()) + images["train"] * experiment.views * (b in augmented)
               for b in encoder.boundaries}  # fmt: skip
     forward = group_flops(encoder)
-    indices = choose_boundaries(
-        [copies[b] * size for b, size in image_bytes.items()],
-        wanted,
-        forward,
-        FEATURES_SHARE * memory,
-        # Every trial that starts from a probe refits it, from the embedding; and what trains on
-        # views needs them at its boundary or below.
-        frozenset({encoder.index(HEAD)} & wanted.keys()) | _floor(augmented, encoder),
-    )
+    sizes = [copies[b] * size for b, size in image_bytes.items()]
+    # Every trial that starts from a probe refits it, from the embedding; and what trains on views
+    # needs them at its boundary or below.
+    always = frozenset({encoder.index(HEAD)} & wanted.keys()) | _floor(augmented, encoder)
+    free_disk = shutil.disk_usage(_existing(cache)).free
+    room = FEATURES_SHARE * memory
+    if sum(sizes[i] for i in {min(wanted), *always}) > room:
+        # The least there is must be mapped from disk, where it lies twice. Then so may more.
+        room = DISK_SHARE * (free_disk + cached_bytes) / 2
+    indices = choose_boundaries(sizes, wanted, forward, room, always)
     chosen = tuple(encoder.boundaries[i] for i in indices)
     return Plan(
         experiment=experiment,
@@ -239,7 +241,7 @@ def make_plan(
         images=images,
         encoder_bytes=sum(4 * p.numel() for p in encoder.parameters()),
         cached_bytes=cached_bytes,
-        free_disk=shutil.disk_usage(_existing(cache)).free,
+        free_disk=free_disk,
         memory=memory,
         encoder_flops=sum(forward),
         sample_flops={

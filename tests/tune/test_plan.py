@@ -118,6 +118,19 @@ def test_where_memory_is_short_embeddings_are_still_cached(
     assert planned(encoder, space, probe=False).boundaries == ("block 2", "head")
 
 
+def test_what_memory_cannot_hold_may_take_half_of_the_disk(
+    encoder: Encoder, machine: SimpleNamespace
+) -> None:
+    space = {"blocks": choice("2", "1", "1-0")}
+    whole = planned(encoder, space)
+    machine.memory = 1
+    assert planned(encoder, space).boundaries == whole.boundaries
+    machine.disk = 4 * whole.disk_bytes - 4  # mapped features lie there twice
+    assert planned(encoder, space).boundaries == ("block 0", "block 1", "head")
+    machine.disk = 1
+    assert planned(encoder, space).boundaries == ("block 0", "head")
+
+
 def test_sizes_are_those_of_the_features(encoder: Encoder) -> None:
     full = planned(encoder, {"blocks": "all"})
     half = planned(encoder, {"blocks": "all"}, dtype="float16")
