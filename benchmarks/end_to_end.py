@@ -84,7 +84,8 @@ def run_ours(space: Path, settings: Sequence[str], folder: Path) -> Finished:
     experiment = load_experiment(space, [*settings, *zeros])
     slots = int((os.cpu_count() or 1) / experiment.resources.cpus_per_trial)
     trials = pd.read_csv(run / "trials.csv")
-    last = {(e["group"], e["trial"]): e["val_accuracy"] for e in events if "val_accuracy" in e}
+    reports = [event for event in events if event["event"] == "trial_report"]
+    last = {(event["group"], event["trial"]): event["val_accuracy"] for event in reports}
     trials["last_accuracy"] = [
         last.get((f"{t.partition:g}/{t.method}", t.trial)) for t in trials.itertuples()
     ]
