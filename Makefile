@@ -36,8 +36,8 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench $(ARGS)
 	$(BIN)/python -m benchmarks.overhead driver
-	$(BIN)/python -m benchmarks.overhead trained
-	$(BIN)/python -m benchmarks.overhead memory
+	$(BIN)/python -m benchmarks.overhead trained --slots 2
+	$(BIN)/python -m benchmarks.overhead memory --slots 2
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
