@@ -1,4 +1,4 @@
-"""How well and how fast, measured: docs/search.md, docs/results.md and RESULTS.md say what came out."""
+"""How well and how fast, measured; docs and RESULTS.md say what came out."""
 
 import os
 
