@@ -62,7 +62,6 @@ def test_views_are_the_most_that_a_trial_may_use() -> None:
     [
         ("none", True),
         ({"choice": ["none"]}, True),
-        ({"choice": ["none", "none"]}, True),
         ({"choice": ["none", "11"]}, False),
         ("11", False),
         ("all", False),
