@@ -20,7 +20,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
 from errors import InputError
-from models.class_token import Run, class_token_run
+from models.class_token import Run, class_token_run, is_native_block, native_block
 
 KINDS = ("ln", "attn", "mlp", "embed", "proj")
 """What a parameter belongs to: a LayerNorm, attention, an MLP; and, outside the blocks, the patch
@@ -167,6 +167,8 @@ def _native(tower: NativeViT) -> list[LayerGroup]:
     stem = _part(tower, without=block_names | final_names)
     final = _part(tower, only=final_names)
     run_block = _run_block if tower.transformer.batch_first else _run_block_sequence_first
+    if all(is_native_block(block) for block in tower.transformer.resblocks):
+        run_block = native_block
     return [
         LayerGroup("stem", stem, _native_stem, _kinds(stem, "embed")),
         *_blocks(tower, tower.transformer.resblocks, run_block),

@@ -10,6 +10,7 @@ import torch
 from timm.layers import Attention
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.class_token import class_token_run
 from models.encoder import FINAL, embedding, layer_groups
@@ -148,3 +149,30 @@ def test_dropout_drops_in_training_as_the_blocks_own_does(options: dict[str, flo
     ours, theirs = class_tokens(tower, x, 2)
     assert torch.equal(ours[0], ours[1])
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+class BatchedProducts(TorchDispatchMode):
+    """Notes the shapes of what batches of matrices are multiplied with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.bmm.default:
+            self.shapes += [tuple(each.shape[1:]) for each in args[:2]]
+        return func(*args, **(kwargs or {}))
+
+
+def test_weights_without_gradient_are_not_copied_for_every_token() -> None:
+    """As torch's `MultiheadAttention` does where only the norms are trained."""
+    tower = native().requires_grad_(False)
+    block = tower.transformer.resblocks[0]
+    block.ln_1.requires_grad_()
+    group = layer_groups(tower).group(1)
+    block.ln_1.requires_grad_()
+    x = torch.randn(4, 5, WIDTH)
+    for run, copied in ((group, False), (block, True)):
+        with BatchedProducts() as products:
+            torch.autograd.backward(run(x).sum())
+        assert ((WIDTH, 3 * WIDTH) in products.shapes) == copied
