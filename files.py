@@ -12,11 +12,16 @@ from errors import InputError
 
 def check_folder(folder: Path, key: str) -> None:
     """Raises InputError if `folder` neither is a folder one may write to nor can become one."""
-    place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    place = nearest(folder)
     if not place.is_dir():
         raise InputError(f"{key}: {place} is not a folder")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"{key}: cannot write to {place}")
+
+
+def nearest(path: Path) -> Path:
+    """The nearest ancestor that exists, or `path` itself."""
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -80,6 +81,13 @@ class Job:
         return cls(**{**fields, "trials": [Trial(**trial) for trial in fields["trials"]]})
 
 
+def asked(what: str) -> Job:
+    """The job that a peer's command line names."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("job", type=Path)
+    return Job.read(parser.parse_args().job)
+
+
 @dataclass
 class Outcome:
     """What one trial did.
@@ -90,15 +98,12 @@ class Outcome:
         seconds: of the processor, training between reports, evaluation apart. (One thread does the
             work; unlike wall time this does not count what else the machine does.)
         evaluation: the same of evaluation.
-        began, ended: when its process was ready to build it, and when it was done (time.time).
     """
 
     losses: list[list[float]] = field(default_factory=list)
     val_accuracy: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     evaluation: float = 0.0
-    began: float = 0.0
-    ended: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.cost import unfused
+
 PACKAGES = ("torch", "ray", "open_clip_torch", "timm", "optuna", "numpy", "scikit-learn", "pillow")
 
 
@@ -58,11 +60,8 @@ def _timed(work: object) -> float:
 def counted_flops(step: object) -> int:
     """Floating-point operations of `step()`: matrix products, convolutions, attention."""
     assert callable(step)
-    # Fused kernels for layers that get no gradient are not in torch's table of operations.
-    torch.backends.mha.set_fastpath_enabled(False)
-    with FlopCounterMode(display=False) as counter:
+    with unfused(), FlopCounterMode(display=False) as counter:
         step()
-    torch.backends.mha.set_fastpath_enabled(True)
     return int(counter.get_total_flops())
 
 

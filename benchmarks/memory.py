@@ -124,7 +124,7 @@ class Held:
     """What a trial holds of the model, in bytes.
 
     Attributes:
-        encoder: the weights of all of it, of which each process has a copy to start from.
+        encoder: the weights of all of it, in the object store, which all processes share.
         suffix: weights above the boundary, and a gradient and two moments of what is trained.
     """
 

@@ -248,7 +248,7 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
         ("trials and object store", megabytes(measured)),
         ("over", f"{measured / ideal - 1:+.1%}"),
         *((f"measured: {name}", megabytes(size)) for name, size in sampler.peak.items()),
-        ("encoder's weights, each (not in the sum)", megabytes(held.encoder)),
+        ("encoder's weights, in the store (not in the sum)", megabytes(held.encoder)),
     ]
 
 

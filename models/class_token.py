@@ -52,31 +52,31 @@ def native_block(block: nn.Module, x: Tensor, queries: int | None = None) -> Ten
     """A plain block of open_clip's on (n, t, w); of its output the first `queries` tokens."""
     assert isinstance(block, ResidualAttentionBlock)
     attn = block.attn
-    attended = _scaled_dot_product(
+    q, k, v = _projected(
         block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias, attn.num_heads, queries
     )
+    attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
     x = x[:, :queries] + block.ls_1(attn.out_proj(attended))
     out: Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
     return out
 
 
-def _scaled_dot_product(
-    x: Tensor, weight: Tensor, bias: Tensor, heads: int, queries: int | None
-) -> Tensor:
-    """Self-attention of (n, t, w) before its output projection, for the first `queries` tokens."""
-    n, tokens, width = x.shape
+def _projected(
+    x: Tensor, weight: Tensor, bias: Tensor | None, heads: int, queries: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries of the first `queries` tokens of (n, t, w), all without; keys and values of all."""
+    n, tokens, _ = x.shape
+    width = len(weight) // 3
     if queries is None:
         qkv = F.linear(x, weight, bias).reshape(n, tokens, 3, heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-    else:
-        (q_weight, kv_weight), (q_bias, kv_bias) = (
-            each.split([width, 2 * width]) for each in (weight, bias)
-        )
-        q = F.linear(x[:, :queries], q_weight, q_bias).reshape(n, queries, heads, -1)
-        q = q.transpose(1, 2)
-        kv = F.linear(x, kv_weight, kv_bias).reshape(n, tokens, 2, heads, -1)
-        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, -1, width)
+        return q, k, v
+    weights = weight.split([width, 2 * width])
+    biases = (None, None) if bias is None else bias.split([width, 2 * width])
+    q = F.linear(x[:, :queries], weights[0], biases[0]).reshape(n, queries, heads, -1)
+    kv = F.linear(x, weights[1], biases[1]).reshape(n, tokens, 2, heads, -1)
+    k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
+    return q.transpose(1, 2), k, v
 
 
 def _native(block: nn.Module, x: Tensor) -> Tensor:
@@ -93,16 +93,9 @@ def _timm(block: nn.Module, x: Tensor) -> Tensor:
 
 def _attention(attn: Attention, x: Tensor) -> Tensor:
     """timm's attention with the first token as its only query."""
-    n, tokens, _ = x.shape
-    width = attn.qkv.out_features // 3
-    weights = attn.qkv.weight.split([width, 2 * width])
-    biases = (None, None) if attn.qkv.bias is None else attn.qkv.bias.split([width, 2 * width])
-    heads = attn.num_heads
-    q = F.linear(x[:, :1], weights[0], biases[0]).reshape(n, 1, heads, -1).transpose(1, 2)
-    kv = F.linear(x, weights[1], biases[1]).reshape(n, tokens, 2, heads, -1)
-    k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
+    q, k, v = _projected(x, attn.qkv.weight, attn.qkv.bias, attn.num_heads, queries=1)
     dropout = attn.attn_drop.p if attn.training else 0.0
     out = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v, dropout_p=dropout)
-    out = attn.norm(out.transpose(1, 2).reshape(n, 1, width))
+    out = attn.norm(out.transpose(1, 2).flatten(2))
     projected: Tensor = attn.proj_drop(attn.proj(out))
     return projected

@@ -18,7 +18,7 @@ def group_flops(encoder: Encoder) -> tuple[int, ...]:
     Counted on a blank image, not taken from a formula: matrix products, convolutions, attention.
     """
     x, counts = torch.zeros(1, *encoder.shapes[PIXELS]), []
-    with torch.no_grad(), _unfused():
+    with torch.no_grad(), unfused():
         for group in encoder.groups:
             with FlopCounterMode(display=False) as counter:
                 x = group(x)
@@ -49,7 +49,7 @@ def sample_flops(encoder: Encoder, forward: tuple[int, ...], recipe: Recipe, bou
 
 
 @contextmanager
-def _unfused() -> Iterator[None]:
+def unfused() -> Iterator[None]:
     """Without the fused attention of layers that need no gradient: torch does not count it."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

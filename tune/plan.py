@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from errors import InputError
-from files import check_folder
+from files import check_folder, nearest
 from models.cost import group_flops, sample_flops
 from models.encoder import HEAD, PIXELS, Encoder
 from models.recipe import Recipe
@@ -149,7 +149,7 @@ class Plan:
     def warning(self, out: Path) -> str | None:
         """What to tell a user whose results may not fit where they go."""
         most = self.export_bytes + self.checkpoint_bytes
-        free = shutil.disk_usage(_existing(out)).free
+        free = shutil.disk_usage(nearest(out)).free
         if most <= free:
             return None
         return f"--out: {out} has {_size(free)} free, and a run may take {_size(most)} there"
@@ -225,7 +225,7 @@ def make_plan(
     # Every trial that starts from a probe refits it, from the embedding; and what trains on views
     # needs them at its boundary or below.
     always = frozenset({encoder.index(HEAD)} & wanted.keys()) | _floor(augmented, encoder)
-    free_disk = shutil.disk_usage(_existing(cache)).free
+    free_disk = shutil.disk_usage(nearest(cache)).free
     room = FEATURES_SHARE * memory
     if sum(sizes[i] for i in {min(wanted), *always}) > room:
         # The least there is must be mapped from disk, where it lies twice. Then so may more.
@@ -288,11 +288,6 @@ def _trained_bytes(recipe: Recipe, encoder: Encoder) -> int:
 
 def _ordered(boundaries: set[str], encoder: Encoder) -> tuple[str, ...]:
     return tuple(sorted(boundaries, key=encoder.index))
-
-
-def _existing(path: Path) -> Path:
-    """The nearest ancestor that exists."""
-    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
 def _size(count: float) -> str:

@@ -58,6 +58,14 @@ class Adapted(nn.Module):
         return logits
 
 
+def tower(job: Job) -> tuple[Any, Any]:
+    """CLIP's image tower, and its preprocessing."""
+    clip, preprocess = open_clip.create_model_from_pretrained(
+        job.model, **({"pretrained": job.pretrained} if job.pretrained else {})
+    )
+    return clip.visual.float().eval(), preprocess
+
+
 def is_kind(name: str, kinds: Iterable[str]) -> bool:
     """Whether a block's parameter is of one of `kinds`, by open_clip's and timm's names."""
     if "ln_" in name or "norm" in name:
@@ -117,12 +125,9 @@ def accuracy(model: nn.Module, batches: Batches) -> float:
 
 def train(job: Job, trial: Trial, report: Any = None) -> Outcome:
     """One trial from beginning to end."""
-    outcome = Outcome(began=time.time())
+    outcome = Outcome()
     config = trial.config
-    clip, preprocess = open_clip.create_model_from_pretrained(
-        job.model, **({"pretrained": job.pretrained} if job.pretrained else {})
-    )
-    visual = clip.visual.float().eval()
+    visual, preprocess = tower(job)
     dim = visual(torch.zeros(1, 3, *visual.image_size)).shape[1]
     model = Adapted(visual, dim, job.classes)
     optimizer = torch.optim.AdamW(parameter_groups(model, config))
@@ -152,7 +157,6 @@ def train(job: Job, trial: Trial, report: Any = None) -> Outcome:
             outcome.evaluation += time.process_time() - began
         if report is not None:
             report({"val_accuracy": outcome.val_accuracy[-1] if val else 0.0})
-    outcome.ended = time.time()
     return outcome
 
 

@@ -5,7 +5,6 @@ python -m benchmarks.peers.ours JOB.json
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.jobs import Answer, Job, Outcome, Trial
+from benchmarks.jobs import Answer, Job, Outcome, Trial, asked
 from data.sources import FileSource
 from models.encoder import Encoder
 from models.examples import Examples
@@ -54,7 +53,7 @@ class Bench:
 
     def run(self, trial: Trial) -> Outcome:
         """Train one trial."""
-        outcome = Outcome(began=time.time())
+        outcome = Outcome()
         recipe = Recipe(**trial.config)
         boundary = recipe.boundary(self.encoder)
         fit = Fit(
@@ -79,14 +78,11 @@ class Bench:
                 began = time.process_time()
                 outcome.val_accuracy.append(fit.advance(end).val_accuracy)
                 outcome.evaluation += time.process_time() - began
-        outcome.ended = time.time()
         return outcome
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("job", type=Path)
-    job = Job.read(parser.parse_args().job)
+    job = asked(__doc__.splitlines()[0])
     torch.set_num_threads(1)
     began = time.process_time()
     bench = Bench(job)

@@ -9,28 +9,23 @@ head on them with a DataLoader. To unfreeze layers the other two scripts run the
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.jobs import Answer, Job, Outcome, Trial
-from benchmarks.peers.naive import Photos, rate
+from benchmarks.jobs import Answer, Job, Outcome, Trial, asked
+from benchmarks.peers.naive import Photos, rate, tower
 
 
 @torch.no_grad()
 def precompute(job: Job, file: Path) -> None:
     """Write the embeddings of all training images, and their labels."""
-    clip, preprocess = open_clip.create_model_from_pretrained(
-        job.model, **({"pretrained": job.pretrained} if job.pretrained else {})
-    )
-    visual = clip.visual.float().eval()
+    visual, preprocess = tower(job)
     parts, labels = [], []
     for images, batch_labels in DataLoader(Photos(job.train, preprocess), batch_size=64):
         embeddings = visual(images)
@@ -41,7 +36,7 @@ def precompute(job: Job, file: Path) -> None:
 
 def probe(job: Job, trial: Trial, file: Path) -> Outcome:
     """Train a head on the embeddings."""
-    outcome = Outcome(began=time.time())
+    outcome = Outcome()
     config = trial.config
     embeddings, labels = torch.load(file)
     head = nn.Linear(embeddings.shape[1], job.classes)
@@ -68,14 +63,11 @@ def probe(job: Job, trial: Trial, file: Path) -> Outcome:
             scheduler.step()
             outcome.losses.append([loss.item()])
         outcome.seconds.append(time.process_time() - began)
-    outcome.ended = time.time()
     return outcome
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("job", type=Path)
-    job = Job.read(parser.parse_args().job)
+    job = asked(__doc__.splitlines()[0])
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "embeddings.pt"

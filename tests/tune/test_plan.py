@@ -242,5 +242,5 @@ def test_a_plan_is_printed(encoder: Encoder) -> None:
 
 
 def test_a_caches_disk_is_that_of_its_nearest_folder(tmp_path: Path) -> None:
-    assert plan_module._existing(tmp_path / "a" / "b") == tmp_path
-    assert plan_module._existing(tmp_path) == tmp_path
+    assert plan_module.nearest(tmp_path / "a" / "b") == tmp_path
+    assert plan_module.nearest(tmp_path) == tmp_path
