@@ -202,7 +202,8 @@ def _reachable_from_outside(group: int) -> list[str]:
 
 
 def test_a_time_budget_ends_in_time_with_a_table(tmp_path: Path) -> None:
-    long = (*SMALL, "search.trials=500", "data.partitions=[10]", "final.seeds=1")
+    # However fast the machine: 500 trials were once done before the budget.
+    long = (*SMALL, "search.trials=20000", "data.partitions=[10]", "final.seeds=1")
     began = time.monotonic()
     finished = subprocess.run(
         command(tmp_path, "--time-budget", "75s", settings=long),
@@ -211,7 +212,7 @@ def test_a_time_budget_ends_in_time_with_a_table(tmp_path: Path) -> None:
         timeout=LIMIT,
     )
     assert finished.returncode == 0, finished.stderr
-    assert time.monotonic() - began < 150  # 500 trials are several times that
+    assert time.monotonic() - began < 150  # the trials would take an hour
     run_dir = tmp_path / "small"
     assert [e["reason"] for e in events(run_dir, "search_closed")] == ["time budget"]
     assert pd.read_csv(run_dir / "accuracy_table.csv").test_accuracy.notna().tolist() == [True] * 3
