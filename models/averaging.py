@@ -40,8 +40,8 @@ class WeightAverage:
 
 
 def interpolated(start: Weights, end: Weights, alpha: float) -> dict[str, Tensor]:
-    """(1 - alpha) start + alpha end, weight by weight.
+    """(1 - alpha) start + alpha end, weight by weight, in the type and place of `end`.
 
     WiSE-FT's weight-space ensemble (Wortsman et al. 2022, arXiv:2109.01903).
     """
-    return {name: start[name].lerp(weight, alpha) for name, weight in end.items()}
+    return {name: start[name].to(weight).lerp(weight, alpha) for name, weight in end.items()}

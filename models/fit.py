@@ -91,7 +91,11 @@ class Fit:
         }
         for parameter in self._trained.values():
             parameter.requires_grad_()
-        self._began = {name: p.detach().clone() for name, p in self._weights().items()}
+        # Of the encoder no copy is needed: nobody changes it.
+        pretrained = encoder.groups[encoder.index(boundary) :]
+        self._began = _copied(self._head_weights()) | {
+            given: pretrained[i].get_parameter(name).detach() for (i, name), given in names.items()
+        }
         self._average = WeightAverage(self._weights(), horizon) if average else None
         self._optimizers: list[torch.optim.Optimizer] = [BankAdamW(bank, recipe.bank)]
         self._gradients: GradientNorms | None = None
@@ -188,8 +192,8 @@ class Fit:
             self.best = evaluation
             self._best_weights = _copied(self._weights())
         if prospect and self._trained and self.samples < self._horizon:
-            now = _copied(self._weights())
-            self._set(interpolated(self._began, now, 0.5))
+            now = self._best_weights if evaluation is self.best else _copied(self._weights())
+            self._halve_the_way()
             evaluation = replace(evaluation, prospect=max(0.0, self._evaluate().score))
             self._set(now)
         return evaluation
@@ -218,10 +222,18 @@ class Fit:
                 for h in range(len(bank.weight))
             ]
 
+    @torch.no_grad()
+    def _halve_the_way(self) -> None:
+        """Set all weights half-way back to where they began."""
+        for name, parameter in self._weights().items():
+            parameter.lerp_(self._began[name].to(parameter), 0.5)
+
     def _weights(self) -> dict[str, nn.Parameter]:
         """Everything that is trained, by name."""
-        head = {f"head/{name}": p for name, p in self.model.head.named_parameters()}
-        return {**self._trained, **head}
+        return {**self._trained, **self._head_weights()}
+
+    def _head_weights(self) -> dict[str, nn.Parameter]:
+        return {f"head/{name}": p for name, p in self.model.head.named_parameters()}
 
     @torch.no_grad()
     def restore_best(self) -> LinearHead:
@@ -350,8 +362,9 @@ class Fit:
         """Relative L2 distance of the trained encoder weights from where they began."""
         moved, size = 0.0, 0.0
         for name, parameter in self._trained.items():
-            moved += (parameter - self._began[name]).square().sum().item()
-            size += self._began[name].square().sum().item()
+            began = self._began[name].to(parameter)
+            moved += (parameter - began).square().sum().item()
+            size += began.square().sum().item()
         return math.sqrt(moved / size) if size else 0.0
 
 

@@ -49,7 +49,8 @@ def solve_probes(
     for decay in sorted(set(decays), reverse=True):
         penalty = decay * penalised
         curvature = _curvature(x, weight, penalty)
-        root = torch.linalg.cholesky(curvature)  # curvature = root root^T
+        # curvature = root root^T; not a number where an embedding is none, as then all that follows.
+        root, _ = torch.linalg.cholesky_ex(curvature)
         inverse = torch.linalg.solve_triangular(root, torch.eye(len(root)).to(root), upper=False)
         whitened = x @ inverse.T
         solution = weight @ root  # weight = solution inverse

@@ -28,7 +28,7 @@ class Checkpoint:
     Args:
         folder: of all checkpoints of a run.
         config, probe: the trial's settings, and those of the probe it starts from.
-        fit: the trial's, at its start.
+        fit: the trial's, at its start. It is not kept: when a trial ends, its memory goes.
     """
 
     def __init__(
@@ -42,7 +42,6 @@ class Checkpoint:
         fit: Fit,
     ) -> None:
         self._path = checkpoint_path(folder, group, number)
-        self._fit = fit
         experiment = bench.experiment
         # Another run's file may lie there, on a machine the driver could not clean up.
         names = [str(group), number, config, probe if fit.recipe.start == "probe" else None]
@@ -50,15 +49,15 @@ class Checkpoint:
         after = [fit.precision, experiment.final.ema]
         self._identity = json.dumps([*names, *rests_on, *after], sort_keys=True)
 
-    def save(self, report: Mapping[str, Any]) -> None:
+    def save(self, fit: Fit, report: Mapping[str, Any]) -> None:
         """Write the fit as it is, with what it last reported."""
         import torch
 
-        saved = {"identity": self._identity, "fit": self._fit.state(), "report": dict(report)}
+        saved = {"identity": self._identity, "fit": fit.state(), "report": dict(report)}
         with replacing(self._path) as path:
             torch.save(saved, path)
 
-    def take_up(self) -> dict[str, Any] | None:
+    def take_up(self, fit: Fit) -> dict[str, Any] | None:
         """Bring the fit to where the file has it; returns its last report, None without a file."""
         import torch
 
@@ -68,7 +67,7 @@ class Checkpoint:
             return None
         if saved["identity"] != self._identity:
             return None
-        self._fit.load(saved["fit"])
+        fit.load(saved["fit"])
         report: dict[str, Any] = saved["report"]
         return report
 

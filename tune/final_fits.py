@@ -154,7 +154,7 @@ class FinalFitWorker:
         trained = bench.fit(group, fit.config, fit.probe, fit.seed)
         if fit.seed == 0:
             winner = (group, fit.trial, fit.config, fit.probe)
-            Checkpoint(self.checkpoints, bench, *winner, trained).take_up()
+            Checkpoint(self.checkpoints, bench, *winner, trained).take_up(trained)
         bench.run(trained, group.method)
         chosen = _chosen_after_training(trained, experiment.final.wise_ft)
         best = trained.best

@@ -58,7 +58,7 @@ class SuffixTrial(tune.Trainable):
         report = _report(evaluation, fit, self._milestone, self._seconds)
         # A probe is refitted in the time that a file takes.
         if evaluation.finite and not fit.recipe.frozen_encoder:
-            self._checkpoint.save(report)
+            self._checkpoint.save(fit, report)
         return report
 
     def _bench(self) -> Workbench:
@@ -85,7 +85,7 @@ class SuffixTrial(tune.Trainable):
             *(self._checkpoints, bench, group, asked["number"]),
             *(asked["config"], asked["probe"], fit),
         )
-        self._reported = self._checkpoint.take_up()
+        self._reported = self._checkpoint.take_up(fit)
         if self._reported is not None:
             self._seconds = self._reported["seconds"]
             self._milestone = self._reported["milestone"]

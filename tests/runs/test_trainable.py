@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,18 @@ def test_a_trial_goes_on_where_its_process_died(tmp_path: Path, pretrained: Pret
     again = begin(workbench, tmp_path / "killed")
     # The last report comes once more, as nobody knows whether it was read.
     assert [results(again.step()) for _ in range(2)] == expected[1:]
+
+
+def test_a_trial_that_has_ended_leaves_no_fit_to_the_next(
+    tmp_path: Path, pretrained: Pretrained
+) -> None:
+    trial = begin(bench(pretrained), tmp_path)
+    trial.step()
+    fit = weakref.ref(trial._fit)
+    assert fit() is not None
+    trial.reset_config({**TRIAL, "number": 1})
+    gc.collect()
+    assert fit() is None
 
 
 @pytest.mark.parametrize(
