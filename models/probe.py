@@ -49,7 +49,7 @@ def solve_probes(
     for decay in sorted(set(decays), reverse=True):
         penalty = decay * penalised
         curvature = _curvature(x, weight, penalty)
-        # curvature = root root^T; not a number where an embedding is none, as then all that follows.
+        # curvature = root root^T; not a number, as all that follows, where an embedding is none.
         root, _ = torch.linalg.cholesky_ex(curvature)
         inverse = torch.linalg.solve_triangular(root, torch.eye(len(root)).to(root), upper=False)
         whitened = x @ inverse.T
