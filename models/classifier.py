@@ -12,8 +12,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from models.encoder import Encoder
 from models.examples import Examples
 from models.head import HeadBank
+from models.micro_batches import MicroBatches
 from models.precision import Precision
 from models.recipe import Recipe
+
+EVALUATED = 256  # examples in one pass without gradient
 
 
 class Classifier(nn.Module):
@@ -31,6 +34,7 @@ class Classifier(nn.Module):
         self.groups = groups
         self.head = head
         self.trained_from = trained_from
+        self._portions = MicroBatches(EVALUATED)
         self.train_suffix()
 
     def train_suffix(self) -> None:
@@ -52,19 +56,23 @@ class Classifier(nn.Module):
         return x
 
     @torch.no_grad()
-    def embeddings(
-        self, examples: Examples, precision: Precision, copies: int = 1, batch_size: int = 256
-    ) -> Tensor:
+    def embeddings(self, examples: Examples, precision: Precision, copies: int = 1) -> Tensor:
         """Embeddings (copies n, d) of all examples, in order, in the heads' type."""
+        dtype, n = self.head.weight.dtype, copies * len(examples)
+
+        def embedded(size: int) -> Tensor:
+            parts = []
+            for begin in range(0, n, size):
+                positions = np.arange(begin, min(begin + size, n))
+                x, _ = examples.batch(positions, precision.device, dtype)
+                with precision.autocast():
+                    parts.append(self.embed(x).to(dtype))
+            return torch.cat(parts)
+
         self.eval()
-        dtype, parts = self.head.weight.dtype, []
-        for begin in range(0, copies * len(examples), batch_size):
-            positions = np.arange(begin, min(begin + batch_size, copies * len(examples)))
-            x, _ = examples.batch(positions, precision.device, dtype)
-            with precision.autocast():
-                parts.append(self.embed(x).to(dtype))
+        embeddings = self._portions.fitted(embedded)
         self.train_suffix()
-        return torch.cat(parts)
+        return embeddings
 
     @torch.no_grad()
     def logits(self, examples: Examples, precision: Precision) -> Tensor:

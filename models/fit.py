@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.averaging import WeightAverage, interpolated
@@ -20,8 +22,9 @@ from models.classifier import Classifier, trained_weights
 from models.encoder import Encoder
 from models.evaluation import Evaluation, Polish, score
 from models.examples import Examples, SampleOrder
-from models.gradients import GradientNorms
+from models.gradients import GradientNorms, places_of
 from models.head import BankAdamW, HeadBank, LinearHead
+from models.micro_batches import MicroBatches
 from models.precision import Precision
 from models.probe import solve_probes
 from models.recipe import Recipe, decays
@@ -71,6 +74,7 @@ class Fit:
         self._order = SampleOrder(len(train), seed, train.copies)
         # No batch is larger than an epoch.
         self.batch_size = min(recipe.batch_size, len(train))
+        self._portions = MicroBatches(self.batch_size)
         self._losses: list[Tensor] = []
         self._train_loss = [math.nan] * len(recipe.bank)
         self.best: Evaluation | None = None
@@ -101,9 +105,8 @@ class Fit:
         self._gradients: GradientNorms | None = None
         if names:
             self._optimizers.append(self._suffix_optimizer(encoder))
-            self._gradients = GradientNorms(
-                self._trained, _places(recipe, encoder), MAX_GRADIENT_NORM
-            )
+            places = places_of(recipe, encoder)
+            self._gradients = GradientNorms(self._trained, places, MAX_GRADIENT_NORM)
         # Without trained layers nothing runs in half precision.
         self._scaler = self._precision.scaler() if names else Precision("cpu").scaler()
 
@@ -140,16 +143,28 @@ class Fit:
     def step(self) -> Tensor:
         """One batch; returns the loss (H,) of each head on it, before the update."""
         positions = self._order.take(self.samples, self.batch_size)
-        x, labels = self._train.batch(positions, self._precision.device, self._dtype)
-        with self._precision.autocast():
-            embeddings = self.model.embed(x)
-        logits = self.model.head(embeddings.to(self._dtype))
-        losses = _mean_losses(logits, labels, self.recipe.label_smoothing)
-        torch.autograd.backward(self._scaler.scale(losses.sum()))
+        losses = self._portions.fitted(lambda size: self._accumulate(positions, size))
         self._update()
         self.samples += self.batch_size
         self.steps += 1
-        return losses.detach()
+        return losses
+
+    def _accumulate(self, positions: NDArray[np.int64], size: int) -> Tensor:
+        """Gradients of a batch's mean loss, `size` examples at a time; returns the loss (H,)."""
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)  # of an attempt that memory did not suffice for
+        parts = []
+        for begin in range(0, len(positions), size):
+            portion = positions[begin : begin + size]
+            x, labels = self._train.batch(portion, self._precision.device, self._dtype)
+            with self._precision.autocast():
+                embeddings = self.model.embed(x)
+            logits = self.model.head(embeddings.to(self._dtype))
+            losses = _mean_losses(logits, labels, self.recipe.label_smoothing)
+            losses = losses * (len(portion) / len(positions))
+            torch.autograd.backward(self._scaler.scale(losses.sum()))
+            parts.append(losses.detach())
+        return torch.stack(parts).sum(0)
 
     def _update(self) -> None:
         factor = self.rate_factor()
@@ -164,7 +179,7 @@ class Fit:
             self._gradients.clip()
         for optimizer in self._optimizers:
             self._scaler.step(optimizer)
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)  # evaluations need their memory
         self._scaler.update()
         if self._average is not None:
             self._average.update(self.batch_size)
@@ -377,19 +392,6 @@ def _mean_losses(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -
         reduction="none",
     )
     return losses.reshape(len(logits), -1).mean(1)
-
-
-def _places(recipe: Recipe, encoder: Encoder) -> dict[str, tuple[str, str]]:
-    """The layer group and kind of everything that the recipe trains, by its name in a fit."""
-    kinds = {
-        (i, name): kind
-        for i in range(len(encoder.groups))
-        for name, kind, _ in encoder.group(i).parameters_by_kind()
-    }
-    return {
-        f"{encoder.group(i).name}/{name}": (encoder.group(i).name, kinds[i, name])
-        for i, name in recipe.trained_parameters(encoder)
-    }
 
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from models.encoder import Encoder
+from models.recipe import Recipe
+
 Place = tuple[str, str]  # a layer group's name and a kind: ("block 11", "attn")
 
 
@@ -65,3 +68,16 @@ class GradientNorms:
         for (group, kind), square in sums.items():
             found.setdefault(group, {})[kind] = (square / steps) ** 0.5
         return found
+
+
+def places_of(recipe: Recipe, encoder: Encoder) -> dict[str, Place]:
+    """Where everything is that the recipe trains, by its name in a fit."""
+    kinds = {
+        (i, name): kind
+        for i in range(len(encoder.groups))
+        for name, kind, _ in encoder.group(i).parameters_by_kind()
+    }
+    return {
+        f"{encoder.group(i).name}/{name}": (encoder.group(i).name, kinds[i, name])
+        for i, name in recipe.trained_parameters(encoder)
+    }

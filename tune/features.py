@@ -29,6 +29,7 @@ from data import (
 from errors import InputError
 from models.augmentation import Augmentation
 from models.loading import Pretrained
+from models.micro_batches import MicroBatches
 from models.precision import Precision, PrecisionName, available_device
 from tune.pool import Pool
 from tune.sharing import SharedArray, SharedSplit, share_array
@@ -326,8 +327,8 @@ class EncoderWorker:
                 pixels.append(found[0])
                 hashes += found[1:]
             if pixels:
-                for boundary, x in self._crossed(torch.stack(pixels), job.boundaries).items():
-                    parts[boundary].append(self._stored(x, boundary))
+                for boundary, array in self._crossed(torch.stack(pixels), job.boundaries).items():
+                    parts[boundary].append(array)
         features = {b: np.concatenate(arrays) for b, arrays in parts.items() if arrays}
         return features | ({HASHES: np.stack(hashes)} if hashes else {}), broken
 
@@ -363,7 +364,21 @@ class EncoderWorker:
             )
         return array
 
-    def _crossed(self, pixels: torch.Tensor, boundaries: Sequence[str]) -> dict[str, torch.Tensor]:
-        encoder = self._loaded.encoder
-        with self._device.autocast():
-            return encoder.features(pixels.to(self._device.device), boundaries)
+    @cached_property
+    def _portions(self) -> MicroBatches:
+        return MicroBatches(self.batch_size)
+
+    def _crossed(self, pixels: torch.Tensor, boundaries: Sequence[str]) -> Arrays:
+        """Features of a batch as they are stored."""
+        encoder, device = self._loaded.encoder, self._device
+
+        def encoded(size: int) -> Arrays:
+            parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in boundaries}
+            for portion in pixels.split(size):
+                with device.autocast():
+                    crossed = encoder.features(portion.to(device.device), boundaries)
+                for boundary, x in crossed.items():
+                    parts[boundary].append(self._stored(x, boundary))
+            return {boundary: np.concatenate(arrays) for boundary, arrays in parts.items()}
+
+        return self._portions.fitted(encoded)

@@ -39,12 +39,16 @@ def probe(encoder: Encoder, horizon: int = 600, seed: int = SEED, **settings: An
 
 
 def tuning(
-    encoder: Encoder, boundary: str = "block 1", average: bool = False, **settings: Any
+    encoder: Encoder,
+    boundary: str = "block 1",
+    average: bool = False,
+    dtype: torch.dtype = torch.float32,
+    **settings: Any,
 ) -> Fit:
     defaults = {"blocks": "2-1", "lr": 3e-3, "head_lr": 0.01, "batch_size": 8, "weight_decay": 0.1}
     recipe = Recipe(**{**defaults, **settings})
     train, val = at(encoder, boundary, *images(24, 1)), at(encoder, boundary, *images(15, 2))
-    numbers: Any = {"classes": CLASSES, "horizon": 400, "seed": SEED}
+    numbers: Any = {"classes": CLASSES, "horizon": 400, "seed": SEED, "dtype": dtype}
     return Fit(encoder, recipe, boundary, train, val, average=average, **numbers)
 
 
