@@ -51,6 +51,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, metavar="S", help="seed of the search")
     add("--name", help="name of the run (default: the YAML file's)")
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="folder of all runs")
+    add("--storage", metavar="URL",
+        help="copy runs, and write checkpoints, there: s3://BUCKET/FOLDER, a path")  # fmt: skip
     add("--resume", action="store_true", help="continue or extend the run of this name, if any")
     add("--time-budget", type=_duration, metavar="2h", help="end in time, final fits included")
     add("--address", metavar="ADDR", help="join a running Ray cluster (auto, HOST:PORT)")
@@ -128,7 +130,13 @@ def main(argv: list[str] | None = None) -> int:
         )
         from tune.run import Options, dry_run, run  # after the cheap checks: imports Ray and torch
 
-        options = Options(arguments.out, arguments.resume, arguments.address, arguments.time_budget)
+        options = Options(
+            arguments.out,
+            arguments.resume,
+            arguments.address,
+            arguments.time_budget,
+            arguments.storage,
+        )
         if arguments.dry_run:
             dry_run(experiment, options, Console())
             return 0

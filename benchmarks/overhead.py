@@ -54,6 +54,7 @@ from tune.pool import Pool
 from tune.ray_search import run_tuner
 from tune.run import Prepared, feature_stage, prepare, training_images
 from tune.search import Proposal, Search
+from tune.storage import Storage
 from tune.study import fresh_studies
 from tune.trainable import SuffixTrial
 
@@ -126,8 +127,7 @@ def watched_search(
     """Run a whole search; returns it, and when it began and ended."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        checkpoints = path / "checkpoints"
-        checkpoints.mkdir()
+        checkpoints = Storage.at(path / "checkpoints")
         with contextlib.closing(Journal(path / "events.jsonl")) as journal:
             studies = fresh_studies(path / "optuna.journal")
             search = TimedSearch(experiment, journal, studies, images)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from files import replacing
 from tune.groups import Group
+from tune.storage import Storage
 
 SOUND = ("completed", "stopped")  # ends of a trial that may win
 
@@ -26,14 +25,14 @@ class Checkpoint:
     """One trial's file.
 
     Args:
-        folder: of all checkpoints of a run.
+        folder: of all checkpoints of a run, which every machine reaches.
         config, probe: the trial's settings, and those of the probe it starts from.
         fit: the trial's, at its start. It is not kept: when a trial ends, its memory goes.
     """
 
     def __init__(
         self,
-        folder: Path,
+        folder: Storage,
         bench: Workbench,
         group: Group,
         number: int,
@@ -41,7 +40,7 @@ class Checkpoint:
         probe: Mapping[str, Any] | None,
         fit: Fit,
     ) -> None:
-        self._path = checkpoint_path(folder, group, number)
+        self._folder, self._name = folder, checkpoint_name(group, number)
         experiment = bench.experiment
         # Another run's file may lie there, on a machine the driver could not clean up.
         names = [str(group), number, config, probe if fit.recipe.start == "probe" else None]
@@ -54,15 +53,16 @@ class Checkpoint:
         import torch
 
         saved = {"identity": self._identity, "fit": fit.state(), "report": dict(report)}
-        with replacing(self._path) as path:
-            torch.save(saved, path)
+        with self._folder.writing(self._name) as file:
+            torch.save(saved, file)
 
     def take_up(self, fit: Fit) -> dict[str, Any] | None:
         """Bring the fit to where the file has it; returns its last report, None without a file."""
         import torch
 
         try:
-            saved = torch.load(self._path, map_location="cpu", weights_only=True)
+            with self._folder.reading(self._name) as file:
+                saved = torch.load(file, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             return None
         if saved["identity"] != self._identity:
@@ -80,7 +80,7 @@ class KeptCheckpoints:
     half written; one that is resumed with fewer methods or partitions, those it no longer has.
     """
 
-    def __init__(self, folder: Path, search: Search) -> None:
+    def __init__(self, folder: Storage, search: Search) -> None:
         self.folder, self._search = folder, search
         self._best = {group: winner.number for group, winner in search.winners().items()}
         self._keep({*search.unfinished, *self._best.items()})
@@ -93,18 +93,17 @@ class KeptCheckpoints:
         if sound:
             self._best[group] = max(sound, key=lambda n: (trials[n].score, -n))
         for rival in rivals - {self._best.get(group)}:
-            checkpoint_path(self.folder, group, rival).unlink(missing_ok=True)
+            self.folder.delete(checkpoint_name(group, rival))
 
     def release(self) -> None:
         """The winners have been fitted: keep only what a resumed run would take up."""
         self._keep(set(self._search.unfinished))
 
     def _keep(self, trials: set[tuple[Group, int]]) -> None:
-        kept = {checkpoint_path(self.folder, *trial) for trial in trials}
-        for path in set(self.folder.iterdir()) - kept:
-            path.unlink(missing_ok=True)
+        for name in {*self.folder.files()} - {checkpoint_name(*trial) for trial in trials}:
+            self.folder.delete(name)
 
 
-def checkpoint_path(folder: Path, group: Group, number: int) -> Path:
-    """Where a trial's checkpoint lies."""
-    return folder / f"{group.partition:g}-{group.method}-{number}.pt"
+def checkpoint_name(group: Group, number: int) -> str:
+    """The file of a trial's checkpoint."""
+    return f"{group.partition:g}-{group.method}-{number}.pt"

@@ -23,6 +23,7 @@ from tune.groups import Group
 from tune.pool import Pool
 from tune.search import Winner
 from tune.sharing import SharedSplit
+from tune.storage import Storage
 
 FOLDER = "final_fits"
 WINNERS = "winners"
@@ -142,7 +143,7 @@ class FinalFitWorker:
     tests: Mapping[str, SharedSplit]
     fingerprint: str
     classes: tuple[str, ...]
-    checkpoints: Path
+    checkpoints: Storage
 
     def fit_and_score(self, fit: FinalFit) -> Result:
         """Train one winner with one seed and score it, once; returns what is to be written."""

@@ -74,6 +74,7 @@ class GroupedSearcher(_NoSnapshot, Searcher):
             "number": proposal.number,
             "config": proposal.config,
             "probe": proposal.probe,
+            "reported": proposal.reported,
         }
 
     def on_trial_complete(

@@ -60,6 +60,7 @@ from tune.ray_search import run_tuner
 from tune.run_dir import RunDirectory, data_digest, identity
 from tune.search import Search, Winner
 from tune.sharing import SharedSplit
+from tune.storage import Storage, mirrored
 from tune.study import fresh_studies
 
 FINGERPRINT = 32  # characters of it in a folder's name
@@ -74,12 +75,14 @@ class Options:
         resume: continue the run that is there.
         address: of a running Ray cluster.
         time_budget: seconds for everything, final fits and report included.
+        storage: path or URL of a folder of all runs that keeps a copy of them.
     """
 
     out: Path = Path("results")
     resume: bool = False
     address: str | None = None
     time_budget: float | None = None
+    storage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,14 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
     Raises:
         InputError: of anything a user can mend.
     """
+    folder = options.out / experiment.name
+    storage = Storage.at(options.storage or options.out) / experiment.name
+    with mirrored(folder, storage, console) if options.storage else contextlib.nullcontext():
+        _run(experiment, options, console, storage)
+        return write_report(folder)
+
+
+def _run(experiment: Experiment, options: Options, console: Console, storage: Storage) -> None:
     began = time.monotonic()
     prepared = prepare(experiment)
     dataset, plan = prepared.dataset, prepared.plan
@@ -156,15 +167,15 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
                 clock = Clock(experiment, cluster.slots, options.time_budget, began)
                 _check_nodes(prepared, cluster, journal)
+                kept = KeptCheckpoints(storage / "checkpoints", search)
                 stages = Stages(prepared, directory, journal, events, cluster, clock, console)
                 directory.record(resolved)
-                winners = stages.search(search)
-                stages.score(winners)
+                winners = stages.search(search, kept)
+                stages.score(winners, kept)
         else:
             directory.record(resolved)
         journal.write("run_finished", seconds=round(time.monotonic() - began, 3))
     console.print(f"done in {duration(time.monotonic() - began)}", highlight=False)
-    return write_report(directory.path)
 
 
 class Stages:
@@ -214,16 +225,15 @@ class Stages:
             shared["val"],
         )
 
-    def search(self, search: Search) -> dict[Group, Winner]:
+    def search(self, search: Search, kept: KeptCheckpoints) -> dict[Group, Winner]:
         """Run the search; returns the winners, which from here on are fixed."""
         progress = Progress(search, self._clock, self._console)
-        self._kept = KeptCheckpoints(self._directory.checkpoints, search)
         scratch = self._directory.path.absolute() / "ray"  # Tune's, of no use to anyone after
         with self._timed("search"), contextlib.closing(progress):
             run_tuner(
                 search,
                 self._bench,
-                checkpoints=self._kept,
+                checkpoints=kept,
                 scratch=scratch,
                 slot=self._cluster.slot,
                 slots=self._cluster.slots,
@@ -244,7 +254,7 @@ class Stages:
         self._directory.write_importance(importances(self._experiment, search.groups))
         return winners
 
-    def score(self, winners: dict[Group, Winner]) -> None:
+    def score(self, winners: dict[Group, Winner], kept: KeptCheckpoints) -> None:
         """Refit the winners over their seeds and score each on the test splits, once."""
         wanted = final_fits_of(self._prepared, winners)
         discard_others(wanted, self._directory.path)
@@ -256,13 +266,15 @@ class Stages:
             with self._timed("test features"):
                 scored = self._test_splits(sorted(boundaries))
             with self._timed("final fits"):
-                self._fit_winners(fits, scored)
-        self._kept.release()
+                self._fit_winners(fits, scored, kept)
+        kept.release()
 
-    def _fit_winners(self, fits: list[FinalFit], scored: dict[str, SharedSplit]) -> None:
+    def _fit_winners(
+        self, fits: list[FinalFit], scored: dict[str, SharedSplit], kept: KeptCheckpoints
+    ) -> None:
         worker = FinalFitWorker(
             *(self._bench, scored, self._prepared.pretrained.fingerprint, self._dataset.classes),
-            self._kept.folder,
+            kept.folder,
         )
         with self._console.status("final fits") as status:
             done = run_final_fits(fits, worker, self._directory.path, self._pool)

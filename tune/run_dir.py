@@ -55,18 +55,13 @@ class RunDirectory:
                         f"{path} already holds a run; --resume continues it, --name starts another"
                     )
                 self._previous = _read(self._file("experiment.yaml"))
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--out: cannot write to {path}: {error.strerror}") from None
 
     @property
     def journal(self) -> Path:
         return self._file("events.jsonl")
-
-    @property
-    def checkpoints(self) -> Path:
-        """Absolute, as workers have their own current directories."""
-        return self._file("checkpoints").absolute()
 
     def _file(self, name: str) -> Path:
         return self.path / name

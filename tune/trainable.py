@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -11,6 +10,7 @@ from ray import tune
 
 from tune.checkpoints import Checkpoint
 from tune.groups import Group
+from tune.storage import Storage
 
 if TYPE_CHECKING:
     from models.evaluation import Evaluation
@@ -30,7 +30,7 @@ class SuffixTrial(tune.Trainable):
     # starting is cheap: what takes seconds (torch, weights, features) waits for the first step.
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], bench: tuple[ray.ObjectRef[Workbench]], checkpoints: Path
+        self, config: dict[str, Any], bench: tuple[ray.ObjectRef[Workbench]], checkpoints: Storage
     ) -> None:
         self._handle = bench[0]
         self._checkpoints = checkpoints
@@ -86,9 +86,15 @@ class SuffixTrial(tune.Trainable):
             *(asked["config"], asked["probe"], fit),
         )
         self._reported = self._checkpoint.take_up(fit)
-        if self._reported is not None:
-            self._seconds = self._reported["seconds"]
-            self._milestone = self._reported["milestone"]
+        if self._reported is None:
+            return fit
+        unread = [point for point in self._points if point > asked["reported"]]
+        if self._reported["milestone"] > unread[0]:
+            # The search has not heard of what is in between: its journal was lost in part.
+            self._reported = None
+            return bench.fit(group, asked["config"], asked["probe"], seed=0)
+        self._seconds = self._reported["seconds"]
+        self._milestone = self._reported["milestone"]
         return fit
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -20,6 +20,7 @@ from tune.bench import Workbench
 from tune.final_fits import FinalFit, FinalFitWorker
 from tune.groups import Group
 from tune.sharing import SharedSplit, share_array
+from tune.storage import Storage
 from tune.trainable import SuffixTrial
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -28,6 +29,7 @@ TRIAL = {
     "number": 0,
     "config": {"blocks": "11", "head_start": "zeros", "lr": 1e-3, "batch_size": 16},
     "probe": None,
+    "reported": 0,
 }
 
 
@@ -46,7 +48,7 @@ def bench(pretrained: Pretrained, identity: str = "these data") -> Workbench:
 
 def begin(workbench: Workbench, checkpoints: Path, **changes: Any) -> SuffixTrial:
     trial = SuffixTrial.__new__(SuffixTrial)  # Tune's own set-up is of no use here
-    trial.setup({**TRIAL, **changes}, (ray.put(workbench),), checkpoints)
+    trial.setup({**TRIAL, **changes}, (ray.put(workbench),), Storage.at(checkpoints))
     return trial
 
 
@@ -60,9 +62,20 @@ def test_a_trial_goes_on_where_its_process_died(tmp_path: Path, pretrained: Pret
     expected = [results(whole.step()) for _ in range(3)]
     killed = begin(workbench, tmp_path / "killed")
     assert [results(killed.step()) for _ in range(2)] == expected[:2]
-    again = begin(workbench, tmp_path / "killed")
+    again = begin(workbench, tmp_path / "killed", reported=expected[0]["milestone"])
     # The last report comes once more, as nobody knows whether it was read.
     assert [results(again.step()) for _ in range(2)] == expected[1:]
+
+
+def test_a_checkpoint_ahead_of_the_journal_is_not_taken(
+    tmp_path: Path, pretrained: Pretrained
+) -> None:
+    """On another machine the journal's copy may lack the last seconds: its rungs come first."""
+    workbench = bench(pretrained)
+    trial = begin(workbench, tmp_path)
+    expected = [results(trial.step()) for _ in range(2)]
+    again = begin(workbench, tmp_path, reported=0)
+    assert [results(again.step()) for _ in range(2)] == expected
 
 
 def test_a_trial_that_has_ended_leaves_no_fit_to_the_next(
@@ -115,7 +128,7 @@ def test_the_final_fit_of_the_searchs_seed_goes_on_from_the_winners_trial(
 
     def scored(fit: FinalFit, checkpoints: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         tests = {"test": workbench.val}
-        worker = FinalFitWorker(workbench, tests, "", tuple("0123456789"), checkpoints)
+        worker = FinalFitWorker(workbench, tests, "", tuple("0123456789"), Storage.at(checkpoints))
         record, _, weights = worker.fit_and_score(fit)
         assert weights is not None
         return {k: v for k, v in record.items() if k != "seconds"}, weights

@@ -8,19 +8,20 @@ from typing import Any
 import pytest
 
 from tests.tune.simulation import ZEROS, Simulation, experiment, rough, smooth
-from tune.checkpoints import KeptCheckpoints, checkpoint_path
+from tune.checkpoints import KeptCheckpoints, checkpoint_name
 from tune.groups import Group
 from tune.search import Search
+from tune.storage import Storage
 
 METHODS = {"zeros": ZEROS}
 ONE = Group(1, "zeros")
 ALIVE = ("running", "paused", "cut")
 
 
-def trials(search: Search) -> dict[Path, str]:
+def trials(search: Search) -> dict[str, str]:
     """The status of every trial, by its checkpoint's name."""
     return {
-        checkpoint_path(Path(), group, number): trial.status
+        checkpoint_name(group, number): trial.status
         for group, state in search.groups.items()
         for number, trial in state.trials.items()
     }
@@ -33,13 +34,13 @@ def written(search: Search, folder: Path) -> None:
         (folder / name).touch()
 
 
-def names(folder: Path) -> set[Path]:
-    return {path.relative_to(folder) for path in folder.iterdir()}
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
-def best(search: Search) -> set[Path]:
+def best(search: Search) -> set[str]:
     """The checkpoints of the winners."""
-    return {checkpoint_path(Path(), g, w.number) for g, w in search.winners().items()}
+    return {checkpoint_name(g, w.number) for g, w in search.winners().items()}
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "hyperband", "none"])
@@ -50,10 +51,10 @@ def test_a_trial_that_has_ended_keeps_its_checkpoint_only_as_the_best(
     simulation = Simulation(spec, tmp_path / "events.jsonl", rough, slots=3)
     search = simulation.search
     folder.mkdir()
-    kept = KeptCheckpoints(folder, search)
+    kept = KeptCheckpoints(Storage.at(folder), search)
 
     def ended(group: Group, number: int) -> None:
-        checkpoint_path(folder, group, number).touch()
+        (folder / checkpoint_name(group, number)).touch()
         kept.ended(group, number)
 
     search.on_end = ended
@@ -100,7 +101,7 @@ def test_a_resumed_run_keeps_the_checkpoints_of_what_goes_on_and_of_the_best(
     written(before.search, folder)
     (folder / ".1-zeros-0.pt.17.tmp").touch()  # half written
     search = Simulation(experiment(**{"methods": METHODS, "trials": 9, **changes}), events).search
-    kept = KeptCheckpoints(folder, search)
+    kept = KeptCheckpoints(Storage.at(folder), search)
     alive = {name for name, status in trials(search).items() if status in ALIVE}
     assert names(folder) == alive | best(search)
     assert search.unfinished
@@ -113,7 +114,7 @@ def test_a_finished_search_that_is_started_again_keeps_its_winners(tmp_path: Pat
     spec, folder = experiment(methods=METHODS), tmp_path / "kept"
     search = Simulation(spec, tmp_path / "events.jsonl").run().search
     written(search, folder)
-    kept = KeptCheckpoints(folder, search)
+    kept = KeptCheckpoints(Storage.at(folder), search)
     assert names(folder) == best(search)
     kept.release()
     assert not names(folder)

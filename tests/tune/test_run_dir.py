@@ -61,10 +61,9 @@ def begin(path: Path) -> None:
 # Whether a directory may be used
 
 
-def test_a_new_directory_is_made_with_its_folders(tmp_path: Path) -> None:
+def test_a_new_directory_is_made(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "a" / "b", resume=False)
-    assert directory.checkpoints.is_dir()
-    assert directory.checkpoints.is_absolute()
+    assert directory.path.is_dir()
     assert not directory.journal.exists()
 
 
@@ -369,10 +368,10 @@ def test_tables_are_written_and_stale_ones_removed(tmp_path: Path) -> None:
     directory.write_duplicates([])
     directory.write_importance([])
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"checkpoints", "test_images.csv"}
+    assert names == {"test_images.csv"}
 
 
 def test_nothing_temporary_is_left(run: Path) -> None:
     write(run, winner(1, "frozen", blocks="none"))
     names = {path.name for path in run.iterdir()}
-    assert names == {"experiment.yaml", "best_configs.yaml", "checkpoints", "events.jsonl"}
+    assert names == {"experiment.yaml", "best_configs.yaml", "events.jsonl"}

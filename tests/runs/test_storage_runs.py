@@ -1,0 +1,89 @@
+"""A run with a copy in an object store: its machine may go, and another one finishes it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.object_store import object_store
+from tests.runs.helpers import command, events, start
+from tune.storage import Storage
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+LIMIT = 240
+FEW = ("--partitions", "10")
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    with object_store("runs") as url:
+        yield url
+
+
+def ended(folder: Storage) -> set[tuple[str, int]]:
+    """Trials that have ended, by the journal's copy."""
+    if "events.jsonl" not in folder.files():
+        return set()
+    with folder.reading("events.jsonl") as file:
+        lines = file.read().decode().split("\n")[:-1]
+    found = [json.loads(line) for line in lines]
+    return {(e["group"], e["trial"]) for e in found if e["event"] == "trial_ended"}
+
+
+def test_another_machine_finishes_the_run_of_one_that_is_gone(tmp_path: Path, bucket: str) -> None:
+    folder, first = Storage.at(bucket) / "small", tmp_path / "first"
+    process = start(first, "--storage", bucket, *FEW)
+    try:
+        deadline = time.monotonic() + LIMIT
+        while len(ended(folder)) < 3 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.kill()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    done = ended(folder)
+    assert len(done) >= 3
+    checkpoints = [name for name in folder.files() if name.startswith("checkpoints/")]
+    assert checkpoints  # trials write there, from whatever machine
+    assert not (first / "small" / "checkpoints").exists()
+    shutil.rmtree(first)
+
+    second = tmp_path / "second"
+    refused = subprocess.run(
+        command(second, "--storage", bucket, *FEW), capture_output=True, text=True, timeout=LIMIT
+    )
+    assert refused.returncode == 2
+    assert "already holds a run; --resume continues it" in refused.stderr
+    finished = subprocess.run(
+        command(second, "--storage", bucket, *FEW, "--resume"),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert finished.returncode == 0, finished.stderr
+    again = [(e["group"], e["trial"]) for e in events(second / "small", "trial_ended")]
+    assert done < set(again)
+    assert len(again) == len(set(again))
+    table = pd.read_csv(second / "small" / "accuracy_table.csv")
+    assert table.test_accuracy.notna().tolist() == [True] * 3
+    # The copy is the run, to the last file.
+    here = {
+        path.relative_to(second / "small").as_posix(): path.read_bytes()
+        for path in (second / "small").rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }
+    assert set(folder.files()) == set(here)
+    for name, content in here.items():
+        with folder.reading(name) as file:
+            assert file.read() == content, name

@@ -1,0 +1,215 @@
+"""A folder on any filesystem that pyarrow knows (a disk, S3, GCS, Azure, HDFS), and a run's copy
+in one.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Self
+
+import pyarrow as pa
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+from rich.console import Console
+
+from errors import InputError
+from files import replacing
+
+OBJECT_STORES = ("s3", "gcs", "abfs")  # show a file when it is whole, and never before
+INTERVAL = 5.0  # seconds between a run's file and its copy
+LEFT_OUT = ("checkpoints", "ray")  # written by trials, where they belong; of no use to anyone
+ERRORS = (OSError, pa.ArrowException)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder."""
+
+    filesystem: FileSystem
+    path: str
+
+    @classmethod
+    def at(cls, place: str | Path) -> Self:
+        """The folder that a path or a URL names.
+
+        Raises:
+            InputError: no filesystem takes the URL.
+        """
+        if "://" not in str(place):
+            return cls(LocalFileSystem(), str(Path(place).absolute()))
+        try:
+            filesystem, path = FileSystem.from_uri(str(place))
+        except ERRORS as error:
+            raise InputError(f"--storage {place}: {_line(error)}") from None
+        if not path.strip("/"):
+            raise InputError(f"--storage {place}: names no folder; needed is s3://BUCKET/FOLDER")
+        return cls(filesystem, path.rstrip("/"))
+
+    def __truediv__(self, name: str) -> Storage:
+        return Storage(self.filesystem, f"{self.path}/{name}")
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """Yields what to write a file to. It appears whole, if the block succeeds."""
+        path = f"{self.path}/{name}"
+        if isinstance(self.filesystem, LocalFileSystem):
+            with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+                yield file
+            return
+        buffer = io.BytesIO()
+        yield buffer
+        whole = self.filesystem.type_name in OBJECT_STORES
+        temporary_path = path if whole else f"{path}.{uuid.uuid4().hex}.tmp"
+        if not whole:
+            self.filesystem.create_dir(str(PurePosixPath(path).parent))
+        with self.filesystem.open_output_stream(temporary_path) as stream:
+            stream.write(buffer.getbuffer())
+        if not whole:
+            self.filesystem.move(temporary_path, path)
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Any]:
+        """Yields a file to read and seek in; raises FileNotFoundError where there is none."""
+        with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
+            yield file
+
+    def delete(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        if self.filesystem.get_file_info(f"{self.path}/{name}").type == FileType.File:
+            self.filesystem.delete_file(f"{self.path}/{name}")
+
+    def files(self) -> list[str]:
+        """Every file in the folder and below it, by its path from there."""
+        selector = FileSelector(self.path, allow_not_found=True, recursive=True)
+        return [
+            str(PurePosixPath(info.path).relative_to(self.path))
+            for info in self.filesystem.get_file_info(selector)
+            if info.type == FileType.File
+        ]
+
+
+class Mirror:
+    """A storage that follows a run's directory, all but its trials' checkpoints.
+
+    Args:
+        directory: the run's.
+        storage: where the copy is.
+
+    Raises:
+        InputError: in a `with`, at its beginning: the storage cannot be written to.
+    """
+
+    def __init__(self, directory: Path, storage: Storage) -> None:
+        self._directory, self._storage = directory, storage
+        self._copied: dict[str, tuple[int, int]] = {}  # size and time of change
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._failure: str | None = None
+
+    def fetch(self) -> None:
+        """Make the directory what the copy is, where it holds no run itself.
+
+        Raises:
+            InputError: the storage cannot be read.
+        """
+        if (self._directory / "events.jsonl").exists():
+            return
+        try:
+            # The journal last: with it the directory holds a run.
+            for name in sorted(self._storage.files(), key=lambda name: name == "events.jsonl"):
+                if not _copied(name):
+                    continue
+                with (
+                    self._storage.reading(name) as source,
+                    replacing(self._directory / name) as path,
+                ):
+                    path.write_bytes(source.read())
+        except ERRORS as error:
+            raise InputError(
+                f"--storage: cannot read {self._storage.path}: {_line(error)}"
+            ) from None
+
+    def __enter__(self) -> Self:
+        try:
+            with self._storage.writing(".writable") as file:
+                file.write(b"")
+            self._storage.delete(".writable")
+        except ERRORS as error:
+            raise InputError(
+                f"--storage: cannot write to {self._storage.path}: {_line(error)}"
+            ) from None
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self.copy()
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last copy is not up to date, if it isn't."""
+        return self._failure
+
+    def copy(self) -> None:
+        """Write what has changed, remove what has gone. A failure is kept, and tried again."""
+        try:
+            here = {name: path for name, path in self._files().items() if _copied(name)}
+            for name in self._copied.keys() - here.keys():
+                self._storage.delete(name)
+                del self._copied[name]
+            for name, path in here.items():
+                stat = path.stat()
+                state = (stat.st_size, stat.st_mtime_ns)
+                if self._copied.get(name) != state:
+                    with self._storage.writing(name) as target:
+                        target.write(path.read_bytes())
+                    self._copied[name] = state
+            self._failure = None
+        except ERRORS as error:
+            self._failure = _line(error)
+
+    def _files(self) -> dict[str, Path]:
+        return {
+            path.relative_to(self._directory).as_posix(): path
+            for path in sorted(self._directory.rglob("*"))
+            if path.is_file()
+        }
+
+    def _follow(self) -> None:
+        while not self._done.wait(INTERVAL):
+            self.copy()
+
+
+@contextmanager
+def mirrored(directory: Path, storage: Storage, console: Console) -> Iterator[None]:
+    """Keep a copy of a run's directory, which begins as what the copy holds already.
+
+    Raises:
+        InputError: the storage cannot be read or written to.
+    """
+    mirror = Mirror(directory, storage)
+    mirror.fetch()
+    try:
+        with mirror:
+            yield
+    finally:
+        if mirror.failure:
+            console.print(
+                f"warning: --storage: the copy is not up to date: {mirror.failure}", highlight=False
+            )
+
+
+def _copied(name: str) -> bool:
+    """Whether a file is part of the copy; locks and half-written files are not."""
+    parts = PurePosixPath(name).parts
+    return parts[0] not in LEFT_OUT and not any(part.startswith(".") for part in parts)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
