@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -45,16 +46,19 @@ def measured_machine() -> Machine:
     a = torch.randn(2048, 2048)
     source = torch.randn(32 << 20)
     target = torch.empty_like(source)
-    product = min(_timed(lambda: a @ a) for _ in range(5))
-    copy = min(_timed(lambda: target.copy_(source)) for _ in range(5))
+    product = best_seconds(lambda: a @ a)
+    copy = best_seconds(lambda: target.copy_(source))
     return Machine(2 * 2048**3 / product, 2 * source.nbytes / copy)
 
 
-def _timed(work: object) -> float:
-    assert callable(work)
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def best_seconds(work: Callable[[], object], repeats: int = 5) -> float:
+    """Processor time of the fastest of a few calls."""
+    taken = []
+    for _ in range(repeats):
+        began = time.process_time()
+        work()
+        taken.append(time.process_time() - began)
+    return min(taken)
 
 
 def counted_flops(step: object) -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,13 +20,14 @@ import open_clip
 import torch
 
 from benchmarks.geometry import CONFIGS, photos
-from benchmarks.limits import measured_machine
+from benchmarks.limits import best_seconds, measured_machine
 from benchmarks.peers.ours import FILES
 from models.cost import group_flops, sample_flops
 from models.encoder import Encoder, layer_groups
 from models.examples import Examples
 from models.fit import Fit
 from models.recipe import Recipe
+from tune.plan import STORE_SHARE
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float,
     decoded = work.images / (on.decoded * on.cores * on.nodes)
     encoded = work.images * sum(forward) / (on.flops * slots)
     gathered = features / on.storage  # through the driver, which writes them
-    mapped = 2 * features / on.storage if features > 0.3 * on.memory else 0.0
+    mapped = 2 * features / on.storage if features > STORE_SHARE * on.memory else 0.0
     trials = work.partitions * work.configurations * work.share * work.horizon
     fits = work.partitions * work.winners * work.seeds * work.horizon
     step = max(cost / on.flops, a_row * on.slots / on.storage if mapped else 0.0)
@@ -153,7 +153,11 @@ def measured() -> str:
         lines.append(f"| {what} | {ideal:.3g} s | {seconds:.3g} s | {ideal / seconds:.0%} |")
 
     pixels = torch.zeros(images, 3, 224, 224)
-    row("32 images through the encoder", images * sum(forward), _best(lambda: encoder(pixels)))
+    row(
+        "32 images through the encoder",
+        images * sum(forward),
+        best_seconds(lambda: encoder(pixels)),
+    )
     for name, config in CONFIGS.items():
         if config["blocks"] == "none":
             continue
@@ -165,24 +169,13 @@ def measured() -> str:
             *(encoder, recipe, boundary, examples, examples), classes=101, horizon=10**6, seed=0
         )
         cost = images * sample_flops(encoder, forward, recipe, boundary)
-        row(f"a step of 32: {name}", cost, _best(fit.step))
+        row(f"a step of 32: {name}", cost, best_seconds(fit.step))
     with tempfile.TemporaryDirectory() as folder:
         files = photos(Path(folder), images)
         preprocess = open_clip.image_transform(224, is_train=False)
-        seconds = _best(lambda: [preprocess(FILES.image(file)) for file, _ in files])
+        seconds = best_seconds(lambda: [preprocess(FILES.image(file)) for file, _ in files])
     lines.append(f"| 32 JPEGs of 500 x 375 decoded | | {seconds:.3g} s | |")
     return "\n".join(lines)
-
-
-def _best(work: object) -> float:
-    assert callable(work)
-    taken = []
-    with torch.enable_grad():
-        for _ in range(4):
-            began = time.process_time()
-            work()
-            taken.append(time.process_time() - began)
-    return min(taken)
 
 
 def main() -> None:
