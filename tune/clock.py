@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from tune.experiment import Experiment
 from tune.group_search import TrialRecord
@@ -35,6 +35,7 @@ class Clock:
     ) -> None:
         self._experiment, self._slots = experiment, slots
         self._budget, self._began, self._now = budget, began, now
+        self.seeds = experiment.final.seeds
         self.test_seconds = 0.0  # what the test split's features are expected to take
 
     def out_of_time(self, search: Search) -> bool:
@@ -55,26 +56,38 @@ class Clock:
 
     def after_search(self, search: Search) -> float:
         """Seconds from the search's end to the run's."""
-        fits = self._experiment.final.seeds * sum(
-            self._full_fit(search, group) for group in search.groups
-        )
+        fits = self.seeds * sum(self._full_fit(search, group) for group in search.groups)
         return STARTUP + self.test_seconds + MARGIN * fits / self._slots
 
     def left(self, search: Search) -> float | None:
-        """Seconds to the end of the run; None before there is anything to go by."""
+        """Seconds to the end of the run; None before every method has something to go by."""
         remaining = 0.0
+        ended = _mean_seconds(search)
         for group, state in search.groups.items():
-            ended = [t.seconds for t in _timed(search, group.method) if t.status != "running"]
-            if not ended:
-                ended = [self._full_fit(search, group)]
             running = sum(t.status == "running" for t in state.trials.values())
             running -= len(state.orphans)  # those are still to be proposed
             to_come = max(state.budget, len(state.trials)) - state.proposed
             to_go = running / 2 + (0 if search.closed else to_come)
-            remaining += to_go * sum(ended) / len(ended)
-        if not remaining and not search.finished:
-            return None
+            if not to_go:
+                continue
+            if group.method not in ended and not any(_timed(search, group.method)):
+                return None  # no trial of the method has reported yet
+            remaining += to_go * ended.get(group.method, self._full_fit(search, group))
         return remaining / self._slots + self.after_search(search)
+
+    def fits_left(
+        self, search: Search, left: Mapping[Group, int], spent: Mapping[Group, float]
+    ) -> float:
+        """Seconds to the end of the run, once its final fits are being made.
+
+        Args:
+            left: fits not made yet, by group.
+            spent: device-seconds of those that are made, of groups that have any.
+        """
+        expected = {group: self._full_fit(search, group) for group in left}
+        made = sum((self.seeds - left[group]) * expected[group] for group in spent)
+        pace = sum(spent.values()) / made if made else MARGIN
+        return pace * sum(left[group] * expected[group] for group in left) / self._slots
 
     def _full_fit(self, search: Search, group: Group) -> float:
         """Device-seconds of a final fit: of the group's best trial, run to the horizon."""
@@ -86,6 +99,16 @@ class Clock:
             trials = list(_timed(search, group.method))
         whole = [t.seconds * max(1.0, horizon / t.samples) for t in trials]
         return sum(whole) / len(whole) if whole else 0.0
+
+
+def _mean_seconds(search: Search) -> dict[str, float]:
+    """Of each method's trials that are not running, over all partitions."""
+    taken: dict[str, list[float]] = {}
+    for group, state in search.groups.items():
+        taken.setdefault(group.method, []).extend(
+            t.seconds for t in state.trials.values() if t.samples and t.status != "running"
+        )
+    return {method: sum(each) / len(each) for method, each in taken.items() if each}
 
 
 def _timed(search: Search, method: str) -> Iterator[TrialRecord]:

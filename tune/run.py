@@ -7,7 +7,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,15 +53,17 @@ from tune.final_fits import (
 from tune.groups import Group
 from tune.importance import importances
 from tune.journal import Journal, read_events
+from tune.metrics import Gauges
 from tune.plan import Plan, make_plan
 from tune.pool import Pool
-from tune.progress import Progress, duration
+from tune.progress import duration
 from tune.ray_search import run_tuner
 from tune.run_dir import RunDirectory, data_digest, identity
 from tune.search import Search, Winner
 from tune.sharing import SharedSplit
 from tune.storage import Storage, mirrored
 from tune.study import fresh_studies
+from tune.watch import Watch
 
 FINGERPRINT = 32  # characters of it in a folder's name
 
@@ -162,16 +164,20 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         if search.finished:
             discard_others(fits, directory.path)
         if not search.finished or pending(fits, directory.path, experiment.final.export):
-            with connected(experiment.resources, options.address, plan.store_bytes) as cluster:
+            with (
+                connected(experiment.resources, options.address, plan.store_bytes) as cluster,
+                Gauges(experiment.name) as gauges,
+            ):
                 console.print(cluster.describe(), highlight=False)
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
                 clock = Clock(experiment, cluster.slots, options.time_budget, began)
+                watch = Watch(search, journal, clock, console, gauges)
                 _check_nodes(prepared, cluster, journal)
                 kept = KeptCheckpoints(storage / "checkpoints", search)
-                stages = Stages(prepared, directory, journal, events, cluster, clock, console)
+                stages = Stages(prepared, directory, journal, events, cluster, watch, kept)
                 directory.record(resolved)
-                winners = stages.search(search, kept)
-                stages.score(winners, kept)
+                winners = stages.search(search)
+                stages.score(winners)
         else:
             directory.record(resolved)
         journal.write("run_finished", seconds=round(time.monotonic() - began, 3))
@@ -192,21 +198,21 @@ class Stages:
         journal: Journal,
         events: Sequence[Mapping[str, Any]],
         cluster: Cluster,
-        clock: Clock,
-        console: Console,
+        watch: Watch,
+        kept: KeptCheckpoints,
     ) -> None:
-        self._prepared = prepared
+        self._prepared, self._kept = prepared, kept
         self._experiment, self._dataset = prepared.experiment, prepared.dataset
         self._plan, self._directory = prepared.plan, directory
         self._journal, self._events = journal, events
-        self._cluster, self._clock, self._console = cluster, clock, console
+        self._cluster, self._watch, self._console = cluster, watch, watch.console
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, self._experiment.model.precision)
         self._pool = Pool(cluster.slot, cluster.slots, cluster.nodes)
         self._features = feature_stage(prepared, pretrained, self._pool, precision)
         self._contents: dict[str, SplitContent] = {}
         began = time.monotonic()
-        with self._timed("features"):
+        with self._watch.timed("features"):
             shared = self._shared(
                 {"train": self._dataset.train, "val": self._dataset.val}, self._plan.boundaries
             )
@@ -214,7 +220,7 @@ class Stages:
         share = sum(images[name] for name in tests(self._dataset)) / (
             images["train"] * (1 + self._experiment.views) + images["val"]
         )
-        clock.test_seconds = (time.monotonic() - began) * share
+        watch.clock.test_seconds = (time.monotonic() - began) * share
         self._bench = Workbench(
             self._experiment,
             pretrained,
@@ -225,15 +231,15 @@ class Stages:
             shared["val"],
         )
 
-    def search(self, search: Search, kept: KeptCheckpoints) -> dict[Group, Winner]:
+    def search(self, search: Search) -> dict[Group, Winner]:
         """Run the search; returns the winners, which from here on are fixed."""
-        progress = Progress(search, self._clock, self._console)
+        progress = self._watch.search()
         scratch = self._directory.path.absolute() / "ray"  # Tune's, of no use to anyone after
-        with self._timed("search"), contextlib.closing(progress):
+        with self._watch.timed("search"), contextlib.closing(progress):
             run_tuner(
                 search,
                 self._bench,
-                checkpoints=kept,
+                checkpoints=self._kept,
                 scratch=scratch,
                 slot=self._cluster.slot,
                 slots=self._cluster.slots,
@@ -254,7 +260,7 @@ class Stages:
         self._directory.write_importance(importances(self._experiment, search.groups))
         return winners
 
-    def score(self, winners: dict[Group, Winner], kept: KeptCheckpoints) -> None:
+    def score(self, winners: dict[Group, Winner]) -> None:
         """Refit the winners over their seeds and score each on the test splits, once."""
         wanted = final_fits_of(self._prepared, winners)
         discard_others(wanted, self._directory.path)
@@ -263,23 +269,23 @@ class Stages:
             return
         boundaries = {self._bench.boundary(Recipe(**fit.config)) for fit in wanted}
         with self._pool:
-            with self._timed("test features"):
+            with self._watch.timed("test features"):
                 scored = self._test_splits(sorted(boundaries))
-            with self._timed("final fits"):
-                self._fit_winners(fits, scored, kept)
-        kept.release()
+            with self._watch.timed("final fits"):
+                self._fit_winners(wanted, fits, scored)
+        self._kept.release()
 
     def _fit_winners(
-        self, fits: list[FinalFit], scored: dict[str, SharedSplit], kept: KeptCheckpoints
+        self, wanted: list[FinalFit], fits: list[FinalFit], scored: dict[str, SharedSplit]
     ) -> None:
         worker = FinalFitWorker(
             *(self._bench, scored, self._prepared.pretrained.fingerprint, self._dataset.classes),
-            kept.folder,
+            self._kept.folder,
         )
-        with self._console.status("final fits") as status:
-            done = run_final_fits(fits, worker, self._directory.path, self._pool)
-            for left, (fit, failure) in zip(range(len(fits) - 1, -1, -1), done, strict=True):
-                status.update(f"final fits: {left} left")
+        run_dir = self._directory.path
+        with self._watch.final_fits(wanted, fits, run_dir) as ended:
+            for fit, failure in run_final_fits(fits, worker, run_dir, self._pool):
+                ended(fit)
                 if failure:
                     self._journal.write(
                         "final_fit_failed", group=str(fit.group), seed=fit.seed, reason=failure
@@ -307,15 +313,14 @@ class Stages:
         stage = self._features
         if source is not None:
             stage = dataclasses.replace(stage, source=source)
-        what = f"features of {' and '.join(splits)}"
-        with self._console.status(what) as status:
+        with self._watch.features(" and ".join(splits)) as progress:
             made = stage.run(
                 splits,
                 boundaries,
                 self._experiment.data.max_unreadable,
                 views={"train": self._experiment.views},
                 view_boundaries=self._plan.view_boundaries if "train" in splits else (),
-                progress=lambda done, total: status.update(f"{what}: {done}/{total} images"),
+                progress=progress,
             )
         self._directory.write_skipped(made.skipped, list(splits))
         self._contents |= made.contents
@@ -323,14 +328,6 @@ class Stages:
         self._directory.check_images(images, self._events)
         self._journal.write("images", images=images)
         return made.splits
-
-    @contextlib.contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        seconds = time.monotonic() - began
-        self._journal.write("stage", stage=stage, seconds=round(seconds, 3))
-        self._console.print(f"{stage}: {duration(seconds)}", highlight=False)
 
 
 def feature_stage(

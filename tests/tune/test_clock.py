@@ -156,3 +156,26 @@ def test_a_trial_to_be_taken_up_again_counts_once(spec: Experiment, tmp_path: Pa
     before.propose()
     after, watch = Simulation(spec, path).search, clock(spec)
     assert watch.left(after) == pytest.approx(7 * 8.0 + watch.after_search(after))
+
+
+def test_the_time_left_of_final_fits_goes_by_those_that_are_made(
+    spec: Experiment, search: Search
+) -> None:
+    train(search, ONE, 90, seconds=8.0)
+    train(search, ALL, 90, seconds=4.0)
+    watch = clock(spec, slots=2)
+    none = watch.fits_left(search, {ONE: 3, ALL: 3}, {})
+    assert none == pytest.approx(MARGIN * SEEDS * (8.0 + 4.0) / 2)
+    # One of the larger ones is made, and took three times as long as was to be expected.
+    some = watch.fits_left(search, {ONE: 3, ALL: 2}, {ALL: 12.0})
+    assert some == pytest.approx(3 * (3 * 8.0 + 2 * 4.0) / 2)
+    assert watch.fits_left(search, {ONE: 0, ALL: 0}, {ONE: 24.0, ALL: 12.0}) == 0
+
+
+def test_the_time_left_is_not_known_before_every_method_has_reported(tmp_path: Path) -> None:
+    spec = experiment(methods={"zeros": ZEROS, "more": ZEROS}, scheduler="none")
+    search = Simulation(spec, tmp_path / "events.jsonl").search
+    train(search, ONE, 90, seconds=8.0)
+    known = {group.method for group, state in search.groups.items() if state.trials}
+    assert known == {"zeros"}
+    assert clock(spec).left(search) is None
