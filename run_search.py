@@ -154,7 +154,8 @@ def _keep_to_loopback(address: str | None) -> None:
 
 
 def _interrupt(*_: Any) -> NoReturn:
-    """A scheduler's preemption is an interruption like Ctrl-C."""
+    """A scheduler's preemption is an interruption like Ctrl-C, however often it is told."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
