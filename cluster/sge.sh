@@ -5,7 +5,9 @@
 #   qsub cluster/sge.sh search_spaces/food101.yaml --out /shared/results        # one machine's GPUs
 #   qsub -pe mpi 32 cluster/sge.sh ...      # several; a parallel environment with control_slaves
 #
-# Names of parallel environments and of the GPU resource differ by site: qconf -spl, qconf -sc.
+# Names of parallel environments and of the GPU resource differ by site: qconf -spl, qconf -sc. Where
+# `consumable` is YES and not JOB, GPUs are counted once a slot: -pe smp 4 -l gpu=1 asks for four.
+# Ray takes the GPUs in CUDA_VISIBLE_DEVICES, or all of the machine's where the site sets none.
 #$ -N clip-search
 #$ -S /bin/bash
 #$ -cwd
