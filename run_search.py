@@ -162,7 +162,8 @@ def _keep_to_loopback(address: str | None) -> None:
 
 
 def _interrupt(*_: Any) -> NoReturn:
-    """A scheduler's preemption is an interruption like Ctrl-C."""
+    """A scheduler's preemption is an interruption like Ctrl-C; some tell it twice."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -50,8 +50,8 @@ class SourceConfig(BaseModel):
     Attributes:
         source: `digits`, `folder:PATH`, `csv:PATH` or `torchvision:NAME`. Relative paths start at
             the current directory.
-        root: for `csv:`, the folder its relative image paths start at (default: the CSV's own);
-            for `torchvision:`, the download folder. Other sources take none.
+        root: for `csv:`, the folder its relative image paths start at, and all of them lie below
+            (default: the CSV's own); for `torchvision:`, the download folder. Others take none.
         columns: column names of a `csv:` source.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePath
 
 import pandas as pd
@@ -12,14 +13,16 @@ from errors import InputError
 
 
 def list_csv(place: str, root: Path | None, columns: ColumnNames) -> Listing:
-    """Every row of the table `place`; its image paths are relative to `root`, or absolute.
+    """Every row of the table `place`; its image paths lie below `root`, relative to it or absolute.
 
-    `root` defaults to the table's folder. Values are text as written: the label `NA` is a label.
-    That an image file is missing shows when it is read, not here.
+    `root` defaults to the table's folder; a table may come from somebody else, so that it can name
+    files elsewhere is for the user to say, by another `root`. Links below `root` are followed.
+    Values are text as written: the label `NA` is a label. That an image file is missing shows when
+    it is read, not here.
 
     Raises:
         InputError: no such file or folder, not a CSV file, a missing column, an empty cell, an
-            unknown split or a path listed twice.
+            unknown split, a path outside `root` or one listed twice.
     """
     path = Path(place).expanduser().absolute()
     folder = path.parent if root is None else root.expanduser().absolute()
@@ -28,6 +31,7 @@ def list_csv(place: str, root: Path | None, columns: ColumnNames) -> Listing:
     table = _read_table(path)
 
     keys = [PurePath(value).as_posix() for value in _column(path, table, columns.path)]
+    _refuse_outsiders(path, folder, keys)
     _refuse_duplicates(path, keys)
     splits: list[SplitName] = ["train"] * len(keys)
     if _has(path, table, columns, "split"):
@@ -87,6 +91,16 @@ def _splits(path: Path, name: str, cells: list[str]) -> list[SplitName]:
             )
         splits.append(SPLIT_NAMES[cell.lower()])
     return splits
+
+
+def _refuse_outsiders(path: Path, folder: Path, keys: list[str]) -> None:
+    root = os.path.normpath(folder)
+    for row, key in enumerate(keys, start=1):
+        if not PurePath(os.path.normpath(folder / key)).is_relative_to(root):
+            raise InputError(
+                f"source: {path}, row {row} below the header: {key!r} is outside {root}; "
+                "if it is meant, set root to a folder above it"
+            )
 
 
 def _refuse_duplicates(path: Path, keys: list[str]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ def _init(address: str | None, store_bytes: int) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
+        _keep_token_private()
         options |= {
             "address": "local",  # whatever RAY_ADDRESS says, and whatever else runs here
             "include_dashboard": True,
@@ -99,6 +101,20 @@ def _init(address: str | None, store_bytes: int) -> None:
     except (ConnectionError, ValueError, TimeoutError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--address {address}: no Ray cluster answers ({reason})") from None
+
+
+def _keep_token_private() -> None:
+    """Whoever reads a local Ray's token runs code as us; a file made by Ray is for all to read."""
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        return
+    path = Path.home() / ".ray" / "auth_token"
+    with suppress(OSError):  # a home that cannot be written to: Ray says so itself
+        path.parent.mkdir(exist_ok=True)
+        with suppress(FileExistsError):
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w") as file:
+                file.write(secrets.token_hex(32))
+        path.chmod(0o600)
 
 
 def _describe(resources: ResourcesConfig, grows: bool) -> Cluster:

@@ -38,7 +38,7 @@ def probe(job: Job, trial: Trial, file: Path) -> Outcome:
     """Train a head on the embeddings."""
     outcome = Outcome()
     config = trial.config
-    embeddings, labels = torch.load(file)
+    embeddings, labels = torch.load(file, weights_only=True)
     head = nn.Linear(embeddings.shape[1], job.classes)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)

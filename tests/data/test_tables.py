@@ -71,6 +71,29 @@ def test_ill_formed_tables_are_refused(tmp_path: Path, text: str, message: str) 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("outside", ["/etc/passwd", "../b.jpg", "x/../../b.jpg", "..", "x/../.."])
+def test_paths_outside_the_root_are_refused(tmp_path: Path, outside: str) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    text = f"path,label\na.jpg,x\n{outside},x\n"
+    with pytest.raises(InputError, match=r"row 2 below the header: .* is outside .*; if"):
+        listing(folder, text)
+    assert listing(folder, text, Path("/")).source == FileSource(Path("/"))
+
+
+def test_absolute_paths_below_the_root_are_taken(tmp_path: Path) -> None:
+    inside = (tmp_path / "x" / ".." / "a.jpg").as_posix()
+    assert listing(tmp_path, f"path,label\n{inside},x\n").keys == (inside,)
+
+
+def test_links_below_the_root_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "store.jpg").write_bytes(b"content")
+    (tmp_path / "photos" / "a.jpg").symlink_to(tmp_path / "store.jpg")
+    found = listing(tmp_path / "photos", "path,label\na.jpg,x\n")
+    assert found.source.digest("a.jpg") == FileSource(tmp_path).digest("store.jpg")
+
+
 @pytest.mark.parametrize("field", ["split", "group"])
 def test_a_column_that_the_user_named_must_be_there(tmp_path: Path, field: str) -> None:
     columns = ColumnNames.model_validate({field: "fold"})

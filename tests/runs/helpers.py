@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 from PIL import Image
 from rich.console import Console
 
@@ -122,3 +124,16 @@ def start(out: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         cwd=ROOT,
         **options,
     )
+
+
+def listening(pid: int) -> set[str]:
+    """The addresses that a process and all it started listen on."""
+    found = set()
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            found |= {
+                connection.laddr.ip.removeprefix("::ffff:")
+                for connection in process.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
+            }
+    return found

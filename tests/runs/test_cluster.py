@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from tests.runs.helpers import ROOT, events
 
@@ -27,10 +26,3 @@ def test_a_search_over_two_nodes_runs_the_shipped_copy(tmp_path: Path) -> None:
         assert "working_dir_files" in node["code"]
         assert not Path(node["code"]).is_relative_to(ROOT)
     assert len({report["node"] for report in events(run_dir, "trial_report")}) == 2
-
-
-def test_the_cluster_file_passes_the_launchers_own_validation() -> None:
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
-    config = yaml.safe_load((ROOT / "cluster" / "ray-cluster.yaml").read_text())
-    validate_config(prepare_config(config))

@@ -16,12 +16,11 @@ from pathlib import Path
 
 import optuna
 import pandas as pd
-import psutil
 import pytest
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from tests.runs.helpers import SMALL, command, events, small, start
+from tests.runs.helpers import SMALL, command, events, listening, small, start
 from tune.group_search import DEFAULT_ORIGIN
 from tune.journal import Journal
 from tune.run import prepare, training_images
@@ -160,7 +159,7 @@ def test_the_dashboard_and_the_gauges_answer_on_loopback_alone(tmp_path: Path) -
             metrics = "".join(_metrics(target) for target in _metrics_targets(temporary))
             missing = [text for text in wanted if text not in metrics]
         assert missing == []
-        assert _reachable_from_outside(process.pid) == []
+        assert listening(process.pid) == {"127.0.0.1"}
     finally:
         _kill_group(process)
         shutil.rmtree(temporary, ignore_errors=True)
@@ -184,21 +183,6 @@ def _metrics_targets(temporary: Path) -> list[str]:
     """Where Prometheus would look for the run's metrics."""
     file = temporary / "ray" / "prom_metrics_service_discovery.json"
     return [target for entry in json.loads(file.read_text()) for target in entry["targets"]]
-
-
-def _reachable_from_outside(group: int) -> list[str]:
-    """Listening addresses of a process group that are not on loopback."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) == group:
-                listening = [c for c in process.net_connections("inet") if c.status == "LISTEN"]
-                found += [
-                    f"{process.name()} {c.laddr.ip}:{c.laddr.port}"
-                    for c in listening
-                    if not c.laddr.ip.endswith("127.0.0.1") and c.laddr.ip != "::1"
-                ]
-    return found
 
 
 def test_a_time_budget_ends_in_time_with_a_table(tmp_path: Path) -> None:

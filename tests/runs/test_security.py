@@ -1,0 +1,161 @@
+"""Who can reach a run: nobody from outside on one machine; on a cluster, who has the token."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.runs.helpers import events, listening, start
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+TOKEN = "0123456789abcdef" * 4
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This process's, without what it knows of Ray."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | settings
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running `ray start --head` that asks for a token."""
+
+    address: str
+    dashboard: str
+
+    def ask(self, path: str, token: str | None = None, body: dict[str, str] | None = None) -> Any:
+        """The dashboard's answer; raises HTTPError where it refuses."""
+        headers = {"Content-Type": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.dashboard}{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    port, dashboard, client = (s.getsockname()[1] for s in sockets)
+    for each in sockets:
+        each.close()
+    process = subprocess.Popen(
+        [
+            *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"),
+            *(f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=1"),
+            *(f"--ray-client-server-port={client}", "--dashboard-agent-listen-port=0"),
+        ],
+        env=environment(
+            RAY_AUTH_MODE="token",
+            RAY_AUTH_TOKEN=TOKEN,
+            RAY_USAGE_STATS_ENABLED="0",
+            RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
+        ),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    running = Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
+    try:
+        wait_until_up(running)
+        yield running
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def wait_until_up(head: Head) -> None:
+    for _ in range(120):
+        try:
+            head.ask("/api/jobs/", TOKEN)
+            return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail("the dashboard did not start")
+
+
+@pytest.mark.parametrize(("token", "code"), [(None, 401), ("f" * 64, 403)])
+def test_a_cluster_takes_no_job_without_its_token(
+    head: Head, token: str | None, code: int, tmp_path: Path
+) -> None:
+    job = {"entrypoint": f"touch {tmp_path / 'intruder'}"}
+    for path, body in (("/api/jobs/", job), ("/api/jobs/", None), ("/api/version", None)):
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            head.ask(path, token, body)
+        assert refusal.value.code == code
+    assert not any("intruder" in job["entrypoint"] for job in head.ask("/api/jobs/", TOKEN))
+    assert not (tmp_path / "intruder").exists()
+
+
+def test_a_cluster_takes_a_job_with_its_token(head: Head, tmp_path: Path) -> None:
+    job = {"entrypoint": f"touch {tmp_path / 'guest'}"}
+    name = head.ask("/api/jobs/", TOKEN, job)["submission_id"]
+    for _ in range(120):
+        status = head.ask(f"/api/jobs/{name}", TOKEN)["status"]
+        if status in ("SUCCEEDED", "FAILED"):
+            break
+        time.sleep(0.5)
+    assert status == "SUCCEEDED"
+    assert (tmp_path / "guest").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "joins"),
+    [
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}, True),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f" * 64}, False),
+        ({"RAY_AUTH_MODE": "disabled"}, False),
+    ],
+)
+def test_a_driver_joins_with_the_token_alone(
+    head: Head, settings: dict[str, str], joins: bool
+) -> None:
+    driver = subprocess.run(
+        [sys.executable, "-c", f"import ray; ray.init(address={head.address!r})"],
+        env=environment(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", **settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (driver.returncode == 0) == joins, driver.stderr
+    assert joins or "uthenticat" in driver.stderr
+
+
+def test_a_run_on_one_machine_is_alone(tmp_path: Path) -> None:
+    run = start(tmp_path / "out", env=environment(HOME=str(tmp_path)))
+    journal = tmp_path / "out" / "small" / "events.jsonl"
+    try:
+        while not (journal.exists() and events(journal.parent, "trial_report")):
+            assert run.poll() is None
+            time.sleep(0.2)
+        family = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+        heard = listening(run.pid)
+        servers = [process for process in family if "gcs_server" in process.name()]
+        told = [process.environ() for process in servers]
+    finally:
+        os.killpg(run.pid, signal.SIGTERM)
+        said = run.communicate(timeout=120)
+    assert run.returncode == 130, said
+    assert heard == {"127.0.0.1"}
+    (server,) = told
+    assert server["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert server["RAY_AUTH_MODE"] == "token"
+    token = tmp_path / ".ray" / "auth_token"
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert len(token.read_text()) == 64

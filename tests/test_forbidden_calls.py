@@ -1,0 +1,78 @@
+"""The project's own source makes no call that runs what it reads."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("data", "models", "report", "tune", "pretraining", "benchmarks", "cluster")
+SOURCES = sorted([*ROOT.glob("*.py"), *(f for room in ROOMS for f in (ROOT / room).rglob("*.py"))])
+NEVER = {
+    *("eval", "exec", "pickle.load", "pickle.loads", "pickle.Unpickler", "cloudpickle.load"),
+    *("cloudpickle.loads", "dill.load", "dill.loads", "joblib.load", "pd.read_pickle"),
+    *("marshal.load", "marshal.loads", "shelve.open", "os.system", "os.popen", "yaml.unsafe_load"),
+    *("yaml.full_load", "yaml.load_all", "torch.hub.load"),
+}
+
+
+def forbidden(source: str) -> Iterator[str]:
+    """Every call in `source` that may run code from a file, or hand a text to a shell."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        if (
+            name in NEVER
+            or (name == "yaml.load" and given.get("Loader") not in ("yaml.SafeLoader", "_Loader"))
+            or (name == "torch.load" and given.get("weights_only") != "True")
+            or (name in ("np.load", "numpy.load") and given.get("allow_pickle", "False") != "False")
+            or given.get("shell", "False") != "False"
+            or given.get("weights_only", "True") != "True"
+        ):
+            yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_source_makes_one(path: Path) -> None:
+    assert list(forbidden(path.read_text())) == []
+
+
+def test_the_yaml_loader_of_ours_is_a_safe_one() -> None:
+    import yaml
+
+    from tune.experiment import _Loader
+
+    assert issubclass(_Loader, yaml.SafeLoader)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(
+            "eval(text)",
+            "pickle.loads(b)",
+            "yaml.load(text)",
+            "yaml.load(text, Loader=yaml.Loader)",
+        ),
+        *("torch.load(file)", "torch.load(file, weights_only=False)", "os.system(line)"),
+        *("np.load(file, allow_pickle=True)", "subprocess.run(line, shell=True)"),
+    ],
+)
+def test_each_is_found(call: str) -> None:
+    assert len(list(forbidden(f"def f():\n    return {call}\n"))) == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *("model.eval()", "yaml.safe_load(text)", "torch.load(file, weights_only=True)"),
+        *("np.load(file, mmap_mode='r')", "subprocess.run(['ls'])"),
+    ],
+)
+def test_others_are_not(call: str) -> None:
+    assert list(forbidden(f"def f():\n    return {call}\n")) == []
