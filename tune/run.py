@@ -229,6 +229,7 @@ class Stages:
                 slots=self._cluster.slots,
                 spare=int(self._cluster.grows),
                 callbacks=[progress],
+                patience=self._experiment.resources.report_seconds,
             )
         shutil.rmtree(scratch, ignore_errors=True)
         winners = search.winners()
