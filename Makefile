@@ -1,6 +1,7 @@
 # make search   install, then run the built-in default and print its table
 # make test     install, then run every test
 # make check    lint and types
+# make chaos    faults on purpose, many times (an hour)
 # make bench    how fast, beside what users do today (half an hour; leave the machine alone)
 PYTHON ?= python3.11
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 # `make search ARGS="search_spaces/folder.yaml --dry-run"` passes options on.
 ARGS ?=
 
-.PHONY: search test check fast bench clean
+.PHONY: search test check fast chaos bench clean
 
 search: $(VENV)/.run
 	$(BIN)/python run_search.py --resume $(ARGS)
@@ -18,6 +19,9 @@ test: $(VENV)/.dev
 
 fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not ray and not slow"
+
+chaos: $(VENV)/.dev
+	CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/runs/test_interruptions.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

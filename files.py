@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,28 @@ def check_folder(folder: Path, key: str) -> None:
 def nearest(path: Path) -> Path:
     """The nearest ancestor that exists, or `path` itself."""
     return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+"""A disk that takes no more."""
+
+
+@contextmanager
+def room_in(folder: Path) -> Iterator[None]:
+    """Says in one line that the disk of `folder` took no more, whatever library met that."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and getattr(cause, "errno", None) not in FULL:
+            cause = cause.__cause__ or cause.__context__
+        if cause is None or isinstance(error, InputError):
+            raise
+        reason = getattr(cause, "strerror", None) or cause
+        raise InputError(
+            f"{folder}: cannot be written to ({reason}); what was done is kept: make room, "
+            "then --resume"
+        ) from error
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from errors import InputError
+from files import room_in
 
 ROOT = Path(__file__).resolve().parent
 DEFAULT = ROOT / "search_spaces" / "digits.yaml"
@@ -141,7 +142,8 @@ def main(argv: list[str] | None = None) -> int:
             dry_run(experiment, options, Console())
             return 0
         signal.signal(signal.SIGTERM, _interrupt)
-        report = run(experiment, options, console)
+        with room_in(options.out / experiment.name):
+            report = run(experiment, options, console)
     except InputError as error:
         # One line, whatever the names in it hold.
         errors.print(f"error: {' '.join(str(error).split())}", markup=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from errors import InputError
-from files import check_folder
+from files import check_folder, room_in
 
 
 def test_a_folder_or_what_can_become_one_will_do(tmp_path: Path) -> None:
@@ -26,3 +26,25 @@ def test_nor_will_what_one_may_not_write_to(
     monkeypatch.setattr("os.access", lambda path, mode: False)  # tests may run as root
     with pytest.raises(InputError, match=r"^features.cache: cannot write to "):
         check_folder(tmp_path, "features.cache")
+
+
+def fails_as_tune_does() -> None:
+    try:
+        raise OSError(28, "No space left on device")
+    except OSError:
+        raise RuntimeError("a traceback\nin text") from None
+
+
+def test_a_full_disk_is_one_line_whatever_library_met_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as told, room_in(tmp_path):
+        fails_as_tune_does()
+    line = str(told.value)
+    assert line.startswith(f"{tmp_path}: cannot be written to (No space left on device); ")
+    assert line.endswith("--resume")
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), FileNotFoundError(2, "x"), InputError("y")])
+def test_no_other_error_is_taken_for_a_full_disk(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)) as raised, room_in(tmp_path):
+        raise error
+    assert raised.value is error

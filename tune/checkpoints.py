@@ -7,13 +7,19 @@ and, if it wins, on to the final fit with the search's own seed.
 from __future__ import annotations
 
 import json
+import logging
+import os
+import zlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tune.groups import Group
 from tune.storage import Storage
 
+log = logging.getLogger(__name__)
+
 SOUND = ("completed", "stopped")  # ends of a trial that may win
+CHECKSUM = 4  # bytes at a file's end: torch reads damaged weights without a word
 
 if TYPE_CHECKING:
     from models.fit import Fit
@@ -49,19 +55,36 @@ class Checkpoint:
         self._identity = json.dumps([*names, *rests_on, *after], sort_keys=True)
 
     def save(self, fit: Fit, report: Mapping[str, Any]) -> None:
-        """Write the fit as it is, with what it last reported."""
+        """Write the fit as it is, with what it last reported.
+
+        Where the disk is full the trial goes on without: its file stays as it was.
+        """
         import torch
 
         saved = {"identity": self._identity, "fit": fit.state(), "report": dict(report)}
-        with self._folder.writing(self._name) as file:
-            torch.save(saved, file)
+        try:
+            with self._folder.writing(self._name) as file:
+                torch.save(saved, file)
+                file.seek(0)
+                file.write(_checksum(file))
+        except (OSError, RuntimeError) as error:  # torch has its own for a full disk
+            log.warning("%s: not written, the trial goes on: %s", self._name, error)
 
     def take_up(self, fit: Fit) -> dict[str, Any] | None:
-        """Bring the fit to where the file has it; returns its last report, None without a file."""
+        """Bring the fit to where the file has it; returns its last report.
+
+        None, and the fit as it was, without a file, or with one that is damaged or another's.
+        """
         import torch
 
         try:
             with self._folder.reading(self._name) as file:
+                content = file.seek(0, os.SEEK_END) - CHECKSUM
+                file.seek(0)
+                if content < 0 or _checksum(file, content) != file.read():
+                    log.warning("%s: damaged, the trial starts anew", self._name)
+                    return None
+                file.seek(0)
                 saved = torch.load(file, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             return None
@@ -107,3 +130,12 @@ class KeptCheckpoints:
 def checkpoint_name(group: Group, number: int) -> str:
     """The file of a trial's checkpoint."""
     return f"{group.partition:g}-{group.method}-{number}.pt"
+
+
+def _checksum(file: IO[bytes], size: int | None = None) -> bytes:
+    """CRC-32 of the next `size` bytes of a file, or of all the rest."""
+    crc, left = 0, size
+    while block := file.read(1 << 24 if left is None else min(left, 1 << 24)):
+        crc = zlib.crc32(block, crc)
+        left = None if left is None else left - len(block)
+    return crc.to_bytes(CHECKSUM, "little")

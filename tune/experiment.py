@@ -78,6 +78,13 @@ class ResourcesConfig(_Config):
         1.0, gt=0, allow_inf_nan=False, description="a share of a GPU, where there are any"
     )
     cpus_per_trial: float = Field(1.0, gt=0, allow_inf_nan=False)
+    report_seconds: float = Field(
+        6 * 3600,
+        gt=0,
+        allow_inf_nan=False,
+        le=1e6,
+        description="without a report for so long, a trial hangs: its process is ended",
+    )
 
     @field_validator("gpus_per_trial")
     @classmethod
@@ -335,11 +342,14 @@ def _one_line(error: ValidationError, where: str) -> str:
         line = f"{where}: {key}: unknown key; {hint}allowed: {', '.join(known)}{more}"
         return " ".join(line.split())
     message = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if len(message) > LONGEST:  # it quotes half the file
+        message = f"{message[:LONGEST]} …"
     got = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r:.80}"
     separator = ": " if key else ""
     return " ".join(f"{where}: {key}{separator}{message}{got}{more}".split())
 
 
+LONGEST = 500  # characters of what is said of one mistake
 _PLAIN = {
     "tuple_type": "expected a list, as in [a, b]",
     "model_type": "expected keys and values",

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from errors import InputError
+
 
 class Journal:
     """Appends events, each a line of JSON, flushed before the call returns.
@@ -35,12 +37,26 @@ class Journal:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """All whole events of a journal, in order; none where there is no file."""
+    """All whole events of a journal, in order; none where there is no file.
+
+    Raises:
+        InputError: a line is not what was written.
+    """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()]
+    content = path.read_bytes()
+    *whole, _ = content.split(b"\n")  # the last one is empty, or torn
+    return [_event(line, f"{path}: line {number}") for number, line in enumerate(whole, start=1)]
+
+
+def _event(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+        if isinstance(event, dict) and isinstance(event["event"], str):
+            return event
+    except (ValueError, LookupError):
+        pass
+    raise InputError(f"{where} is damaged; restore the file from a copy, or --name starts another")
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+import pickle
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +17,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from errors import InputError
 from tune.bench import Workbench
 from tune.checkpoints import KeptCheckpoints
 from tune.groups import Group
@@ -32,6 +36,7 @@ REPORTED = (
     *("prospect", "weight_distance", "diverged", "seconds", "node"),
 )
 PATIENCE = 120.0  # seconds; an actor not up by then waits for a machine that has gone
+NO_MACHINE = 900.0  # seconds without any; an autoscaler has brought another by then
 NESTED = "chosen/"  # Tune flattens what a trial nests
 
 
@@ -74,7 +79,6 @@ class GroupedSearcher(_NoSnapshot, Searcher):
             "number": proposal.number,
             "config": proposal.config,
             "probe": proposal.probe,
-            "reported": proposal.reported,
         }
 
     def on_trial_complete(
@@ -82,7 +86,7 @@ class GroupedSearcher(_NoSnapshot, Searcher):
     ) -> None:
         group, number = self._out.pop(trial_id)
         if error:
-            self._search.end(group, number, "failed", "its process failed; see Ray's logs")
+            self._search.end(group, number, "failed", self._scheduler.failures.pop(trial_id, ""))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the state."""
@@ -97,25 +101,51 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
     def __init__(self, search: Search) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._search = search
-        self._waiting: list[tuple[float, Trial]] = []  # since when, oldest first
+        self.failures: dict[str, str] = {}  # why a trial's process last failed, by Tune's name
+        self._alive: list[tuple[float, Trial]] = []  # since when they wait or waited, oldest first
+        self._idle: float | None = None  # since when all of them wait
 
     @property
     def waiting(self) -> int:
         """Trials that wait for an actor."""
-        self._waiting = [pair for pair in self._waiting if pair[1].status == Trial.PENDING]
-        return len(self._waiting)
+        return len(self._pending())
+
+    def _pending(self) -> list[tuple[float, Trial]]:
+        states = (Trial.PENDING, Trial.RUNNING)
+        self._alive = [pair for pair in self._alive if pair[1].status in states]
+        return [pair for pair in self._alive if pair[1].status == Trial.PENDING]
 
     # A freed actor is given the trial chosen here, and the one that is starting for that trial is
     # killed. By Tune's own choice, the oldest, that is the one nearest to being up: of 16 slots on
     # two cores, three were ever used. For the newest none has been asked yet.
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        if not self.waiting:
+        pending = self._pending()
+        self._check_machines(all_wait=bool(pending) and len(pending) == len(self._alive))
+        if not pending:
             return None
-        since, oldest = self._waiting[0]
-        return oldest if time.monotonic() - since > PATIENCE else self._waiting[-1][1]
+        since, oldest = pending[0]
+        return oldest if time.monotonic() - since > PATIENCE else pending[-1][1]
 
+    def _check_machines(self, all_wait: bool) -> None:
+        """Tune would wait for ever where the last machine has gone."""
+        now = time.monotonic()
+        if not all_wait:
+            self._idle = None
+        elif self._idle is None:
+            self._idle = now
+        elif now - self._idle > NO_MACHINE:
+            raise InputError(
+                f"--address: no machine of the cluster has started a trial for {NO_MACHINE:g} s; "
+                "what was done is kept: start one, then --resume"
+            )
+
+    # Also called with a trial whose process or machine was lost, and which is tried again.
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        self._waiting.append((time.monotonic(), trial))
+        self._alive = [pair for pair in self._alive if pair[1] is not trial]
+        self._alive.append((time.monotonic(), trial))
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self.failures[trial.trial_id] = _reason(trial)
 
     # Every trial ends by a decision taken here, the one that reached its horizon too: results
     # that say `done` would be kept from the scheduler. To Tune a paused trial has ended as well:
@@ -124,6 +154,16 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
         group, number = Group.parse(trial.config["group"]), trial.config["number"]
         goes_on = self._search.report(group, number, _as_reported(result))
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+
+
+def _reason(trial: Trial) -> str:
+    """Why a trial failed, in a line: what it raised, or that its process died."""
+    told = "its process failed"
+    with contextlib.suppress(Exception):  # whatever unpickling an exception raises
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+        if isinstance(error, ray.exceptions.RayTaskError):
+            told = f"{type(error.cause).__name__}: {error.cause}"
+    return f"{' '.join(told.split())[:300]}; see Ray's logs"
 
 
 def _as_reported(result: dict[str, Any]) -> dict[str, Any]:
@@ -142,6 +182,7 @@ def run_tuner(
     slots: int,
     spare: int,
     callbacks: Sequence[tune.Callback],
+    patience: float = math.inf,
     trainable: type[SuffixTrial] = SuffixTrial,
 ) -> None:
     """Run every proposal of `search`; returns when it has nothing left, or was closed.
@@ -149,6 +190,7 @@ def run_tuner(
     Args:
         slots: trials that fit at once, as the cluster is now.
         spare: trials proposed beyond them, which take up machines that join later.
+        patience: seconds a trial may go without a report.
         trainable: benchmarks watch trials, or let them sleep.
     """
     if search.finished:
@@ -156,7 +198,12 @@ def run_tuner(
     search.on_end = checkpoints.ended
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + spare)  # all actors start side by side
     scheduler = GroupedScheduler(search)
-    trial = tune.with_parameters(trainable, bench=(ray.put(bench),), checkpoints=checkpoints.folder)
+    trial = tune.with_parameters(
+        trainable,
+        bench=(ray.put(bench),),
+        checkpoints=checkpoints.folder,
+        patience=patience,
+    )
     tuner = tune.Tuner(
         tune.with_resources(trial, slot),
         tune_config=tune.TuneConfig(

@@ -61,7 +61,7 @@ from tune.ray_search import run_tuner
 from tune.run_dir import RunDirectory, data_digest, identity
 from tune.search import Search, Winner
 from tune.sharing import SharedSplit
-from tune.storage import Storage, mirrored
+from tune.storage import CHECKPOINTS, Storage, mirrored
 from tune.study import fresh_studies
 from tune.watch import Watch
 
@@ -173,7 +173,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                 clock = Clock(experiment, cluster.slots, options.time_budget, began)
                 watch = Watch(search, journal, clock, console, gauges)
                 _check_nodes(prepared, cluster, journal)
-                kept = KeptCheckpoints(storage / "checkpoints", search)
+                kept = KeptCheckpoints(storage / CHECKPOINTS, search)
                 stages = Stages(prepared, directory, journal, events, cluster, watch, kept)
                 directory.record(resolved)
                 winners = stages.search(search)
@@ -245,6 +245,7 @@ class Stages:
                 slots=self._cluster.slots,
                 spare=int(self._cluster.grows),
                 callbacks=[progress],
+                patience=self._experiment.resources.report_seconds,
             )
         shutil.rmtree(scratch, ignore_errors=True)
         winners = search.winners()

@@ -38,17 +38,12 @@ configurations are handed up: most of what one partition learns, the next ones b
 
 @dataclass(frozen=True)
 class Proposal:
-    """A trial to run.
-
-    `probe` is the configuration of the probe whose head it starts from, `reported` the last
-    milestone it has reported at; 0 for a new one.
-    """
+    """A trial to run. `probe` is the configuration of the probe whose head it starts from."""
 
     group: Group
     number: int
     config: Params
     probe: Params | None
-    reported: int = 0
 
 
 class Search:
@@ -144,8 +139,7 @@ class Search:
         )
         trial.status = "running"
         search.start(number)
-        reported = max(trial.reports, default=0)
-        return Proposal(search.group, number, trial.config, trial.probe, reported)
+        return Proposal(search.group, number, trial.config, trial.probe)
 
     def _turn(self, search: GroupSearch) -> tuple[bool, bool, bool, float]:
         """Where a group stands in the queue; the lowest is served."""

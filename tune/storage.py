@@ -21,8 +21,9 @@ from errors import InputError
 from files import replacing
 
 OBJECT_STORES = ("s3", "gcs", "abfs")  # show a file when it is whole, and never before
+JOURNAL, CHECKPOINTS = "events.jsonl", "checkpoints"
 INTERVAL = 5.0  # seconds between a run's file and its copy
-LEFT_OUT = ("checkpoints", "ray")  # written by trials, where they belong; of no use to anyone
+LEFT_OUT = (CHECKPOINTS, "ray")  # written by trials, where they belong; of no use to anyone
 ERRORS = (OSError, pa.ArrowException)
 
 
@@ -55,10 +56,10 @@ class Storage:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """Yields what to write a file to. It appears whole, if the block succeeds."""
+        """Yields a file to write, read and seek in; it appears whole, if the block succeeds."""
         path = f"{self.path}/{name}"
         if isinstance(self.filesystem, LocalFileSystem):
-            with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+            with replacing(Path(path)) as temporary, temporary.open("w+b") as file:
                 yield file
             return
         buffer = io.BytesIO()
@@ -77,6 +78,10 @@ class Storage:
         """Yields a file to read and seek in; raises FileNotFoundError where there is none."""
         with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
             yield file
+
+    def changed(self, name: str) -> int:
+        """When a file was last written, in nanoseconds by the storage's clock; 0 without one."""
+        return self.filesystem.get_file_info(f"{self.path}/{name}").mtime_ns or 0
 
     def delete(self, name: str) -> None:
         """Remove a file, if it is there."""
@@ -114,14 +119,21 @@ class Mirror:
     def fetch(self) -> None:
         """Make the directory what the copy is, where it holds no run itself.
 
+        Checkpoints younger than the journal's copy go: trials may have made several reports since
+        then, and the rungs in between would never hear of them.
+
         Raises:
             InputError: the storage cannot be read.
         """
-        if (self._directory / "events.jsonl").exists():
+        if (self._directory / JOURNAL).exists():
             return
         try:
+            known, checkpoints = self._storage.changed(JOURNAL), self._storage / CHECKPOINTS
+            for name in checkpoints.files():
+                if checkpoints.changed(name) >= known:
+                    checkpoints.delete(name)
             # The journal last: with it the directory holds a run.
-            for name in sorted(self._storage.files(), key=lambda name: name == "events.jsonl"):
+            for name in sorted(self._storage.files(), key=lambda name: name == JOURNAL):
                 if not _copied(name):
                     continue
                 with (

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
+import math
+import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -30,9 +35,13 @@ class SuffixTrial(tune.Trainable):
     # starting is cheap: what takes seconds (torch, weights, features) waits for the first step.
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], bench: tuple[ray.ObjectRef[Workbench]], checkpoints: Storage
+        self,
+        config: dict[str, Any],
+        bench: tuple[ray.ObjectRef[Workbench]],
+        checkpoints: Storage,
+        patience: float = math.inf,
     ) -> None:
-        self._handle = bench[0]
+        self._handle, self._patience = bench[0], patience
         self._checkpoints = checkpoints
         self.reset_config(config)
 
@@ -44,6 +53,10 @@ class SuffixTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
+        with _ended_after(self._patience):
+            return self._step()
+
+    def _step(self) -> dict[str, Any]:
         bench = self._bench()
         began = time.perf_counter()  # after what an actor does once: imports, weights
         if self._fit is None:
@@ -86,15 +99,9 @@ class SuffixTrial(tune.Trainable):
             *(asked["config"], asked["probe"], fit),
         )
         self._reported = self._checkpoint.take_up(fit)
-        if self._reported is None:
-            return fit
-        unread = [point for point in self._points if point > asked["reported"]]
-        if self._reported["milestone"] > unread[0]:
-            # The search has not heard of what is in between: its journal was lost in part.
-            self._reported = None
-            return bench.fit(group, asked["config"], asked["probe"], seed=0)
-        self._seconds = self._reported["seconds"]
-        self._milestone = self._reported["milestone"]
+        if self._reported is not None:
+            self._seconds = self._reported["seconds"]
+            self._milestone = self._reported["milestone"]
         return fit
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -102,6 +109,23 @@ class SuffixTrial(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing, as above."""
+
+
+@contextlib.contextmanager
+def _ended_after(seconds: float) -> Iterator[None]:
+    """End this process if the block takes longer: what waits for ever holds its slot for ever.
+
+    It is ended by a thread of C, whatever Python waits for, with every thread's traceback in the
+    process's log; to Tune it has died, and its trial is tried again.
+    """
+    if math.isinf(seconds):
+        yield
+        return
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or sys.stderr)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _report(evaluation: Evaluation, fit: Fit, milestone: int, seconds: float) -> dict[str, Any]:

@@ -29,7 +29,6 @@ TRIAL = {
     "number": 0,
     "config": {"blocks": "11", "head_start": "zeros", "lr": 1e-3, "batch_size": 16},
     "probe": None,
-    "reported": 0,
 }
 
 
@@ -62,20 +61,9 @@ def test_a_trial_goes_on_where_its_process_died(tmp_path: Path, pretrained: Pret
     expected = [results(whole.step()) for _ in range(3)]
     killed = begin(workbench, tmp_path / "killed")
     assert [results(killed.step()) for _ in range(2)] == expected[:2]
-    again = begin(workbench, tmp_path / "killed", reported=expected[0]["milestone"])
+    again = begin(workbench, tmp_path / "killed")
     # The last report comes once more, as nobody knows whether it was read.
     assert [results(again.step()) for _ in range(2)] == expected[1:]
-
-
-def test_a_checkpoint_ahead_of_the_journal_is_not_taken(
-    tmp_path: Path, pretrained: Pretrained
-) -> None:
-    """On another machine the journal's copy may lack the last seconds: its rungs come first."""
-    workbench = bench(pretrained)
-    trial = begin(workbench, tmp_path)
-    expected = [results(trial.step()) for _ in range(2)]
-    again = begin(workbench, tmp_path, reported=0)
-    assert [results(again.step()) for _ in range(2)] == expected
 
 
 def test_a_trial_that_has_ended_leaves_no_fit_to_the_next(
@@ -159,3 +147,59 @@ def test_a_reused_actor_takes_nothing_over(tmp_path: Path, pretrained: Pretraine
     assert reused.reset_config({**TRIAL, "number": 1})
     fresh = begin(workbench, tmp_path / "fresh", number=1)
     assert results(reused.step()) == results(fresh.step())
+
+
+@pytest.mark.parametrize("share", [None, 0.0, 0.5, 0.9999])
+def test_a_damaged_checkpoint_is_as_none(
+    share: float | None, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    """A bit is flipped in the weights, or the file is cut short."""
+    workbench = bench(pretrained)
+    expected = results(begin(workbench, tmp_path).step())
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content if share is None else content[: int(share * len(content))])
+    again = begin(workbench, tmp_path)
+    assert results(again.step()) == expected
+    assert again._reported is None  # made anew
+    assert results(begin(workbench, tmp_path).step()) == expected  # and the file is whole again
+
+
+def test_no_flipped_bit_of_a_checkpoint_goes_unnoticed(
+    tmp_path: Path, pretrained: Pretrained
+) -> None:
+    trial = begin(bench(pretrained), tmp_path)
+    trial.step()
+    (path,) = tmp_path.iterdir()
+    content, fit = path.read_bytes(), trial._fit
+    assert fit is not None
+    assert trial._checkpoint.take_up(fit) is not None
+    for position in range(0, len(content), len(content) // 300):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        assert trial._checkpoint.take_up(fit) is None, position
+
+
+def test_a_trial_goes_on_where_the_disk_has_no_room_for_its_checkpoint(
+    tmp_path: Path, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workbench = bench(pretrained)
+    expected = [results(begin(workbench, tmp_path / "whole").step())]
+    trial = begin(workbench, tmp_path / "full")
+    for error in (OSError(28, "No space left on device"), RuntimeError("file write failed")):
+        with monkeypatch.context() as patch:
+            patch.setattr("torch.save", _raising(error))
+            expected.append(results(trial.step()))
+        assert list((tmp_path / "full").iterdir()) == []
+    assert expected[0] == expected[1]
+    trial.step()
+    assert len(list((tmp_path / "full").iterdir())) == 1  # there is room again
+
+
+def _raising(error: Exception) -> Any:
+    def save(*_: object) -> None:
+        raise error
+
+    return save

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from errors import InputError
 from tune.journal import Journal, read_events
 
 values = st.recursive(
@@ -97,3 +98,13 @@ def test_a_journal_of_half_a_line_is_empty(path: Path) -> None:
     assert read_events(path) == []
     write(path, "first")
     assert texts(path) == ["first"]
+
+
+@pytest.mark.parametrize("line", [b'{"time": 1, "ev', b"\xff\xfe", b"[1]", b'{"time": 1}', b""])
+def test_a_damaged_line_is_told_with_its_number(path: Path, line: bytes) -> None:
+    write(path, "first", "second")
+    first, second, _ = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([first, line, second, b""]))
+    with pytest.raises(InputError, match=r"events.jsonl: line 2 is damaged; ") as error:
+        read_events(path)
+    assert "\n" not in str(error.value)

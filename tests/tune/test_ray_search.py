@@ -12,9 +12,10 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 import tune.ray_search
+from errors import InputError
 from tests.tune.simulation import ZEROS, Simulation, a_report, experiment
 from tune.groups import Group
-from tune.ray_search import PATIENCE, GroupedScheduler, GroupedSearcher
+from tune.ray_search import NO_MACHINE, PATIENCE, GroupedScheduler, GroupedSearcher
 from tune.search import Search
 
 ALL = Group(100, "zeros")
@@ -94,3 +95,29 @@ def test_none_waits_for_ever_where_machines_are_lost(
     assert scheduler.choose_trial_to_run(None) is second
     now += 1
     assert scheduler.choose_trial_to_run(None) is first
+
+
+def test_a_search_without_machines_ends_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = GroupedScheduler(search(tmp_path, trials=9))
+    now = 0.0
+    monkeypatch.setattr(tune.ray_search.time, "monotonic", lambda: now)
+    first, second = pending(), pending()
+    scheduler.on_trial_add(None, first)
+    scheduler.on_trial_add(None, second)
+    first.status = Trial.RUNNING
+    for hour in range(9):  # one runs: however long it takes
+        now = 3600.0 * hour
+        assert scheduler.choose_trial_to_run(None) is second
+    first.status = Trial.PENDING  # its machine is gone
+    scheduler.on_trial_add(None, first)
+    assert scheduler.waiting == 2  # it is known once
+    assert scheduler.choose_trial_to_run(None) is not None
+    now += NO_MACHINE
+    assert scheduler.choose_trial_to_run(None) is not None
+    now += 1
+    with pytest.raises(
+        InputError, match=r"no machine .* has started a trial for 900 s; .*--resume"
+    ):
+        scheduler.choose_trial_to_run(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,13 +134,17 @@ def test_only_what_has_changed_is_copied(tmp_path: Path) -> None:
 
 
 def test_a_run_goes_on_elsewhere_from_its_copy(folder: Storage, tmp_path: Path) -> None:
-    Mirror(run_in(tmp_path / "one"), folder).copy()
     put(folder, "checkpoints/1.pt", b"stays where trials find it")
+    time.sleep(1.1)  # object stores count seconds
+    Mirror(run_in(tmp_path / "one"), folder).copy()
+    time.sleep(1.1)
+    put(folder, "checkpoints/2.pt", b"of reports that the copied journal lacks")
     other = tmp_path / "other"
     Mirror(other, folder).fetch()
     found = {path.relative_to(other).as_posix() for path in other.rglob("*") if path.is_file()}
     assert found == {"events.jsonl", "final_fits/a.json"}
     assert (other / "events.jsonl").read_text() == "events.jsonl"
+    assert (folder / "checkpoints").files() == ["1.pt"]
 
 
 def test_a_run_that_is_here_is_not_overwritten(folder: Storage, tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""Trials that hang, die, raise or diverge: each is told, and the others go on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from optuna.storages import InMemoryStorage
+
+from tests.runs.helpers import events
+from tests.tune.simulation import ZEROS, a_report, experiment
+from tune.checkpoints import KeptCheckpoints
+from tune.groups import Group
+from tune.journal import Journal
+from tune.ray_search import run_tuner
+from tune.search import Search
+from tune.trainable import SuffixTrial
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+HANGS, DIES_ONCE, RAISES, DIVERGES = range(1, 5)
+TRIALS = 7
+
+
+class Misbehaving(SuffixTrial):
+    """Scores without training; some numbers do what no trial should."""
+
+    def _step(self) -> dict[str, Any]:
+        folder = Path(ray.get(self._handle))  # type: ignore[call-overload]
+        number = self._asked["number"]
+        self._milestone += 30
+        if self._milestone == 60:  # after its first report
+            with (folder / f"tries-{number}").open("a") as file:
+                file.write("x")
+            first = (folder / f"tries-{number}").stat().st_size == 1
+            if number == HANGS:
+                time.sleep(1e6)
+            if number == DIES_ONCE and first:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if number == RAISES:
+                raise RuntimeError("no more of this\nplease")
+        score = float("nan") if number == DIVERGES else 0.1 * number
+        report = a_report(self._milestone, score)
+        return report | {"prospect": score, "weight_distance": 0.0, "node": ""}
+
+
+@pytest.mark.timeout(300)  # a hung trial is not waited for
+def test_misbehaving_trials_are_told_and_the_group_goes_on(tmp_path: Path) -> None:
+    spec = experiment(methods={"zeros": ZEROS}, partitions=(100,), scheduler="none", trials=TRIALS)
+    with contextlib.closing(Journal(tmp_path / "events.jsonl")) as journal:
+        search = Search(spec, journal, InMemoryStorage(), {100: 0})
+        (tmp_path / "checkpoints").mkdir()
+        run_tuner(
+            search,
+            str(tmp_path),  # type: ignore[arg-type]
+            checkpoints=KeptCheckpoints(tmp_path / "checkpoints", search),
+            scratch=tmp_path / "ray",
+            slot={"CPU": 1},
+            slots=2,
+            spare=0,
+            callbacks=[],
+            patience=2.0,
+            trainable=Misbehaving,
+        )
+    (group,) = search.groups.values()
+    ends = {e["trial"]: (e["status"], e["reason"]) for e in events(tmp_path, "trial_ended")}
+    assert ends == {
+        **dict.fromkeys(range(TRIALS), ("completed", "")),
+        HANGS: ("failed", "its process failed; see Ray's logs"),
+        RAISES: ("failed", "RuntimeError: no more of this please; see Ray's logs"),
+        DIVERGES: ("diverged", "loss is not finite"),
+    }
+    tries = {n: (tmp_path / f"tries-{n}").stat().st_size for n in range(TRIALS) if n != DIVERGES}
+    assert tries == {**dict.fromkeys(tries, 1), HANGS: 3, RAISES: 3, DIES_ONCE: 2}
+    winner = search.winners()[Group(100, "zeros")]
+    assert winner.number == TRIALS - 1  # scores rise with the number
+    assert group.finished
