@@ -51,8 +51,8 @@ from tune.cluster import MINIMUM_STORE, Cluster, connected, resolved_precision
 from tune.experiment import Experiment, load_experiment
 from tune.journal import Journal
 from tune.pool import Pool
+from tune.prepared import Prepared, feature_stage, prepare, training_images
 from tune.ray_search import run_tuner
-from tune.run import Prepared, feature_stage, prepare, training_images
 from tune.search import Proposal, Search
 from tune.storage import Storage
 from tune.study import fresh_studies

@@ -27,7 +27,7 @@ from tune.experiment import Experiment, read_yaml
 from tune.final_fits import TEST, score_tests, weights_path
 from tune.groups import Group
 from tune.pool import Pool
-from tune.run import Prepared, feature_stage, prepare
+from tune.prepared import Prepared, feature_stage, prepare
 from tune.run_dir import EARLIER, identity
 from tune.sharing import SharedSplit, fetch
 

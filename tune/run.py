@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -17,36 +16,25 @@ from rich.console import Console
 
 from data import (
     Dataset,
-    FeatureStore,
     ImageSource,
     Split,
     SplitContent,
-    cache_root,
     find_duplicates,
-    load_dataset,
-    partition_indices,
 )
 from errors import InputError
 from files import check_folder
-from models.augmentation import Augmentation
-from models.encoder import PIXELS
-from models.loading import Pretrained, load_pretrained
-from models.precision import PrecisionName
 from models.recipe import Recipe
-from models.zero_shot import Prompts
 from report import Report, write_report
-from tune.bench import Workbench, derived_seed
+from tune.bench import Workbench
 from tune.checkpoints import KeptCheckpoints
 from tune.clock import Clock
 from tune.cluster import Cluster, connected, resolved_precision, survey
 from tune.experiment import Experiment
-from tune.features import FeatureStage
 from tune.final_fits import (
     TEST,
     FinalFit,
     FinalFitWorker,
     discard_others,
-    final_fits,
     pending,
     run_final_fits,
 )
@@ -54,18 +42,24 @@ from tune.groups import Group
 from tune.importance import importances
 from tune.journal import Journal, read_events
 from tune.metrics import Gauges
-from tune.plan import Plan, make_plan
 from tune.pool import Pool
+from tune.prepared import (
+    Prepared,
+    basis,
+    feature_stage,
+    final_fits_of,
+    prepare,
+    tests,
+    training_images,
+)
 from tune.progress import duration
 from tune.ray_search import run_tuner
-from tune.run_dir import RunDirectory, data_digest, identity
+from tune.run_dir import RunDirectory, identity
 from tune.search import Search, Winner
 from tune.sharing import SharedSplit
 from tune.storage import CHECKPOINTS, Storage, mirrored
 from tune.study import fresh_studies
 from tune.watch import Watch
-
-FINGERPRINT = 32  # characters of it in a folder's name
 
 
 @dataclass(frozen=True)
@@ -87,37 +81,10 @@ class Options:
     storage: str | None = None
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """An experiment with its data listed, its encoder loaded and its plan checked."""
-
-    experiment: Experiment
-    dataset: Dataset
-    pretrained: Pretrained
-    plan: Plan
-    cache: Path
-
-
-def prepare(experiment: Experiment) -> Prepared:
-    """Everything that can be wrong without a GPU; raises InputError where it is."""
-    dataset = load_dataset(experiment.data)
-    cache = cache_root(experiment.features.cache)
-    prompts = None
-    if experiment.needs_zero_shot:
-        prompts = Prompts(dataset.words, experiment.data.templates)
-    pretrained = load_pretrained(experiment.model, prompts, cache / "zero_shot")
-    splits = {"train": dataset.train, "val": dataset.val, **tests(dataset)}
-    images = {name: len(split) for name, split in splits.items()}
-    name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
-    files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
-    cached = sum(file.stat().st_size for file in files)
-    plan = make_plan(experiment, pretrained.encoder, images, cache, cached)
-    plan.check(cache)
-    return Prepared(experiment, dataset, pretrained, plan, cache)
-
-
 def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     """Print what a run would do."""
+    if options.storage:
+        Storage.at(options.storage)
     prepared = prepare(experiment)
     prepared.plan.render(console)
     check_folder(options.out / experiment.name, "--out")
@@ -224,7 +191,7 @@ class Stages:
         self._bench = Workbench(
             self._experiment,
             pretrained,
-            _identity(prepared),
+            basis(prepared),
             precision,
             len(self._dataset.classes),
             shared["train"],
@@ -331,50 +298,6 @@ class Stages:
         return made.splits
 
 
-def feature_stage(
-    prepared: Prepared,
-    pretrained: ray.ObjectRef[Pretrained],
-    pool: Pool,
-    precision: PrecisionName,
-) -> FeatureStage:
-    """The stage that makes this experiment's features, of its main source's images."""
-    experiment, encoder = prepared.experiment, prepared.pretrained.encoder
-    features = experiment.features
-    name = f"{prepared.pretrained.fingerprint[:FINGERPRINT]}-{features.dtype}-{precision}"
-    _, height, width = encoder.shapes[PIXELS]
-    return FeatureStage(
-        store=FeatureStore(prepared.cache, name),
-        pretrained=pretrained,
-        source=prepared.dataset.source,
-        augmentation=Augmentation(experiment.augmentation, (height, width)),
-        pool=pool,
-        batch_size=features.batch_size,
-        dtype=features.dtype,
-        precision=precision,
-        map_above=prepared.plan.map_above,
-    )
-
-
-def tests(dataset: Dataset) -> dict[str, Split]:
-    """Everything that winners are scored on, by name."""
-    extra = {name: test.split for name, test in dataset.extra_tests.items()}
-    return {TEST: dataset.test, **extra}
-
-
-def _identity(prepared: Prepared) -> str:
-    """Names all that a fit rests on beside its recipe."""
-    experiment, fingerprint = prepared.experiment, prepared.pretrained.fingerprint
-    settings = experiment.resolved()
-    return json.dumps(
-        [
-            identity(prepared.dataset, fingerprint),
-            settings["augmentation"],
-            settings["features"]["dtype"],
-            *(settings["data"][key] for key in ("templates", "validation")),
-        ]
-    )
-
-
 def _check_nodes(prepared: Prepared, cluster: Cluster, journal: Journal) -> None:
     nodes = survey(cluster, prepared.dataset.source, _sample(prepared.dataset))
     journal.write("nodes", nodes=[dataclasses.asdict(node) for node in nodes])
@@ -385,21 +308,6 @@ def _check_nodes(prepared: Prepared, cluster: Cluster, journal: Journal) -> None
         )
 
 
-def training_images(prepared: Prepared) -> dict[float, int]:
-    """Training images of each partition."""
-    experiment, labels = prepared.experiment, prepared.dataset.train.labels
-    draw = derived_seed(experiment.seed, 0, "partition")
-    return {p: len(partition_indices(labels, p, draw)) for p in experiment.data.partitions}
-
-
 def _sample(dataset: Dataset) -> tuple[str, ...]:
     """A few training images: one of them may be broken, all of them hardly."""
     return dataset.train.keys[:5]
-
-
-def final_fits_of(prepared: Prepared, winners: dict[Group, Winner]) -> list[FinalFit]:
-    """The final fits that an experiment asks for."""
-    dataset = prepared.dataset
-    scored = dict(sorted(tests(dataset).items()))  # in whatever order they are written
-    data = data_digest(dataset, dataset.val, *scored.values())
-    return final_fits(winners, prepared.experiment.final, json.dumps([data, list(scored)]))

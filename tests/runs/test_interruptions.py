@@ -23,7 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from tests.runs.helpers import SMALL, command, events, listening, small, start
 from tune.group_search import DEFAULT_ORIGIN
 from tune.journal import Journal
-from tune.run import prepare, training_images
+from tune.prepared import prepare, training_images
 from tune.rungs import rung_milestones
 from tune.search import Search
 

@@ -21,7 +21,7 @@ from models.zero_shot import Prompts
 from tests.runs.helpers import small
 from tune.bench import Workbench
 from tune.groups import Group
-from tune.run import prepare
+from tune.prepared import prepare
 from tune.sharing import SharedSplit, share_array
 
 PARTITIONS = (1, 5, 10, 25, 33.3, 50, 100)

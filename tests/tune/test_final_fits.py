@@ -14,7 +14,7 @@ from tests.tune.simulation import Simulation, experiment
 from tune.experiment import FinalConfig
 from tune.final_fits import FinalFit, discard_others, final_fits, pending
 from tune.groups import Group
-from tune.run import Prepared, final_fits_of
+from tune.prepared import Prepared, final_fits_of
 from tune.search import Winner
 
 PROBE = {"blocks": "none", "head_lr": 1e-2}

@@ -1,0 +1,115 @@
+"""An experiment made ready: data listed, encoder loaded, plan checked; and what follows from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from data import Dataset, FeatureStore, Split, cache_root, load_dataset, partition_indices
+from models.augmentation import Augmentation
+from models.encoder import PIXELS
+from models.loading import Pretrained, load_pretrained
+from models.precision import PrecisionName
+from models.zero_shot import Prompts
+from tune.bench import derived_seed
+from tune.experiment import Experiment
+from tune.features import FeatureStage
+from tune.final_fits import TEST, FinalFit, final_fits
+from tune.groups import Group
+from tune.plan import Plan, make_plan
+from tune.pool import Pool
+from tune.run_dir import data_digest, identity
+from tune.search import Winner
+
+FINGERPRINT = 32  # characters of it in a folder's name
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment with its data listed, its encoder loaded and its plan checked."""
+
+    experiment: Experiment
+    dataset: Dataset
+    pretrained: Pretrained
+    plan: Plan
+    cache: Path
+
+
+def prepare(experiment: Experiment) -> Prepared:
+    """Everything that can be wrong without a GPU; raises InputError where it is."""
+    dataset = load_dataset(experiment.data)
+    cache = cache_root(experiment.features.cache)
+    prompts = None
+    if experiment.needs_zero_shot:
+        prompts = Prompts(dataset.words, experiment.data.templates)
+    pretrained = load_pretrained(experiment.model, prompts, cache / "zero_shot")
+    splits = {"train": dataset.train, "val": dataset.val, **tests(dataset)}
+    images = {name: len(split) for name, split in splits.items()}
+    name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
+    files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
+    cached = sum(file.stat().st_size for file in files)
+    plan = make_plan(experiment, pretrained.encoder, images, cache, cached)
+    plan.check(cache)
+    return Prepared(experiment, dataset, pretrained, plan, cache)
+
+
+def feature_stage(
+    prepared: Prepared,
+    pretrained: ray.ObjectRef[Pretrained],
+    pool: Pool,
+    precision: PrecisionName,
+) -> FeatureStage:
+    """The stage that makes this experiment's features, of its main source's images."""
+    experiment, encoder = prepared.experiment, prepared.pretrained.encoder
+    features = experiment.features
+    name = f"{prepared.pretrained.fingerprint[:FINGERPRINT]}-{features.dtype}-{precision}"
+    _, height, width = encoder.shapes[PIXELS]
+    return FeatureStage(
+        store=FeatureStore(prepared.cache, name),
+        pretrained=pretrained,
+        source=prepared.dataset.source,
+        augmentation=Augmentation(experiment.augmentation, (height, width)),
+        pool=pool,
+        batch_size=features.batch_size,
+        dtype=features.dtype,
+        precision=precision,
+        map_above=prepared.plan.map_above,
+    )
+
+
+def tests(dataset: Dataset) -> dict[str, Split]:
+    """Everything that winners are scored on, by name."""
+    extra = {name: test.split for name, test in dataset.extra_tests.items()}
+    return {TEST: dataset.test, **extra}
+
+
+def basis(prepared: Prepared) -> str:
+    """Names all that a fit rests on beside its recipe."""
+    experiment, fingerprint = prepared.experiment, prepared.pretrained.fingerprint
+    settings = experiment.resolved()
+    return json.dumps(
+        [
+            identity(prepared.dataset, fingerprint),
+            settings["augmentation"],
+            settings["features"]["dtype"],
+            *(settings["data"][key] for key in ("templates", "validation")),
+        ]
+    )
+
+
+def training_images(prepared: Prepared) -> dict[float, int]:
+    """Training images of each partition."""
+    experiment, labels = prepared.experiment, prepared.dataset.train.labels
+    draw = derived_seed(experiment.seed, 0, "partition")
+    return {p: len(partition_indices(labels, p, draw)) for p in experiment.data.partitions}
+
+
+def final_fits_of(prepared: Prepared, winners: dict[Group, Winner]) -> list[FinalFit]:
+    """The final fits that an experiment asks for."""
+    dataset = prepared.dataset
+    scored = dict(sorted(tests(dataset).items()))  # in whatever order they are written
+    data = data_digest(dataset, dataset.val, *scored.values())
+    return final_fits(winners, prepared.experiment.final, json.dumps([data, list(scored)]))
