@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,19 @@ def read_journal(path: Path) -> Journal:
         InputError: an event lacks one of its fields.
     """
     journal = Journal()
+    for number, event in numbered_events(path):
+        if event is None:
+            journal.footnote(f"{path.name}: line {number} is unreadable and was skipped")
+            continue
+        try:
+            journal.add(event)
+        except KeyError as error:
+            raise InputError(f"{path}, line {number}: the event has no {error}") from error
+    return journal
+
+
+def numbered_events(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yields the events of `events.jsonl` by line; None for a torn one that is not the last."""
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -133,14 +146,10 @@ def read_journal(path: Path) -> Journal:
         try:
             event = json.loads(line)
         except json.JSONDecodeError:
-            if number < len(lines):
-                journal.footnote(f"{path.name}: line {number} is unreadable and was skipped")
-            continue
-        try:
-            journal.add(event)
-        except KeyError as error:
-            raise InputError(f"{path}, line {number}: the event has no {error}") from error
-    return journal
+            if number == len(lines):
+                return
+            event = None
+        yield number, event
 
 
 def _number(value: float | None) -> float:

@@ -84,10 +84,17 @@ class Clock:
             left: fits not made yet, by group.
             spent: device-seconds of those that are made, of groups that have any.
         """
+        seconds = 0.0
         expected = {group: self._full_fit(search, group) for group in left}
-        made = sum((self.seeds - left[group]) * expected[group] for group in spent)
-        pace = sum(spent.values()) / made if made else MARGIN
-        return pace * sum(left[group] * expected[group] for group in left) / self._slots
+        for method in {group.method for group in left}:
+            groups = [group for group in left if group.method == method]
+            made = sum((self.seeds - left[g]) * expected[g] for g in groups if g in spent)
+            taken = sum(spent.get(g, 0.0) for g in groups)
+            # As if one more had been made as expected: the first ones go on from the search's own.
+            one = sum(expected[g] for g in groups) / len(groups)
+            pace = (taken + MARGIN * one) / (made + one) if one else MARGIN
+            seconds += pace * sum(left[g] * expected[g] for g in groups)
+        return seconds / self._slots
 
     def _full_fit(self, search: Search, group: Group) -> float:
         """Device-seconds of a final fit: of the group's best trial, run to the horizon."""

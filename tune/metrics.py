@@ -71,10 +71,13 @@ class Rate:
     """How fast a total grows, over the last `window` seconds.
 
     What was there at the first look was done before, by the run that is resumed.
+
+    Args:
+        after: seconds since the first look before which no rate is told.
     """
 
-    def __init__(self, window: float = WINDOW) -> None:
-        self._window = window
+    def __init__(self, window: float = WINDOW, after: float = 0.0) -> None:
+        self._window, self._after = window, after
         self._seen: deque[tuple[float, float]] = deque()
 
     def at(self, now: float, total: float) -> float:
@@ -83,7 +86,7 @@ class Rate:
         while len(self._seen) > 2 and self._seen[1][0] <= now - self._window:
             self._seen.popleft()
         since, before = self._seen[0]
-        return (total - before) / (now - since) if now > since else 0.0
+        return (total - before) / (now - since) if now > since + self._after else 0.0
 
 
 def labels(group: Group) -> tuple[str, str]:

@@ -20,6 +20,8 @@ from tune.metrics import Gauges, Rate
 from tune.progress import PLAIN_INTERVAL, Progress, duration
 from tune.search import Search
 
+SURE = 3.0  # seconds of encoding before a speed is told: jobs end several at once
+
 
 class Watch:
     """Shows each stage of a run.
@@ -65,8 +67,7 @@ class Watch:
     @contextlib.contextmanager
     def features(self, splits: str) -> Iterator[Callable[[int, int], None]]:
         """Shows the feature stage; yields what is to be told of images done and in all."""
-        what, rate = f"features of {splits}", Rate()
-        rate.at(self._now(), 0)
+        what, rate = f"features of {splits}", Rate(after=SURE)  # workers' start is not counted
         counts = (0, 0)
         with self._line(what) as line:
 
@@ -74,15 +75,11 @@ class Watch:
                 nonlocal counts
                 counts = (done, total)
                 speed = rate.at(self._now(), done)
-                left = duration((total - done) / speed) if speed else None
-                line(
-                    f"{what}: {done}/{total} images"
-                    + (
-                        f", {speed:.0f} a second, about {left} to go"
-                        if left and done < total
-                        else ""
-                    )
-                )
+                text = f"{what}: {done}/{total} images"
+                if speed and done < total:
+                    left = duration((total - done) / speed)
+                    text += f", {speed:.0f} a second, about {left} to go"
+                line(text)
                 self._gauges.update(
                     lambda: metrics.feature_readings(splits, done, total, speed), done == total
                 )

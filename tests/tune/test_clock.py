@@ -166,9 +166,11 @@ def test_the_time_left_of_final_fits_goes_by_those_that_are_made(
     watch = clock(spec, slots=2)
     none = watch.fits_left(search, {ONE: 3, ALL: 3}, {})
     assert none == pytest.approx(MARGIN * SEEDS * (8.0 + 4.0) / 2)
-    # One of the larger ones is made, and took three times as long as was to be expected.
+    # One of the larger ones is made, and took three times as long as was to be expected. It counts
+    # beside one that takes what was expected, of both groups' mean.
     some = watch.fits_left(search, {ONE: 3, ALL: 2}, {ALL: 12.0})
-    assert some == pytest.approx(3 * (3 * 8.0 + 2 * 4.0) / 2)
+    pace = (12.0 + MARGIN * 6.0) / (4.0 + 6.0)
+    assert some == pytest.approx(pace * (3 * 8.0 + 2 * 4.0) / 2)
     assert watch.fits_left(search, {ONE: 0, ALL: 0}, {ONE: 24.0, ALL: 12.0}) == 0
 
 
@@ -179,3 +181,13 @@ def test_the_time_left_is_not_known_before_every_method_has_reported(tmp_path: P
     known = {group.method for group, state in search.groups.items() if state.trials}
     assert known == {"zeros"}
     assert clock(spec).left(search) is None
+
+
+def test_fast_methods_say_nothing_of_slow_ones(tmp_path: Path) -> None:
+    spec = experiment(methods={"zeros": ZEROS, "more": ZEROS}, scheduler="none")
+    simulation = Simulation(spec, tmp_path / "events.jsonl").run()
+    watch, groups = clock(spec), list(simulation.search.groups)
+    none = watch.fits_left(simulation.search, dict.fromkeys(groups, SEEDS), {})
+    left = {group: SEEDS if group.method == "zeros" else 0 for group in groups}
+    spent = {group: 0.001 for group in groups if group.method == "more"}
+    assert watch.fits_left(simulation.search, left, spent) == pytest.approx(none / 2)

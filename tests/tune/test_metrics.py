@@ -154,6 +154,11 @@ def test_a_rate_is_taken_over_its_window() -> None:
     assert rate.at(100, 600) == 0
 
 
+def test_a_rate_is_not_told_at_once() -> None:
+    rate = Rate(after=3)
+    assert [rate.at(0, 10), rate.at(2, 90), rate.at(4, 90)] == [0, 0, 20]
+
+
 def test_samples_a_second_are_by_group(simulation: Simulation) -> None:
     rates: dict[Group, Rate] = {}
     sample_readings(simulation.search, rates, now=0)

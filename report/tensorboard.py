@@ -1,0 +1,69 @@
+"""Write a run's curves for TensorBoard: `python -m report.tensorboard results/digits`.
+
+One TensorBoard run a trial, from the reports in `events.jsonl`; the step is samples seen. The
+writer comes with Ray Tune (tensorboardX); what shows them is TensorBoard's own package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from errors import InputError
+from report.journal import numbered_events
+
+FOLDER = "tensorboard"
+SCALARS = ("val_accuracy", "val_loss", "train_loss", "prospect", "weight_distance")
+
+
+def write_curves(run_dir: Path) -> Path:
+    """Write the curves of all trials so far, in place of those of an earlier call.
+
+    Raises:
+        InputError: the folder has no journal, or no writer is installed.
+    """
+    journal = run_dir / "events.jsonl"
+    if not journal.exists():
+        raise InputError(f"{run_dir} holds no run: it has no {journal.name}")
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise InputError(
+            "no writer for TensorBoard is installed: pip install tensorboardX"
+        ) from None
+    reports: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for _, event in numbered_events(journal):
+        if event and event["event"] == "trial_report":
+            reports.setdefault((event["group"], event["trial"]), []).append(event)
+    folder = run_dir / FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for (group, trial), curve in reports.items():
+        with SummaryWriter(str(folder / group / str(trial))) as writer:
+            for report in curve:
+                for name in SCALARS:
+                    value = report.get(name)
+                    if value is not None:  # what is not finite is null in the journal
+                        writer.add_scalar(name, value, report["samples"], report["time"])
+    return folder
+
+
+def main() -> int:
+    """Write the curves, say how to see them; exit code 2 means the input can be mended."""
+    parser = argparse.ArgumentParser(prog="python -m report.tensorboard", description=__doc__)
+    parser.add_argument("run_dir", type=Path, help="a run's directory, such as results/digits")
+    try:
+        folder = write_curves(parser.parse_args().run_dir)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"written; to see them: tensorboard --logdir {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
