@@ -38,7 +38,9 @@ on_host() {
 }
 
 again() {
-    exit 99  # Grid Engine's word for: queue this job anew
+    # A copy of this job, where this host may submit. Else 99, which queues this one anew; but its
+    # second soft limit then comes as USR2 and is its end (Grid Engine 8.1.9).
+    qresub "$JOB_ID" || exit 99
 }
 
 source cluster/job.sh
