@@ -14,6 +14,7 @@ from PIL import Image
 
 from errors import InputError
 from tests.runs.helpers import events, final_fits_in, run_quietly, small, write_csv, write_images
+from tests.test_events_document import check, documented
 from tune.experiment import MethodConfig
 from tune.features import EncoderWorker
 from tune.pool import Pool
@@ -191,3 +192,10 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
 
 def read(file: Path) -> Any:
     return yaml.safe_load(file.read_text())
+
+
+def test_the_journal_holds_what_its_document_says(results: Path) -> None:
+    check(results / "events.jsonl")
+    reports = events(results, "trial_report")
+    wanted = documented()["trial_report"] - {"chosen"}  # of banks alone
+    assert [e for e in reports if not wanted <= set(e)] == []
