@@ -36,7 +36,7 @@ def main(out: Path, megabytes: int) -> None:
     ballast = [ray.put(np.full(1 << 20, number, np.uint8)) for number in range(BALLAST)]
     run_quietly(small(*SETTINGS, methods=["frozen", "seed_llrd"]), out)
     assert [int(ray.get(ref)[-1]) for ref in ballast] == list(range(BALLAST))
-    print(memory_summary(stats_only=True))
+    print(memory_summary(ray.get_runtime_context().gcs_address, stats_only=True))
 
 
 if __name__ == "__main__":
