@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ EXCLUDED = [
     *(".hypothesis", "docs", "benchmarks"),
 ]
 MINIMUM_STORE = 200 << 20
+NO_MACHINE = 900.0  # seconds without any; an autoscaler has brought another by then
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _describe(resources: ResourcesConfig, grows: bool) -> Cluster:
     slot = {"CPU": resources.cpus_per_trial}
     if gpus:
         slot["GPU"] = resources.gpus_per_trial
-    slots = sum(_slots(node, slot) for node in nodes)
+    slots = slots_now(slot)
     if slots == 0:
         raise InputError(
             f"resources: a trial takes {slot}, which no machine of the cluster has free; "
@@ -140,6 +142,43 @@ def _describe(resources: ResourcesConfig, grows: bool) -> Cluster:
         dashboard=f"http://{dashboard}" if dashboard else None,
         grows=grows,
     )
+
+
+def slots_now(slot: dict[str, float]) -> int:
+    """Slots of the machines that are alive now, free or not."""
+    return sum(_slots(node["Resources"], slot) for node in ray.nodes() if node["Alive"])
+
+
+class LostMachines:
+    """Ends a run whose last machine has gone: Ray would wait for another for ever.
+
+    Args:
+        slot: what a machine must have, free or not.
+    """
+
+    def __init__(self, slot: dict[str, float]) -> None:
+        self._slot = slot
+        self._since: float | None = None
+
+    def check(self, all_wait: bool) -> None:
+        """To be called now and then, with whether all that is wanted waits for a machine.
+
+        Raises:
+            InputError: it has for long, and none is there; one that is busy is waited for.
+        """
+        now = time.monotonic()
+        if not all_wait:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        elif now - self._since > NO_MACHINE:
+            if slots_now(self._slot):
+                self._since = now
+                return
+            raise InputError(
+                f"--address: no machine has had room for a trial for {NO_MACHINE:g} s; "
+                "what was done is kept: start one, then --resume"
+            )
 
 
 def _slots(node: dict[str, float], slot: dict[str, float]) -> int:

@@ -7,10 +7,12 @@ from typing import Any, Self, TypeVar
 
 import ray
 
+from tune.cluster import LostMachines
 from tune.sharing import fetch
 
 Context = TypeVar("Context")
 Job = TypeVar("Job")
+LOOK = 5.0  # seconds between looks at which actors have lost their machines
 
 
 class Pool:
@@ -27,6 +29,7 @@ class Pool:
 
     def __init__(self, slot: Mapping[str, float], slots: int, nodes: int = 1) -> None:
         self.slots = slots
+        self._machines = LostMachines(dict(slot))
         self.on_a_node = max(1, slots // nodes)
         self._actor: Any = ray.remote(_Slot).options(
             num_cpus=slot["CPU"],
@@ -61,22 +64,29 @@ class Pool:
         handle = (ray.put(context),)  # nested: Ray would fetch a bare reference for each job
         queue = iter(jobs)
         running: dict[Any, tuple[Any, Job]] = {}
+
+        def start(actor: Any, job: Job) -> None:
+            running[actor.do.remote(work, handle, job)] = (actor, job)
+
         try:
             for _, job in zip(range(self.slots), queue, strict=False):
-                actor = self._idle.pop() if self._idle else self._actor.remote()
-                running[actor.do.remote(work, handle, job)] = (actor, job)
+                start(self._idle.pop() if self._idle else self._actor.remote(), job)
             while running:
-                (ready,), _ = ray.wait(list(running), num_returns=1)
-                actor, job = running.pop(ready)
+                ready, _ = ray.wait(list(running), num_returns=1, timeout=LOOK)
+                if not ready:
+                    self._look_after(running, start)
+                    continue
+                actor, job = running.pop(ready[0])
                 try:
-                    result = ray.get(ready)
+                    result = ray.get(ready[0])
                 except ray.exceptions.RayError as error:
                     result = error
                 for following in queue:
-                    running[actor.do.remote(work, handle, following)] = (actor, following)
+                    start(actor, following)
                     break
                 else:
                     self._idle.append(actor)
+                    self._look_after(running, start)
                     if not self._held:
                         self._release()  # returns its memory to the others
                 yield job, result
@@ -84,9 +94,27 @@ class Pool:
             for actor, _ in running.values():
                 ray.kill(actor)
 
+    def _look_after(
+        self, running: dict[Any, tuple[Any, Job]], start: Callable[[Any, Job], None]
+    ) -> None:
+        """Give idle actors the jobs of those that have no machine, and may never have one."""
+        waiting = [task for task, (actor, _) in running.items() if not _is_up(actor)]
+        self._machines.check(all_wait=len(waiting) == len(running) > 0 and not self._idle)
+        for task, idle in zip(waiting, list(self._idle), strict=False):
+            actor, job = running.pop(task)
+            ray.kill(actor)
+            self._idle.remove(idle)
+            start(idle, job)
+
     def _release(self) -> None:
         while self._idle:
             ray.kill(self._idle.pop())
+
+
+def _is_up(actor: Any) -> bool:
+    """Whether an actor has a process: it has not before its start, nor where its node was lost."""
+    known: dict[str, Any] = ray._private.state.actors(actor._actor_id.hex())
+    return known.get("State") == "ALIVE"
 
 
 class _Slot:

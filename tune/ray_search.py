@@ -17,9 +17,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from errors import InputError
 from tune.bench import Workbench
 from tune.checkpoints import KeptCheckpoints
+from tune.cluster import LostMachines
 from tune.groups import Group
 from tune.search import Search
 from tune.trainable import SuffixTrial
@@ -29,6 +29,7 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours to handle
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # a trial's reason is in the journal
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
 REPORTED = (
@@ -36,7 +37,6 @@ REPORTED = (
     *("prospect", "weight_distance", "diverged", "seconds", "node"),
 )
 PATIENCE = 120.0  # seconds; an actor not up by then waits for a machine that has gone
-NO_MACHINE = 900.0  # seconds without any; an autoscaler has brought another by then
 NESTED = "chosen/"  # Tune flattens what a trial nests
 
 
@@ -96,14 +96,18 @@ class GroupedSearcher(_NoSnapshot, Searcher):
 
 
 class GroupedScheduler(_NoSnapshot, FIFOScheduler):
-    """Passes every result to the search."""
+    """Passes every result to the search.
 
-    def __init__(self, search: Search) -> None:
+    Args:
+        search: decides.
+        slot: what a trial takes.
+    """
+
+    def __init__(self, search: Search, slot: dict[str, float]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._search = search
+        self._search, self._machines = search, LostMachines(slot)
         self.failures: dict[str, str] = {}  # why a trial's process last failed, by Tune's name
         self._alive: list[tuple[float, Trial]] = []  # since when they wait or waited, oldest first
-        self._idle: float | None = None  # since when all of them wait
 
     @property
     def waiting(self) -> int:
@@ -120,24 +124,11 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
     # two cores, three were ever used. For the newest none has been asked yet.
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         pending = self._pending()
-        self._check_machines(all_wait=bool(pending) and len(pending) == len(self._alive))
+        self._machines.check(all_wait=bool(pending) and len(pending) == len(self._alive))
         if not pending:
             return None
         since, oldest = pending[0]
         return oldest if time.monotonic() - since > PATIENCE else pending[-1][1]
-
-    def _check_machines(self, all_wait: bool) -> None:
-        """Tune would wait for ever where the last machine has gone."""
-        now = time.monotonic()
-        if not all_wait:
-            self._idle = None
-        elif self._idle is None:
-            self._idle = now
-        elif now - self._idle > NO_MACHINE:
-            raise InputError(
-                f"--address: no machine of the cluster has started a trial for {NO_MACHINE:g} s; "
-                "what was done is kept: start one, then --resume"
-            )
 
     # Also called with a trial whose process or machine was lost, and which is tried again.
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -197,7 +188,7 @@ def run_tuner(
         return
     search.on_end = checkpoints.ended
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + spare)  # all actors start side by side
-    scheduler = GroupedScheduler(search)
+    scheduler = GroupedScheduler(search, slot)
     trial = tune.with_parameters(
         trainable,
         bench=(ray.put(bench),),

@@ -20,6 +20,7 @@ import pytest
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from tests.chaos import times
 from tests.runs.helpers import SMALL, command, events, listening, small, start
 from tune.group_search import DEFAULT_ORIGIN
 from tune.journal import Journal
@@ -29,6 +30,7 @@ from tune.search import Search
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 LIMIT = 240
+KILLS, TRIALS = times(3, 20), times(5, 25)
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:
@@ -51,16 +53,20 @@ def _wait_for(out: Path, process: subprocess.Popen[str], count: int) -> None:
     assert time.monotonic() < deadline
 
 
-def test_a_driver_killed_at_three_points_loses_and_repeats_nothing(tmp_path: Path) -> None:
+@pytest.mark.timeout(times(600, 7200))
+def test_a_driver_killed_at_random_points_loses_and_repeats_nothing(tmp_path: Path) -> None:
     rng = random.Random(20)
+    options = ("--resume", "--set", f"search.trials={TRIALS}")
     done: set[tuple[str, int]] = set()
     killed, reports = [], 0
     try:
-        for _ in range(3):
-            process = start(tmp_path, "--resume")
+        for _ in range(KILLS):
+            process = start(tmp_path, *options)
             killed.append(process)
             reports += rng.randint(2, 8)
             _wait_for(tmp_path, process, reports)
+            time.sleep(rng.uniform(0, 0.5))
+            assert process.poll() is None, "over before it could be killed"
             process.kill()  # the driver alone: its Ray is left to find out
             process.wait()
             ended = {(e["group"], e["trial"]) for e in events(tmp_path / "small", "trial_ended")}
@@ -68,7 +74,7 @@ def test_a_driver_killed_at_three_points_loses_and_repeats_nothing(tmp_path: Pat
             done = ended
             reports = len(events(tmp_path / "small", "trial_report", "stage"))
         finished = subprocess.run(
-            command(tmp_path, "--resume"), capture_output=True, text=True, timeout=LIMIT
+            command(tmp_path, *options), capture_output=True, text=True, timeout=LIMIT
         )
     finally:
         for process in killed:
@@ -80,7 +86,7 @@ def test_a_driver_killed_at_three_points_loses_and_repeats_nothing(tmp_path: Pat
     assert len(table) == 6
     assert table.test_accuracy.notna().all()
     ends = [(e["group"], e["trial"]) for e in events(run_dir, "trial_ended")]
-    assert len(ends) == len(set(ends)) == 2 * (1 + 5 + 1)
+    assert len(ends) == len(set(ends)) == 2 * (1 + TRIALS + 1)
     order = events(run_dir, "trial_started", "trial_ended")
     over: set[tuple[str, int]] = set()
     for event in order:
@@ -103,7 +109,7 @@ def _check_studies(run_dir: Path) -> None:
         told = sorted(trial.state.name for trial in study.trials)
         assert told == sorted(states[s] for (group, _), s in ends.items() if group == name)
 
-    experiment = small()
+    experiment = small(f"search.trials={TRIALS}")
     images = training_images(prepare(experiment))
     search = Search(experiment, Journal(run_dir / "check.jsonl"), InMemoryStorage(), images)
     search.replay(events(run_dir))
@@ -124,13 +130,20 @@ def test_an_interrupted_run_says_how_to_continue(tmp_path: Path, number: int) ->
     process = start(tmp_path, "--set", "data.partitions=[10]")
     _wait_for(tmp_path, process, 4)
     process.send_signal(number)
+    began = time.monotonic()
     try:
         _, errors = process.communicate(timeout=30)
+        took = time.monotonic() - began
     finally:
         _kill_group(process)
     assert process.returncode == 130, errors
     assert "--resume" in errors.splitlines()[-1]
     assert "Traceback" not in errors
+    print(f"took {took:.1f} s")
+    assert took < 10
+    whole = (tmp_path / "small" / "events.jsonl").read_bytes()
+    assert whole.endswith(b"\n")
+    assert len(events(tmp_path / "small", "trial_report", "stage")) >= 4
 
 
 def test_the_dashboard_and_the_gauges_answer_on_loopback_alone(tmp_path: Path) -> None:

@@ -11,13 +11,16 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+import tune.cluster
 import tune.ray_search
 from errors import InputError
 from tests.tune.simulation import ZEROS, Simulation, a_report, experiment
+from tune.cluster import NO_MACHINE
 from tune.groups import Group
-from tune.ray_search import NO_MACHINE, PATIENCE, GroupedScheduler, GroupedSearcher
+from tune.ray_search import PATIENCE, GroupedScheduler, GroupedSearcher
 from tune.search import Search
 
+SLOT = {"CPU": 1.0}
 ALL = Group(100, "zeros")
 
 
@@ -35,7 +38,7 @@ def suggested(searcher: GroupedSearcher, names: Sequence[str]) -> list[int | Non
 
 def test_no_more_trials_are_out_than_there_are_slots(tmp_path: Path) -> None:
     nine = search(tmp_path, trials=9)
-    searcher = GroupedSearcher(nine, GroupedScheduler(nine), slots=2)
+    searcher = GroupedSearcher(nine, GroupedScheduler(nine, SLOT), slots=2)
     assert suggested(searcher, "abc") == [0, 1, None]
     searcher.on_trial_complete("a", {})
     assert suggested(searcher, "cd") == [2, None]
@@ -45,7 +48,7 @@ def test_no_more_trials_are_out_than_there_are_slots(tmp_path: Path) -> None:
 
 def test_tune_hears_of_the_end_while_the_last_trials_run(tmp_path: Path) -> None:
     finite = search(tmp_path, trials=1)
-    searcher = GroupedSearcher(finite, GroupedScheduler(finite), slots=1)
+    searcher = GroupedSearcher(finite, GroupedScheduler(finite, SLOT), slots=1)
     assert suggested(searcher, "ab") == [0, None]
     assert not finite.report(ALL, 0, a_report(90, 0.5))
     assert searcher.suggest("b") == Searcher.FINISHED
@@ -53,7 +56,7 @@ def test_tune_hears_of_the_end_while_the_last_trials_run(tmp_path: Path) -> None
 
 def test_one_more_waits_where_machines_may_join(tmp_path: Path) -> None:
     nine = search(tmp_path, trials=9)
-    scheduler = GroupedScheduler(nine)
+    scheduler = GroupedScheduler(nine, SLOT)
     searcher = GroupedSearcher(nine, scheduler, slots=1, spare=1)
     trials = [pending() for _ in range(3)]
     for number, trial in enumerate(trials):
@@ -69,7 +72,7 @@ def pending() -> Any:
 
 def test_a_free_actor_is_given_the_newest_trial(tmp_path: Path) -> None:
     """The others' own actors are starting, and Tune would kill the one whose trial it takes."""
-    scheduler = GroupedScheduler(search(tmp_path, trials=9))
+    scheduler = GroupedScheduler(search(tmp_path, trials=9), SLOT)
     assert scheduler.choose_trial_to_run(None) is None
     first, second, third = trials = [pending() for _ in range(3)]
     for trial in trials:
@@ -85,7 +88,7 @@ def test_a_free_actor_is_given_the_newest_trial(tmp_path: Path) -> None:
 def test_none_waits_for_ever_where_machines_are_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scheduler = GroupedScheduler(search(tmp_path, trials=9))
+    scheduler = GroupedScheduler(search(tmp_path, trials=9), SLOT)
     now = 0.0
     monkeypatch.setattr(tune.ray_search.time, "monotonic", lambda: now)
     first, second = pending(), pending()
@@ -100,15 +103,21 @@ def test_none_waits_for_ever_where_machines_are_lost(
 def test_a_search_without_machines_ends_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scheduler = GroupedScheduler(search(tmp_path, trials=9))
+    busy = True
+    scheduler = GroupedScheduler(search(tmp_path, trials=9), SLOT)
+    monkeypatch.setattr(tune.cluster, "slots_now", lambda slot: int(busy))
     now = 0.0
     monkeypatch.setattr(tune.ray_search.time, "monotonic", lambda: now)
     first, second = pending(), pending()
     scheduler.on_trial_add(None, first)
     scheduler.on_trial_add(None, second)
+    for hour in range(9):  # another search has all machines
+        now = 3600.0 * hour
+        assert scheduler.choose_trial_to_run(None) is not None
+    busy = False
     first.status = Trial.RUNNING
     for hour in range(9):  # one runs: however long it takes
-        now = 3600.0 * hour
+        now = 3600.0 * (9 + hour)
         assert scheduler.choose_trial_to_run(None) is second
     first.status = Trial.PENDING  # its machine is gone
     scheduler.on_trial_add(None, first)
@@ -118,6 +127,6 @@ def test_a_search_without_machines_ends_in_one_line(
     assert scheduler.choose_trial_to_run(None) is not None
     now += 1
     with pytest.raises(
-        InputError, match=r"no machine .* has started a trial for 900 s; .*--resume"
+        InputError, match=r"no machine has had room for a trial for 900 s; .*--resume"
     ):
         scheduler.choose_trial_to_run(None)

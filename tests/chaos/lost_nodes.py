@@ -1,0 +1,50 @@
+"""A small search over three nodes on this machine, of which one or two are killed.
+
+python -m tests.chaos.lost_nodes OUT one|all REPORTS: run by test_killed_trials.py in a process of
+its own. The first node has no room for trials; after so many reports one of the others is killed,
+or both.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+from ray.cluster_utils import Cluster
+
+import run_search
+import tune.cluster
+from tests.chaos.processes import count
+from tests.runs.helpers import arguments_of
+
+NO_MACHINE = 10.0  # seconds, instead of the 15 minutes of a real cluster
+
+
+def main(out: Path, which: str, reports: int) -> int:
+    tune.cluster.NO_MACHINE = NO_MACHINE
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    cluster.wait_for_nodes()
+
+    def kill() -> None:
+        while count(out / "small", "trial_report") < reports:
+            time.sleep(0.05)
+        for node in nodes if which == "all" else nodes[:1]:
+            cluster.remove_node(node, allow_graceful=False)
+
+    threading.Thread(target=kill, daemon=True).start()
+    try:
+        return run_search.main(
+            [
+                *("--address", cluster.address, *arguments_of(out)),
+                *("--partitions", "100", "--set", "search.samples=6000"),
+            ]
+        )
+    finally:
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

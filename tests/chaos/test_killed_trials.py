@@ -1,0 +1,70 @@
+"""A trial's process or its machine is lost: the trial goes on elsewhere, from where it was."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.chaos import times
+from tests.chaos.processes import LIMIT, count, running, trial_processes, wait_for
+from tests.runs.helpers import ROOT, events
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.mark.parametrize("killing", range(times(1, 5)))
+def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path: Path, killing: int) -> None:
+    run_dir = tmp_path / "small"
+    with running(tmp_path, "--partitions", "100", "--set", "search.samples=6000") as process:
+        reported = 3 + 2 * killing
+        assert wait_for(lambda: count(run_dir, "trial_report") >= reported, process)
+        at_work = trial_processes(process.pid)
+        assert at_work
+        for trial in at_work:
+            trial.kill()
+        _, said = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, said
+    check_whole(run_dir)
+
+
+def check_whole(run_dir: Path) -> None:
+    """A table without gaps, no trial lost, failed or repeated, no milestone reported twice."""
+    table = pd.read_csv(run_dir / "accuracy_table.csv")
+    assert table.test_accuracy.notna().tolist() == [True] * 3
+    ends = events(run_dir, "trial_ended")
+    assert {e["status"] for e in ends} <= {"completed", "stopped"}
+    told = [(e["group"], e["trial"]) for e in ends]
+    assert len(told) == len(set(told)) == 1 + 5 + 1
+    reports = [(e["group"], e["trial"], e["milestone"]) for e in events(run_dir, "trial_report")]
+    assert len(reports) == len(set(reports))
+
+
+@pytest.mark.parametrize("killing", range(times(1, 3)))
+def test_a_search_that_loses_a_machine_ends_on_the_other(tmp_path: Path, killing: int) -> None:
+    finished = lose_nodes(tmp_path, "one", str(2 + killing))
+    assert finished.returncode == 0, finished.stderr
+    run_dir = tmp_path / "small"
+    check_whole(run_dir)
+    (view,) = events(run_dir, "nodes")
+    assert len(view["nodes"]) == 3  # the head has no room for trials
+    reports = events(run_dir, "trial_report")
+    assert len({report["node"] for report in reports[:3]}) == 2
+    assert len({report["node"] for report in reports[-3:]}) == 1
+
+
+def test_a_search_that_loses_all_machines_ends_in_one_line(tmp_path: Path) -> None:
+    finished = lose_nodes(tmp_path, "all", "2")
+    assert finished.returncode == 2, finished.stderr
+    line = finished.stderr.splitlines()[-1]
+    assert line.startswith("error: --address: no machine has had room for a trial for ")
+    assert "--resume" in line
+    assert "Traceback" not in finished.stderr
+
+
+def lose_nodes(out: Path, which: str, reports: str) -> subprocess.CompletedProcess[str]:
+    script = [sys.executable, "-m", "tests.chaos.lost_nodes", str(out), which, reports]
+    return subprocess.run(script, capture_output=True, text=True, timeout=LIMIT, cwd=ROOT)
