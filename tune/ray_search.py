@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import pickle
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ REPORTED = (
     *("milestone", "samples", "steps", "train_loss", "val_accuracy", "val_loss", "score"),
     *("prospect", "weight_distance", "diverged", "seconds", "node"),
 )
+RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception)\b", re.MULTILINE)
 PATIENCE = 120.0  # seconds; an actor not up by then waits for a machine that has gone
 NESTED = "chosen/"  # Tune flattens what a trial nests
 
@@ -150,10 +150,11 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
 def _reason(trial: Trial) -> str:
     """Why a trial failed, in a line: what it raised, or that its process died."""
     told = "its process failed"
-    with contextlib.suppress(Exception):  # whatever unpickling an exception raises
-        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-        if isinstance(error, ray.exceptions.RayTaskError):
-            told = f"{type(error.cause).__name__}: {error.cause}"
+    if trial.error_file and Path(trial.error_file).exists():
+        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+        *_, raised = ("", *(text[found.start() :] for found in RAISED.finditer(text)))
+        if not raised.startswith("ray."):  # those tell of the process, at length
+            told = raised or told
     return f"{' '.join(told.split())[:300]}; see Ray's logs"
 
 

@@ -20,6 +20,7 @@ from tune.groups import Group
 from tune.journal import Journal
 from tune.ray_search import run_tuner
 from tune.search import Search
+from tune.storage import Storage
 from tune.trainable import SuffixTrial
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -54,11 +55,10 @@ def test_misbehaving_trials_are_told_and_the_group_goes_on(tmp_path: Path) -> No
     spec = experiment(methods={"zeros": ZEROS}, partitions=(100,), scheduler="none", trials=TRIALS)
     with contextlib.closing(Journal(tmp_path / "events.jsonl")) as journal:
         search = Search(spec, journal, InMemoryStorage(), {100: 0})
-        (tmp_path / "checkpoints").mkdir()
         run_tuner(
             search,
             str(tmp_path),  # type: ignore[arg-type]
-            checkpoints=KeptCheckpoints(tmp_path / "checkpoints", search),
+            checkpoints=KeptCheckpoints(Storage.at(tmp_path / "checkpoints"), search),
             scratch=tmp_path / "ray",
             slot={"CPU": 1},
             slots=2,
