@@ -27,7 +27,11 @@ def ray_session() -> Iterator[None]:
     import ray
 
     ray.init(
-        num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=300 << 20
+        address="local",  # whatever else runs on this machine
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=300 << 20,
     )
     yield
     ray.shutdown()
