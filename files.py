@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,15 +37,21 @@ def room_in(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         cause: BaseException | None = error
-        while cause is not None and getattr(cause, "errno", None) not in FULL:
+        while cause is not None and _code(cause) not in FULL:
             cause = cause.__cause__ or cause.__context__
         if cause is None or isinstance(error, InputError):
             raise
-        reason = getattr(cause, "strerror", None) or cause
         raise InputError(
-            f"{folder}: cannot be written to ({reason}); what was done is kept: make room, "
-            "then --resume"
+            f"{folder}: cannot be written to ({os.strerror(_code(cause) or 0)}); what was done is "
+            "kept: make room, then --resume"
         ) from error
+
+
+def _code(error: BaseException) -> int | None:
+    """The operating system's number of an error, of those of libraries in Rust too."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    number = getattr(error, "errno", None)
+    return int(told[1]) if told else number
 
 
 @contextmanager

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from errors import InputError
 from files import check_folder, room_in
@@ -28,16 +29,24 @@ def test_nor_will_what_one_may_not_write_to(
         check_folder(tmp_path, "features.cache")
 
 
-def fails_as_tune_does() -> None:
+def fails(error: Exception) -> None:
+    """As Tune does, which puts the error's traceback in another's text."""
     try:
-        raise OSError(28, "No space left on device")
-    except OSError:
+        raise error
+    except type(error):
         raise RuntimeError("a traceback\nin text") from None
 
 
-def test_a_full_disk_is_one_line_whatever_library_met_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        SafetensorError("Error while serializing: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_one_line_whatever_library_met_it(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(InputError) as told, room_in(tmp_path):
-        fails_as_tune_does()
+        fails(error)
     line = str(told.value)
     assert line.startswith(f"{tmp_path}: cannot be written to (No space left on device); ")
     assert line.endswith("--resume")

@@ -36,10 +36,10 @@ def test_an_object_store_too_small_changes_no_number(tmp_path: Path) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own, of 24 MB."""
+    """A disk of its own, of 200 MB."""
     place = tmp_path / "disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(place)]
     with contextlib.suppress(OSError):
         subprocess.run(mount, capture_output=True, check=False)
     if not os.path.ismount(place):

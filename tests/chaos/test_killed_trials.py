@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.chaos import times
+from tests.chaos import LONG, times
 from tests.chaos.processes import LIMIT, count, running, trial_processes, wait_for
 from tests.runs.helpers import ROOT, events
 
@@ -56,13 +56,14 @@ def test_a_search_that_loses_a_machine_ends_on_the_other(tmp_path: Path, killing
     assert len({report["node"] for report in reports[-3:]}) == 1
 
 
+@pytest.mark.skipif(not LONG, reason="make chaos; tests/runs/test_pool.py has it without nodes")
 def test_a_search_that_loses_all_machines_ends_in_one_line(tmp_path: Path) -> None:
     finished = lose_nodes(tmp_path, "all", "2")
     assert finished.returncode == 2, finished.stderr
     line = finished.stderr.splitlines()[-1]
     assert line.startswith("error: --address: no machine has had room for a trial for ")
     assert "--resume" in line
-    assert "Traceback" not in finished.stderr
+    assert 'run_search.py", line' not in finished.stderr  # the cluster's own processes may cry
 
 
 def lose_nodes(out: Path, which: str, reports: str) -> subprocess.CompletedProcess[str]:
