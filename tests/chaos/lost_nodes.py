@@ -1,8 +1,8 @@
 """A small search over three nodes on this machine, of which one or two are killed.
 
 python -m tests.chaos.lost_nodes OUT one|all REPORTS: run by test_killed_trials.py in a process of
-its own. The first node has no room for trials; after so many reports one of the others is killed,
-or both.
+its own. The first node has no room for trials; after so many reports, and some from each of the
+others, one of those is killed, or both.
 """
 
 from __future__ import annotations
@@ -16,10 +16,16 @@ from ray.cluster_utils import Cluster
 
 import run_search
 import tune.cluster
-from tests.chaos.processes import count
-from tests.runs.helpers import arguments_of
+from tests.runs.helpers import arguments_of, events
 
 NO_MACHINE = 10.0  # seconds, instead of the 15 minutes of a real cluster
+
+
+def reported(run_dir: Path) -> list[str]:
+    """The node of every report so far."""
+    if not (run_dir / "events.jsonl").exists():
+        return []
+    return [event["node"] for event in events(run_dir, "trial_report")]
 
 
 def main(out: Path, which: str, reports: int) -> int:
@@ -29,7 +35,7 @@ def main(out: Path, which: str, reports: int) -> int:
     cluster.wait_for_nodes()
 
     def kill() -> None:
-        while count(out / "small", "trial_report") < reports:
+        while len(told := reported(out / "small")) < reports or len(set(told)) < len(nodes):
             time.sleep(0.05)
         for node in nodes if which == "all" else nodes[:1]:
             cluster.remove_node(node, allow_graceful=False)

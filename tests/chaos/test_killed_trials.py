@@ -52,7 +52,7 @@ def test_a_search_that_loses_a_machine_ends_on_the_other(tmp_path: Path, killing
     (view,) = events(run_dir, "nodes")
     assert len(view["nodes"]) == 3  # the head has no room for trials
     reports = events(run_dir, "trial_report")
-    assert len({report["node"] for report in reports[:3]}) == 2
+    assert len({report["node"] for report in reports}) == 2
     assert len({report["node"] for report in reports[-3:]}) == 1
 
 
