@@ -13,6 +13,11 @@ class InputError(ValueError):
     """
 
 
+def one_line(told: object, most: int = 200) -> str:
+    """What an error says, in one line of so many characters at most."""
+    return " ".join(str(told).split())[:most]
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean 'near'? `, if one of `known` is near to `name`; else nothing."""
     near = difflib.get_close_matches(name, list(known), 1)

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from errors import InputError
+from errors import InputError, one_line
 from models.classifier import Classifier, restored
 from models.encoder import PIXELS
 from models.loading import ModelConfig, load_pretrained
@@ -88,7 +88,7 @@ def _reading(path: Path) -> Iterator[Any]:
     except KeyError:
         raise InputError(f"{path}: not an adapted model of this project") from None
     except (OSError, SafetensorError, ValidationError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"{path}: cannot be read as an adapted model ({reason})") from None
 
 

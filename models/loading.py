@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from torch import Tensor
 
-from errors import InputError, did_you_mean
+from errors import InputError, did_you_mean, one_line
 from models.encoder import Encoder, layer_groups
 from models.head import LinearHead
 from models.packing import Weights, put_together, taken_apart
@@ -100,7 +100,7 @@ def load_pretrained(
             warnings.simplefilter("ignore")
             model, preprocess = open_clip.create_model_from_pretrained(name, **options)
     except UNLOADABLE as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         where = config.name if config.pretrained is None else f"{config.name}, {config.pretrained}"
         raise InputError(f"model: cannot load {where}: {reason}") from error
     fingerprint = _fingerprint(model.visual)
@@ -116,7 +116,7 @@ def _zero_shot_head(
     try:
         return zero_shot_head(model, name, prompts, cache)
     except UNLOADABLE as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise InputError(
             f"model: the text tower or tokenizer of {config.name} cannot be used, which zero_shot "
             f"needs ({reason})"

@@ -17,7 +17,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data import ImageSource, UnreadableImageError
-from errors import InputError
+from errors import InputError, one_line
 from models.precision import Precision, PrecisionName, available_device
 from tune.experiment import ResourcesConfig
 
@@ -101,7 +101,7 @@ def _init(address: str | None, store_bytes: int) -> None:
     try:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError, TimeoutError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"--address {address}: no Ray cluster answers ({reason})") from None
 
 

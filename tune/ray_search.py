@@ -16,6 +16,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from errors import one_line
 from tune.bench import Workbench
 from tune.checkpoints import KeptCheckpoints
 from tune.cluster import LostMachines
@@ -155,7 +156,7 @@ def _reason(trial: Trial) -> str:
         *_, raised = ("", *(text[found.start() :] for found in RAISED.finditer(text)))
         if not raised.startswith("ray."):  # those tell of the process, at length
             told = raised or told
-    return f"{' '.join(told.split())[:300]}; see Ray's logs"
+    return f"{one_line(told, 300)}; see Ray's logs"
 
 
 def _as_reported(result: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from tune.groups import Group
 from tune.importance import Importance
 from tune.journal import read_events
 from tune.search import Winner
+from tune.storage import JOURNAL
 
 EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_tests",
               "search.trials", "final", "resources", "features.cache", "features.batch_size",
@@ -61,7 +62,7 @@ class RunDirectory:
 
     @property
     def journal(self) -> Path:
-        return self._file("events.jsonl")
+        return self._file(JOURNAL)
 
     def _file(self, name: str) -> Path:
         return self.path / name

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 from rich.console import Console
 
-from errors import InputError
+from errors import InputError, one_line
 from files import replacing
 
 OBJECT_STORES = ("s3", "gcs", "abfs")  # show a file when it is whole, and never before
@@ -46,7 +46,7 @@ class Storage:
         try:
             filesystem, path = FileSystem.from_uri(str(place))
         except ERRORS as error:
-            raise InputError(f"--storage {place}: {_line(error)}") from None
+            raise InputError(f"--storage {place}: {one_line(error)}") from None
         if not path.strip("/"):
             raise InputError(f"--storage {place}: names no folder; needed is s3://BUCKET/FOLDER")
         return cls(filesystem, path.rstrip("/"))
@@ -114,7 +114,7 @@ class Mirror:
         self._copied: dict[str, tuple[int, int]] = {}  # size and time of change
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._failure: str | None = None
+        self.failure: str | None = None  # why the last copy is not up to date, if it isn't
 
     def fetch(self) -> None:
         """Make the directory what the copy is, where it holds no run itself.
@@ -134,7 +134,7 @@ class Mirror:
                     checkpoints.delete(name)
             # The journal last: with it the directory holds a run.
             for name in sorted(self._storage.files(), key=lambda name: name == JOURNAL):
-                if not _copied(name):
+                if not _belongs(name):
                     continue
                 with (
                     self._storage.reading(name) as source,
@@ -143,7 +143,7 @@ class Mirror:
                     path.write_bytes(source.read())
         except ERRORS as error:
             raise InputError(
-                f"--storage: cannot read {self._storage.path}: {_line(error)}"
+                f"--storage: cannot read {self._storage.path}: {one_line(error)}"
             ) from None
 
     def __enter__(self) -> Self:
@@ -153,7 +153,7 @@ class Mirror:
             self._storage.delete(".writable")
         except ERRORS as error:
             raise InputError(
-                f"--storage: cannot write to {self._storage.path}: {_line(error)}"
+                f"--storage: cannot write to {self._storage.path}: {one_line(error)}"
             ) from None
         self._thread.start()
         return self
@@ -163,15 +163,10 @@ class Mirror:
         self._thread.join()
         self.copy()
 
-    @property
-    def failure(self) -> str | None:
-        """Why the last copy is not up to date, if it isn't."""
-        return self._failure
-
     def copy(self) -> None:
         """Write what has changed, remove what has gone. A failure is kept, and tried again."""
         try:
-            here = {name: path for name, path in self._files().items() if _copied(name)}
+            here = {name: path for name, path in self._files().items() if _belongs(name)}
             for name in self._copied.keys() - here.keys():
                 self._storage.delete(name)
                 del self._copied[name]
@@ -182,9 +177,9 @@ class Mirror:
                     with self._storage.writing(name) as target:
                         target.write(path.read_bytes())
                     self._copied[name] = state
-            self._failure = None
+            self.failure = None
         except ERRORS as error:
-            self._failure = _line(error)
+            self.failure = one_line(error)
 
     def _files(self) -> dict[str, Path]:
         return {
@@ -217,11 +212,7 @@ def mirrored(directory: Path, storage: Storage, console: Console) -> Iterator[No
             )
 
 
-def _copied(name: str) -> bool:
+def _belongs(name: str) -> bool:
     """Whether a file is part of the copy; locks and half-written files are not."""
     parts = PurePosixPath(name).parts
     return parts[0] not in LEFT_OUT and not any(part.startswith(".") for part in parts)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
