@@ -50,6 +50,7 @@ from tune.checkpoints import KeptCheckpoints
 from tune.cluster import MINIMUM_STORE, Cluster, connected, resolved_precision
 from tune.experiment import Experiment, load_experiment
 from tune.journal import Journal
+from tune.placement import Placement
 from tune.pool import Pool
 from tune.prepared import Prepared, feature_stage, prepare, training_images
 from tune.ray_search import run_tuner
@@ -137,7 +138,7 @@ def watched_search(
                 bench,
                 checkpoints=KeptCheckpoints(checkpoints, search),
                 scratch=path / "ray",
-                slot=cluster.slot,
+                placement=Placement(cluster.slot),
                 slots=cluster.slots,
                 spare=int(cluster.grows),
                 callbacks=[watch],

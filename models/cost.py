@@ -1,4 +1,4 @@
-"""What training a suffix costs, in floating-point operations."""
+"""What training a suffix costs, in floating-point operations and in memory."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.encoder import PIXELS, Encoder
+from models.precision import Precision, PrecisionName
 from models.recipe import Recipe
+
+STATE = 5  # floats to a trained weight: its gradient, two moments, its average, its best value
 
 
 def group_flops(encoder: Encoder) -> tuple[int, ...]:
@@ -46,6 +52,49 @@ def sample_flops(encoder: Encoder, forward: tuple[int, ...], recipe: Recipe, bou
         share = sum(size for name, size in matrices.items() if (i, name) in trained)
         total += int(forward[i] * (1 + share / max(1, sum(matrices.values()))))
     return total
+
+
+def training_memory(
+    encoder: Encoder, recipe: Recipe, boundary: str, precision: PrecisionName
+) -> tuple[int, int]:
+    """Bytes that a fit of the recipe takes on its device, fed from `boundary`.
+
+    The first are of weights, of what training keeps beside those that it trains and, in half
+    precision, of their copies in a step; the second, times the batch's size, of what a forward
+    pass saves for the backward pass. That is counted on blank images, as are operations. The
+    heads, a device's context and the work space of its kernels come on top.
+    """
+    trained = recipe.trained_parameters(encoder)
+    suffix = encoder.groups[encoder.index(boundary) :]
+    weights = sum(parameter.numel() for parameter in suffix.parameters())
+    numbers = sum(encoder.group(i).get_parameter(name).numel() for i, name in trained)
+    one, two = (_saved_bytes(encoder, recipe, precision, examples) for examples in (1, 2))
+    return 4 * (weights + STATE * numbers) + 2 * one - two, two - one
+
+
+def _saved_bytes(encoder: Encoder, recipe: Recipe, precision: PrecisionName, examples: int) -> int:
+    """Bytes that a forward pass over so many examples saves for the backward pass."""
+    trained, boundary = recipe.trained_parameters(encoder), recipe.boundary(encoder)
+    own = {parameter.untyped_storage().data_ptr() for parameter in encoder.parameters()}
+    saved: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:  # views of one storage count once
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    x = torch.zeros(examples, *encoder.shapes[boundary])
+    # The graph keeps what is saved alive, or an address might come up twice.
+    with saved_tensors_hooks(note, lambda x: x), Precision("cpu", precision).autocast():
+        for i in range(encoder.index(boundary), len(encoder.groups)):
+            group = encoder.group(i)
+            weights = {
+                name: parameter.detach().requires_grad_((i, name) in trained)
+                for name, parameter in group.named_parameters()
+            }
+            x = functional_call(group, weights, x)
+    return sum(saved.values())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -194,18 +195,26 @@ def _slots(node: dict[str, float], slot: dict[str, float]) -> int:
 
 @dataclass(frozen=True)
 class NodeView:
-    """What one machine of the cluster says of itself."""
+    """What one machine of the cluster says of itself.
 
+    Attributes:
+        id: by which Ray knows it.
+        code: the folder its workers import this project from.
+        gpu_bytes: memory of its smallest GPU, if it has any and can tell.
+    """
+
+    id: str
     address: str
     sees_images: bool
-    code: str  # the folder its workers import this project from
+    code: str
+    gpu_bytes: int | None
 
 
 def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> list[NodeView]:
-    """Ask every node whether it can read any of the images `keys`, and whose code it runs."""
+    """Ask every node whether it can read any of the images `keys`, and what else it has."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if len(nodes) == 1 and not cluster.grows:  # this process is on it, and runs its code
-        return [NodeView(nodes[0]["NodeManagerAddress"], *_look(source, tuple(keys)))]
+        return [_view(nodes[0], _look(source, tuple(keys)))]
     look = ray.remote(_look)
     asked = [
         look.options(
@@ -215,11 +224,25 @@ def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> list[N
         for node in nodes
     ]
     answers = zip(nodes, ray.get(asked), strict=True)
-    return [NodeView(node["NodeManagerAddress"], *answer) for node, answer in answers]
+    return [_view(node, answer) for node, answer in answers]
 
 
-def _look(source: ImageSource, keys: tuple[str, ...]) -> tuple[bool, str]:
-    return any(_readable(source, key) for key in keys), str(ROOT)
+def _view(node: dict[str, Any], answer: tuple[bool, str, int | None]) -> NodeView:
+    return NodeView(node["NodeID"], node["NodeManagerAddress"], *answer)
+
+
+def _look(source: ImageSource, keys: tuple[str, ...]) -> tuple[bool, str, int | None]:
+    return any(_readable(source, key) for key in keys), str(ROOT), _gpu_bytes()
+
+
+def _gpu_bytes() -> int | None:
+    # By the driver's own tool: Ray hides GPUs from a task that takes none.
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
+        return min(int(line) for line in told.stdout.split()) << 20
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
 
 
 def _readable(source: ImageSource, key: str) -> bool:
@@ -234,7 +257,8 @@ def resolved_precision(cluster: Cluster, name: PrecisionName) -> PrecisionName:
     """What `auto` means on the devices that trials get, which the driver may not have."""
     if not cluster.has_gpus:
         return Precision("cpu", name).name
-    task = ray.remote(_resolve).options(num_cpus=0, num_gpus=cluster.slot["GPU"], max_calls=1)
+    # One call a process: it would keep the GPU's memory.
+    task = ray.remote(num_cpus=0, num_gpus=cluster.slot["GPU"], max_calls=1)(_resolve)
     resolved: PrecisionName = ray.get(task.remote(name))
     return resolved
 

@@ -207,7 +207,7 @@ def make_plan(
     Raises:
         InputError: a method asks for blocks that the encoder does not have.
     """
-    recipes = {name: _recipes(name, m, encoder) for name, m in experiment.methods.items()}
+    recipes = {name: recipes_of(name, m, encoder) for name, m in experiment.methods.items()}
     memory = psutil.virtual_memory().total
     item = ITEM_BYTES[experiment.features.dtype]
     starts = {name: [r.boundary(encoder) for r in found] for name, found in recipes.items()}
@@ -250,7 +250,7 @@ def make_plan(
     )
 
 
-def _recipes(name: str, method: MethodConfig, encoder: Encoder) -> list[Recipe]:
+def recipes_of(name: str, method: MethodConfig, encoder: Encoder) -> list[Recipe]:
     """Every choice of layers that a trial of the method can make."""
     space, found = method.parsed, []
     for blocks, kinds in itertools.product(space.reachable("blocks"), space.reachable("kinds")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +11,19 @@ import ray
 
 from data import Dataset, FeatureStore, Split, cache_root, load_dataset, partition_indices
 from models.augmentation import Augmentation
+from models.cost import training_memory
 from models.encoder import PIXELS
 from models.loading import Pretrained, load_pretrained
 from models.precision import PrecisionName
 from models.zero_shot import Prompts
-from tune.bench import derived_seed
+from tune.bench import derived_seed, highest_boundary
+from tune.cluster import Cluster, NodeView
 from tune.experiment import Experiment
 from tune.features import FeatureStage
 from tune.final_fits import TEST, FinalFit, final_fits
 from tune.groups import Group
-from tune.plan import Plan, make_plan
+from tune.placement import Placement
+from tune.plan import Plan, make_plan, recipes_of
 from tune.pool import Pool
 from tune.run_dir import data_digest, identity
 from tune.search import Winner
@@ -113,3 +117,23 @@ def final_fits_of(prepared: Prepared, winners: dict[Group, Winner]) -> list[Fina
     scored = dict(sorted(tests(dataset).items()))  # in whatever order they are written
     data = data_digest(dataset, dataset.val, *scored.values())
     return final_fits(winners, prepared.experiment.final, json.dumps([data, list(scored)]))
+
+
+def placement(
+    prepared: Prepared, cluster: Cluster, nodes: Collection[NodeView], precision: PrecisionName
+) -> Placement:
+    """How the trials of an experiment are placed on the machines there are."""
+    share = min(1.0, cluster.slot.get("GPU", 0.0))
+    memory = {node.id: int(share * node.gpu_bytes) for node in nodes if share and node.gpu_bytes}
+    placed = Placement(cluster.slot, memory)
+    if not placed.mixed:
+        return placed
+    encoder, boundaries = prepared.pretrained.encoder, prepared.plan.boundaries
+    needs = {}
+    for name, method in prepared.experiment.methods.items():
+        for recipe in recipes_of(name, method, encoder):
+            if not recipe.frozen_encoder:
+                fed = highest_boundary(encoder, recipe, boundaries)
+                layers = (recipe.blocks, recipe.kinds)
+                needs[layers] = training_memory(encoder, recipe, fed, precision)
+    return Placement(cluster.slot, memory, needs)

@@ -16,11 +16,12 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from errors import one_line
+from errors import InputError, one_line
 from tune.bench import Workbench
 from tune.checkpoints import KeptCheckpoints
-from tune.cluster import LostMachines
+from tune.cluster import NO_MACHINE, LostMachines
 from tune.groups import Group
+from tune.placement import Placement
 from tune.search import Search
 from tune.trainable import SuffixTrial
 
@@ -101,12 +102,13 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
 
     Args:
         search: decides.
-        slot: what a trial takes.
+        placement: what a trial takes, and where it may go.
     """
 
-    def __init__(self, search: Search, slot: dict[str, float]) -> None:
+    def __init__(self, search: Search, placement: Placement) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._search, self._machines = search, LostMachines(slot)
+        self._search, self._placement = search, placement
+        self._machines = LostMachines(dict(placement.slot))
         self.failures: dict[str, str] = {}  # why a trial's process last failed, by Tune's name
         self._alive: list[tuple[float, Trial]] = []  # since when they wait or waited, oldest first
 
@@ -129,7 +131,13 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
         if not pending:
             return None
         since, oldest = pending[0]
-        return oldest if time.monotonic() - since > PATIENCE else pending[-1][1]
+        waited = time.monotonic() - since
+        if waited > NO_MACHINE and self._placement.lost(oldest.config["config"]):
+            raise InputError(
+                f"--address: no machine with enough GPU memory for a trial for {NO_MACHINE:g} s; "
+                "what was done is kept: --resume goes on with the machines that are left"
+            )
+        return oldest if waited > PATIENCE else pending[-1][1]
 
     # Also called with a trial whose process or machine was lost, and which is tried again.
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -171,7 +179,7 @@ def run_tuner(
     bench: Workbench,
     checkpoints: KeptCheckpoints,
     scratch: Path,
-    slot: dict[str, float],
+    placement: Placement,
     slots: int,
     spare: int,
     callbacks: Sequence[tune.Callback],
@@ -181,6 +189,7 @@ def run_tuner(
     """Run every proposal of `search`; returns when it has nothing left, or was closed.
 
     Args:
+        placement: what a trial takes, and where it may go.
         slots: trials that fit at once, as the cluster is now.
         spare: trials proposed beyond them, which take up machines that join later.
         patience: seconds a trial may go without a report.
@@ -190,7 +199,7 @@ def run_tuner(
         return
     search.on_end = checkpoints.ended
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + spare)  # all actors start side by side
-    scheduler = GroupedScheduler(search, slot)
+    scheduler = GroupedScheduler(search, placement)
     trial = tune.with_parameters(
         trainable,
         bench=(ray.put(bench),),
@@ -198,7 +207,7 @@ def run_tuner(
         patience=patience,
     )
     tuner = tune.Tuner(
-        tune.with_resources(trial, slot),
+        tune.with_resources(trial, placement.request),
         tune_config=tune.TuneConfig(
             search_alg=GroupedSearcher(search, scheduler, slots, spare),
             scheduler=scheduler,

@@ -28,7 +28,7 @@ from report import Report, write_report
 from tune.bench import Workbench
 from tune.checkpoints import KeptCheckpoints
 from tune.clock import Clock
-from tune.cluster import Cluster, connected, resolved_precision, survey
+from tune.cluster import Cluster, NodeView, connected, resolved_precision, survey
 from tune.experiment import Experiment
 from tune.final_fits import (
     TEST,
@@ -48,6 +48,7 @@ from tune.prepared import (
     basis,
     feature_stage,
     final_fits_of,
+    placement,
     prepare,
     tests,
     training_images,
@@ -139,9 +140,9 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
                 clock = Clock(experiment, cluster.slots, options.time_budget, began)
                 watch = Watch(search, journal, clock, console, gauges)
-                _check_nodes(prepared, cluster, journal)
+                nodes = _checked_nodes(prepared, cluster, journal)
                 kept = KeptCheckpoints(storage / CHECKPOINTS, search)
-                stages = Stages(prepared, directory, journal, events, cluster, watch, kept)
+                stages = Stages(prepared, directory, journal, events, cluster, nodes, watch, kept)
                 directory.record(resolved)
                 winners = stages.search(search)
                 stages.score(winners)
@@ -165,6 +166,7 @@ class Stages:
         journal: Journal,
         events: Sequence[Mapping[str, Any]],
         cluster: Cluster,
+        nodes: Sequence[NodeView],
         watch: Watch,
         kept: KeptCheckpoints,
     ) -> None:
@@ -175,6 +177,7 @@ class Stages:
         self._cluster, self._watch, self._console = cluster, watch, watch.console
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, self._experiment.model.precision)
+        self._placement = placement(prepared, cluster, nodes, precision)
         self._pool = Pool(cluster.slot, cluster.slots, cluster.nodes)
         self._features = feature_stage(prepared, pretrained, self._pool, precision)
         self._contents: dict[str, SplitContent] = {}
@@ -208,9 +211,9 @@ class Stages:
                 self._bench,
                 checkpoints=self._kept,
                 scratch=scratch,
-                slot=self._cluster.slot,
+                placement=self._placement,
                 slots=self._cluster.slots,
-                spare=int(self._cluster.grows),
+                spare=self._spare,
                 callbacks=[progress],
                 patience=self._experiment.resources.report_seconds,
             )
@@ -227,6 +230,11 @@ class Stages:
         self._directory.write_winners(winners, self._experiment.probe)
         self._directory.write_importance(importances(self._experiment, search.groups))
         return winners
+
+    @property
+    def _spare(self) -> int:
+        """Trials that may wait: for a machine that joins, or for one that they fit on."""
+        return self._cluster.slots if self._placement.mixed else int(self._cluster.grows)
 
     def score(self, winners: dict[Group, Winner]) -> None:
         """Refit the winners over their seeds and score each on the test splits, once."""
@@ -298,7 +306,8 @@ class Stages:
         return made.splits
 
 
-def _check_nodes(prepared: Prepared, cluster: Cluster, journal: Journal) -> None:
+def _checked_nodes(prepared: Prepared, cluster: Cluster, journal: Journal) -> list[NodeView]:
+    """All machines of the cluster; raises InputError if one sees no images."""
     nodes = survey(cluster, prepared.dataset.source, _sample(prepared.dataset))
     journal.write("nodes", nodes=[dataclasses.asdict(node) for node in nodes])
     if blind := [node.address for node in nodes if not node.sees_images]:
@@ -306,6 +315,7 @@ def _check_nodes(prepared: Prepared, cluster: Cluster, journal: Journal) -> None
             f"data.source: none of the first images of {prepared.experiment.data.source} can be "
             f"read on {', '.join(blind)}; every machine of the cluster needs them at the same path"
         )
+    return nodes
 
 
 def _sample(dataset: Dataset) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from tests.tune.simulation import ZEROS, a_report, experiment
 from tune.checkpoints import KeptCheckpoints
 from tune.groups import Group
 from tune.journal import Journal
+from tune.placement import Placement
 from tune.ray_search import run_tuner
 from tune.search import Search
 from tune.storage import Storage
@@ -60,7 +61,7 @@ def test_misbehaving_trials_are_told_and_the_group_goes_on(tmp_path: Path) -> No
             str(tmp_path),  # type: ignore[arg-type]
             checkpoints=KeptCheckpoints(Storage.at(tmp_path / "checkpoints"), search),
             scratch=tmp_path / "ray",
-            slot={"CPU": 1},
+            placement=Placement({"CPU": 1}),
             slots=2,
             spare=0,
             callbacks=[],

@@ -17,10 +17,11 @@ from errors import InputError
 from tests.tune.simulation import ZEROS, Simulation, a_report, experiment
 from tune.cluster import NO_MACHINE
 from tune.groups import Group
+from tune.placement import Placement
 from tune.ray_search import PATIENCE, GroupedScheduler, GroupedSearcher
 from tune.search import Search
 
-SLOT = {"CPU": 1.0}
+PLACEMENT = Placement({"CPU": 1.0})
 ALL = Group(100, "zeros")
 
 
@@ -38,7 +39,7 @@ def suggested(searcher: GroupedSearcher, names: Sequence[str]) -> list[int | Non
 
 def test_no_more_trials_are_out_than_there_are_slots(tmp_path: Path) -> None:
     nine = search(tmp_path, trials=9)
-    searcher = GroupedSearcher(nine, GroupedScheduler(nine, SLOT), slots=2)
+    searcher = GroupedSearcher(nine, GroupedScheduler(nine, PLACEMENT), slots=2)
     assert suggested(searcher, "abc") == [0, 1, None]
     searcher.on_trial_complete("a", {})
     assert suggested(searcher, "cd") == [2, None]
@@ -48,7 +49,7 @@ def test_no_more_trials_are_out_than_there_are_slots(tmp_path: Path) -> None:
 
 def test_tune_hears_of_the_end_while_the_last_trials_run(tmp_path: Path) -> None:
     finite = search(tmp_path, trials=1)
-    searcher = GroupedSearcher(finite, GroupedScheduler(finite, SLOT), slots=1)
+    searcher = GroupedSearcher(finite, GroupedScheduler(finite, PLACEMENT), slots=1)
     assert suggested(searcher, "ab") == [0, None]
     assert not finite.report(ALL, 0, a_report(90, 0.5))
     assert searcher.suggest("b") == Searcher.FINISHED
@@ -56,7 +57,7 @@ def test_tune_hears_of_the_end_while_the_last_trials_run(tmp_path: Path) -> None
 
 def test_one_more_waits_where_machines_may_join(tmp_path: Path) -> None:
     nine = search(tmp_path, trials=9)
-    scheduler = GroupedScheduler(nine, SLOT)
+    scheduler = GroupedScheduler(nine, PLACEMENT)
     searcher = GroupedSearcher(nine, scheduler, slots=1, spare=1)
     trials = [pending() for _ in range(3)]
     for number, trial in enumerate(trials):
@@ -67,12 +68,12 @@ def test_one_more_waits_where_machines_may_join(tmp_path: Path) -> None:
 
 
 def pending() -> Any:
-    return SimpleNamespace(status=Trial.PENDING)
+    return SimpleNamespace(status=Trial.PENDING, config={"config": {}})
 
 
 def test_a_free_actor_is_given_the_newest_trial(tmp_path: Path) -> None:
     """The others' own actors are starting, and Tune would kill the one whose trial it takes."""
-    scheduler = GroupedScheduler(search(tmp_path, trials=9), SLOT)
+    scheduler = GroupedScheduler(search(tmp_path, trials=9), PLACEMENT)
     assert scheduler.choose_trial_to_run(None) is None
     first, second, third = trials = [pending() for _ in range(3)]
     for trial in trials:
@@ -88,7 +89,7 @@ def test_a_free_actor_is_given_the_newest_trial(tmp_path: Path) -> None:
 def test_none_waits_for_ever_where_machines_are_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scheduler = GroupedScheduler(search(tmp_path, trials=9), SLOT)
+    scheduler = GroupedScheduler(search(tmp_path, trials=9), PLACEMENT)
     now = 0.0
     monkeypatch.setattr(tune.ray_search.time, "monotonic", lambda: now)
     first, second = pending(), pending()
@@ -104,7 +105,7 @@ def test_a_search_without_machines_ends_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = True
-    scheduler = GroupedScheduler(search(tmp_path, trials=9), SLOT)
+    scheduler = GroupedScheduler(search(tmp_path, trials=9), PLACEMENT)
     monkeypatch.setattr(tune.cluster, "slots_now", lambda slot: int(busy))
     now = 0.0
     monkeypatch.setattr(tune.ray_search.time, "monotonic", lambda: now)
@@ -129,4 +130,24 @@ def test_a_search_without_machines_ends_in_one_line(
     with pytest.raises(
         InputError, match=r"no machine has had room for a trial for 900 s; .*--resume"
     ):
+        scheduler.choose_trial_to_run(None)
+
+
+def test_a_trial_waits_not_for_ever_for_a_machine_that_it_fits_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = True
+    scheduler = GroupedScheduler(search(tmp_path, trials=9), PLACEMENT)
+    monkeypatch.setattr(Placement, "lost", lambda self, config: not there)
+    now = 0.0
+    monkeypatch.setattr(tune.ray_search.time, "monotonic", lambda: now)
+    waits, runs = pending(), pending()
+    scheduler.on_trial_add(None, waits)
+    scheduler.on_trial_add(None, runs)
+    runs.status = Trial.RUNNING
+    for hour in range(9):  # it is busy
+        now = 3600.0 * hour
+        assert scheduler.choose_trial_to_run(None) is waits
+    there = False
+    with pytest.raises(InputError, match=r"enough GPU memory for a trial for 900 s; .*--resume"):
         scheduler.choose_trial_to_run(None)
