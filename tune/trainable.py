@@ -54,10 +54,11 @@ class SuffixTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         with _ended_after(self._patience):
-            return self._step()
+            # Here, where no variable is a fit: libraries keep what they caught while they were
+            # first imported, and with it every frame below, for as long as the process lives.
+            return self._step(self._bench())
 
-    def _step(self) -> dict[str, Any]:
-        bench = self._bench()
+    def _step(self, bench: Workbench) -> dict[str, Any]:
         began = time.perf_counter()  # after what an actor does once: imports, weights
         if self._fit is None:
             self._fit = self._prepare(bench)

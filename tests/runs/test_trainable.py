@@ -78,6 +78,34 @@ def test_a_trial_that_has_ended_leaves_no_fit_to_the_next(
     assert fit() is None
 
 
+def test_the_first_trial_of_a_process_leaves_no_fit_either(
+    tmp_path: Path, pretrained: Pretrained
+) -> None:
+    """Whose step is the first to import what its work needs."""
+
+    class Process:  # local, so that its process imports nothing for it
+        def left_over(self, handle: tuple[Any], checkpoints: Storage) -> int:
+            import gc
+            import sys
+
+            from tune.trainable import SuffixTrial
+
+            assert not {"torch", "optuna"} & sys.modules.keys()
+            trial = SuffixTrial.__new__(SuffixTrial)
+            trial.setup(TRIAL, handle, checkpoints)
+            trial.step()
+            trial.reset_config(TRIAL)
+            gc.collect()
+            from models.fit import Fit
+
+            return sum(isinstance(found, Fit) for found in gc.get_objects())
+
+    process = ray.remote(num_cpus=1)(Process).remote()
+    handle = (ray.put(bench(pretrained)),)
+    assert ray.get(process.left_over.remote(handle, Storage.at(tmp_path))) == 0
+    ray.kill(process)
+
+
 @pytest.mark.parametrize(
     ("identity", "changes"),
     [
