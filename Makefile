@@ -21,7 +21,8 @@ fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not ray and not slow"
 
 chaos: $(VENV)/.dev
-	CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/runs/test_interruptions.py $(ARGS)
+	CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/runs/test_interruptions.py \
+		tests/runs/test_batch_jobs.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -126,10 +126,13 @@ class Held:
     Attributes:
         encoder: the weights of all of it, in the object store, which all processes share.
         suffix: weights above the boundary, and a gradient and two moments of what is trained.
+        kept: the average over the steps, and the best evaluation's weights, of what is trained:
+            what a fit that has ended is chosen from.
     """
 
     encoder: int
     suffix: int
+    kept: int
 
     @classmethod
     def of(cls, recipe: Recipe, encoder: Encoder, boundaries: Collection[str]) -> Held:
@@ -140,4 +143,4 @@ class Held:
         )
         weights = sum(parameter.numel() for parameter in above.parameters())
         whole = sum(parameter.numel() for parameter in encoder.parameters())
-        return cls(4 * whole, 4 * weights + 12 * trained)
+        return cls(4 * whole, 4 * weights + 12 * trained, 8 * trained)

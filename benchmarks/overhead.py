@@ -239,6 +239,7 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
     interpreters = sum(idle.values())
     ideal = features + interpreters + slots * held.suffix
     measured = of_trials(sampler.peak) + sampler.peak["store"]
+    by_design = ideal + held.encoder + slots * held.kept
     return [
         ("trials at once, all", f"{slots}, {2 * slots}"),
         ("features, once", megabytes(features)),
@@ -248,8 +249,10 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
         ("features + states + interpreters", megabytes(ideal)),
         ("trials and object store", megabytes(measured)),
         ("over", f"{measured / ideal - 1:+.1%}"),
+        ("average and best weights, each", megabytes(held.kept)),
+        ("encoder's weights, once, in the store", megabytes(held.encoder)),
+        ("over all these", f"{measured / by_design - 1:+.1%}"),
         *((f"measured: {name}", megabytes(size)) for name, size in sampler.peak.items()),
-        ("encoder's weights, in the store (not in the sum)", megabytes(held.encoder)),
     ]
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from tests.chaos import LONG
 from tests.runs.helpers import ROOT, arguments_of, events, listening
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -109,7 +110,7 @@ def batch(tmp_path: Path) -> Iterator[BatchSystem]:
 
 def tiny(out: Path, methods: str) -> list[str]:
     small = [*arguments_of(out), "--partitions", "10", "--set", "search.samples=3000"]
-    return [*small, "--methods", methods]
+    return [*small, "--methods", methods, "--trials", "4"]
 
 
 def wait_for_a_trial(run_dir: Path, job: subprocess.Popen[str]) -> None:
@@ -169,6 +170,7 @@ def test_a_slurm_job_ends_in_time_and_its_next_turn_finishes(
     assert [len(view["nodes"]) for view in events(run_dir, "nodes")] == [2, 2]
 
 
+@pytest.mark.skipif(not LONG, reason="make chaos; Slurm's test has two hosts too")
 def test_a_grid_engine_job_over_two_hosts_finishes(batch: BatchSystem, tmp_path: Path) -> None:
     hosts = tmp_path / "pe_hostfile"
     hosts.write_text("alpha 1 all.q@alpha UNDEFINED\nbeta 1 gpu.q@beta UNDEFINED\n")

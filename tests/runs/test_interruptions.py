@@ -30,7 +30,7 @@ from tune.search import Search
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 LIMIT = 240
-KILLS, TRIALS = times(3, 20), times(5, 25)
+KILLS, TRIALS = times(2, 20), times(4, 25)
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:
