@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 
 Result = TypeVar("Result")
+# What NVIDIA's libraries say of it, which torch passes on as any other error.
+NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 class MicroBatches:
@@ -26,14 +28,19 @@ class MicroBatches:
         """`work(size)`, started over with half the size for as long as memory runs out.
 
         Raises:
-            torch.OutOfMemoryError: it does so with portions of one.
+            RuntimeError: it does so with portions of one (`torch.OutOfMemoryError`, mostly).
         """
         while True:
             try:
                 return work(self.size)
-            except torch.OutOfMemoryError:
-                if self.size == 1:
+            except RuntimeError as error:
+                if self.size == 1 or not _is_of_memory(error):
                     raise
             # Here, not above: the error's frames would hold on to what filled the memory.
             self.size = -(-self.size // 2)
             torch.cuda.empty_cache()
+
+
+def _is_of_memory(error: RuntimeError) -> bool:
+    told = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in told for words in NO_MEMORY)

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+CONTEXT = 1 << 30  # bytes of a GPU that a process takes before any tensor, and for its kernels
 
 
 class Precision:
@@ -16,7 +17,8 @@ class Precision:
     Args:
         device: "cpu", "cuda", "cuda:1", …
         name: `auto` is bfloat16 on GPUs that have it in hardware, float16 with a loss scaler on
-            those that don't (V100), float32 on CPUs. Weights and optimiser stay in float32.
+            those that don't (Turing, Volta), float32 on CPUs. Weights and optimiser stay in
+            float32.
     """
 
     def __init__(self, device: str, name: PrecisionName = "float32") -> None:
@@ -42,6 +44,17 @@ class Precision:
         return torch.amp.GradScaler(self.device.type, enabled=self._dtype == torch.float16)
 
 
-def available_device() -> str:
-    """The GPU this process was given, or the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def available_device(share: float = 1.0) -> str:
+    """The GPU this process was given, or the CPU.
+
+    Args:
+        share: of the GPU's memory. Who would take more is told that there is none, instead of
+            whoever asks next on the same GPU.
+    """
+    if not torch.cuda.is_available():
+        return "cpu"
+    if share < 1:
+        total = torch.cuda.get_device_properties(0).total_memory
+        tensors = max(share - CONTEXT / total, share / 2)  # the context is not counted
+        torch.cuda.set_per_process_memory_fraction(tensors)
+    return "cuda"

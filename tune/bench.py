@@ -83,7 +83,8 @@ class Workbench:
     @property
     def device(self) -> Precision:
         """Where this process fits, and in what precision."""
-        return Precision(available_device(), self.precision)
+        share = self.experiment.resources.gpus_per_trial
+        return Precision(available_device(share), self.precision)
 
     @property
     def encoder(self) -> Encoder:

@@ -8,13 +8,14 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data import ImageSource, UnreadableImageError
@@ -30,13 +31,16 @@ EXCLUDED = [
 ]
 MINIMUM_STORE = 200 << 20
 NO_MACHINE = 900.0  # seconds without any; an autoscaler has brought another by then
+BUSY = 60.0  # seconds that a GPU may be somebody else's before it is not asked
+CLAIMED = "CLIP_SEARCH_CLAIMED_GPUS"  # set where GPUs are claimed that are none, in tests
 
 
 @dataclass(frozen=True)
 class Cluster:
     """The machines of a run. A slot is what one trial takes; `slots` fit at once, as it is now.
 
-    It `grows` where it is not this machine alone: others may join it, by an autoscaler too.
+    `slots_at` has those of each node that has any, by its id in Ray. It `grows` where it is not
+    this machine alone: others may join it, by an autoscaler too.
     """
 
     slot: dict[str, float]
@@ -45,6 +49,7 @@ class Cluster:
     cpus: int
     gpus: int
     dashboard: str | None
+    slots_at: Mapping[str, int] = field(default_factory=dict)
     grows: bool = False
 
     @property
@@ -126,8 +131,8 @@ def _describe(resources: ResourcesConfig, grows: bool) -> Cluster:
     slot = {"CPU": resources.cpus_per_trial}
     if gpus:
         slot["GPU"] = resources.gpus_per_trial
-    slots = slots_now(slot)
-    if slots == 0:
+    slots_at = _slots_at(slot)
+    if not slots_at:
         raise InputError(
             f"resources: a trial takes {slot}, which no machine of the cluster has free; "
             f"largest: {max(node.get('CPU', 0) for node in nodes):g} CPUs, "
@@ -136,7 +141,8 @@ def _describe(resources: ResourcesConfig, grows: bool) -> Cluster:
     dashboard = ray._private.worker.get_dashboard_url()
     return Cluster(
         slot=slot,
-        slots=slots,
+        slots=sum(slots_at.values()),
+        slots_at=slots_at,
         nodes=len(nodes),
         cpus=int(sum(node.get("CPU", 0) for node in nodes)),
         gpus=gpus,
@@ -147,7 +153,13 @@ def _describe(resources: ResourcesConfig, grows: bool) -> Cluster:
 
 def slots_now(slot: dict[str, float]) -> int:
     """Slots of the machines that are alive now, free or not."""
-    return sum(_slots(node["Resources"], slot) for node in ray.nodes() if node["Alive"])
+    return sum(_slots_at(slot).values())
+
+
+def _slots_at(slot: dict[str, float]) -> dict[str, int]:
+    """Slots of each machine that is alive and has any."""
+    found = {n["NodeID"]: _slots(n["Resources"], slot) for n in ray.nodes() if n["Alive"]}
+    return {node: slots for node, slots in found.items() if slots}
 
 
 class LostMachines:
@@ -188,9 +200,7 @@ def _slots(node: dict[str, float], slot: dict[str, float]) -> int:
     share = slot.get("GPU")
     if share is None:
         return by_cpu
-    gpus = int(node.get("GPU", 0))
-    by_gpu = gpus * int(1 / share + 1e-9) if share < 1 else int(gpus / share)
-    return min(by_cpu, by_gpu)
+    return min(by_cpu, int(node.get("GPU", 0)) * int(1 / share + 1e-9))
 
 
 @dataclass(frozen=True)
@@ -254,14 +264,42 @@ def _readable(source: ImageSource, key: str) -> bool:
 
 
 def resolved_precision(cluster: Cluster, name: PrecisionName) -> PrecisionName:
-    """What `auto` means on the devices that trials get, which the driver may not have."""
+    """What `auto` means on the devices that trials get, which the driver may not have.
+
+    Where machines differ, it is what all of them have in hardware.
+
+    Raises:
+        InputError: torch cannot use a GPU that Ray gives out.
+    """
     if not cluster.has_gpus:
         return Precision("cpu", name).name
     # One call a process: it would keep the GPU's memory.
-    task = ray.remote(num_cpus=0, num_gpus=cluster.slot["GPU"], max_calls=1)(_resolve)
-    resolved: PrecisionName = ray.get(task.remote(name))
-    return resolved
+    ask = ray.remote(num_cpus=0, num_gpus=cluster.slot["GPU"], max_calls=1)(_resolve)
+    asked = [
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            name
+        )
+        for node in cluster.slots_at
+    ]
+    ray.wait(asked, num_returns=1)
+    ready, busy = ray.wait(asked, num_returns=len(asked), timeout=BUSY)  # others may hold its GPUs
+    for task in busy:
+        ray.cancel(task)
+    answers: list[tuple[PrecisionName, str]] = ray.get(ready)
+    if troubles := [trouble for _, trouble in answers if trouble]:
+        raise InputError(f"resources: Ray gives out a GPU that torch cannot use: {troubles[0]}")
+    resolved = {found for found, _ in answers}
+    return "float16" if "float16" in resolved else resolved.pop()
 
 
-def _resolve(name: PrecisionName) -> PrecisionName:
-    return Precision(available_device(), name).name
+def _resolve(name: PrecisionName) -> tuple[PrecisionName, str]:
+    """The precision here, and what is wrong with the GPU, if anything is."""
+    trouble = ""
+    if not os.environ.get(CLAIMED):
+        try:
+            # Fails where the driver is too old for this torch, or torch for this GPU.
+            torch.ones(1, device="cuda").add(1).item()
+        except (RuntimeError, AssertionError) as error:
+            where = ray.util.get_node_ip_address()
+            trouble = f"{where}, torch {torch.__version__}: {one_line(error)}"
+    return Precision(available_device(), name).name, trouble

@@ -75,7 +75,7 @@ class ResourcesConfig(_Config):
     """What one trial takes; trials run side by side as far as the machines go."""
 
     gpus_per_trial: float = Field(
-        1.0, gt=0, allow_inf_nan=False, description="a share of a GPU, where there are any"
+        1.0, gt=0, le=1, allow_inf_nan=False, description="a share of a GPU, where there are any"
     )
     cpus_per_trial: float = Field(1.0, gt=0, allow_inf_nan=False)
     report_seconds: float = Field(
@@ -85,13 +85,6 @@ class ResourcesConfig(_Config):
         le=1e6,
         description="without a report for so long, a trial hangs: its process is ended",
     )
-
-    @field_validator("gpus_per_trial")
-    @classmethod
-    def _whole_or_share(cls, value: float) -> float:
-        if value > 1 and value != int(value):
-            raise ValueError(f"{value} is neither a share of one GPU nor a whole number of them")
-        return value
 
 
 class FeaturesConfig(_Config):

@@ -10,7 +10,6 @@ import ray
 from ray import tune
 
 LABEL = "ray.io/node-id"  # Ray puts it on every node
-CONTEXT = 1 << 30  # bytes a process takes before any tensor, and for kernels and heads
 ALIKE = 0.9  # of the largest GPU: as large
 
 Layers = tuple[str, str]  # blocks, kinds
@@ -28,22 +27,26 @@ class Placement:
         slot: what a trial takes.
         memory: bytes that a trial has of its GPU, by the machine's id in Ray. Machines of which
             it is not known, or that joined later, get what may go anywhere.
+        slots_at: trials that each machine takes at once.
         needs: as of `models.cost.training_memory`, of every choice of layers.
     """
 
     slot: Mapping[str, float]
     memory: Mapping[str, int] = field(default_factory=dict)
+    slots_at: Mapping[str, int] = field(default_factory=dict)
     needs: Mapping[Layers, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def mixed(self) -> bool:
         """Whether it matters where a trial goes."""
-        return len({*self.memory.values()}) > 1
+        sizes = self.memory.values()
+        return bool(sizes) and min(sizes) < ALIKE * max(sizes)
 
     def nodes(self, config: Mapping[str, Any]) -> frozenset[str] | None:
         """The machines that a trial with these settings may go to; None for all."""
         if not self.mixed:
             return None
+        from models.precision import CONTEXT
         from models.recipe import Recipe
 
         recipe = Recipe(**config)
@@ -53,9 +56,17 @@ class Placement:
         enough = frozenset(node for node, room in self.memory.items() if room >= least)
         return None if len(enough) == len(self.memory) else enough
 
+    def crowded(self, config: Mapping[str, Any], waiting: int) -> bool:
+        """Whether so many trials that wait for some machines are enough for those.
+
+        Another had better go anywhere, and be trained in portions, than leave the rest idle.
+        """
+        nodes = self.nodes(config)
+        return nodes is not None and waiting >= sum(self.slots_at[node] for node in nodes)
+
     def request(self, trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
         """What Tune is to ask Ray for, given a trial's `config` as the searcher made it."""
-        nodes = self.nodes(trial["config"])
+        nodes = None if trial["anywhere"] else self.nodes(trial["config"])
         if nodes is None:
             return tune.PlacementGroupFactory([dict(self.slot)])
         where = {LABEL: f"in({','.join(sorted(nodes))})"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -124,8 +125,12 @@ def placement(
 ) -> Placement:
     """How the trials of an experiment are placed on the machines there are."""
     share = min(1.0, cluster.slot.get("GPU", 0.0))
-    memory = {node.id: int(share * node.gpu_bytes) for node in nodes if share and node.gpu_bytes}
-    placed = Placement(cluster.slot, memory)
+    memory = {
+        node.id: int(share * node.gpu_bytes)
+        for node in nodes
+        if share and node.gpu_bytes and node.id in cluster.slots_at
+    }
+    placed = Placement(cluster.slot, memory, cluster.slots_at)
     if not placed.mixed:
         return placed
     encoder, boundaries = prepared.pretrained.encoder, prepared.plan.boundaries
@@ -136,4 +141,4 @@ def placement(
                 fed = highest_boundary(encoder, recipe, boundaries)
                 layers = (recipe.blocks, recipe.kinds)
                 needs[layers] = training_memory(encoder, recipe, fed, precision)
-    return Placement(cluster.slot, memory, needs)
+    return dataclasses.replace(placed, needs=needs)

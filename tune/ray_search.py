@@ -81,6 +81,7 @@ class GroupedSearcher(_NoSnapshot, Searcher):
             "number": proposal.number,
             "config": proposal.config,
             "probe": proposal.probe,
+            "anywhere": self._scheduler.crowded(proposal.config),
         }
 
     def on_trial_complete(
@@ -114,8 +115,21 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
 
     @property
     def waiting(self) -> int:
-        """Trials that wait for an actor."""
-        return len(self._pending())
+        """Trials that wait for an actor, wherever one comes free."""
+        return len(self._pending()) - self._choosy
+
+    @property
+    def _choosy(self) -> int:
+        """Trials that wait for some machines."""
+        return sum(not self._anywhere(trial) for _, trial in self._pending())
+
+    def _anywhere(self, trial: Trial) -> bool:
+        asked = trial.config
+        return bool(asked["anywhere"]) or self._placement.nodes(asked["config"]) is None
+
+    def crowded(self, config: dict[str, Any]) -> bool:
+        """Whether a new trial had better go anywhere, as those it would go to have enough."""
+        return self._placement.crowded(config, self._choosy)
 
     def _pending(self) -> list[tuple[float, Trial]]:
         states = (Trial.PENDING, Trial.RUNNING)
@@ -132,12 +146,15 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
             return None
         since, oldest = pending[0]
         waited = time.monotonic() - since
-        if waited > NO_MACHINE and self._placement.lost(oldest.config["config"]):
+        if waited > NO_MACHINE and self._lost(oldest):
             raise InputError(
                 f"--address: no machine with enough GPU memory for a trial for {NO_MACHINE:g} s; "
                 "what was done is kept: --resume goes on with the machines that are left"
             )
         return oldest if waited > PATIENCE else pending[-1][1]
+
+    def _lost(self, trial: Trial) -> bool:
+        return not trial.config["anywhere"] and self._placement.lost(trial.config["config"])
 
     # Also called with a trial whose process or machine was lost, and which is tried again.
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:

@@ -177,6 +177,8 @@ class Stages:
         self._cluster, self._watch, self._console = cluster, watch, watch.console
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, self._experiment.model.precision)
+        directory.check_precision(precision, events)
+        journal.write("precision", precision=precision)
         self._placement = placement(prepared, cluster, nodes, precision)
         self._pool = Pool(cluster.slot, cluster.slots, cluster.nodes)
         self._features = feature_stage(prepared, pretrained, self._pool, precision)
@@ -213,7 +215,7 @@ class Stages:
                 scratch=scratch,
                 placement=self._placement,
                 slots=self._cluster.slots,
-                spare=self._spare,
+                spare=int(self._cluster.grows),
                 callbacks=[progress],
                 patience=self._experiment.resources.report_seconds,
             )
@@ -230,11 +232,6 @@ class Stages:
         self._directory.write_winners(winners, self._experiment.probe)
         self._directory.write_importance(importances(self._experiment, search.groups))
         return winners
-
-    @property
-    def _spare(self) -> int:
-        """Trials that may wait: for a machine that joins, or for one that they fit on."""
-        return self._cluster.slots if self._placement.mixed else int(self._cluster.grows)
 
     def score(self, winners: dict[Group, Winner]) -> None:
         """Refit the winners over their seeds and score each on the test splits, once."""

@@ -122,6 +122,20 @@ class RunDirectory:
                 "ones cannot be read (skipped_images.csv); put them back, or --name starts another"
             )
 
+    def check_precision(self, precision: str, events: Iterable[Mapping[str, Any]]) -> None:
+        """Check that a resumed run computes as before; `auto` may mean another on other devices.
+
+        Raises:
+            InputError: it does not, so that scores could not be compared.
+        """
+        told = [e["precision"] for e in events if e["event"] == "precision"]
+        if self._previous is not None and told and told[-1] != precision:
+            raise InputError(
+                f"--resume: {self.path} was made in {told[-1]}, and model.precision: auto is "
+                f"{precision} on the devices that are there now; resume it on some like those, or "
+                "--name starts another"
+            )
+
     def write_winners(self, winners: Mapping[Group, Winner], probe: str | None) -> None:
         """Write `best_configs.yaml`: each `config` is a `space:` of fixed values."""
         tree: dict[str, dict[str, Any]] = {}

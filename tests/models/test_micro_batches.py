@@ -39,6 +39,35 @@ class Memory:
         self.largest = max(self.largest, len(x))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: out of memory"),
+    ],
+)
+def test_no_memory_is_known_by_all_its_names(error: RuntimeError) -> None:
+    def work(tried: int) -> int:
+        if tried > 2:
+            raise error
+        return tried
+
+    assert MicroBatches(8).fitted(work) == 2
+
+
+def test_other_errors_are_no_reason_for_smaller_portions() -> None:
+    tried = []
+
+    def work(size: int) -> None:
+        tried.append(size)
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        MicroBatches(8).fitted(work)
+    assert tried == [8]
+
+
 def short_of_memory(fit: Fit, room: int) -> Memory:
     memory = Memory(room)
     memory.limit(fit.model.groups[-1])

@@ -74,7 +74,7 @@ def test_a_misspelt_key_is_named_with_what_is_allowed(
         ("final.seeds=0", "final.seeds: Input should be greater than or equal to 1"),
         ("final.seeds=101", "final.seeds: Input should be less than or equal to 100"),
         ("resources.gpus_per_trial=0", "resources.gpus_per_trial: Input should be greater than 0"),
-        ("resources.gpus_per_trial=1.5", "1.5 is neither a share of one GPU nor a whole number"),
+        ("resources.gpus_per_trial=2", "gpus_per_trial: Input should be less than or equal to 1"),
         ("resources.gpus_per_trial=.inf", "resources.gpus_per_trial: Input should be a finite"),
         ("resources.cpus_per_trial=.inf", "resources.cpus_per_trial: Input should be a finite"),
         ("resources.cpus_per_trial=.nan", "resources.cpus_per_trial: Input should be a finite"),

@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 import tune.cluster
 import tune.ray_search
 from errors import InputError
+from models.precision import CONTEXT
 from tests.tune.simulation import ZEROS, Simulation, a_report, experiment
 from tune.cluster import NO_MACHINE
 from tune.groups import Group
@@ -68,7 +69,7 @@ def test_one_more_waits_where_machines_may_join(tmp_path: Path) -> None:
 
 
 def pending() -> Any:
-    return SimpleNamespace(status=Trial.PENDING, config={"config": {}})
+    return SimpleNamespace(status=Trial.PENDING, config={"config": {}, "anywhere": False})
 
 
 def test_a_free_actor_is_given_the_newest_trial(tmp_path: Path) -> None:
@@ -151,3 +152,24 @@ def test_a_trial_waits_not_for_ever_for_a_machine_that_it_fits_on(
     there = False
     with pytest.raises(InputError, match=r"enough GPU memory for a trial for 900 s; .*--resume"):
         scheduler.choose_trial_to_run(None)
+
+
+def test_what_waits_for_the_large_machine_keeps_no_other_idle(tmp_path: Path) -> None:
+    nine = search(tmp_path, trials=9)
+    placement = Placement(
+        {"CPU": 1.0, "GPU": 1.0},
+        {"small": CONTEXT, "large": 9 * CONTEXT},
+        {"small": 3, "large": 1},
+        {("11", "ln"): (CONTEXT, 1)},
+    )
+    scheduler = GroupedScheduler(nine, placement)
+    choosy = {"config": {"blocks": "11", "kinds": "ln"}, "anywhere": False}
+    assert not scheduler.crowded(choosy["config"])
+    scheduler.on_trial_add(None, SimpleNamespace(status=Trial.PENDING, config=choosy))
+    assert scheduler.waiting == 0  # for any machine: more may be proposed
+    assert scheduler.crowded(choosy["config"])  # and the next of its kind goes anywhere
+    scheduler.on_trial_add(
+        None, SimpleNamespace(status=Trial.PENDING, config={**choosy, "anywhere": True})
+    )
+    assert scheduler.waiting == 1
+    assert not scheduler.crowded({"blocks": "none"})

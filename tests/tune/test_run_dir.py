@@ -336,6 +336,17 @@ def test_a_run_is_not_resumed_with_other_images(run: Path) -> None:
             directory.check_images(changed, told)
 
 
+def test_a_run_goes_on_in_the_precision_that_it_began_in(tmp_path: Path, run: Path) -> None:
+    """`auto` means another on other devices, and scores of the two are not to be compared."""
+    told = [{"event": "precision", "precision": "bfloat16"}]
+    RunDirectory(tmp_path / "new", True).check_precision("float16", told)  # no trial had begun
+    directory = RunDirectory(run, True)
+    directory.check_precision("bfloat16", told)
+    directory.check_precision("float16", [])  # from before it was told
+    with pytest.raises(InputError, match=r"^--resume: .* was made in bfloat16, and .* is float16"):
+        directory.check_precision("float16", told)
+
+
 def test_a_run_refused_before_its_first_trial_may_change_its_images(tmp_path: Path) -> None:
     told = [{"event": "images", "images": {"train": "aaa", "val": "bbb"}}]
     RunDirectory(tmp_path, True).check_images({"train": "ccc", "val": "ccc"}, told)
