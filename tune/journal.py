@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,31 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    content = path.read_bytes()
+    return events_in(path.read_bytes(), path)
+
+
+def events_in(content: bytes, where: str | Path) -> list[dict[str, Any]]:
+    """All whole events of a journal's content, in order.
+
+    Raises:
+        InputError: a line is not what was written.
+    """
     *whole, _ = content.split(b"\n")  # the last one is empty, or torn
-    return [_event(line, f"{path}: line {number}") for number, line in enumerate(whole, start=1)]
+    return [_event(line, f"{where}: line {number}") for number, line in enumerate(whole, start=1)]
+
+
+def holds_run(events: Iterable[Mapping[str, Any]], where: str | Path, resume: bool) -> bool:
+    """Whether a journal is of a run; one that was refused before its first trial is none.
+
+    Raises:
+        InputError: it is, and `resume` is off.
+    """
+    found = any(event["event"] == "trial_started" for event in events)
+    if found and not resume:
+        raise InputError(
+            f"{where} already holds a run; --resume continues it, --name starts another"
+        )
+    return found
 
 
 def _event(line: bytes, where: str) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
     """
     folder = options.out / experiment.name
     storage = Storage.at(options.storage or options.out) / experiment.name
-    with mirrored(folder, storage, console) if options.storage else contextlib.nullcontext():
+    copying = mirrored(folder, storage, options.resume, console)
+    with copying if options.storage else contextlib.nullcontext():
         _run(experiment, options, console, storage)
         return write_report(folder)
 

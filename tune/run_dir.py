@@ -23,7 +23,7 @@ from tune.experiment import Experiment
 from tune.features import Skipped
 from tune.groups import Group
 from tune.importance import Importance
-from tune.journal import read_events
+from tune.journal import holds_run, read_events
 from tune.search import Winner
 from tune.storage import JOURNAL
 
@@ -49,12 +49,7 @@ class RunDirectory:
         self.path = path
         self._previous: dict[str, Any] | None = None
         try:
-            # A run that was refused before its first trial is none.
-            if any(event["event"] == "trial_started" for event in read_events(self.journal)):
-                if not resume:
-                    raise InputError(
-                        f"{path} already holds a run; --resume continues it, --name starts another"
-                    )
+            if holds_run(read_events(self.journal), path, resume):
                 self._previous = _read(self._file("experiment.yaml"))
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

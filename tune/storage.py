@@ -19,11 +19,13 @@ from rich.console import Console
 
 from errors import InputError, one_line
 from files import replacing
+from tune.journal import events_in, holds_run
 
 OBJECT_STORES = ("s3", "gcs", "abfs")  # show a file when it is whole, and never before
 JOURNAL, CHECKPOINTS = "events.jsonl", "checkpoints"
-INTERVAL = 5.0  # seconds between a run's file and its copy
+INTERVAL = 5.0  # seconds from the end of a copy to the beginning of the next
 LEFT_OUT = (CHECKPOINTS, "ray")  # written by trials, where they belong; of no use to anyone
+TOLD = 2  # failed copies; one may be of a file that went while it was read
 ERRORS = (OSError, pa.ArrowException)
 
 
@@ -79,10 +81,6 @@ class Storage:
         with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
             yield file
 
-    def changed(self, name: str) -> int:
-        """When a file was last written, in nanoseconds by the storage's clock; 0 without one."""
-        return self.filesystem.get_file_info(f"{self.path}/{name}").mtime_ns or 0
-
     def delete(self, name: str) -> None:
         """Remove a file, if it is there."""
         if self.filesystem.get_file_info(f"{self.path}/{name}").type == FileType.File:
@@ -104,35 +102,41 @@ class Mirror:
     Args:
         directory: the run's.
         storage: where the copy is.
+        console: is told once that copies fail.
 
     Raises:
         InputError: in a `with`, at its beginning: the storage cannot be written to.
     """
 
-    def __init__(self, directory: Path, storage: Storage) -> None:
-        self._directory, self._storage = directory, storage
+    def __init__(self, directory: Path, storage: Storage, console: Console) -> None:
+        self._directory, self._storage, self._console = directory, storage, console
         self._copied: dict[str, tuple[int, int]] = {}  # size and time of change
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self.failure: str | None = None  # why the last copy is not up to date, if it isn't
 
-    def fetch(self) -> None:
-        """Make the directory what the copy is, where it holds no run itself.
+    def fetch(self, resume: bool) -> None:
+        """Bring the copy's files here, if its journal goes on from the one that is here.
 
-        Checkpoints younger than the journal's copy go: trials may have made several reports since
-        then, and the rungs in between would never hear of them.
+        Another machine may have gone on since this one's was written. The storage is only read.
 
         Raises:
-            InputError: the storage cannot be read.
+            InputError: here or there is a run and `resume` is off, each of both has events that
+                the other lacks, or one of them cannot be read.
         """
-        if (self._directory / JOURNAL).exists():
+        # The copy first: a process at work on this directory only makes what is here the longer.
+        there = _run(self._copied_journal(), f"--storage: {self._storage.path}", resume)
+        here = _run(self._own_journal(), str(self._directory), resume)
+        if here.startswith(there):
             return
+        if not there.startswith(here):
+            raise InputError(
+                f"--resume: {self._directory} and its copy {self._storage.path} each have events "
+                "that the other lacks, as two machines went on with the run; move away the one "
+                "that is not to go on"
+            )
         try:
-            known, checkpoints = self._storage.changed(JOURNAL), self._storage / CHECKPOINTS
-            for name in checkpoints.files():
-                if checkpoints.changed(name) >= known:
-                    checkpoints.delete(name)
-            # The journal last: with it the directory holds a run.
+            # The journal last: with it the directory holds the run.
             for name in sorted(self._storage.files(), key=lambda name: name == JOURNAL):
                 if not _belongs(name):
                     continue
@@ -142,9 +146,26 @@ class Mirror:
                 ):
                     path.write_bytes(source.read())
         except ERRORS as error:
-            raise InputError(
-                f"--storage: cannot read {self._storage.path}: {one_line(error)}"
-            ) from None
+            raise self._unreadable(error) from None
+
+    def _copied_journal(self) -> bytes:
+        try:
+            with self._storage.reading(JOURNAL) as file:
+                return bytes(file.read())
+        except FileNotFoundError:
+            return b""
+        except ERRORS as error:
+            raise self._unreadable(error) from None
+
+    def _own_journal(self) -> bytes:
+        path = self._directory / JOURNAL
+        try:
+            return path.read_bytes() if path.exists() else b""
+        except OSError as error:
+            raise InputError(f"--out: cannot read {path}: {error.strerror}") from None
+
+    def _unreadable(self, error: Exception) -> InputError:
+        return InputError(f"--storage: cannot read {self._storage.path}: {one_line(error)}")
 
     def __enter__(self) -> Self:
         try:
@@ -189,19 +210,26 @@ class Mirror:
         }
 
     def _follow(self) -> None:
+        failures = 0
         while not self._done.wait(INTERVAL):
             self.copy()
+            failures += bool(self.failure)
+            if self.failure and failures == TOLD:
+                self._console.print(
+                    f"warning: --storage: copying fails and is tried again: {self.failure}",
+                    highlight=False,
+                )
 
 
 @contextmanager
-def mirrored(directory: Path, storage: Storage, console: Console) -> Iterator[None]:
-    """Keep a copy of a run's directory, which begins as what the copy holds already.
+def mirrored(directory: Path, storage: Storage, resume: bool, console: Console) -> Iterator[None]:
+    """Keep a copy of a run's directory, which begins as the copy where that is ahead.
 
     Raises:
-        InputError: the storage cannot be read or written to.
+        InputError: see `Mirror` and `Mirror.fetch`; the storage holds what it held.
     """
-    mirror = Mirror(directory, storage)
-    mirror.fetch()
+    mirror = Mirror(directory, storage, console)
+    mirror.fetch(resume)
     try:
         with mirror:
             yield
@@ -210,6 +238,12 @@ def mirrored(directory: Path, storage: Storage, console: Console) -> Iterator[No
             console.print(
                 f"warning: --storage: the copy is not up to date: {mirror.failure}", highlight=False
             )
+
+
+def _run(journal: bytes, where: str, resume: bool) -> bytes:
+    """The whole lines of a journal, if they hold a run; a copy may be cut anywhere, too."""
+    whole = journal[: journal.rfind(b"\n") + 1]
+    return whole if holds_run(events_in(whole, f"{where}/{JOURNAL}"), where, resume) else b""
 
 
 def _belongs(name: str) -> bool:

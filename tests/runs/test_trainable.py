@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
+import io
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from models.fit import Fit
 from models.loading import ModelConfig, Pretrained, load_pretrained
 from tests.runs.helpers import small
 from tune.bench import Workbench
+from tune.checkpoints import BEFORE, CHECKSUM
 from tune.final_fits import FinalFit, FinalFitWorker
 from tune.groups import Group
 from tune.sharing import SharedSplit, share_array
@@ -224,6 +228,62 @@ def test_a_trial_goes_on_where_the_disk_has_no_room_for_its_checkpoint(
     assert expected[0] == expected[1]
     trial.step()
     assert len(list((tmp_path / "full").iterdir())) == 1  # there is room again
+
+
+@pytest.mark.parametrize("at", ["open", "read", "load"])
+def test_a_trial_begins_again_where_its_storage_cannot_be_read(
+    at: str, tmp_path: Path, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workbench = bench(pretrained)
+    expected = results(begin(workbench, tmp_path).step())
+
+    class Failing(io.BytesIO):
+        """Reads as often as the checksum needs, and fails then."""
+
+        left = {"open": 0, "read": 0, "load": 3}[at]
+
+        def read(self, size: int | None = -1) -> bytes:
+            if not self.left:
+                raise OSError("connection reset")
+            self.left -= 1
+            return super().read(size)
+
+        def readinto(self, buffer: Any) -> int:
+            raise OSError("connection reset")
+
+    @contextlib.contextmanager
+    def failing(storage: Storage, name: str) -> Iterator[Any]:
+        if at == "open":
+            raise OSError("connection reset")
+        yield Failing((tmp_path / name).read_bytes())
+
+    again = begin(workbench, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "reading", failing)
+        assert results(again.step()) == expected
+    assert again._milestone == next(iter(again._points))  # made anew
+    assert results(begin(workbench, tmp_path).step()) == expected
+
+
+def test_a_checkpoint_tells_what_was_reported_before_it(
+    tmp_path: Path, pretrained: Pretrained
+) -> None:
+    workbench = bench(pretrained)
+    trial = begin(workbench, tmp_path)
+    told = []
+    for _ in range(2):
+        trial.step()
+        told.append(_before(tmp_path))
+    again = begin(workbench, tmp_path)
+    for _ in range(2):  # the last report once more, then the next
+        again.step()
+    points = list(again._points)
+    assert [*told, _before(tmp_path)] == [0, *points[:2]]
+
+
+def _before(folder: Path) -> int:
+    (path,) = folder.iterdir()
+    return int.from_bytes(path.read_bytes()[-BEFORE - CHECKSUM : -CHECKSUM], "little")
 
 
 def _raising(error: Exception) -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from errors import InputError
 from tests.tune.simulation import ZEROS, Simulation, experiment, rough, smooth
-from tune.checkpoints import KeptCheckpoints, checkpoint_name
+from tune.checkpoints import BEFORE, CHECKSUM, KeptCheckpoints, checkpoint_name
 from tune.groups import Group
 from tune.search import Search
 from tune.storage import Storage
@@ -130,3 +133,94 @@ def test_few_checkpoints_wait(tmp_path: Path) -> None:
         simulation.fill()
         paused = [t for t in simulation.search.groups[ONE].trials.values() if t.status == "paused"]
         assert len(paused) <= 9 + 3
+
+
+# A storage that fails
+
+
+@contextlib.contextmanager
+def away(*methods: str) -> Iterator[None]:
+    """A storage that fails in these."""
+
+    def fail(*_: object) -> None:
+        raise OSError("connection reset")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for method in methods:
+            patch.setattr(Storage, method, fail)
+        yield
+
+
+def test_what_a_storage_does_not_remove_goes_at_the_next_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec, folder = experiment(methods=METHODS, partitions=(1,)), tmp_path / "kept"
+    search = Simulation(spec, tmp_path / "events.jsonl", smooth).run().search
+    folder.mkdir()
+    kept = KeptCheckpoints(Storage.at(folder), search)
+    written(search, folder)
+    first, second = sorted({*search.groups[ONE].trials} - {kept._best[ONE]})[:2]
+    with away("delete"):
+        kept.ended(ONE, first)
+    assert "connection reset" in caplog.text
+    assert checkpoint_name(ONE, first) in names(folder)
+    kept.ended(ONE, second)
+    assert not names(folder) & {checkpoint_name(ONE, first), checkpoint_name(ONE, second)}
+
+
+@pytest.mark.parametrize("failing", ["files", "delete"])
+def test_what_a_storage_does_not_remove_at_first_goes_at_the_release(
+    tmp_path: Path, failing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec, folder = experiment(methods=METHODS), tmp_path / "kept"
+    search = Simulation(spec, tmp_path / "events.jsonl", smooth).run().search
+    written(search, folder)
+    with away(failing):
+        kept = KeptCheckpoints(Storage.at(folder), search)
+        kept.release()
+    assert caplog.text.count("connection reset") == 2
+    assert names(folder) == {*trials(search)}
+    kept.release()
+    assert not names(folder)
+
+
+# A journal that lacks what trials reported
+
+
+def left(folder: Path, name: str, before: int) -> None:
+    """A checkpoint of a trial that had reported `before` before its last report."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"weights" + before.to_bytes(BEFORE, "little") + b"\0" * CHECKSUM)
+
+
+def cut_off(tmp_path: Path) -> tuple[Search, Group, int, list[int]]:
+    """A search with a trial in flight, and that one's reports."""
+    spec = experiment(methods=METHODS, scheduler="none")
+    search = Simulation(spec, tmp_path / "events.jsonl", smooth, slots=3).run(7).search
+    for group, number in search.unfinished:
+        if reports := search.groups[group].trials[number].reports:
+            return search, group, number, sorted(reports)
+    raise AssertionError("none in flight has reported")
+
+
+@pytest.mark.parametrize(("ahead", "stays"), [(-1, True), (0, True), (1, False)])
+def test_a_trial_beyond_the_report_after_the_last_known_begins_again(
+    tmp_path: Path, ahead: int, stays: bool
+) -> None:
+    """Else the rungs between would never hear of it."""
+    search, group, number, reports = cut_off(tmp_path)
+    name = checkpoint_name(group, number)
+    left(tmp_path / "kept", name, reports[-1] + ahead)
+    KeptCheckpoints(Storage.at(tmp_path / "kept"), search)
+    assert (name in names(tmp_path / "kept")) == stays
+
+
+@pytest.mark.parametrize("failing", ["reading", "delete"])
+def test_a_start_from_a_storage_that_fails_is_refused_in_one_line(
+    tmp_path: Path, failing: str
+) -> None:
+    search, group, number, reports = cut_off(tmp_path)
+    left(tmp_path / "kept", checkpoint_name(group, number), reports[-1] + 1)
+    with away(failing), pytest.raises(InputError, match="--resume tries again") as caught:
+        KeptCheckpoints(Storage.at(tmp_path / "kept"), search)
+    assert "\n" not in str(caught.value)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +81,14 @@ def test_torch_saves_and_loads_there(folder: Storage) -> None:
         assert torch.load(file, weights_only=True)["x"].tolist() == [0, 1, 2, 3, 4]
 
 
+def test_the_end_of_a_file_is_read_without_the_rest(folder: Storage) -> None:
+    put(folder, "a", b"weights and a tail")
+    with folder.reading("a") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(size - 4)
+        assert (size, file.read()) == (18, b"tail")
+
+
 def test_a_relative_path_means_the_same_in_every_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,18 +108,32 @@ def test_urls_that_no_filesystem_takes_are_refused_in_one_line(url: str) -> None
 # A run's copy
 
 
-def run_in(path: Path) -> Path:
+def journal(*trials: int) -> str:
+    """Of a run with these trials; without any it is none yet."""
+    started = [json.dumps({"event": "trial_started", "trial": number}) for number in trials]
+    return "\n".join(['{"event": "run_started"}', *started, ""])
+
+
+def run_in(path: Path, events: str = journal(0)) -> Path:
     """A run's directory, with what belongs into a copy and what doesn't."""
     for name in ("events.jsonl", "final_fits/a.json", "checkpoints/1.pt", "ray/x", ".lock",
                  "final_fits/.a.json.7.tmp"):  # fmt: skip
         (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_text(name)
+        (path / name).write_text(events if name == "events.jsonl" else name)
     return path
+
+
+def mirror_of(here: Path, there: Storage) -> Mirror:
+    return Mirror(here, there, Console(quiet=True))
+
+
+def all_of(folder: Storage) -> dict[str, bytes]:
+    return {name: content_of(folder, name) for name in folder.files()}
 
 
 def test_the_copy_follows_what_changes_and_what_goes(folder: Storage, tmp_path: Path) -> None:
     here = run_in(tmp_path / "run")
-    mirror = Mirror(here, folder)
+    mirror = mirror_of(here, folder)
     mirror.copy()
     assert sorted(folder.files()) == ["events.jsonl", "final_fits/a.json"]
     (here / "events.jsonl").write_text("more events")
@@ -123,7 +146,7 @@ def test_the_copy_follows_what_changes_and_what_goes(folder: Storage, tmp_path: 
 
 def test_only_what_has_changed_is_copied(tmp_path: Path) -> None:
     here, there = run_in(tmp_path / "run"), tmp_path / "copy"
-    mirror = Mirror(here, Storage.at(there))
+    mirror = mirror_of(here, Storage.at(there))
     mirror.copy()
     before = {path: path.stat().st_ino for path in there.rglob("*") if path.is_file()}
     mirror.copy()
@@ -135,30 +158,97 @@ def test_only_what_has_changed_is_copied(tmp_path: Path) -> None:
 
 def test_a_run_goes_on_elsewhere_from_its_copy(folder: Storage, tmp_path: Path) -> None:
     put(folder, "checkpoints/1.pt", b"stays where trials find it")
-    time.sleep(1.1)  # object stores count seconds
-    Mirror(run_in(tmp_path / "one"), folder).copy()
-    time.sleep(1.1)
-    put(folder, "checkpoints/2.pt", b"of reports that the copied journal lacks")
+    mirror_of(run_in(tmp_path / "one"), folder).copy()
     other = tmp_path / "other"
-    Mirror(other, folder).fetch()
+    mirror_of(other, folder).fetch(resume=True)
     found = {path.relative_to(other).as_posix() for path in other.rglob("*") if path.is_file()}
     assert found == {"events.jsonl", "final_fits/a.json"}
-    assert (other / "events.jsonl").read_text() == "events.jsonl"
+    assert (other / "events.jsonl").read_text() == journal(0)
     assert (folder / "checkpoints").files() == ["1.pt"]
 
 
-def test_a_run_that_is_here_is_not_overwritten(folder: Storage, tmp_path: Path) -> None:
-    here = run_in(tmp_path / "run")
-    put(folder, "events.jsonl", b"older")
-    Mirror(here, folder).fetch()
-    assert (here / "events.jsonl").read_text() == "events.jsonl"
+TORN = '{"event": "trial_sta'
+
+
+@pytest.mark.parametrize("torn", ["", TORN])
+@pytest.mark.parametrize("cut", ["", TORN])
+def test_a_machine_that_comes_back_takes_what_another_has_done_since(
+    torn: str, cut: str, tmp_path: Path
+) -> None:
+    here, there = run_in(tmp_path / "run", journal(0) + torn), Storage.at(tmp_path / "copy")
+    mirror_of(run_in(tmp_path / "other", journal(0, 1) + cut), there).copy()
+    put(there, "final_fits/a.json", b"newer")
+    mirror_of(here, there).fetch(resume=True)
+    assert (here / "events.jsonl").read_text() == journal(0, 1) + cut
+    assert (here / "final_fits" / "a.json").read_text() == "newer"
+
+
+@pytest.mark.parametrize("torn", ["", TORN])
+@pytest.mark.parametrize(
+    "copy", ["", TORN, journal(), journal() + TORN, journal(0), journal(0) + TORN, journal(7)[:-9]]
+)
+def test_a_run_that_is_ahead_of_its_copy_goes_on_as_it_is(
+    torn: str, copy: str, tmp_path: Path
+) -> None:
+    here, there = run_in(tmp_path / "run", journal(0) + torn), Storage.at(tmp_path / "copy")
+    put(there, "events.jsonl", copy.encode())
+    put(there, "final_fits/a.json", b"older")
+    mirror_of(here, there).fetch(resume=True)
+    assert (here / "events.jsonl").read_text() == journal(0) + torn
+    assert (here / "final_fits" / "a.json").read_text() == "final_fits/a.json"
+
+
+def test_what_was_refused_before_its_first_trial_gives_way_to_a_run(tmp_path: Path) -> None:
+    here, there = run_in(tmp_path / "run", journal() * 2), Storage.at(tmp_path / "copy")
+    put(there, "events.jsonl", journal(0).encode())
+    mirror_of(here, there).fetch(resume=True)
+    assert (here / "events.jsonl").read_text() == journal(0)
+
+
+def test_a_run_that_two_machines_went_on_with_is_refused_in_one_line(tmp_path: Path) -> None:
+    here, there = run_in(tmp_path / "run", journal(0, 1)), Storage.at(tmp_path / "copy")
+    mirror_of(run_in(tmp_path / "other", journal(0, 2, 3)), there).copy()
+    before = all_of(there)
+    with pytest.raises(InputError, match="each have events that the other lacks") as caught:
+        mirror_of(here, there).fetch(resume=True)
+    assert str(here) in str(caught.value)
+    assert there.path in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (here / "events.jsonl").read_text() == journal(0, 1)
+    assert all_of(there) == before
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_a_second_start_without_resume_touches_nothing(where: str, tmp_path: Path) -> None:
+    here, there = tmp_path / "run", Storage.at(tmp_path / "copy")
+    put(there, "checkpoints/9.pt", b"young")
+    if where == "here":
+        run_in(here)
+    else:
+        put(there, "events.jsonl", journal(0).encode())
+    before, mine = all_of(there), sorted(here.rglob("*"))
+    refused = "already holds a run; --resume continues it, --name starts another"
+    with (
+        pytest.raises(InputError, match=refused),
+        mirrored(here, there, False, Console(quiet=True)),
+    ):
+        pass
+    assert all_of(there) == before
+    assert sorted(here.rglob("*")) == mine
+
+
+def test_a_damaged_copy_is_told_with_its_line(tmp_path: Path) -> None:
+    there = Storage.at(tmp_path / "copy")
+    put(there, "events.jsonl", (journal(0) + "{]\n").encode())
+    with pytest.raises(InputError, match=r"--storage: .*events.jsonl: line 3 is damaged"):
+        mirror_of(tmp_path / "run", there).fetch(resume=True)
 
 
 def test_the_last_copy_is_made_at_the_end_even_of_a_run_that_failed(tmp_path: Path) -> None:
     here, there = run_in(tmp_path / "run"), Storage.at(tmp_path / "copy")
 
     def interrupted() -> None:
-        with mirrored(here, there, Console(quiet=True)):
+        with mirrored(here, there, True, Console(quiet=True)):
             (here / "last").write_text("word")
             raise KeyboardInterrupt
 
@@ -172,14 +262,14 @@ def test_the_copy_is_made_while_the_run_goes_on(
 ) -> None:
     monkeypatch.setattr(module, "INTERVAL", 0.01)
     here, there = run_in(tmp_path / "run"), Storage.at(tmp_path / "copy")
-    with Mirror(here, there) as mirror:
+    with mirror_of(here, there) as mirror:
         while "events.jsonl" not in there.files():
             mirror._done.wait(0.01)
 
 
 def test_a_storage_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    mirror = Mirror(run_in(tmp_path / "run"), Storage.at(tmp_path / "file" / "below"))
+    mirror = mirror_of(run_in(tmp_path / "run"), Storage.at(tmp_path / "file" / "below"))
     with pytest.raises(InputError, match="--storage: cannot write to"), mirror:
         pass
 
@@ -187,13 +277,32 @@ def test_a_storage_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
 def test_a_storage_that_fails_in_between_is_told_and_tried_again(tmp_path: Path) -> None:
     here, place = run_in(tmp_path / "run"), tmp_path / "copy"
     console = Console(file=io.StringIO(), width=200)
-    with mirrored(here, Storage.at(place), console):
+    with mirrored(here, Storage.at(place), True, console):
         place.rmdir()
         place.write_text("in the way")
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "warning: --storage: the copy is not up to date" in text
+    assert text.startswith("warning: --storage: the copy is not up to date")
     place.unlink()
-    mirror = Mirror(here, Storage.at(place))
+    mirror = mirror_of(here, Storage.at(place))
     mirror.copy()
     assert mirror.failure is None
     assert len(Storage.at(place).files()) == 2
+
+
+def test_copies_that_fail_are_told_once_while_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "INTERVAL", 0.01)
+    tries = threading.Semaphore(0)
+
+    def fail(storage: Storage, name: str) -> None:
+        tries.release()
+        raise OSError("the store is away")
+
+    console = Console(file=io.StringIO(), width=200)
+    with Mirror(run_in(tmp_path / "run"), Storage.at(tmp_path / "copy"), console):
+        monkeypatch.setattr(Storage, "writing", fail)
+        for _ in range(5):
+            tries.acquire()
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text == ("warning: --storage: copying fails and is tried again: the store is away\n")
