@@ -36,12 +36,14 @@ NO_MACHINE = 900.0  # seconds without any; an autoscaler has brought another by 
 class Cluster:
     """The machines of a run. A slot is what one trial takes; `slots` fit at once, as it is now.
 
-    It `grows` where it is not this machine alone: others may join it, by an autoscaler too.
+    It `grows` where it is not this machine alone: others may join it, by an autoscaler too. Of its
+    `nodes`, `hosts` have room for a slot; a head often has none.
     """
 
     slot: dict[str, float]
     slots: int
     nodes: int
+    hosts: int
     cpus: int
     gpus: int
     dashboard: str | None
@@ -126,8 +128,8 @@ def _describe(resources: ResourcesConfig, grows: bool) -> Cluster:
     slot = {"CPU": resources.cpus_per_trial}
     if gpus:
         slot["GPU"] = resources.gpus_per_trial
-    slots = slots_now(slot)
-    if slots == 0:
+    rooms = [room for node in nodes if (room := _slots(node, slot))]
+    if not rooms:
         raise InputError(
             f"resources: a trial takes {slot}, which no machine of the cluster has free; "
             f"largest: {max(node.get('CPU', 0) for node in nodes):g} CPUs, "
@@ -136,8 +138,9 @@ def _describe(resources: ResourcesConfig, grows: bool) -> Cluster:
     dashboard = ray._private.worker.get_dashboard_url()
     return Cluster(
         slot=slot,
-        slots=slots,
+        slots=sum(rooms),
         nodes=len(nodes),
+        hosts=len(rooms),
         cpus=int(sum(node.get("CPU", 0) for node in nodes)),
         gpus=gpus,
         dashboard=f"http://{dashboard}" if dashboard else None,
