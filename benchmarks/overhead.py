@@ -153,7 +153,7 @@ def workbench(prepared: Prepared, cluster: Cluster) -> Workbench:
     pretrained = ray.put(prepared.pretrained)
     precision = resolved_precision(cluster, experiment.model.precision)
     made = feature_stage(
-        prepared, pretrained, Pool(cluster.slot, cluster.slots, cluster.nodes), precision
+        prepared, pretrained, Pool(cluster.slot, cluster.slots, cluster.hosts), precision
     ).run(
         {"train": dataset.train, "val": dataset.val},
         plan.boundaries,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from typing import Annotated, Self
 
 import torch
@@ -12,6 +13,8 @@ from torchvision.transforms import InterpolationMode, v2
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Aspect = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# torchvision draws from the process's one generator, and images are decoded by several threads.
+DRAWING = threading.Lock()
 
 
 class AugmentationConfig(BaseModel):
@@ -50,23 +53,25 @@ class Augmentation:
     def __init__(self, config: AugmentationConfig, size: tuple[int, int]) -> None:
         self._config, self._size = config, size
         jitter = config.color_jitter
-        self._draw = v2.Compose(
-            [
-                v2.RandomResizedCrop(
-                    size, config.scale, config.ratio, InterpolationMode.BICUBIC, antialias=True
-                ),
-                v2.RandomHorizontalFlip(config.flip),
-                v2.ColorJitter(jitter, jitter, jitter),
-            ]
+        self._crop = v2.RandomResizedCrop(
+            size, config.scale, config.ratio, InterpolationMode.BICUBIC, antialias=True
         )
+        self._jitter = v2.ColorJitter(jitter, jitter, jitter)
 
     def view(self, image: Image.Image, digest: str, number: int) -> Image.Image:
         """View `number` (from 1) of the image of that digest: always the same."""
         seed = int(self.view_digest(digest, number)[:15], 16)
-        with torch.random.fork_rng(devices=[]):
+        with DRAWING, torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # the CPU's, which draws and is restored
-            drawn: Image.Image = self._draw(image)
-        return drawn
+            crop = self._crop.make_params([image])
+            mirrored = bool(torch.rand(1) < self._config.flip)
+            jitter = self._jitter.make_params([image])
+        # Outside the lock: threads are there to do this at the same time.
+        view: Image.Image = self._crop.transform(image, crop)
+        if mirrored:
+            view = v2.functional.horizontal_flip(view)
+        jittered: Image.Image = self._jitter.transform(view, jitter)
+        return jittered
 
     def view_digest(self, digest: str, number: int) -> str:
         """Names the view as `digest` names the image; view 0 is the image itself."""

@@ -53,6 +53,11 @@ class Cluster:
     grows: bool = False
 
     @property
+    def hosts(self) -> int:
+        """Machines with room for a slot; a head often has none."""
+        return len(self.slots_at)
+
+    @property
     def has_gpus(self) -> bool:
         return self.gpus > 0
 

@@ -122,7 +122,7 @@ def _scored(
     descriptions = {path: _described(path, prepared) for path in fits}
     with (
         connected(experiment.resources, address, prepared.plan.store_bytes) as cluster,
-        Pool(cluster.slot, cluster.slots, cluster.nodes) as pool,
+        Pool(cluster.slot, cluster.slots, cluster.hosts) as pool,
     ):
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, experiment.model.precision)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from joblib import cpu_count
 from numpy.typing import NDArray
 
 from data import (
@@ -180,6 +180,7 @@ class FeatureStage:
             dtype=self.dtype,
             precision=self.precision,
             on_a_node=self.pool.on_a_node,
+            gpu_share=self.pool.gpu_share,
         )
         done, total = 0, sum(len(job.images) for job in jobs)
         for job, result in self.pool.map(EncoderWorker.encode, worker, jobs):
@@ -289,7 +290,7 @@ class EncoderWorker:
     """Decodes, preprocesses and encodes images, in a process of its own.
 
     Threads decode the next batches while one is encoded, as many as there are cores a worker on
-    its node: nothing else runs meanwhile.
+    its node, by affinity and by a container's quota: nothing else runs meanwhile.
     """
 
     pretrained: ray.ObjectRef[Pretrained]
@@ -299,10 +300,11 @@ class EncoderWorker:
     dtype: str
     precision: PrecisionName
     on_a_node: int
+    gpu_share: float = 1.0
 
     @cached_property
     def _device(self) -> Precision:
-        return Precision(available_device(), self.precision)
+        return Precision(available_device(self.gpu_share), self.precision)
 
     @cached_property
     def _loaded(self) -> Pretrained:
@@ -337,8 +339,7 @@ class EncoderWorker:
         _ = self._loaded  # before threads ask for it
         begins = range(0, len(job.images), self.batch_size)
         batches = [job.images[begin : begin + self.batch_size] for begin in begins]
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        with ThreadPoolExecutor(max(1, (cores or 1) // self.on_a_node)) as pool:
+        with ThreadPoolExecutor(max(1, cpu_count() // self.on_a_node)) as pool:
             ahead: deque[list[Future[Any]]] = deque()
             for batch in [*batches, *[()] * AHEAD]:
                 ahead.append([pool.submit(self._look, image, job.view) for image in batch])

@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 
 import ray
 
+from errors import InputError
 from tune.cluster import LostMachines
 from tune.sharing import fetch
 
@@ -24,11 +25,11 @@ class Pool:
     Args:
         slot: resources of one actor.
         slots: at most so many actors.
-        nodes: that they are spread over.
+        nodes: that they are spread over, those without room for any left out.
     """
 
     def __init__(self, slot: Mapping[str, float], slots: int, nodes: int = 1) -> None:
-        self.slots = slots
+        self.slots, self.gpu_share = slots, slot.get("GPU", 1.0)
         self._machines = LostMachines(dict(slot))
         self.on_a_node = max(1, slots // nodes)
         self._actor: Any = ray.remote(_Slot).options(
@@ -54,7 +55,9 @@ class Pool:
         """Do `work(context, job)` for every job; yields (job, result) as jobs end.
 
         An actor lost to a crash or with its node is started again elsewhere, and its job with it;
-        where that keeps failing, the result is a `RayError`.
+        where that keeps failing, or the job raises, the result is a `RayError`. Its actor is used
+        no more, as it may be dead for good or its CUDA context broken: the jobs that follow would
+        fail on it at once, one after the other. Only an `InputError` is the job's alone.
 
         Args:
             work: run in the actors' processes.
@@ -64,28 +67,33 @@ class Pool:
         handle = (ray.put(context),)  # nested: Ray would fetch a bare reference for each job
         queue = iter(jobs)
         running: dict[Any, tuple[Any, Job]] = {}
+        self._bury()
 
         def start(actor: Any, job: Job) -> None:
             running[actor.do.remote(work, handle, job)] = (actor, job)
 
         try:
             for _, job in zip(range(self.slots), queue, strict=False):
-                start(self._idle.pop() if self._idle else self._actor.remote(), job)
+                start(self._taken(), job)
             while running:
                 ready, _ = ray.wait(list(running), num_returns=1, timeout=LOOK)
                 if not ready:
                     self._look_after(running, start)
                     continue
                 actor, job = running.pop(ready[0])
+                sound = True
                 try:
                     result = ray.get(ready[0])
                 except ray.exceptions.RayError as error:
-                    result = error
+                    result, sound = error, isinstance(getattr(error, "cause", None), InputError)
+                if sound:
+                    self._idle.append(actor)
+                else:
+                    ray.kill(actor)
                 for following in queue:
-                    start(actor, following)
+                    start(self._taken(), following)
                     break
                 else:
-                    self._idle.append(actor)
                     self._look_after(running, start)
                     if not self._held:
                         self._release()  # returns its memory to the others
@@ -98,7 +106,8 @@ class Pool:
         self, running: dict[Any, tuple[Any, Job]], start: Callable[[Any, Job], None]
     ) -> None:
         """Give idle actors the jobs of those that have no machine, and may never have one."""
-        waiting = [task for task, (actor, _) in running.items() if not _is_up(actor)]
+        self._bury()
+        waiting = [task for task, (actor, _) in running.items() if _state(actor) != "ALIVE"]
         self._machines.check(all_wait=len(waiting) == len(running) > 0 and not self._idle)
         for task, idle in zip(waiting, list(self._idle), strict=False):
             actor, job = running.pop(task)
@@ -106,15 +115,22 @@ class Pool:
             self._idle.remove(idle)
             start(idle, job)
 
+    def _taken(self) -> Any:
+        return self._idle.pop() if self._idle else self._actor.remote()
+
+    def _bury(self) -> None:
+        """Forget idle actors that were lost meanwhile, and are not started again."""
+        self._idle = [actor for actor in self._idle if _state(actor) != "DEAD"]
+
     def _release(self) -> None:
         while self._idle:
             ray.kill(self._idle.pop())
 
 
-def _is_up(actor: Any) -> bool:
-    """Whether an actor has a process: it has not before its start, nor where its node was lost."""
-    known: dict[str, Any] = ray._private.state.actors(actor._actor_id.hex())
-    return known.get("State") == "ALIVE"
+def _state(actor: Any) -> str | None:
+    """ALIVE with a process, DEAD for good; else not started yet, or lost and to be restarted."""
+    known: dict[str, str] = ray._private.state.actors(actor._actor_id.hex())
+    return known.get("State")
 
 
 class _Slot:

@@ -181,7 +181,7 @@ class Stages:
         directory.check_precision(precision, events)
         journal.write("precision", precision=precision)
         self._placement = placement(prepared, cluster, nodes, precision)
-        self._pool = Pool(cluster.slot, cluster.slots, cluster.nodes)
+        self._pool = Pool(cluster.slot, cluster.slots, cluster.hosts)
         self._features = feature_stage(prepared, pretrained, self._pool, precision)
         self._contents: dict[str, SplitContent] = {}
         began = time.monotonic()
@@ -246,25 +246,29 @@ class Stages:
             with self._watch.timed("test features"):
                 scored = self._test_splits(sorted(boundaries))
             with self._watch.timed("final fits"):
-                self._fit_winners(wanted, fits, scored)
-        self._kept.release()
+                failed = self._fit_winners(wanted, fits, scored)
+        if not failed:  # a resumed run fits again what failed, from its winner's checkpoint
+            self._kept.release()
 
     def _fit_winners(
         self, wanted: list[FinalFit], fits: list[FinalFit], scored: dict[str, SharedSplit]
-    ) -> None:
+    ) -> list[FinalFit]:
+        """Make the fits that are missing; returns those that failed."""
         worker = FinalFitWorker(
             *(self._bench, scored, self._prepared.pretrained.fingerprint, self._dataset.classes),
             self._kept.folder,
         )
-        run_dir = self._directory.path
+        run_dir, failed = self._directory.path, []
         with self._watch.final_fits(wanted, fits, run_dir) as ended:
             for fit, failure in run_final_fits(fits, worker, run_dir, self._pool):
                 ended(fit)
                 if failure:
+                    failed.append(fit)
                     self._journal.write(
                         "final_fit_failed", group=str(fit.group), seed=fit.seed, reason=failure
                     )
                     self._console.print(f"final fit of {fit.group}, seed {fit.seed}: {failure}")
+        return failed
 
     def _test_splits(self, boundaries: Sequence[str]) -> dict[str, SharedSplit]:
         """The test split and the extra tests, now that all winners are fixed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
+from torchvision.transforms import v2
 
 from models.augmentation import Augmentation, AugmentationConfig
 
@@ -40,6 +42,41 @@ def test_a_view_is_the_same_whatever_came_before(
         augmentation.view(picture(), digest, draw + 1)
     before = torch.get_rng_state()
     assert pixels(augmentation.view(picture(), digest, number)) == expected
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@given(numbers)
+@settings(max_examples=30, deadline=None)
+def test_a_view_is_what_torchvision_draws_in_one_go(number: int) -> None:
+    """So that features cached of views stay those of the views."""
+    drawing = v2.Compose(
+        [
+            v2.RandomResizedCrop(
+                SIZE, STRONG.scale, STRONG.ratio, v2.InterpolationMode.BICUBIC, antialias=True
+            ),
+            v2.RandomHorizontalFlip(STRONG.flip),
+            v2.ColorJitter(*[STRONG.color_jitter] * 3),
+        ]
+    )
+    augmentation = Augmentation(STRONG, SIZE)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(augmentation.view_digest("ab", number)[:15], 16))
+        expected = drawing(picture())
+    assert pixels(augmentation.view(picture(), "ab", number)) == pixels(expected)
+
+
+@pytest.mark.parametrize("instances", [1, 4])
+def test_a_view_is_the_same_whatever_other_threads_draw(instances: int) -> None:
+    augmentations = [Augmentation(STRONG, SIZE) for _ in range(instances)]
+    image = picture(200, 150)
+
+    def drawn(number: int) -> list[int]:
+        return pixels(augmentations[number % instances].view(image, "ab", number))
+
+    numbers = range(1, 401)
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(drawn, numbers)) == list(map(drawn, numbers))
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import ray
 import tune.cluster
 import tune.pool
 from errors import InputError
+from tune.experiment import ResourcesConfig
 from tune.pool import Pool
 
 pytestmark = [
@@ -35,6 +37,27 @@ def die_once(folder: str, job: int) -> int:
         return job
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
+
+
+def die_of_the_first(_: str, job: int) -> int:
+    if job == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return job
+
+
+def break_at_the_first(_: str, job: int) -> int:
+    """As where a kernel's fault leaves a CUDA context broken: nothing works in this process."""
+    if job == 0:
+        os.environ["BROKEN"] = "1"
+    if "BROKEN" in os.environ:
+        raise RuntimeError("an illegal memory access was encountered")
+    return job
+
+
+def refuse_the_second(_: str, job: int) -> int:
+    if job == 1:
+        raise InputError("the user can mend this")
+    return os.getpid()
 
 
 @ray.remote(num_cpus=1)
@@ -80,3 +103,37 @@ def test_without_any_machine_jobs_end_in_one_line(monkeypatch: pytest.MonkeyPatc
 def test_a_job_whose_process_is_killed_is_done_again(tmp_path: Path) -> None:
     jobs = Pool(SLOT, slots=2).map(die_once, str(tmp_path), range(2))
     assert dict(jobs) == {0: 0, 1: 1}
+
+
+@pytest.mark.parametrize("work", [die_of_the_first, break_at_the_first])
+def test_the_jobs_after_one_that_ruins_its_process_are_done(work: Callable[..., int]) -> None:
+    with Pool(SLOT, slots=1) as pool:
+        results = dict(pool.map(work, "", range(4)))
+        assert isinstance(results.pop(0), ray.exceptions.RayError)
+        assert results == {1: 1, 2: 2, 3: 3}
+        list(pool.map(work, "", [0]))
+        assert dict(pool.map(double, "", range(3))) == {0: 0, 1: 2, 2: 4}
+
+
+def test_an_actor_that_died_idle_is_given_nothing() -> None:
+    with Pool(SLOT, slots=1) as pool:
+        list(pool.map(double, "", [0]))
+        ray.kill(pool._idle[0])
+        while tune.pool._state(pool._idle[0]) != "DEAD":
+            time.sleep(0.1)
+        assert dict(pool.map(double, "", range(3))) == {0: 0, 1: 2, 2: 4}
+
+
+def test_a_process_that_only_refused_its_job_goes_on() -> None:
+    results = dict(Pool(SLOT, slots=1).map(refuse_the_second, "", range(3)))
+    assert isinstance(results[1].cause, InputError)
+    assert results[0] == results[2]
+
+
+def test_machines_without_room_have_no_share_of_the_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines: list[dict[str, float]] = [{"memory": 1e9}, {"CPU": 8}, {"CPU": 8}]  # a head first
+    nodes = [{"Alive": True, "Resources": machine} for machine in machines]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    with tune.cluster.connected(ResourcesConfig(), None, 0) as cluster:
+        assert Pool(cluster.slot, cluster.slots, cluster.hosts).on_a_node == 8
+        assert cluster.describe().startswith("3 machines, 16 CPUs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 import yaml
 from PIL import Image
 
+import tune.run
 from errors import InputError
 from tests.runs.helpers import events, final_fits_in, run_quietly, small, write_csv, write_images
 from tests.test_events_document import check, documented
 from tune.experiment import MethodConfig
 from tune.features import EncoderWorker
+from tune.final_fits import FinalFit, run_final_fits
 from tune.pool import Pool
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -144,6 +147,26 @@ def test_a_second_run_computes_no_features(tmp_path: Path, monkeypatch: pytest.M
 
 def test_no_checkpoint_outlives_its_trial(results: Path) -> None:
     assert list((results / "checkpoints").iterdir()) == []
+
+
+def test_a_final_fit_that_failed_finds_its_checkpoint_when_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(fits: list[FinalFit], *rest: Any) -> Iterator[tuple[FinalFit, str | None]]:
+        yield fits[-1], "out of memory"
+        yield from run_final_fits(fits[:-1], *rest)
+
+    methods = ["frozen", "seed_llrd"]
+    experiment = small("final.seeds=1", "data.partitions=[10]", methods=methods)
+    checkpoints = tmp_path / "small" / "checkpoints"
+    monkeypatch.setattr(tune.run, "run_final_fits", failing)
+    run_quietly(experiment, tmp_path)
+    assert [path.name for path in checkpoints.iterdir()] == ["10-seed_llrd-0.pt"]
+    assert final_fits_in(tmp_path / "small").keys() == {"10-frozen-seed0"}
+    monkeypatch.undo()
+    run_quietly(experiment, tmp_path, resume=True)
+    assert final_fits_in(tmp_path / "small").keys() == {f"10-{name}-seed0" for name in methods}
+    assert list(checkpoints.iterdir()) == []
 
 
 def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> None:
