@@ -107,12 +107,15 @@ def test_a_job_whose_process_is_killed_is_done_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("work", [die_of_the_first, break_at_the_first])
 def test_the_jobs_after_one_that_ruins_its_process_are_done(work: Callable[..., int]) -> None:
+    results = dict(Pool(SLOT, slots=1).map(work, "", range(4)))
+    assert isinstance(results.pop(0), ray.exceptions.RayError)
+    assert results == {1: 1, 2: 2, 3: 3}
+
+
+def test_a_process_that_its_last_job_ruined_is_not_held() -> None:
     with Pool(SLOT, slots=1) as pool:
-        results = dict(pool.map(work, "", range(4)))
-        assert isinstance(results.pop(0), ray.exceptions.RayError)
-        assert results == {1: 1, 2: 2, 3: 3}
-        list(pool.map(work, "", [0]))
-        assert dict(pool.map(double, "", range(3))) == {0: 0, 1: 2, 2: 4}
+        list(pool.map(break_at_the_first, "", [0]))
+        assert dict(pool.map(break_at_the_first, "", [1, 2])) == {1: 1, 2: 2}
 
 
 def test_an_actor_that_died_idle_is_given_nothing() -> None:
@@ -132,7 +135,10 @@ def test_a_process_that_only_refused_its_job_goes_on() -> None:
 
 def test_machines_without_room_have_no_share_of_the_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     machines: list[dict[str, float]] = [{"memory": 1e9}, {"CPU": 8}, {"CPU": 8}]  # a head first
-    nodes = [{"Alive": True, "Resources": machine} for machine in machines]
+    nodes = [
+        {"NodeID": str(number), "Alive": True, "Resources": machine}
+        for number, machine in enumerate(machines)
+    ]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     with tune.cluster.connected(ResourcesConfig(), None, 0) as cluster:
         assert Pool(cluster.slot, cluster.slots, cluster.hosts).on_a_node == 8
