@@ -150,7 +150,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         resume = [] if "--resume" in given or given[:1] == ["evaluate"] else ["--resume"]
-        command = f"python run_search.py {shlex.join([*given, *resume])}"
+        this = [os.path.relpath(sys.executable), os.path.relpath(__file__)]
+        command = shlex.join([*this, *given, *resume])
         errors.print(f"interrupted; nothing is lost, continue with: {command}", markup=False)
         return 130
     report.render(Console())

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from PIL import Image, UnidentifiedImageError
 
 from data.decoding import DECODE_ERRORS, decode
+from errors import InputError
 
 SplitName = Literal["train", "val", "test"]
 SPLIT_NAMES: dict[str, SplitName] = {
@@ -76,6 +77,12 @@ class Listing:
     splits: tuple[SplitName, ...]
     groups: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in (*self.keys, *self.labels):
+            # Names of files that are no UTF-8 come with surrogates, which no file takes.
+            if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+                raise InputError(f"source: the name {name!a} is not UTF-8; rename it")
 
 
 @contextmanager

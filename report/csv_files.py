@@ -27,7 +27,7 @@ def read_table(path: Path, columns: Sequence[str], numbers: Sequence[str] = ()) 
         return pd.DataFrame(columns=list(columns))
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no table: {error}") from error
     if missing := [column for column in columns if column not in table]:
         raise InputError(f"{path} lacks the column {', '.join(missing)}")

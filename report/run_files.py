@@ -180,7 +180,7 @@ def _read_experiment(path: Path) -> tuple[tuple[float, ...], tuple[str, ...], st
     try:
         experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
         partitions, methods = tuple(experiment["data"]["partitions"]), tuple(experiment["methods"])
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{path} must hold data.partitions and methods: {error!r}") from error
     gain = (experiment.get("report") or {}).get("gain")
     if gain is not None and gain not in methods:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -244,7 +245,7 @@ def test_a_fault_of_ours_is_not_taken_for_the_users(file: str, calls: Calls) -> 
         (["evaluate", "DIR"], InputError("DIR: has no final\nfits"), 2, "DIR: has no final fits"),
         (["evaluate"], True, 2, "the following arguments are required: RESULTS_DIR"),
         (["evaluate", "DIR", "--resume"], True, 2, "unrecognized arguments: --resume"),
-        (["evaluate", "DIR"], KeyboardInterrupt(), 130, "continue with: python run_search.py eval"),
+        (["evaluate", "DIR"], KeyboardInterrupt(), 130, "run_search.py evaluate DIR"),
     ],
 )
 def test_evaluate_says_it_by_its_exit_code(
@@ -286,7 +287,7 @@ def test_an_interrupted_run_says_how_to_continue(
     assert start == "interrupted; nothing is lost, "
     # As typed into a shell again: the same arguments, and --resume once.
     assert shlex.split(command) == [
-        *("python", "run_search.py"),
+        *(os.path.relpath(sys.executable), "run_search.py"),
         *arguments,
         *([] if already else ["--resume"]),
     ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -107,6 +109,7 @@ def _init(address: str | None, store_bytes: int) -> None:
         }
         ray.init(**options)
         return
+    _check_answers(address)
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a submitted job has shipped its code
         options["runtime_env"] = {"working_dir": str(ROOT), "excludes": EXCLUDED}
     try:
@@ -114,6 +117,20 @@ def _init(address: str | None, store_bytes: int) -> None:
     except (ConnectionError, ValueError, TimeoutError) as error:
         reason = one_line(error)
         raise InputError(f"--address {address}: no Ray cluster answers ({reason})") from None
+
+
+def _check_answers(address: str) -> None:
+    """Where nothing listens Ray tries again for minutes, in words of its own."""
+    place = re.fullmatch(r"(?:ray://)?\[?([^/\s\]]+)\]?:(\d+)", address)
+    if not place:  # "auto"
+        return
+    try:
+        socket.create_connection((place[1], int(place[2])), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--address {address}: nothing answers there ({one_line(error)}); needed is HOST:PORT "
+            "of a running Ray cluster, or auto on one of its machines"
+        ) from None
 
 
 def _keep_token_private() -> None:

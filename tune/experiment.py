@@ -149,7 +149,7 @@ class MethodConfig(_Config):
 class Experiment(_Config):
     """One run: data, encoder, methods, and how to search and to measure them."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     seed: int = Field(0, ge=0, lt=2**31)
     data: DataConfig
     model: ModelConfig = ModelConfig()
@@ -165,8 +165,8 @@ class Experiment(_Config):
     @classmethod
     def _method_names(cls, methods: dict[str, MethodConfig]) -> dict[str, MethodConfig]:
         for name in methods:
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-                raise ValueError(f"{name!r}: letters, digits, _ and - only")
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+                raise ValueError(f"{name!r}: letters, digits, _ and - only, 64 at most")
         return methods
 
     @model_validator(mode="after")

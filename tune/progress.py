@@ -78,8 +78,11 @@ class Progress(tune.Callback):
         self._tick()
 
     def _tick(self) -> None:
-        if self._clock.out_of_time(self._search):
+        if not self._search.closed and self._clock.out_of_time(self._search):
             self._search.close("time budget")
+            rest = duration(self._clock.after_search(self._search))
+            line = f"time budget: the search ends here; final fits take about {rest}"
+            self._console.print(line, highlight=False)
         now = time.monotonic()
         if self._console.is_terminal:
             if now - self._drawn >= LIVE_INTERVAL:

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from data import Dataset, Duplicate, Split
-from errors import InputError
+from errors import InputError, one_line
 from files import replacing
 from models.recipe import Recipe
 from tune.experiment import Experiment
@@ -214,7 +214,13 @@ def _read(path: Path) -> dict[str, Any] | None:
     """A run killed before it wrote the file has nothing to be compared with."""
     if not path.exists():
         return None
-    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: damaged ({one_line(error)}); put back what was there, "
+            "or --name starts another"
+        ) from None
     return tree if isinstance(tree, dict) else None
 
 
@@ -228,6 +234,11 @@ def _check_continues(previous: Mapping[str, Any], now: Mapping[str, Any], path: 
         trials = key.startswith("methods.") and key.endswith(".trials")
         if new_method or gone or ignored or trials or before.get(key) == after.get(key):
             continue
+        if key == "identity.data":
+            raise InputError(
+                f"--resume: the images, their classes or their splits are not those that {path} "
+                "was made with; put them back, or --name starts another run"
+            )
         raise InputError(
             f"--resume: {key} is {after.get(key)!r}, but {path} was made with "
             f"{before.get(key)!r}; allowed to change: trials, partitions, methods, final seeds; "

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,3 +74,15 @@ def test_ill_formed_folders_are_refused(tree: Tree, files: list[str], message: s
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder .*/nowhere"):
         list_folder(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("file", [b"cat/caf\xe9.png", b"ch\xe2t/a.png"])
+def test_a_name_that_is_no_utf8_is_refused(file: bytes, tree: Tree) -> None:
+    """It cannot be written to any table: the run would end with all its work done."""
+    root = tree("dog/\u5199\u771f \u00e9.png")
+    path = os.fsencode(root) + b"/" + file
+    os.makedirs(os.path.dirname(path))
+    with open(path, "wb"):
+        pass
+    with pytest.raises(InputError, match=r"^source: the name '.*udce.*' is not UTF-8; rename it"):
+        list_folder(str(root))

@@ -64,14 +64,15 @@ def test_predictions_of_other_images_are_refused(extra: RunWriter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("content", "message"),
     [
-        ("key,label\na,1\n", "lacks the column set"),
-        ("set,key,label\ntest,a,one\n", "label must be numbers"),
-        ("", "is no table"),
+        (b"key,label\na,1\n", "lacks the column set"),
+        (b"set,key,label\ntest,a,one\n", "label must be numbers"),
+        (b"", "is no table"),
+        (b"set,key\xca\xfe\n", "is no table"),
     ],
 )
-def test_unreadable_test_images_are_refused(extra: RunWriter, text: str, message: str) -> None:
-    (extra.run_dir / "test_images.csv").write_text(text)
+def test_unreadable_test_images_are_refused(extra: RunWriter, content: bytes, message: str) -> None:
+    (extra.run_dir / "test_images.csv").write_bytes(content)
     with pytest.raises(InputError, match=message):
         write_report(extra.run_dir)

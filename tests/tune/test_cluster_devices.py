@@ -1,12 +1,15 @@
-"""What is asked of devices before a search, without any."""
+"""What is asked of devices and of an address before a search, without any."""
 
 from __future__ import annotations
+
+import socket
 
 import pytest
 import torch
 
+from errors import InputError
 from models.precision import CONTEXT, available_device
-from tune.cluster import CLAIMED, _resolve, _slots
+from tune.cluster import CLAIMED, _check_answers, _resolve, _slots
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -49,3 +52,22 @@ def test_a_process_takes_its_share_of_a_gpu(
 )
 def test_slots_of_a_machine(node: dict[str, float], slot: dict[str, float], slots: int) -> None:
     assert _slots(node, slot) == slots
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nothing_listens_is_told_at_once(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        _check_answers(f"{scheme}127.0.0.1:{port}")
+    with pytest.raises(InputError, match=rf"^--address {scheme}127.0.0.1:{port}: nothing answers"):
+        _check_answers(f"{scheme}127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "no.such.host.invalid:6379"])
+def test_an_address_of_nowhere_is_told(address: str) -> None:
+    with pytest.raises(InputError, match="nothing answers there"):
+        _check_answers(address)
+
+
+def test_ray_finds_a_cluster_of_this_machine_itself() -> None:
+    _check_answers("auto")

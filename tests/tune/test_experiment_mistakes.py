@@ -106,6 +106,8 @@ def test_a_misspelt_key_is_named_with_what_is_allowed(
         ("methods.fixed.space.views=-1", "methods.fixed: views: -1: Input should be greater than"),
         ("methods.fixed.space.head_start=text", "methods.fixed: head_start: 'text': Input should"),
         ("methods={}", "methods: Dictionary should have at least 1 item"),
+        (f"methods={{{'m' * 65}: {{space: {{blocks: none}}}}}}", "- only, 64 at most"),
+        (f"name={'n' * 101}", "name: String should have at most 100 characters"),
         ("methods={a b: {space: {blocks: none}}}", "methods: 'a b': letters, digits, _ and - only"),
         ("methods.llrd=", "methods.llrd: expected keys and values"),
         ("methods.llrd.space={}", "methods.llrd: space: is empty; name at least `blocks`"),

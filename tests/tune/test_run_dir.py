@@ -204,9 +204,12 @@ def test_what_results_rest_on_may_not_change(run: Path, setting: str, key: str) 
     assert (run / "experiment.yaml").read_bytes() == before
 
 
-@pytest.mark.parametrize("key", ["model", "data"])
-def test_other_weights_or_images_are_refused(run: Path, key: str) -> None:
-    with pytest.raises(InputError, match=f"^--resume: identity.{key} is 'other'"):
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("model", "identity.model is 'other'"), ("data", "the images, their classes")],
+)
+def test_other_weights_or_images_are_refused(run: Path, key: str, words: str) -> None:
+    with pytest.raises(InputError, match=f"^--resume: {words}"):
         record(run, experiment(), {**IDENTITY, key: "other"})
 
 
@@ -386,3 +389,11 @@ def test_nothing_temporary_is_left(run: Path) -> None:
     write(run, winner(1, "frozen", blocks="none"))
     names = {path.name for path in run.iterdir()}
     assert names == {"experiment.yaml", "best_configs.yaml", "events.jsonl"}
+
+
+@pytest.mark.parametrize("content", [b"\xca\xfe\xff", b"name: [small\nmethods: }"])
+def test_a_damaged_description_is_one_line(content: bytes, run: Path) -> None:
+    (run / "experiment.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=r"experiment.yaml: damaged \(.*\); put back") as raised:
+        RunDirectory(run, True)
+    assert "\n" not in str(raised.value)
