@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
+from report.cautions import duplicates_between
 from report.cost import cost_lines
 from report.final_fits import group_name
 from report.gradients import gradient_lines
@@ -119,15 +120,9 @@ def _skipped(run: Run) -> Iterator[str]:
 
 
 def _duplicates(run: Run) -> Iterator[str]:
-    """Count the duplicates by pair of splits."""
-    if run.duplicates.empty:
-        return
-    table = run.duplicates
-    counts = Counter(zip(table["kind"], table["split_a"], table["split_b"], strict=True))
-    said = []
-    for (kind, a, b), count in counts.items():
-        said.append(f"{count} {kind} between {a} and {b}")
-    yield f"duplicate images: {', '.join(said)} (duplicates.csv)"
+    """Count those between splits that are not tested on; of the others there is a warning."""
+    if said := duplicates_between(run, tested=False):
+        yield f"duplicate images: {said} (duplicates.csv)"
 
 
 def _points(fraction: float) -> str:

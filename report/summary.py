@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
+from report.cautions import warning_lines
 from report.cost import row_cost
 from report.footer import footer_lines
 from report.grid import EMPTY, Column, Grid, accuracy_grid
@@ -25,7 +26,7 @@ class ExtraTest:
 
 @dataclass(frozen=True)
 class Summary:
-    """A run's table: numbers, the chosen configurations in words, findings and a footer.
+    """A run's table: numbers, the chosen configurations in words, findings, warnings, a footer.
 
     Attributes:
         seconds: device-seconds, a string a row.
@@ -40,6 +41,7 @@ class Summary:
     shows: str
     findings: list[str]
     extra: list[ExtraTest]
+    warnings: list[str]
     footer: list[str]
 
     def markdown(self) -> str:
@@ -52,6 +54,7 @@ class Summary:
         for test in self.extra:
             lines += [f"## {test.grid.title}", "", *test.grid.markdown(), ""]
             lines += _list(self.shows, test.findings)
+        lines += _list("Warnings:", self.warnings)
         return "\n".join(lines + _list("Notes:", self.footer))
 
     def render(self, console: Console) -> None:
@@ -66,6 +69,8 @@ class Summary:
             console.print(test.grid.terminal(console))
             for line in test.findings:
                 console.print(Text(line, style="bold"))
+        for line in self.warnings:
+            console.print(Text(f"warning: {line}", style="yellow"))
         for line in self.footer:
             console.print(Text(line, style="dim"))
 
@@ -81,6 +86,7 @@ def summarise(run: Run) -> Summary:
         shows="What it shows:" if run.test_labels else "What it shows, of the seeds alone:",
         findings=sentences(run),
         extra=[_extra_test(run, name) for name in run.extra_tests],
+        warnings=warning_lines(run),
         footer=footer_lines(run),
     )
 
