@@ -13,6 +13,7 @@ import psutil
 import ray
 import torch
 
+from models.cost import trained_count
 from models.encoder import Encoder
 from models.recipe import Recipe
 from tune.bench import highest_boundary
@@ -137,10 +138,7 @@ class Held:
     @classmethod
     def of(cls, recipe: Recipe, encoder: Encoder, boundaries: Collection[str]) -> Held:
         above = encoder.suffix(highest_boundary(encoder, recipe, boundaries))
-        trained = sum(
-            encoder.group(i).get_parameter(name).numel()
-            for i, name in recipe.trained_parameters(encoder)
-        )
+        trained = trained_count(encoder, recipe)
         weights = sum(parameter.numel() for parameter in above.parameters())
         whole = sum(parameter.numel() for parameter in encoder.parameters())
         return cls(4 * whole, 4 * weights + 12 * trained, 8 * trained)

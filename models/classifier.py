@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -78,13 +77,8 @@ class Classifier(nn.Module):
     @torch.no_grad()
     def logits(self, examples: Examples, precision: Precision) -> Tensor:
         """Logits (H, n, C) of all examples, in order, on the CPU in float32."""
-        embeddings, heads = self.embeddings(examples, precision), self.head
-        # Head by head: the logits of a whole bank may be more than a GPU holds.
-        logits = [
-            F.linear(embeddings, weight, bias).float().cpu()
-            for weight, bias in zip(heads.weight, heads.bias, strict=True)
-        ]
-        return torch.stack(logits)
+        embeddings = self.embeddings(examples, precision)
+        return torch.stack([x.float().cpu() for x in self.head.one_by_one(embeddings)])
 
 
 def trained_weights(recipe: Recipe, encoder: Encoder, boundary: str) -> dict[tuple[int, str], str]:

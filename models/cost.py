@@ -54,6 +54,12 @@ def sample_flops(encoder: Encoder, forward: tuple[int, ...], recipe: Recipe, bou
     return total
 
 
+def trained_count(encoder: Encoder, recipe: Recipe) -> int:
+    """Numbers in the encoder that the recipe trains."""
+    trained = recipe.trained_parameters(encoder)
+    return sum(encoder.group(i).get_parameter(name).numel() for i, name in trained)
+
+
 def training_memory(
     encoder: Encoder, recipe: Recipe, boundary: str, precision: PrecisionName
 ) -> tuple[int, int]:
@@ -64,10 +70,9 @@ def training_memory(
     pass saves for the backward pass. That is counted on blank images, as are operations. The
     heads, a device's context and the work space of its kernels come on top.
     """
-    trained = recipe.trained_parameters(encoder)
     suffix = encoder.groups[encoder.index(boundary) :]
     weights = sum(parameter.numel() for parameter in suffix.parameters())
-    numbers = sum(encoder.group(i).get_parameter(name).numel() for i, name in trained)
+    numbers = trained_count(encoder, recipe)
     one, two = (_saved_bytes(encoder, recipe, precision, examples) for examples in (1, 2))
     return 4 * (weights + STATE * numbers) + 2 * one - two, two - one
 

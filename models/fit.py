@@ -227,14 +227,10 @@ class Fit:
             with torch.no_grad():
                 bank.weight.copy_(torch.stack([head.weight for head in heads]))
                 bank.bias.copy_(torch.stack([head.bias for head in heads]))
-        with torch.no_grad():  # head by head: all logits of a bank may be more than memory holds
+        with torch.no_grad():
             self._train_loss = [
-                F.cross_entropy(
-                    F.linear(embeddings, bank.weight[h], bank.bias[h]),
-                    labels,
-                    label_smoothing=recipe.label_smoothing,
-                ).item()
-                for h in range(len(bank.weight))
+                F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing).item()
+                for logits in bank.one_by_one(embeddings)
             ]
 
     @torch.no_grad()

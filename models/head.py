@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -37,6 +38,11 @@ class HeadBank(nn.Module):
         heads, classes, dim = self.weight.shape
         flat = embeddings @ self.weight.reshape(heads * classes, dim).T + self.bias.flatten()
         return flat.reshape(len(embeddings), heads, classes).transpose(0, 1)
+
+    def one_by_one(self, embeddings: Tensor) -> Iterator[Tensor]:
+        """Logits (n, C) of each head in turn: all at once may be more than memory holds."""
+        for weight, bias in zip(self.weight, self.bias, strict=True):
+            yield F.linear(embeddings, weight, bias)
 
     @torch.no_grad()
     def start_from(self, head: LinearHead) -> None:

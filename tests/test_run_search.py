@@ -21,6 +21,7 @@ from tune.experiment import Experiment
 from tune.run import Options
 
 METHODS = {"frozen": {"space": {"blocks": "none"}}, "llrd": {"space": {"blocks": "11-7"}}}
+PYTHON = os.path.relpath(sys.executable)
 SPACE = {"data": {"source": "digits"}, "methods": METHODS}
 
 
@@ -245,7 +246,12 @@ def test_a_fault_of_ours_is_not_taken_for_the_users(file: str, calls: Calls) -> 
         (["evaluate", "DIR"], InputError("DIR: has no final\nfits"), 2, "DIR: has no final fits"),
         (["evaluate"], True, 2, "the following arguments are required: RESULTS_DIR"),
         (["evaluate", "DIR", "--resume"], True, 2, "unrecognized arguments: --resume"),
-        (["evaluate", "DIR"], KeyboardInterrupt(), 130, "run_search.py evaluate DIR"),
+        (
+            ["evaluate", "DIR"],
+            KeyboardInterrupt(),
+            130,
+            f"continue with: {PYTHON} run_search.py eval",
+        ),
     ],
 )
 def test_evaluate_says_it_by_its_exit_code(
@@ -287,7 +293,7 @@ def test_an_interrupted_run_says_how_to_continue(
     assert start == "interrupted; nothing is lost, "
     # As typed into a shell again: the same arguments, and --resume once.
     assert shlex.split(command) == [
-        *(os.path.relpath(sys.executable), "run_search.py"),
+        *(PYTHON, "run_search.py"),
         *arguments,
         *([] if already else ["--resume"]),
     ]

@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,16 @@ class Cluster:
     """
 
     slot: dict[str, float]
-    slots: int
+    slots_at: Mapping[str, int]
     nodes: int
     cpus: int
     gpus: int
     dashboard: str | None
-    slots_at: Mapping[str, int] = field(default_factory=dict)
     grows: bool = False
+
+    @property
+    def slots(self) -> int:
+        return sum(self.slots_at.values())
 
     @property
     def hosts(self) -> int:
@@ -163,7 +166,6 @@ def _describe(resources: ResourcesConfig, grows: bool) -> Cluster:
     dashboard = ray._private.worker.get_dashboard_url()
     return Cluster(
         slot=slot,
-        slots=sum(slots_at.values()),
         slots_at=slots_at,
         nodes=len(nodes),
         cpus=int(sum(node.get("CPU", 0) for node in nodes)),

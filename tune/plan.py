@@ -17,7 +17,7 @@ from rich.table import Table
 
 from errors import InputError
 from files import check_folder, nearest
-from models.cost import group_flops, sample_flops
+from models.cost import group_flops, sample_flops, trained_count
 from models.encoder import HEAD, PIXELS, Encoder
 from models.recipe import Recipe
 from tune.bench import highest_boundary
@@ -37,7 +37,7 @@ class Plan:
     Attributes:
         boundaries: to be cached, from the lowest to "head".
         view_boundaries: those of them at which views are cached too.
-        trained_bytes: of the most that a fit of each method trains.
+        trained_bytes: of the most that a fit of each method trains, in float32.
         image_bytes: of one image's features at each of them.
         images: of each split.
         cached_bytes: of this encoder's features that are on disk.
@@ -236,7 +236,7 @@ def make_plan(
         experiment=experiment,
         boundaries=chosen,
         view_boundaries=_ordered(augmented & {*chosen}, encoder),
-        trained_bytes={n: max(_trained_bytes(r, encoder) for r in recipes[n]) for n in recipes},
+        trained_bytes={n: 4 * max(trained_count(encoder, r) for r in recipes[n]) for n in recipes},
         image_bytes={b: image_bytes[b] for b in chosen},
         images=images,
         encoder_bytes=sum(4 * p.numel() for p in encoder.parameters()),
@@ -278,12 +278,6 @@ def _costs(
 def _floor(augmented: set[str], encoder: Encoder) -> frozenset[int]:
     """The lowest boundary at which views are wanted, if any is."""
     return frozenset([min(encoder.index(b) for b in augmented)] if augmented else [])
-
-
-def _trained_bytes(recipe: Recipe, encoder: Encoder) -> int:
-    """Bytes, in float32, of what a fit trains in the encoder."""
-    trained = recipe.trained_parameters(encoder)
-    return 4 * sum(encoder.group(i).get_parameter(name).numel() for i, name in trained)
 
 
 def _ordered(boundaries: set[str], encoder: Encoder) -> tuple[str, ...]:

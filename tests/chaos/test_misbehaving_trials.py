@@ -68,7 +68,7 @@ def test_misbehaving_trials_are_told_and_the_group_goes_on(tmp_path: Path) -> No
             slots=2,
             spare=0,
             callbacks=[],
-            patience=3.0,
+            patience=2.0,
             trainable=Misbehaving,
         )
     (group,) = search.groups.values()

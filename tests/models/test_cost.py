@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.cost import group_flops, sample_flops, training_memory
-from models.encoder import PIXELS, layer_groups
+from models.encoder import PIXELS, Encoder, layer_groups
 from models.examples import Examples
 from models.fit import Fit
 from models.precision import Precision, PrecisionName
@@ -17,6 +19,14 @@ from models.recipe import Recipe
 from tests.models.towers import TOWERS
 
 N, CLASSES = 8, 3
+
+
+def fit_of(encoder: Encoder, recipe: Recipe, boundary: str, images: int = N, **options: Any) -> Fit:
+    """A fit on blank features."""
+    features = np.zeros((images, *encoder.shapes[boundary]), np.float32)
+    examples = Examples(features, np.arange(images) % CLASSES, np.arange(images))
+    data = (examples, examples)
+    return Fit(*(encoder, recipe, boundary, *data), classes=CLASSES, horizon=80, seed=0, **options)
 
 
 @pytest.mark.parametrize("tower", TOWERS)
@@ -39,9 +49,7 @@ def test_a_step_costs_about_what_is_said(blocks: str, kinds: str) -> None:
     encoder = layer_groups(TOWERS["native"]())
     recipe = Recipe(blocks=blocks, kinds=kinds, batch_size=N)
     boundary = recipe.boundary(encoder)
-    features = np.zeros((N, *encoder.shapes[boundary]), np.float32)
-    examples = Examples(features, np.arange(N) % CLASSES, np.arange(N))
-    fit = Fit(encoder, recipe, boundary, examples, examples, classes=CLASSES, horizon=80, seed=0)
+    fit = fit_of(encoder, recipe, boundary)
     with FlopCounterMode(display=False) as counter:
         fit.step()
     said = N * sample_flops(encoder, group_flops(encoder), recipe, boundary)
@@ -63,17 +71,8 @@ def test_a_step_takes_the_memory_that_is_said(
     state, example = training_memory(encoder, recipe, boundary, precision)
 
     def saved_by_a_step(batch_size: int) -> int:
-        n = 2 * N
-        features = np.zeros((n, *encoder.shapes[boundary]), np.float32)
-        examples = Examples(features, np.arange(n) % CLASSES, np.arange(n))
-        fit = Fit(
-            *(encoder, recipe.model_copy(update={"batch_size": batch_size}), boundary),
-            *(examples, examples),
-            classes=CLASSES,
-            horizon=80,
-            seed=0,
-            precision=Precision("cpu", precision),
-        )
+        sized = recipe.model_copy(update={"batch_size": batch_size})
+        fit = fit_of(encoder, sized, boundary, 2 * N, precision=Precision("cpu", precision))
         own = {p.untyped_storage().data_ptr() for p in fit.model.parameters()}
         saved = {}
 
@@ -95,15 +94,7 @@ def test_state_is_what_a_fit_holds_of_it() -> None:
     encoder = layer_groups(TOWERS["native"]())
     recipe = Recipe(blocks="2-1", kinds="attn", batch_size=N)
     boundary = encoder.boundaries[1]  # a lower one: its weights are held, not trained
-    features = np.zeros((N, *encoder.shapes[boundary]), np.float32)
-    examples = Examples(features, np.arange(N) % CLASSES, np.arange(N))
-    fit = Fit(
-        *(encoder, recipe, boundary, examples, examples),
-        classes=CLASSES,
-        horizon=80,
-        seed=0,
-        average=True,
-    )
+    fit = fit_of(encoder, recipe, boundary, average=True)
     fit.advance(2 * N)
     held = fit.state()
     trained = [name for name in held["best_weights"] if not name.startswith("head/")]
