@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -56,9 +58,12 @@ def head() -> Iterator[Head]:
     port, dashboard, client = (s.getsockname()[1] for s in sockets)
     for each in sockets:
         each.close()
+    # In a folder of its own, a short one: its address is left behind there, for others to try.
+    temporary = tempfile.mkdtemp(prefix="r", dir="/tmp")
     process = subprocess.Popen(
         [
             *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"),
+            f"--temp-dir={temporary}",
             *(f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=1"),
             *(f"--ray-client-server-port={client}", "--dashboard-agent-listen-port=0"),
         ],
@@ -78,6 +83,7 @@ def head() -> Iterator[Head]:
     finally:
         process.terminate()
         process.wait(timeout=60)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def wait_until_up(head: Head) -> None:
