@@ -63,25 +63,32 @@ def _below_baseline(run: Run) -> Iterator[str]:
     """Name every fine-tuned winner that loses to the probe of its partition."""
     if run.baseline is None:
         return
-    for partition, method in run.groups():
-        ours, probe = run.winner(partition, method), run.winner(partition, run.baseline)
+    for method in run.methods:
+        if losses := list(_losses(run, method, run.baseline)):
+            yield f"{method} is below {run.baseline} {listed(losses)}"
+
+
+def _losses(run: Run, method: str, baseline: str) -> Iterator[str]:
+    """Say by how much, at every partition where it is so on test or on validation."""
+    for partition in run.partitions:
+        ours, probe = run.winner(partition, method), run.winner(partition, baseline)
         if not (ours and probe and ours.unfrozen):
             continue
-        test = run.difference(partition, method, run.baseline)
+        test = run.difference(partition, method, baseline)
         differences = {
             "test": test.mean if test else 0.0,
             "validation": ours.val_accuracy - probe.val_accuracy,
         }
-        losses = [f"{_points(-d)} on {split}" for split, d in differences.items() if d < 0]
-        if losses:
-            by = " and ".join(losses)
-            yield f"at {partition:g}% {method} is below {run.baseline} by {by}"
+        points = [f"{_points(-d)} on {split}" for split, d in differences.items() if d < 0]
+        if points:
+            yield f"at {partition:g}% (by {' and '.join(points)})"
 
 
 def _below_zero_shot(run: Run) -> Iterator[str]:
     """Name the partitions at which training was worse than none."""
     if run.zero_shot is None:
         return
+    said = []
     for method in run.methods:
         below = [
             f"{partition:g}"
@@ -90,7 +97,9 @@ def _below_zero_shot(run: Run) -> Iterator[str]:
             and difference.mean < 0
         ]
         if below:
-            yield f"at {listed(below)}% {method} is below {run.zero_shot} on test"
+            said.append(f"{method} at {listed(below)}%")
+    if said:
+        yield f"below {run.zero_shot} on test: {'; '.join(said)}"
 
 
 def _missing(run: Run) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from itertools import chain, pairwise
+from itertools import chain, pairwise, takewhile
 
 from report.final_fits import TEST
 from report.intervals import Interval
@@ -19,6 +19,7 @@ def sentences(run: Run) -> list[str]:
     found = chain(
         _at_each_partition(run, run.baseline),
         in_the_mean(run, run.baseline),
+        *(_enough(run, method) for method in dict.fromkeys([run.compared, run.baseline]) if method),
         _as_data_grows(run, run.baseline),
     )
     return list(dict.fromkeys(found))  # the mean over one partition says nothing new
@@ -83,8 +84,10 @@ def _at_each_partition(run: Run, baseline: str) -> Iterator[str]:
             yield from (_one(f"at {p:g}%", method, baseline, d) for p, d in told.items())
     rest = {partition: d for partition, d in differences.items() if not d.shown}
     if len(rest) > 1:
-        where = f"at {listed([f'{partition:g}' for partition in rest])}%"
-        yield f"{where} no difference between {method} and {baseline} is shown"
+        where = f"at {listed([f'{partition:g}' for partition in rest])}% no"
+        if rest == differences:
+            where = f"at none of the {len(rest)} partitions a"
+        yield f"{where} difference between {method} and {baseline} is shown"
     else:
         yield from (_one(f"at {p:g}%", method, baseline, d) for p, d in rest.items())
 
@@ -109,13 +112,49 @@ def _one(where: str, method: str, baseline: str, difference: Interval) -> str:
     return f"{where} no difference between {method} and {baseline} is shown ({numbers})"
 
 
-def _as_data_grows(run: Run, baseline: str) -> Iterator[str]:
-    """Say whether the baseline falls from one partition to the next larger one."""
-    found: dict[float, Scores] = {
+def _enough(run: Run, method: str) -> Iterator[str]:
+    """Say from which partition on more images are not shown to help a method."""
+    found = _by_size(run, method)
+    if len(found) < 2:
+        return
+    *smaller, largest = found
+    gains = {
+        partition: gain
+        for partition in reversed(smaller)
+        if (gain := found[largest].minus(found[partition])) and gain.half_width is not None
+    }
+    none_shown = dict(takewhile(lambda item: not (item[1].shown and item[1].mean > 0), gains.items()))
+    if none_shown:
+        partition, gain = list(none_shown.items())[-1]
+        numbers = f"{100 * gain.mean:+.1f}, {gain.ends()}"
+        yield (
+            f"{method} needs {partition:g}% of the images ({_images(run, partition, method)}): from "
+            f"there to {largest:g}% no gain is shown ({numbers})"
+        )
+    elif gains:
+        partition, gain = next(iter(gains.items()))
+        yield (
+            f"{method} still gains from {partition:g} to {largest:g}%, {_amount(gain)} points "
+            f"({_ends(gain)}): more than {_images(run, largest, method)} images may help"
+        )
+
+
+def _images(run: Run, partition: float, method: str) -> int:
+    return run.final_fits(partition, method)[0].n_train
+
+
+def _by_size(run: Run, method: str) -> dict[float, Scores]:
+    """Return a method's scores by partition, the smallest first."""
+    return {
         partition: scores
         for partition in sorted(run.partitions)
-        if (scores := run.scores(partition, baseline))
+        if (scores := run.scores(partition, method))
     }
+
+
+def _as_data_grows(run: Run, baseline: str) -> Iterator[str]:
+    """Say whether the baseline falls from one partition to the next larger one."""
+    found = _by_size(run, baseline)
     changes = {
         (low, high): change
         for low, high in pairwise(found)

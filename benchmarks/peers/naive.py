@@ -171,7 +171,7 @@ def tuned(job: Job) -> Answer:
         outcome = train(job, job.trials[config["trial"]], last.update)
         tune.report({**last, "outcome": asdict(outcome), "trial": config["trial"]})
 
-    # Local: a cluster that ended without `ray stop` leaves its address behind, and it is tried first.
+    # Local: a cluster that ended without `ray stop` left its address, which is tried first.
     ray.init(address="local", include_dashboard=False, log_to_driver=False)
     began = time.perf_counter()
     results = tune.Tuner(

@@ -40,8 +40,11 @@ def test_one_of_each(compared: RunWriter) -> None:
 
 
 def test_partitions_of_one_outcome_share_a_sentence(compared: RunWriter) -> None:
-    assert fits(compared, {1: NONE, 10: NONE, 20: NONE})[0] == (
-        "at 1, 10 and 20% no difference between llrd and frozen is shown"
+    assert fits(compared, {1: NONE, 10: NONE, 20: GAIN})[1] == (
+        "at 1 and 10% no difference between llrd and frozen is shown"
+    )
+    assert fits(compared, {20: NONE})[0] == (
+        "at none of the 3 partitions a difference between llrd and frozen is shown"
     )
     assert fits(compared, {1: LOSS, 10: GAIN, 20: GAIN})[:2] == [
         "llrd gains over frozen, in points: 10.0 at 10% (7.5 to 12.5) and 10.0 at 20% "
@@ -85,9 +88,9 @@ def test_falling_baseline_is_told(compared: RunWriter) -> None:
         accuracies = [accuracy - 0.01, accuracy, accuracy + 0.01]
         compared.final_fits(f"{partition}/frozen", accuracies)
     findings = compared.summary().findings
-    assert findings == ["frozen falls from 10 to 20% by 10.0 points (10.0 to 10.0)"]
+    assert findings[-1] == "frozen falls from 10 to 20% by 10.0 points (10.0 to 10.0)"
     compared.test_images()  # 10 of 100 images: 10.0 ± 5.9
-    (finding,) = compared.summary().findings
+    finding = compared.summary().findings[-1]
     assert finding.startswith("frozen falls from 10 to 20% by 10.0 points (4.")
 
 
@@ -95,9 +98,31 @@ def test_baseline_that_wavers_within_its_interval_does_not_fall(compared: RunWri
     compared.experiment(["frozen", "llrd"], [20, 1, 10])
     for partition, accuracies in ((1, [0.2] * 3), (10, NONE), (20, [0.51, 0.51, 0.50])):
         compared.final_fits(f"{partition}/frozen", accuracies)
-    assert compared.summary().findings == [
+    assert compared.summary().findings[-1] == (
         "frozen never falls by more than its interval as data grows"
+    )
+
+
+def test_how_much_data_a_method_needs(compared: RunWriter) -> None:
+    # Of llrd 20% is 10 points above 1% and (paired) 1.0 ± 2.5 above 10%; frozen is flat.
+    findings = fits(compared, {1: FLAT, 10: [0.59, 0.59, 0.59], 20: GAIN})
+    to_the_end = "from there to 20% no gain is shown"
+    assert findings[-3:-1] == [
+        f"llrd needs 10% of the images (100): {to_the_end} (+1.0, -1.5 to 3.5)",
+        f"frozen needs 1% of the images (10): {to_the_end} (+0.0, 0.00 to 0.00)",
     ]
+
+
+def test_a_method_that_gains_to_the_end_may_need_more(compared: RunWriter) -> None:
+    findings = fits(compared, {1: FLAT, 10: NONE, 20: [0.60, 0.61, 0.62]})
+    assert (
+        "llrd still gains from 10 to 20%, 10.0 points (10.0 to 10.0): more than 200 images may help"
+    ) in findings
+
+
+def test_a_small_partition_that_gains_over_a_larger_one_is_not_enough(compared: RunWriter) -> None:
+    findings = fits(compared, {1: GAIN, 10: FLAT, 20: GAIN})
+    assert any(line.startswith("llrd still gains from 10 to 20%") for line in findings)
 
 
 def test_nothing_is_claimed_without_results(compared: RunWriter) -> None:
