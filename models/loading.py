@@ -14,7 +14,7 @@ from typing import Any
 import open_clip
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -48,6 +48,15 @@ class ModelConfig(BaseModel):
     )
     pretrained: str | None = Field(None, description="open_clip tag, or path of a checkpoint")
     precision: PrecisionName = "auto"
+
+    @model_validator(mode="after")
+    def _weights_of_one_place(self) -> ModelConfig:
+        if self.pretrained is not None and self.name.startswith(LOCAL_DIR):
+            raise ValueError(
+                f"pretrained: {self.pretrained!r}, but {self.name} has weights of its own; "
+                "allowed: null, or an open_clip name"
+            )
+        return self
 
 
 @dataclass(frozen=True)

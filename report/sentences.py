@@ -123,14 +123,14 @@ def _enough(run: Run, method: str) -> Iterator[str]:
         for partition in reversed(smaller)
         if (gain := found[largest].minus(found[partition])) and gain.half_width is not None
     }
-    none_shown = dict(takewhile(lambda item: not (item[1].shown and item[1].mean > 0), gains.items()))
-    if none_shown:
-        partition, gain = list(none_shown.items())[-1]
+    not_shown = list(
+        takewhile(lambda pair: not (pair[1].shown and pair[1].mean > 0), gains.items())
+    )
+    if not_shown:
+        partition, gain = not_shown[-1]
+        amount = f"{partition:g}% of the images ({_images(run, partition, method)})"
         numbers = f"{100 * gain.mean:+.1f}, {gain.ends()}"
-        yield (
-            f"{method} needs {partition:g}% of the images ({_images(run, partition, method)}): from "
-            f"there to {largest:g}% no gain is shown ({numbers})"
-        )
+        yield f"{method} needs {amount}: from there to {largest:g}% no gain is shown ({numbers})"
     elif gains:
         partition, gain = next(iter(gains.items()))
         yield (

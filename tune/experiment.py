@@ -286,21 +286,25 @@ def load_experiment(
     if not isinstance(tree, dict):
         raise InputError(f"{path}: expected keys and values such as `name: food`, got {tree!r:.60}")
     tree.setdefault("name", path.stem)
+    said: dict[str, str] = {}  # keys that do not stand in the file, and the options they are from
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
             raise InputError(f"--set {setting!r}: expected key.path=value")
         where = f"--set {' '.join(key.split())}"
         _assign(tree, key.strip(), read_yaml(value, where), f"--set {setting!r}")
+        said[key.strip()] = "--set"
     for key, value in (overrides or {}).items():
         _assign(tree, key, value, key)
+        said[key] = f"--{key.split('.')[-1]}"
     if trials is not None:
+        said["search.trials"] = "--trials"
         _assign(tree, "search.trials", trials, "--trials")
         given = tree.get("methods")
         for method in given.values() if isinstance(given, dict) else ():
             if isinstance(method, dict):
                 method.pop("trials", None)
-    experiment = _validated(tree, str(path))
+    experiment = _validated(tree, str(path), said)
     return _with_methods(experiment, list(methods), str(path)) if methods else experiment
 
 
@@ -316,30 +320,35 @@ def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     node[last] = value
 
 
-def _validated(tree: dict[str, Any], where: str) -> Experiment:
+def _validated(
+    tree: dict[str, Any], where: str, said: Mapping[str, str] | None = None
+) -> Experiment:
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        raise InputError(_one_line(error, where)) from None
+        raise InputError(_one_line(error, where, said or {})) from None
 
 
-def _one_line(error: ValidationError, where: str) -> str:
-    """The first mistake: file, key, what is wrong and what is allowed."""
+def _one_line(error: ValidationError, file: str, said: Mapping[str, str]) -> str:
+    """The first mistake: file and key or the option, what is wrong and what is allowed."""
     first = error.errors()[0]
     key = ".".join(str(piece) for piece in first["loc"])
+    where = f"{file}: {key}" if key else file
+    for given, option in said.items():
+        if key == given or key.startswith(f"{given}."):
+            where = f"--set {key}" if option == "--set" else option
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         *parents, last = (str(piece) for piece in first["loc"])
         known = _fields(parents)
         hint = did_you_mean(last, known)
-        line = f"{where}: {key}: unknown key; {hint}allowed: {', '.join(known)}{more}"
+        line = f"{where}: unknown key; {hint}allowed: {', '.join(known)}{more}"
         return " ".join(line.split())
     message = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
     if len(message) > LONGEST:  # it quotes half the file
         message = f"{message[:LONGEST]} …"
     got = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r:.80}"
-    separator = ": " if key else ""
-    return " ".join(f"{where}: {key}{separator}{message}{got}{more}".split())
+    return " ".join(f"{where}: {message}{got}{more}".split())
 
 
 LONGEST = 500  # characters of what is said of one mistake

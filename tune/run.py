@@ -58,7 +58,7 @@ from tune.ray_search import run_tuner
 from tune.run_dir import RunDirectory, identity
 from tune.search import Search, Winner
 from tune.sharing import SharedSplit
-from tune.storage import CHECKPOINTS, Storage, mirrored
+from tune.storage import CHECKPOINTS, Storage, mirrored, place_of_copy
 from tune.study import fresh_studies
 from tune.watch import Watch
 
@@ -85,7 +85,7 @@ class Options:
 def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     """Print what a run would do."""
     if options.storage:
-        Storage.at(options.storage)
+        place_of_copy(options.out / experiment.name, options.storage)
     prepared = prepare(experiment)
     prepared.plan.render(console)
     check_folder(options.out / experiment.name, "--out")
@@ -105,9 +105,11 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
         InputError: of anything a user can mend.
     """
     folder = options.out / experiment.name
-    storage = Storage.at(options.storage or options.out) / experiment.name
-    copying = mirrored(folder, storage, options.resume, console)
-    with copying if options.storage else contextlib.nullcontext():
+    if options.storage is None:
+        _run(experiment, options, console, Storage.at(folder))
+        return write_report(folder)
+    storage = place_of_copy(folder, options.storage)
+    with mirrored(folder, storage, options.resume, console):
         _run(experiment, options, console, storage)
         return write_report(folder)
 

@@ -96,6 +96,20 @@ class Storage:
         ]
 
 
+def place_of_copy(directory: Path, place: str) -> Storage:
+    """Where a copy of a run's directory goes, in a folder of all runs given by path or URL.
+
+    Raises:
+        InputError: no filesystem takes the URL, or the place is the directory itself.
+    """
+    storage = Storage.at(place) / directory.name
+    if isinstance(storage.filesystem, LocalFileSystem) and (
+        Path(storage.path).resolve() == directory.resolve()
+    ):
+        raise InputError(f"--storage {place}: is --out; needed is another folder, or no --storage")
+    return storage
+
+
 class Mirror:
     """A storage that follows a run's directory, all but its trials' checkpoints.
 

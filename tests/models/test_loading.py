@@ -82,6 +82,11 @@ def test_the_bundled_model_loads_from_anywhere(
     assert not any(p.requires_grad for p in first.encoder.parameters())
 
 
+def test_a_folder_takes_no_other_weights(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=r"'weights\.pt', but local-dir:x has weights"):
+        ModelConfig(name=f"{LOCAL_DIR}x", pretrained="weights.pt")
+
+
 def test_a_checkpoint_is_loaded_by_path(tiny: open_clip.CLIP, tmp_path: Path) -> None:
     config = ModelConfig(name=NAME, pretrained=str(tmp_path / "weights.pt"))
     found = load_pretrained(config)

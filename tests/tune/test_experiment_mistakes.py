@@ -51,7 +51,15 @@ def test_a_misspelt_key_is_named_with_what_is_allowed(
     file: Path, setting: str, message: str
 ) -> None:
     line = refused(file, setting)
-    assert line.startswith(f"{file}: {message}")
+    whole = not message.startswith(setting.split("=")[0])  # told of the method it is in
+    assert line.startswith(f"{file}: {message}" if whole else f"--set {message}")
+
+
+def test_a_mistake_in_the_file_is_told_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mistaken.yaml"
+    path.write_text(yaml.safe_dump({**SMALL, "final": {"seeds": 0}}))
+    line = refused(path, "search.trials=3", overrides={"seed": 1}, trials=4)
+    assert line.startswith(f"{path}: ")
 
 
 @pytest.mark.parametrize(
@@ -124,9 +132,18 @@ def test_an_impossible_value_is_refused_with_its_rule(
     file: Path, setting: str, message: str
 ) -> None:
     line = refused(file, setting)
-    assert line.startswith(f"{file}: ")
+    assert line.startswith((f"{file}: ", "--set "))
     assert message in line
     assert "Value error" not in line
+
+
+def test_a_mistake_in_an_option_is_told_of_the_option(file: Path) -> None:
+    line = refused(file, overrides={"data.partitions": [10, 1]})
+    assert line.startswith("--partitions: partitions must be one or more increasing")
+    assert refused(file, overrides={"seed": -1}).startswith("--seed: Input should be greater")
+    assert refused(file, trials=0).startswith("--trials: Input should be greater")
+    assert refused(file, "seed=-1").startswith("--set seed: Input should be greater")
+    assert refused(file, "data={source: x, partitions: [0]}").startswith("--set data.source: ")
 
 
 def test_the_first_of_several_mistakes_is_told_with_their_number(file: Path) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from errors import InputError
 from tests.object_store import object_store
 from tune import storage as module
-from tune.storage import Mirror, Storage, mirrored
+from tune.storage import Mirror, Storage, mirrored, place_of_copy
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,16 @@ def run_in(path: Path, events: str = journal(0)) -> Path:
 
 def mirror_of(here: Path, there: Storage) -> Mirror:
     return Mirror(here, there, Console(quiet=True))
+
+
+@pytest.mark.parametrize("place", ["{out}", "{out}/x/..", "file://{out}", "{link}"])
+def test_a_run_is_not_copied_onto_itself(tmp_path: Path, place: str) -> None:
+    out, link = tmp_path / "out", tmp_path / "link"
+    out.mkdir()
+    link.symlink_to(out)
+    with pytest.raises(InputError, match=r"--storage .*: is --out; needed is another folder"):
+        place_of_copy(out / "food", place.format(out=out, link=link))
+    assert place_of_copy(out / "food", str(tmp_path / "copy")).path == str(tmp_path / "copy/food")
 
 
 def all_of(folder: Storage) -> dict[str, bytes]:
