@@ -22,7 +22,7 @@ from benchmarks.jobs import Answer, Job, Trial
 from benchmarks.limits import watched
 from benchmarks.table import Row
 from data import Dataset, Split, load_dataset, partition_indices
-from models.loading import LOCAL_DIR
+from models.config import LOCAL_DIR
 from tune.bench import derived_seed
 from tune.experiment import Experiment, load_experiment
 from tune.rungs import milestones

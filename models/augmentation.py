@@ -4,42 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from typing import Annotated, Self
 
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torchvision.transforms import InterpolationMode, v2
 
-Share = Annotated[float, Field(gt=0, le=1)]
-Aspect = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+from models.config import AugmentationConfig
+
 # torchvision draws from the process's one generator, and images are decoded by several threads.
 DRAWING = threading.Lock()
-
-
-class AugmentationConfig(BaseModel):
-    """How an augmented copy differs from its image.
-
-    Attributes:
-        scale: the least and the largest share of the image's area that a random crop keeps.
-        ratio: the narrowest and the widest aspect of the crop.
-        flip: probability of a mirror image; 0 where left and right have a meaning.
-        color_jitter: strength of random brightness, contrast and saturation; 0 for none.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    scale: tuple[Share, Share] = (0.5, 1.0)
-    ratio: tuple[Aspect, Aspect] = (0.75, 4 / 3)
-    flip: float = Field(0.5, ge=0, le=1)
-    color_jitter: float = Field(0.0, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
-            if low > high:
-                raise ValueError(f"{name}: {low:g} to {high:g}: the lesser value comes first")
-        return self
 
 
 class Augmentation:

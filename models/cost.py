@@ -11,8 +11,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.config import PrecisionName
 from models.encoder import PIXELS, Encoder
-from models.precision import Precision, PrecisionName
+from models.precision import Precision
 from models.recipe import Recipe
 
 STATE = 5  # floats to a trained weight: its gradient, two moments, its average, its best value

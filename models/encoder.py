@@ -22,10 +22,6 @@ from torch import Tensor, nn
 from errors import InputError
 from models.class_token import Run, class_token_run, is_native_block, native_block
 
-KINDS = ("ln", "attn", "mlp", "embed", "proj")
-"""What a parameter belongs to: a LayerNorm, attention, an MLP; and, outside the blocks, the patch
-and position embedding (`embed`, in the stem) and the projection (`proj`, in final)."""
-
 PIXELS, FINAL, HEAD = "pixels", "final", "head"  # boundaries; the others are "block i"
 
 

@@ -26,9 +26,10 @@ from torch import Tensor
 
 from errors import InputError, one_line
 from models.classifier import Classifier, restored
+from models.config import ModelConfig, PrecisionName
 from models.encoder import PIXELS
-from models.loading import ModelConfig, load_pretrained
-from models.precision import Precision, PrecisionName, available_device
+from models.loading import load_pretrained
+from models.precision import Precision, available_device
 from models.recipe import Recipe
 
 HEADER = "clip_adaptation_search"

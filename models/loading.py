@@ -14,18 +14,16 @@ from typing import Any
 import open_clip
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError
 from torch import Tensor
 
 from errors import InputError, did_you_mean, one_line
+from models.config import LOCAL_DIR, ModelConfig
 from models.encoder import Encoder, layer_groups
 from models.head import LinearHead
 from models.packing import Weights, put_together, taken_apart
-from models.precision import PrecisionName
 from models.zero_shot import Prompts, zero_shot_head
 
-LOCAL_DIR = "local-dir:"
 ROOT = Path(__file__).resolve().parent.parent
 
 BOUNDARIES = 2
@@ -36,27 +34,6 @@ UNLOADABLE = (
     *(AssertionError, EOFError, StopIteration, UnpicklingError, SafetensorError),
 )
 """What open_clip raises over a configuration or checkpoint that is broken or is not one."""
-
-
-class ModelConfig(BaseModel):
-    """Which encoder, and what its matrix products run in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(
-        f"{LOCAL_DIR}models/glyph_clip", description="open_clip model, or local-dir:FOLDER"
-    )
-    pretrained: str | None = Field(None, description="open_clip tag, or path of a checkpoint")
-    precision: PrecisionName = "auto"
-
-    @model_validator(mode="after")
-    def _weights_of_one_place(self) -> ModelConfig:
-        if self.pretrained is not None and self.name.startswith(LOCAL_DIR):
-            raise ValueError(
-                f"pretrained: {self.pretrained!r}, but {self.name} has weights of its own; "
-                "allowed: null, or an open_clip name"
-            )
-        return self
 
 
 @dataclass(frozen=True)

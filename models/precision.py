@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
-PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+from models.config import PrecisionName
+
 CONTEXT = 1 << 30  # bytes of a GPU that a process takes before any tensor, and for its kernels
 
 

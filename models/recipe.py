@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -14,11 +14,17 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from torch import nn
 
 from errors import InputError
-from models.encoder import KINDS, Encoder
 
+if TYPE_CHECKING:  # search spaces are read before torch is imported
+    from torch import nn
+
+    from models.encoder import Encoder
+
+KINDS = ("ln", "attn", "mlp", "embed", "proj")
+"""What a parameter belongs to: a LayerNorm, attention, an MLP; and, outside the blocks, the patch
+and position embedding (`embed`, in the stem) and the projection (`proj`, in final)."""
 NO_BLOCKS, ALL_BLOCKS = "none", "all"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -217,6 +218,23 @@ def test_a_bad_file_is_one_line_and_exit_code_2(
     if content is not None:
         path.write_bytes(content)
     check_refused([str(path)], message, capsys)
+
+
+def test_a_bad_file_is_told_before_what_takes_seconds_is_imported(file: str) -> None:
+    told = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "import sys; from run_search import main; code = main(sys.argv[1:]); "
+            "print(code, *sorted({'ray', 'torch', 'torchvision', 'open_clip'} & {*sys.modules}))",
+            *(file, "--set", "seed=-1"),
+        ],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == "2\n"
+    assert told.stderr.startswith("error: --set seed: ")
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--resume"])

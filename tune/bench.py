@@ -13,12 +13,13 @@ import ray
 from numpy.typing import NDArray
 
 from data import partition_indices
+from models.config import PrecisionName
 from models.encoder import Encoder
 from models.evaluation import Evaluation
 from models.fit import Fit
 from models.head import LinearHead
 from models.loading import Pretrained
-from models.precision import Precision, PrecisionName, available_device
+from models.precision import Precision, available_device
 from models.recipe import Recipe
 from tune.experiment import Experiment
 from tune.groups import Group

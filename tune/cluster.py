@@ -22,7 +22,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data import ImageSource, UnreadableImageError
 from errors import InputError, one_line
-from models.precision import Precision, PrecisionName, available_device
+from models.config import PrecisionName
+from models.precision import Precision, available_device
 from tune.experiment import ResourcesConfig
 
 ROOT = Path(__file__).resolve().parent.parent

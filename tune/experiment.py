@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from data import DataConfig, SourceConfig
 from errors import InputError, did_you_mean
-from models.augmentation import AugmentationConfig
-from models.loading import ModelConfig
+from models.config import AugmentationConfig, ModelConfig
 from tune.space import Space, parse_space
 
 

@@ -28,9 +28,10 @@ from data import (
 )
 from errors import InputError
 from models.augmentation import Augmentation
+from models.config import PrecisionName
 from models.loading import Pretrained
 from models.micro_batches import MicroBatches
-from models.precision import Precision, PrecisionName, available_device
+from models.precision import Precision, available_device
 from tune.pool import Pool
 from tune.sharing import SharedArray, SharedSplit, share_array
 

@@ -12,10 +12,10 @@ import ray
 
 from data import Dataset, FeatureStore, Split, cache_root, load_dataset, partition_indices
 from models.augmentation import Augmentation
+from models.config import PrecisionName
 from models.cost import training_memory
 from models.encoder import PIXELS
 from models.loading import Pretrained, load_pretrained
-from models.precision import PrecisionName
 from models.zero_shot import Prompts
 from tune.bench import derived_seed, highest_boundary
 from tune.cluster import Cluster, NodeView

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from benchmarks.jobs import Answer, Job, Outcome, Trial, asked
 from data.sources import FileSource
+from models.config import ModelConfig
 from models.encoder import Encoder
 from models.examples import Examples
 from models.fit import Fit
-from models.loading import ModelConfig, load_pretrained
+from models.loading import load_pretrained
 from models.precision import Precision
 from models.recipe import Recipe
 

@@ -14,7 +14,8 @@ from PIL import Image
 from pydantic import ValidationError
 from torchvision.transforms import v2
 
-from models.augmentation import Augmentation, AugmentationConfig
+from models.augmentation import Augmentation
+from models.config import AugmentationConfig
 
 SIZE = (24, 24)
 STRONG = AugmentationConfig(scale=(0.2, 1.0), color_jitter=0.4)

@@ -10,11 +10,12 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.config import PrecisionName
 from models.cost import group_flops, sample_flops, training_memory
 from models.encoder import PIXELS, Encoder, layer_groups
 from models.examples import Examples
 from models.fit import Fit
-from models.precision import Precision, PrecisionName
+from models.precision import Precision
 from models.recipe import Recipe
 from tests.models.towers import TOWERS
 

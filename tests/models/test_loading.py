@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from errors import InputError
+from models.config import LOCAL_DIR, ModelConfig
 from models.encoder import layer_groups
-from models.loading import LOCAL_DIR, ROOT, ModelConfig, _fingerprint, load_pretrained
+from models.loading import ROOT, _fingerprint, load_pretrained
 
 NAME = "clip-search-tiny"
 CONFIG: dict[str, Any] = {

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.augmentation import Augmentation, AugmentationConfig
+from models.augmentation import Augmentation
+from models.config import AugmentationConfig, ModelConfig
 from models.encoder import Encoder
 from models.fit import Fit
-from models.loading import ModelConfig, Pretrained, load_pretrained
+from models.loading import Pretrained, load_pretrained
 from models.micro_batches import MicroBatches
 from tests.models.fits import tuning, weights
 from tune.features import EncoderWorker

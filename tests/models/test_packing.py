@@ -8,8 +8,9 @@ import pickle
 import pytest
 import torch
 
+from models.config import ModelConfig
 from models.encoder import PIXELS, layer_groups
-from models.loading import ModelConfig, load_pretrained
+from models.loading import load_pretrained
 from models.packing import put_together, taken_apart
 from tests.models.towers import TOWERS
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from errors import InputError
-from models.encoder import KINDS, layer_groups
-from models.recipe import Recipe, decays
+from models.encoder import layer_groups
+from models.recipe import KINDS, Recipe, decays
 from tests.models.towers import DEPTH, TOWERS, native, timm, tower_name
 
 TOWERS_BY_NAME = {name: build() for name, build in TOWERS.items()}

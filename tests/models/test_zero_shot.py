@@ -16,8 +16,9 @@ from torch import Tensor
 
 from data import DataConfig, load_dataset
 from errors import InputError
+from models.config import LOCAL_DIR, ModelConfig
 from models.encoder import embedding, layer_groups
-from models.loading import LOCAL_DIR, ModelConfig, load_pretrained
+from models.loading import load_pretrained
 from models.zero_shot import Prompts, zero_shot_head
 
 CLASSES = ("red apple", "pear", "a very long name of a plum that the context cuts off somewhere")

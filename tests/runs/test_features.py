@@ -14,8 +14,9 @@ from PIL import Image
 from data import FeatureStore, Split, load_dataset, perceptual_hash
 from data.sources import FileSource
 from errors import InputError
-from models.augmentation import Augmentation, AugmentationConfig
-from models.loading import ModelConfig, Pretrained, load_pretrained
+from models.augmentation import Augmentation
+from models.config import AugmentationConfig, ModelConfig
+from models.loading import Pretrained, load_pretrained
 from tests.runs.helpers import small
 from tune.features import HASHES, FeatureStage
 from tune.pool import Pool

@@ -16,8 +16,9 @@ import pytest
 import ray
 import torch
 
+from models.config import ModelConfig
 from models.fit import Fit
-from models.loading import ModelConfig, Pretrained, load_pretrained
+from models.loading import Pretrained, load_pretrained
 from tests.runs.helpers import small
 from tune.bench import Workbench
 from tune.checkpoints import BEFORE, CHECKSUM

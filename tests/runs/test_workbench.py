@@ -14,8 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.config import ModelConfig
 from models.head import LinearHead
-from models.loading import ModelConfig, Pretrained, load_pretrained
+from models.loading import Pretrained, load_pretrained
 from models.recipe import Recipe
 from models.zero_shot import Prompts
 from tests.runs.helpers import small

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from models.augmentation import Augmentation, AugmentationConfig
-from models.loading import ModelConfig, load_pretrained
+from models.augmentation import Augmentation
+from models.config import AugmentationConfig, ModelConfig
+from models.loading import load_pretrained
 from tune.features import EncoderWorker, Job
 
 

@@ -1,0 +1,61 @@
+"""What an experiment says of the encoder and of augmentation.
+
+Imports no torch, which takes seconds: a mistake in a search space is told at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+LOCAL_DIR = "local-dir:"
+PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+Share = Annotated[float, Field(gt=0, le=1)]
+Aspect = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class ModelConfig(BaseModel):
+    """Which encoder, and what its matrix products run in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(
+        f"{LOCAL_DIR}models/glyph_clip", description="open_clip model, or local-dir:FOLDER"
+    )
+    pretrained: str | None = Field(None, description="open_clip tag, or path of a checkpoint")
+    precision: PrecisionName = "auto"
+
+    @model_validator(mode="after")
+    def _weights_of_one_place(self) -> ModelConfig:
+        if self.pretrained is not None and self.name.startswith(LOCAL_DIR):
+            raise ValueError(
+                f"pretrained: {self.pretrained!r}, but {self.name} has weights of its own; "
+                "allowed: null, or an open_clip name"
+            )
+        return self
+
+
+class AugmentationConfig(BaseModel):
+    """How an augmented copy differs from its image.
+
+    Attributes:
+        scale: the least and the largest share of the image's area that a random crop keeps.
+        ratio: the narrowest and the widest aspect of the crop.
+        flip: probability of a mirror image; 0 where left and right have a meaning.
+        color_jitter: strength of random brightness, contrast and saturation; 0 for none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: tuple[Share, Share] = (0.5, 1.0)
+    ratio: tuple[Aspect, Aspect] = (0.75, 4 / 3)
+    flip: float = Field(0.5, ge=0, le=1)
+    color_jitter: float = Field(0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
+            if low > high:
+                raise ValueError(f"{name}: {low:g} to {high:g}: the lesser value comes first")
+        return self
