@@ -107,6 +107,10 @@ def _missing(run: Run) -> Iterator[str]:
     missing = [group_name(*group) for group in run.groups() if not run.final_fits(*group)]
     if missing:
         yield f"no result: {', '.join(missing)}"
+    made = sum(len(run.final_fits(*group)) for group in run.groups())
+    asked = (run.seeds or 0) * sum(run.winner(*group) is not None for group in run.groups())
+    if made < asked:
+        yield f"final fits: {made} of {asked}; resume the run for the others"
     for group in run.groups():
         if len({fit.config_id for fit in run.final_fits(*group)}) > 1:
             yield f"{group_name(*group)}: its final fits are of different winners; resume the run"

@@ -29,6 +29,7 @@ class Run:
         partitions, methods: the table's rows and columns, in the experiment's order.
         gain: the method to compare with the baseline, if the experiment names one.
         test_labels: the class of every test image, by set; empty in runs that kept none.
+        seeds: final fits of each winner that were asked for, where it is known.
         skipped: how many images could not be used.
     """
 
@@ -36,6 +37,7 @@ class Run:
     partitions: tuple[float, ...]
     methods: tuple[str, ...]
     gain: str | None
+    seeds: int | None
     journal: Journal
     fits: dict[str, dict[int, FinalFit]]
     test_labels: Mapping[str, NDArray[np.int64]]
@@ -159,13 +161,14 @@ def read_run(run_dir: Path) -> Run:
     for needed in ("experiment.yaml", "events.jsonl"):
         if not (run_dir / needed).is_file():
             raise InputError(f"{run_dir} is not a run's directory: it has no {needed}")
-    partitions, methods, gain = _read_experiment(run_dir / "experiment.yaml")
+    partitions, methods, gain, seeds = _read_experiment(run_dir / "experiment.yaml")
     numbers = ["importance", "trials"]
     return Run(
         name=run_dir.resolve().name,
         partitions=partitions,
         methods=methods,
         gain=gain,
+        seeds=seeds,
         journal=read_journal(run_dir / "events.jsonl"),
         fits=read_final_fits(run_dir / "final_fits"),
         test_labels=read_test_labels(run_dir / "test_images.csv"),
@@ -175,8 +178,10 @@ def read_run(run_dir: Path) -> Run:
     )
 
 
-def _read_experiment(path: Path) -> tuple[tuple[float, ...], tuple[str, ...], str | None]:
-    """Return the partitions, the methods and the method whose gain is shown."""
+def _read_experiment(
+    path: Path,
+) -> tuple[tuple[float, ...], tuple[str, ...], str | None, int | None]:
+    """Return the partitions, the methods, the method whose gain is shown, and the final seeds."""
     try:
         experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
         partitions, methods = tuple(experiment["data"]["partitions"]), tuple(experiment["methods"])
@@ -185,4 +190,4 @@ def _read_experiment(path: Path) -> tuple[tuple[float, ...], tuple[str, ...], st
     gain = (experiment.get("report") or {}).get("gain")
     if gain is not None and gain not in methods:
         raise InputError(f"{path}: report.gain is {gain!r}, not one of {', '.join(methods)}")
-    return partitions, methods, gain
+    return partitions, methods, gain, (experiment.get("final") or {}).get("seeds")

@@ -11,6 +11,7 @@ from tune.groups import Group
 from tune.search import Search
 
 STARTUP = 15.0  # seconds between search and report that are not fits: workers, files, the plot
+REPORT = 5.0  # of them, those after the last fit
 MARGIN = 1.25  # final fits have no early stopping, and the last ones don't fill all slots
 
 
@@ -44,6 +45,13 @@ class Clock:
             return False
         spent = self._now() - self._began
         return spent + self._last_reports(search) + self.after_search(search) >= self._budget
+
+    def allows(self, search: Search, group: Group) -> bool:
+        """Whether another final fit of the group ends in time, as far as is known."""
+        if self._budget is None:
+            return True
+        spent = self._now() - self._began
+        return spent + MARGIN * self._full_fit(search, group) + REPORT < self._budget
 
     def _last_reports(self, search: Search) -> float:
         """Seconds until every running trial has come to its next report, where it is ended."""

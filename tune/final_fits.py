@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def _stem(group: Group) -> str:
 
 
 def final_fits(winners: Mapping[Group, Winner], final: FinalConfig, data: str) -> list[FinalFit]:
-    """Every winner with every seed; the long ones, at large partitions, first.
+    """Every winner with every seed; first all with one, the long ones, at large partitions, first.
 
     Args:
         data: names the splits that fits are chosen and scored on.
@@ -86,7 +86,7 @@ def final_fits(winners: Mapping[Group, Winner], final: FinalConfig, data: str) -
             FinalFit(group, winner.number, seed, winner.config, probe, basis)
             for seed in range(final.seeds)
         ]
-    return sorted(fits, key=lambda fit: -fit.group.partition)
+    return sorted(fits, key=lambda fit: (fit.seed, -fit.group.partition))
 
 
 def pending(fits: list[FinalFit], run_dir: Path, export: bool) -> list[FinalFit]:
@@ -111,7 +111,7 @@ def discard_others(fits: list[FinalFit], run_dir: Path) -> None:
 
 
 def run_final_fits(
-    fits: list[FinalFit], worker: FinalFitWorker, run_dir: Path, pool: Pool
+    fits: Iterable[FinalFit], worker: FinalFitWorker, run_dir: Path, pool: Pool
 ) -> Iterator[tuple[FinalFit, str | None]]:
     """Run fits on all slots, one atomic file each; yields each with why it failed, if it did."""
     for fit, result in pool.map(FinalFitWorker.fit_and_score, worker, fits):

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -248,29 +249,34 @@ class Stages:
             with self._watch.timed("test features"):
                 scored = self._test_splits(sorted(boundaries))
             with self._watch.timed("final fits"):
-                failed = self._fit_winners(wanted, fits, scored)
-        if not failed:  # a resumed run fits again what failed, from its winner's checkpoint
+                left = self._fit_winners(wanted, fits, scored)
+        if not left:  # a resumed run makes what is left, from its winner's checkpoint
             self._kept.release()
 
     def _fit_winners(
         self, wanted: list[FinalFit], fits: list[FinalFit], scored: dict[str, SharedSplit]
     ) -> list[FinalFit]:
-        """Make the fits that are missing; returns those that failed."""
+        """Make the fits that are missing, as far as time allows; returns what is left of them."""
         worker = FinalFitWorker(
             *(self._bench, scored, self._prepared.pretrained.fingerprint, self._dataset.classes),
             self._kept.folder,
         )
-        run_dir, failed = self._directory.path, []
+        run_dir, begun = self._directory.path, takewhile(self._watch.in_time, fits)
         with self._watch.final_fits(wanted, fits, run_dir) as ended:
-            for fit, failure in run_final_fits(fits, worker, run_dir, self._pool):
+            for fit, failure in run_final_fits(begun, worker, run_dir, self._pool):
                 ended(fit)
                 if failure:
-                    failed.append(fit)
                     self._journal.write(
                         "final_fit_failed", group=str(fit.group), seed=fit.seed, reason=failure
                     )
                     self._console.print(f"final fit of {fit.group}, seed {fit.seed}: {failure}")
-        return failed
+        left = pending(fits, run_dir, self._experiment.final.export)
+        if left:
+            self._console.print(
+                f"{len(left)} of {len(wanted)} final fits are not made; --resume makes them",
+                highlight=False,
+            )
+        return left
 
     def _test_splits(self, boundaries: Sequence[str]) -> dict[str, SharedSplit]:
         """The test split and the extra tests, now that all winners are fixed."""

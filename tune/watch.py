@@ -60,6 +60,10 @@ class Watch:
         self._journal.write("stage", stage=stage, seconds=round(seconds, 3))
         self.console.print(f"{stage}: {duration(seconds)}", highlight=False)
 
+    def in_time(self, fit: FinalFit) -> bool:
+        """Whether a final fit may begin: every winner's first always, for a whole table."""
+        return fit.seed == 0 or self.clock.allows(self._search, fit.group)
+
     def search(self) -> Progress:
         """Shows the search, as one of the Tuner's callbacks."""
         return Progress(self._search, self.clock, self.console, self._gauges)

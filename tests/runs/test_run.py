@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +152,10 @@ def test_no_checkpoint_outlives_its_trial(results: Path) -> None:
 def test_a_final_fit_that_failed_finds_its_checkpoint_when_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(fits: list[FinalFit], *rest: Any) -> Iterator[tuple[FinalFit, str | None]]:
-        yield fits[-1], "out of memory"
-        yield from run_final_fits(fits[:-1], *rest)
+    def failing(fits: Iterable[FinalFit], *rest: Any) -> Iterator[tuple[FinalFit, str | None]]:
+        *others, last = fits
+        yield last, "out of memory"
+        yield from run_final_fits(others, *rest)
 
     methods = ["frozen", "seed_llrd"]
     experiment = small("final.seeds=1", "data.partitions=[10]", methods=methods)
@@ -164,8 +165,18 @@ def test_a_final_fit_that_failed_finds_its_checkpoint_when_resumed(
     assert [path.name for path in checkpoints.iterdir()] == ["10-seed_llrd-0.pt"]
     assert final_fits_in(tmp_path / "small").keys() == {"10-frozen-seed0"}
     monkeypatch.undo()
-    run_quietly(experiment, tmp_path, resume=True)
+
+    # The same run with another seed, out of time: every winner is measured once all the same.
+    final = experiment.final.model_copy(update={"seeds": 2})
+    longer = experiment.model_copy(update={"final": final})
+    report = run_quietly(longer, tmp_path, resume=True, time_budget=1.0)
     assert final_fits_in(tmp_path / "small").keys() == {f"10-{name}-seed0" for name in methods}
+    assert "final fits: 2 of 4; resume the run for the others" in report.markdown
+    assert [path.name for path in checkpoints.iterdir()] == ["10-seed_llrd-0.pt"]
+
+    report = run_quietly(longer, tmp_path, resume=True)
+    assert len(final_fits_in(tmp_path / "small")) == 4
+    assert "resume the run" not in report.markdown
     assert list(checkpoints.iterdir()) == []
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.tune.simulation import ZEROS, Simulation, a_report, experiment
-from tune.clock import MARGIN, STARTUP, Clock
+from tune.clock import MARGIN, REPORT, STARTUP, Clock
 from tune.experiment import Experiment
 from tune.groups import Group
 from tune.search import Search
@@ -67,6 +67,17 @@ def test_the_search_ends_in_time_for_what_follows(
     hands.seconds += spent
     assert STARTUP == 15.0
     assert limited.out_of_time(search) == over
+
+
+def test_a_final_fit_begins_if_it_ends_in_time(spec: Experiment, search: Search) -> None:
+    hands = Time()
+    train(search, ONE, 90, seconds=8.0)  # with its margin 10
+    limited, endless = clock(spec, budget=100.0, now=hands), clock(spec, now=hands)
+    hands.seconds += 100 - 10 - REPORT - 0.1
+    assert limited.allows(search, ONE)
+    hands.seconds += 0.2
+    assert not limited.allows(search, ONE)
+    assert endless.allows(search, ONE)
 
 
 def test_final_fits_are_expected_to_take_as_long_as_their_winners(

@@ -60,9 +60,11 @@ def test_every_winner_is_fitted_once_with_every_seed() -> None:
     assert all(fit.config == WINNERS[fit.group].config for fit in fits)
 
 
-def test_large_partitions_come_first() -> None:
-    partitions = [fit.group.partition for fit in final_fits(WINNERS, FinalConfig(seeds=2), DATA)]
-    assert partitions == sorted(partitions, reverse=True)
+def test_all_winners_are_measured_once_before_any_twice_and_large_partitions_first() -> None:
+    fits = final_fits(WINNERS, FinalConfig(seeds=2), DATA)
+    assert [fit.seed for fit in fits] == [0] * 5 + [1] * 5
+    partitions = [fit.group.partition for fit in fits]
+    assert partitions == [100, 100, 12.5, 1, 1] * 2
 
 
 def test_heads_start_from_the_probe_that_the_winner_started_from() -> None:
