@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from errors import InputError, one_line
@@ -125,21 +125,30 @@ class KeptCheckpoints:
 
     def __init__(self, folder: Storage, search: Search) -> None:
         self.folder, self._search = folder, search
-        self._best = {group: winner.number for group, winner in search.winners().items()}
+        leaders = {
+            group: self._leader(group, state.trials) for group, state in search.groups.items()
+        }
+        self._best = {group: number for group, number in leaders.items() if number is not None}
         self._due: set[str] = set()  # files that are to go
         self._discard_ahead()
-        self._keep({*search.unfinished, *self._best.items()})
+        winners = {(group, winner.number) for group, winner in search.winners().items()}
+        self._keep({*search.unfinished, *self._best.items(), *winners})
 
     def ended(self, group: Group, number: int) -> None:
         """A trial has ended for good: of it and the group's best before it, one file stays."""
-        trials = self._search.groups[group].trials
         rivals = {number, self._best.get(group, number)}
-        sound = [n for n in rivals if trials[n].best and trials[n].status in SOUND]
-        if sound:
-            self._best[group] = max(sound, key=lambda n: (trials[n].score, -n))
-        lost = rivals - {self._best.get(group)}
+        leader = self._leader(group, rivals)
+        if leader is not None:
+            self._best[group] = leader
+        lost = rivals - {leader}
         with self._patiently():
             self._remove({checkpoint_name(group, rival) for rival in lost})
+
+    def _leader(self, group: Group, numbers: Iterable[int]) -> int | None:
+        """The best of some trials, of those that have ended soundly."""
+        trials = self._search.groups[group].trials
+        sound = [n for n in numbers if trials[n].best and trials[n].status in SOUND]
+        return max(sound, key=lambda n: (trials[n].score, -n), default=None)
 
     def release(self) -> None:
         """The winners have been fitted: keep only what a resumed run would take up."""

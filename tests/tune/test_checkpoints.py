@@ -46,6 +46,17 @@ def best(search: Search) -> set[str]:
     return {checkpoint_name(g, w.number) for g, w in search.winners().items()}
 
 
+def best_ended(search: Search) -> set[str]:
+    """The checkpoints of each group's best trial of those that cannot go on."""
+    found = set()
+    for group, state in search.groups.items():
+        ended = {n: t for n, t in state.trials.items() if t.status in ("completed", "stopped")}
+        if ended:
+            first = max(ended, key=lambda n: (ended[n].score, -n))
+            found.add(checkpoint_name(group, first))
+    return found
+
+
 @pytest.mark.parametrize("scheduler", ["asha", "hyperband", "none"])
 def test_a_trial_that_has_ended_keeps_its_checkpoint_only_as_the_best(
     tmp_path: Path, scheduler: str
@@ -106,11 +117,26 @@ def test_a_resumed_run_keeps_the_checkpoints_of_what_goes_on_and_of_the_best(
     search = Simulation(experiment(**{"methods": METHODS, "trials": 9, **changes}), events).search
     kept = KeptCheckpoints(Storage.at(folder), search)
     alive = {name for name, status in trials(search).items() if status in ALIVE}
-    assert names(folder) == alive | best(search)
+    assert names(folder) == alive | best(search) | best_ended(search)
     assert search.unfinished
     assert "cut" not in trials(search).values()
     kept.release()
     assert names(folder) == alive
+
+
+def test_a_resumed_trial_that_leads_keeps_its_checkpoint_when_others_end(tmp_path: Path) -> None:
+    events, folder = tmp_path / "events.jsonl", tmp_path / "kept"
+    spec = experiment(trials=9, methods=METHODS)
+    written(Simulation(spec, events, rough, slots=3).run(9).search, folder)
+    simulation = Simulation(spec, events, rough, slots=3)
+    search = simulation.search
+    kept = KeptCheckpoints(Storage.at(folder), search)
+    search.on_end = kept.ended
+    found = names(folder)
+    while simulation.flying or not search.finished:
+        alive = {name for name, status in trials(search).items() if status in ALIVE}
+        assert alive & found <= names(folder)
+        simulation.run(1)
 
 
 def test_a_finished_search_that_is_started_again_keeps_its_winners(tmp_path: Path) -> None:
