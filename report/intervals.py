@@ -34,9 +34,19 @@ class Interval:
         return hypot(*known) if known else None
 
     @property
+    def known(self) -> bool:
+        """Whether it covers the draw of the training images: one seed tells nothing of that."""
+        return self.seeds is not None
+
+    @property
     def shown(self) -> bool:
-        """Whether the interval leaves zero out; never without an interval."""
-        return self.half_width is not None and abs(self.mean) > self.half_width
+        """Whether the interval leaves zero out; never with one seed."""
+        return self.known and abs(self.mean) > (self.half_width or 0.0)
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        return self.mean + (self.half_width or 0.0)
 
     def points(self, sign: str = "") -> str:
         """Write a fraction in percentage points, `87.3 ± 0.8`; `sign="+"` shows a plus."""

@@ -11,6 +11,8 @@ from report.run_files import Run
 from report.scores import Scores, mean_of
 from report.words import listed
 
+MARGINS = (0.01, 0.02, 0.05)  # of accuracy: so little is not worth more images
+
 
 def sentences(run: Run) -> list[str]:
     """Return what the test split shows of each method against the baseline."""
@@ -107,36 +109,47 @@ def _one(where: str, method: str, baseline: str, difference: Interval) -> str:
         verb, against = _verb(difference).split()
         points = f"{_amount(difference)} points"
         return f"{where} {method} {verb} {points} {against} {baseline} ({_ends(difference)})"
-    numbers = f"{100 * difference.mean:+.1f}"
-    numbers += "" if difference.half_width is None else f", {difference.ends()}"
-    return f"{where} no difference between {method} and {baseline} is shown ({numbers})"
+    told = _bracketed(difference)
+    return f"{where} no difference between {method} and {baseline} is shown {told}"
 
 
 def _enough(run: Run, method: str) -> Iterator[str]:
-    """Say from which partition on more images are not shown to help a method."""
+    """Say from which partition on more images bring little, as the interval bounds it.
+
+    That a gain is not shown says nothing of how many images are enough: the less a run can see, the
+    fewer there would be. So its interval must end below a margin, at the partition and at all
+    larger ones (a test of equivalence: Schuirmann 1987), the smallest margin that one meets.
+    """
     found = _by_size(run, method)
-    if len(found) < 2:
-        return
-    *smaller, largest = found
+    *smaller, largest = found or [0.0]
     gains = {
         partition: gain
-        for partition in reversed(smaller)
-        if (gain := found[largest].minus(found[partition])) and gain.half_width is not None
+        for partition in smaller
+        if (gain := found[largest].minus(found[partition])) and gain.known
     }
-    not_shown = list(
-        takewhile(lambda pair: not (pair[1].shown and pair[1].mean > 0), gains.items())
-    )
-    if not_shown:
-        partition, gain = not_shown[-1]
-        amount = f"{partition:g}% of the images ({_images(run, partition, method)})"
-        numbers = f"{100 * gain.mean:+.1f}, {gain.ends()}"
-        yield f"{method} needs {amount}: from there to {largest:g}% no gain is shown ({numbers})"
-    elif gains:
-        partition, gain = next(iter(gains.items()))
-        yield (
-            f"{method} still gains from {partition:g} to {largest:g}%, {_amount(gain)} points "
-            f"({_ends(gain)}): more than {_images(run, largest, method)} images may help"
-        )
+    if method == run.zero_shot or len(gains) < max(1, len(smaller)):
+        return
+    for margin in MARGINS:
+        if bounded := _bounded(gains, margin):
+            amount = f"{bounded[-1]:g}% ({_images(run, bounded[-1], method)} images) on"
+            points = f"{100 * margin:g} point{'' if margin == MARGINS[0] else 's'}"
+            told = _bracketed(gains[bounded[-1]])
+            yield f"from {amount} more images bring {method} at most {points} {told}"
+            return
+    last = gains[smaller[-1]]
+    step = f"{smaller[-1]:g} to {largest:g}%"
+    if all(gain.shown and gain.mean > 0 for gain in gains.values()):
+        points = f"{_amount(last)} points from {step} ({_ends(last)})"
+        more = f"more than {_images(run, largest, method)} images may help"
+        yield f"{method} gains to the end, {points}: {more}"
+    else:
+        points = f"{100 * last.high:.1f} points {_bracketed(last)}"
+        yield f"how many images {method} needs is not shown: {step} may bring {points}"
+
+
+def _bounded(gains: dict[float, Interval], margin: float) -> list[float]:
+    """Return the partitions, from the largest down, to which more images add no more than that."""
+    return list(takewhile(lambda partition: gains[partition].high <= margin, reversed(gains)))
 
 
 def _images(run: Run, partition: float, method: str) -> int:
@@ -158,7 +171,7 @@ def _as_data_grows(run: Run, baseline: str) -> Iterator[str]:
     changes = {
         (low, high): change
         for low, high in pairwise(found)
-        if (change := found[high].minus(found[low])) and change.half_width is not None
+        if (change := found[high].minus(found[low])) and change.known
     }
     falls = {pair: change for pair, change in changes.items() if change.shown and change.mean < 0}
     for (low, high), change in falls.items():
@@ -170,6 +183,12 @@ def _as_data_grows(run: Run, baseline: str) -> Iterator[str]:
 
 def _verb(difference: Interval) -> str:
     return "gains over" if difference.mean > 0 else "loses to"
+
+
+def _bracketed(difference: Interval) -> str:
+    """Write a difference that may be of either sign, `(+0.3, -0.5 to 1.1)`."""
+    numbers = f"{100 * difference.mean:+.1f}"
+    return f"({numbers}, {difference.ends()})" if difference.known else f"({numbers})"
 
 
 def _amount(difference: Interval) -> str:

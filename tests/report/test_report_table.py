@@ -34,8 +34,8 @@ What it shows, of the seeds alone:
 - in the mean over 2 partitions no difference between llrd and frozen is shown \
 (+1.0, -0.2 to 2.2)
 - at 1% no difference between seed_llrd and frozen is shown (-6.0)
-- llrd still gains from 1 to 10%, 18.0 points (15.5 to 20.5): more than 100 images may help
-- frozen still gains from 1 to 10%, 14.0 points (14.0 to 14.0): more than 100 images may help
+- llrd gains to the end, 18.0 points from 1 to 10% (15.5 to 20.5): more than 100 images may help
+- frozen gains to the end, 14.0 points from 1 to 10% (14.0 to 14.0): more than 100 images may help
 - frozen never falls by more than its interval as data grows
 
 Notes:
