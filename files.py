@@ -21,6 +21,14 @@ def check_folder(folder: Path, key: str) -> None:
         raise InputError(f"{key}: cannot write to {place}")
 
 
+def expanded(path: Path | str, key: str) -> Path:
+    """A path with `~` and `~user` replaced; raises InputError where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{key}: {path}: {error}") from None
+
+
 def nearest(path: Path) -> Path:
     """The nearest ancestor that exists, or `path` itself."""
     return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())

@@ -58,6 +58,7 @@ class SleepingTrial(SuffixTrial):
             **dict.fromkeys(("score", "prospect", "val_accuracy"), score),
             **dict.fromkeys(("train_loss", "val_loss"), 1 - score),
             "weight_distance": 0.0,
+            "taken_up": 0,
             "diverged": False,
             "seconds": self._milestone * nap.seconds,
             "node": "",

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from errors import InputError, did_you_mean
+from files import expanded
 
 _NUMBERING = re.compile(r"\A(?:\d+\.|n\d{8} )+(?=[^\W\d])")
 """`001.` (CUB-200, Caltech-256) or a WordNet id, `n02085620-` (Stanford Dogs), before the name."""
@@ -37,7 +38,7 @@ def words_of(classes: Sequence[str], file: Path | None) -> tuple[str, ...]:
     Raises:
         InputError: `file` cannot be read, is not such a mapping, or names what is no class.
     """
-    given = {} if file is None else _read(file.expanduser())
+    given = {} if file is None else _read(expanded(file, "data.class_names"))
     for name in given:
         if name not in classes:
             hint = did_you_mean(name, classes)

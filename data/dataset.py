@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +14,7 @@ from data.listing import list_images
 from data.sources import ImageSource, Listing, SplitName
 from data.splits import stratified_split
 from errors import InputError, did_you_mean
+from files import expanded
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ def _extra_test(
 
 def _same_images(one: SourceConfig, other: SourceConfig) -> bool:
     if one.kind in ("folder", "csv") and one.kind == other.kind:
-        first, second = (Path(config.place).expanduser().resolve() for config in (one, other))
+        first, second = (expanded(config.place, "source").resolve() for config in (one, other))
         return first == second
     return one.source == other.source
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from data.assembled import Allocate, assemble, map_assembled, open_assembled
 from data.shards import Arrays, CorruptShardError, read_digests, read_shard, write_shard
 from errors import InputError
+from files import expanded
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +39,11 @@ class MissingFeaturesError(LookupError):
 def cache_root(configured: Path | None) -> Path:
     """The cache directory: as configured, else $CLIP_SEARCH_CACHE, else the user's cache."""
     if configured is not None:
-        return configured.expanduser()
+        return expanded(configured, "features.cache")
     if chosen := os.environ.get("CLIP_SEARCH_CACHE"):
-        return Path(chosen).expanduser()
+        return expanded(chosen, "CLIP_SEARCH_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "clip-adaptation-search"
+    return expanded(home, "XDG_CACHE_HOME") / "clip-adaptation-search"
 
 
 class FeatureStore:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from data.sources import SPLIT_NAMES, FileSource, Listing, SplitName
 from errors import InputError
+from files import expanded
 
 EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -24,7 +25,7 @@ def list_folder(place: str) -> Listing:
             a split without images, two folders for one split, or one for a split but none for
             training.
     """
-    root = Path(place).expanduser().absolute()
+    root = expanded(place, "source").absolute()
     if not root.is_dir():
         raise InputError(f"source: no folder {root}")
     try:

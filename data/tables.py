@@ -10,6 +10,7 @@ import pandas as pd
 from data.config import ColumnNames
 from data.sources import SPLIT_NAMES, FileSource, Listing, SplitName
 from errors import InputError
+from files import expanded
 
 
 def list_csv(place: str, root: Path | None, columns: ColumnNames) -> Listing:
@@ -24,8 +25,8 @@ def list_csv(place: str, root: Path | None, columns: ColumnNames) -> Listing:
         InputError: no such file or folder, not a CSV file, a missing column, an empty cell, an
             unknown split, a path outside `root` or one listed twice.
     """
-    path = Path(place).expanduser().absolute()
-    folder = path.parent if root is None else root.expanduser().absolute()
+    path = expanded(place, "source").absolute()
+    folder = path.parent if root is None else expanded(root, "root").absolute()
     if not folder.is_dir():
         raise InputError(f"root: no folder {folder}")
     table = _read_table(path)

@@ -20,6 +20,7 @@ from torchvision import datasets
 from data.decoding import pixel_digest, to_rgb
 from data.sources import FileSource, ImageSource, Listing, SplitName, reading
 from errors import InputError
+from files import expanded
 
 DEFAULT_ROOT = Path("~/.cache/torchvision")
 DOWNLOAD_ERRORS = (
@@ -76,7 +77,7 @@ def list_torchvision(name: str, root: Path | None) -> Listing:
     Raises:
         InputError: no such set, one without a class an image, or a failed download.
     """
-    folder = (root or DEFAULT_ROOT).expanduser().absolute()
+    folder = expanded(root or DEFAULT_ROOT, "root").absolute()
     opened = _open_splits(name, folder)
     class_ids = {split: _class_ids(name, images) for split, (_, images) in opened.items()}
     files = {split: _files(images, folder) for split, (_, images) in opened.items()}

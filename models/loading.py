@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from errors import InputError, did_you_mean, one_line
+from files import expanded
 from models.config import LOCAL_DIR, ModelConfig
 from models.encoder import Encoder, layer_groups
 from models.head import LinearHead
@@ -120,7 +121,7 @@ def _checked_name(name: str) -> str:
                 f"open_clip's {len(known)} names, such as ViT-B-32"
             )
         return name
-    folder = Path(name.removeprefix(LOCAL_DIR)).expanduser()
+    folder = expanded(name.removeprefix(LOCAL_DIR), "model.name")
     # A relative folder that is not here may be the bundled one, seen from elsewhere.
     if not folder.is_absolute() and not folder.is_dir():
         folder = ROOT / folder

@@ -34,13 +34,14 @@ class MicroBatches:
             try:
                 return work(self.size)
             except RuntimeError as error:
-                if self.size == 1 or not _is_of_memory(error):
+                if self.size == 1 or not of_memory(error):
                     raise
             # Here, not above: the error's frames would hold on to what filled the memory.
             self.size = -(-self.size // 2)
             torch.cuda.empty_cache()
 
 
-def _is_of_memory(error: RuntimeError) -> bool:
+def of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that there is no memory, in torch's words or NVIDIA's."""
     told = str(error)
     return isinstance(error, torch.OutOfMemoryError) or any(words in told for words in NO_MEMORY)

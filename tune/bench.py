@@ -63,7 +63,7 @@ class Workbench:
         recipe = Recipe(**config)
         start = None
         if recipe.start == "probe" and probe is not None:
-            start = _probe_head(self, group.partition, tuple(sorted(probe.items())), seed)
+            start = _probe_head(self, group.partition, Recipe(**probe), seed)
         elif recipe.start == "zero_shot":
             start = self._pretrained.zero_shot
         boundary = self.boundary(recipe)
@@ -150,15 +150,13 @@ def derived_seed(seed: int, final_seed: int, purpose: str) -> int:
 
 
 @lru_cache(maxsize=64)
-def _probe_head(
-    bench: Workbench, partition: float, probe: tuple[tuple[str, Any], ...], seed: int
-) -> LinearHead | None:
+def _probe_head(bench: Workbench, partition: float, probe: Recipe, seed: int) -> LinearHead | None:
     """The head of a partition's probe: refitted, which on cached embeddings takes a moment.
 
     It needs no file and no checkpoint, so a trial can start wherever it is placed.
     """
     method = bench.experiment.probe
     assert method is not None
-    fit = bench.fit(Group(partition, method), dict(probe), None, seed)
+    fit = bench.fit(Group(partition, method), probe.model_dump(), None, seed)
     bench.run(fit, method)
     return fit.restore_best() if fit.best else None

@@ -118,9 +118,11 @@ def _init(address: str | None, store_bytes: int) -> None:
         options["runtime_env"] = {"working_dir": str(ROOT), "excludes": EXCLUDED}
     try:
         ray.init(address=address, **options)
-    except (ConnectionError, ValueError, TimeoutError) as error:
-        reason = one_line(error)
-        raise InputError(f"--address {address}: no Ray cluster answers ({reason})") from None
+    except (ray.exceptions.RayError, ConnectionError, ValueError, TimeoutError) as error:
+        raise InputError(
+            f"--address {address}: no Ray cluster answers ({one_line(error)}); one that asks for a "
+            "token needs RAY_AUTH_MODE=token, and the token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
+        ) from None
 
 
 def _check_answers(address: str) -> None:

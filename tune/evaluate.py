@@ -26,7 +26,7 @@ from tune.cluster import connected, resolved_precision
 from tune.experiment import Experiment, read_yaml
 from tune.final_fits import TEST, score_tests, weights_path
 from tune.groups import Group
-from tune.pool import Pool
+from tune.pool import Pool, result_of
 from tune.prepared import Prepared, feature_stage, prepare
 from tune.run_dir import EARLIER, identity
 from tune.sharing import SharedSplit, fetch
@@ -149,10 +149,7 @@ def _scored(
         worker = Evaluator(pretrained, tests, max(1, int(experiment.resources.cpus_per_trial)))
         jobs = ((path, load_exported(path)) for path in fits)
         for (path, _), result in pool.map(Evaluator.score, worker, jobs):
-            if isinstance(result, Exception):
-                cause = getattr(result, "cause", None)
-                raise cause if isinstance(cause, InputError) else result
-            yield fits[path], result
+            yield fits[path], result_of(result, "evaluate")
 
 
 def _described(path: Path, prepared: Prepared) -> Description:

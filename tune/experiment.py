@@ -16,6 +16,8 @@ from errors import InputError, did_you_mean
 from models.config import AugmentationConfig, ModelConfig
 from tune.space import Space, parse_space
 
+MOST = 10**12  # samples or the like: more than anyone trains, and numbers that fit everywhere
+
 
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
@@ -25,7 +27,9 @@ class AshaConfig(_Config):
     """When trials are stopped: successive halving in each group."""
 
     rungs: int = Field(3, ge=1, le=10, description="rungs, the last one being the horizon")
-    reduction_factor: int = Field(3, ge=2, description="one in so many goes on from a rung")
+    reduction_factor: int = Field(
+        3, ge=2, le=1000, description="one in so many goes on from a rung"
+    )
     grace: bool = Field(False, description="judge no trial inside its own warm-up")
     epochs: float = Field(
         2,
@@ -38,17 +42,21 @@ class AshaConfig(_Config):
 class SearchConfig(_Config):
     """How every group is searched."""
 
-    trials: int = Field(16, ge=1, description="configurations a group tries")
+    trials: int = Field(16, ge=1, le=MOST, description="configurations a group tries")
     samples: int = Field(
-        100_000, ge=1, description="the horizon: training samples a full trial sees"
+        100_000, ge=1, le=MOST, description="the horizon: training samples a full trial sees"
     )
-    evaluations: int = Field(3, ge=1, description="evenly spaced evaluations, beside the rungs'")
+    evaluations: int = Field(
+        3, ge=1, le=10_000, description="evenly spaced evaluations, beside the rungs'"
+    )
     scheduler: Literal["asha", "hyperband", "none"] = "asha"
     asha: AshaConfig = AshaConfig()
     sampler: Literal["tpe", "random"] = "tpe"
-    startup_trials: int = Field(5, ge=1, description="random trials before TPE has a model")
+    startup_trials: int = Field(
+        5, ge=1, le=MOST, description="random trials before TPE has a model"
+    )
     transfer: int = Field(
-        0, ge=0, description="trials of a group that smaller partitions' best may take"
+        0, ge=0, le=MOST, description="trials of a group that smaller partitions' best may take"
     )
 
 
@@ -91,7 +99,7 @@ class FeaturesConfig(_Config):
 
     cache: Path | None = Field(None, description="folder; a user cache folder without")
     dtype: Literal["float32", "float16"] = "float32"
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, le=65536)
 
 
 class ReportConfig(_Config):
@@ -105,8 +113,8 @@ class MethodConfig(_Config):
 
     space: dict[str, Any]
     default: dict[str, Any] = {}
-    trials: int | None = Field(None, ge=1, description="instead of search.trials")
-    samples: int | None = Field(None, ge=1, description="instead of search.samples")
+    trials: int | None = Field(None, ge=1, le=MOST, description="instead of search.trials")
+    samples: int | None = Field(None, ge=1, le=MOST, description="instead of search.samples")
 
     @cached_property
     def parsed(self) -> Space:

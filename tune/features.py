@@ -32,7 +32,7 @@ from models.config import PrecisionName
 from models.loading import Pretrained
 from models.micro_batches import MicroBatches
 from models.precision import Precision, available_device
-from tune.pool import Pool
+from tune.pool import Pool, result_of
 from tune.sharing import SharedArray, SharedSplit, share_array
 
 TENSOR = "x"  # every tower supported so far hands one tensor from group to group
@@ -185,10 +185,7 @@ class FeatureStage:
         )
         done, total = 0, sum(len(job.images) for job in jobs)
         for job, result in self.pool.map(EncoderWorker.encode, worker, jobs):
-            if isinstance(result, Exception):
-                cause = getattr(result, "cause", None)
-                raise cause if isinstance(cause, InputError) else result
-            features, broken = result
+            features, broken = result_of(result, "features")
             for listing in listings.values():
                 listing.drop(broken)
             written = [

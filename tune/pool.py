@@ -7,7 +7,8 @@ from typing import Any, Self, TypeVar
 
 import ray
 
-from errors import InputError
+from errors import InputError, one_line
+from models.micro_batches import of_memory
 from tune.cluster import LostMachines
 from tune.sharing import fetch
 
@@ -125,6 +126,28 @@ class Pool:
     def _release(self) -> None:
         while self._idle:
             ray.kill(self._idle.pop())
+
+
+def result_of(result: Any, what: str) -> Any:
+    """A job's result.
+
+    Raises:
+        InputError: the job's own, or one line on a process that was lost for good (memory, mostly).
+        RayError: a fault of ours that the job met.
+    """
+    if not isinstance(result, Exception):
+        return result
+    cause = getattr(result, "cause", None)
+    if isinstance(cause, InputError):
+        raise cause
+    memory = isinstance(cause, RuntimeError) and of_memory(cause)
+    if isinstance(result, ray.exceptions.RayTaskError) and not memory:
+        raise result
+    reason = one_line(cause if memory else result, 300)
+    raise InputError(
+        f"{what}: a process failed again and again: {reason}; what was done is kept: --resume "
+        "goes on"
+    ) from result
 
 
 def _state(actor: Any) -> str | None:

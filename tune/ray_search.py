@@ -34,8 +34,8 @@ os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # a trial's reason is
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
 REPORTED = (
-    *("milestone", "samples", "steps", "train_loss", "val_accuracy", "val_loss", "score"),
-    *("prospect", "weight_distance", "diverged", "seconds", "node"),
+    *("milestone", "taken_up", "samples", "steps", "train_loss", "val_accuracy", "val_loss"),
+    *("score", "prospect", "weight_distance", "diverged", "seconds", "node"),
 )
 RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception)\b", re.MULTILINE)
 PATIENCE = 120.0  # seconds; an actor not up by then waits for a machine that has gone
@@ -104,11 +104,13 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
     Args:
         search: decides.
         placement: what a trial takes, and where it may go.
+        patience: seconds after which a trial without a report ends its process.
     """
 
-    def __init__(self, search: Search, placement: Placement) -> None:
+    def __init__(self, search: Search, placement: Placement, patience: float = math.inf) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._search, self._placement = search, placement
+        self._search, self._placement, self._patience = search, placement, patience
+        self._heard: dict[str, float] = {}  # when a trial last reported or was let run
         self._machines = LostMachines(dict(placement.slot))
         self.failures: dict[str, str] = {}  # why a trial's process last failed, by Tune's name
         self._alive: list[tuple[float, Trial]] = []  # since when they wait or waited, oldest first
@@ -151,7 +153,9 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
                 f"--address: no machine with enough GPU memory for a trial for {NO_MACHINE:g} s; "
                 "what was done is kept: --resume goes on with the machines that are left"
             )
-        return oldest if waited > PATIENCE else pending[-1][1]
+        chosen = oldest if waited > PATIENCE else pending[-1][1]
+        self._heard[chosen.trial_id] = time.monotonic()
+        return chosen
 
     def _lost(self, trial: Trial) -> bool:
         return not trial.config["anywhere"] and self._placement.lost(trial.config["config"])
@@ -162,20 +166,24 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
         self._alive.append((time.monotonic(), trial))
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        self.failures[trial.trial_id] = _reason(trial)
+        heard = self._heard.get(trial.trial_id, math.inf)
+        told = "its process failed"
+        if time.monotonic() - heard >= self._patience:
+            told = f"no report for {self._patience:g} s (resources.report_seconds)"
+        self.failures[trial.trial_id] = _reason(trial, told)
 
     # Every trial ends by a decision taken here, the one that reached its horizon too: results
     # that say `done` would be kept from the scheduler. To Tune a paused trial has ended as well:
     # promoted, it comes back as a new one that finds its checkpoint.
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        self._heard[trial.trial_id] = time.monotonic()
         group, number = Group.parse(trial.config["group"]), trial.config["number"]
         goes_on = self._search.report(group, number, _as_reported(result))
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
 
-def _reason(trial: Trial) -> str:
-    """Why a trial failed, in a line: what it raised, or that its process died."""
-    told = "its process failed"
+def _reason(trial: Trial, told: str) -> str:
+    """Why a trial failed, in a line: what it raised, or what is told of one whose process died."""
     if trial.error_file and Path(trial.error_file).exists():
         text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
         *_, raised = ("", *(text[found.start() :] for found in RAISED.finditer(text)))
@@ -216,7 +224,7 @@ def run_tuner(
         return
     search.on_end = checkpoints.ended
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + spare)  # all actors start side by side
-    scheduler = GroupedScheduler(search, placement)
+    scheduler = GroupedScheduler(search, placement, patience)
     trial = tune.with_parameters(
         trainable,
         bench=(ray.put(bench),),

@@ -133,8 +133,6 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         search = Search(experiment, journal, studies, training_images(prepared))
         search.replay(events)
         fits = final_fits_of(prepared, search.winners())
-        if search.finished:
-            discard_others(fits, directory.path)
         if not search.finished or pending(fits, directory.path, experiment.final.export):
             with (
                 connected(experiment.resources, options.address, plan.store_bytes) as cluster,
@@ -151,6 +149,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                 winners = stages.search(search)
                 stages.score(winners)
         else:
+            discard_others(fits, directory.path)
             directory.record(resolved)
         journal.write("run_finished", seconds=round(time.monotonic() - began, 3))
     console.print(f"done in {duration(time.monotonic() - began)}", highlight=False)
@@ -240,14 +239,16 @@ class Stages:
     def score(self, winners: dict[Group, Winner]) -> None:
         """Refit the winners over their seeds and score each on the test splits, once."""
         wanted = final_fits_of(self._prepared, winners)
-        discard_others(wanted, self._directory.path)
         fits = pending(wanted, self._directory.path, self._experiment.final.export)
         if not fits:
+            discard_others(wanted, self._directory.path)
             return
         boundaries = {self._bench.boundary(Recipe(**fit.config)) for fit in wanted}
         with self._pool:
             with self._watch.timed("test features"):
                 scored = self._test_splits(sorted(boundaries))
+            # Not before: where those images are refused, the results that are there stay.
+            discard_others(wanted, self._directory.path)
             with self._watch.timed("final fits"):
                 left = self._fit_winners(wanted, fits, scored)
         if not left:  # a resumed run makes what is left, from its winner's checkpoint

@@ -65,11 +65,13 @@ class SuffixTrial(tune.Trainable):
         fit = self._fit
         if self._reported is not None:
             report, self._reported = self._reported, None
-            return report  # once more, in case its reader died before it was read
+            # Once more, in case its reader died before it was read.
+            return report | {"taken_up": self._taken_up}
         self._milestone = next(point for point in self._points if point > self._milestone)
         evaluation = fit.advance(self._milestone, prospect=True)
         self._seconds += time.perf_counter() - began
-        report = _report(evaluation, fit, self._milestone, self._seconds)
+        where = {"milestone": self._milestone, "taken_up": self._taken_up}
+        report = where | _report(evaluation, fit, self._seconds)
         # A probe is refitted in the time that a file takes.
         if evaluation.finite and not fit.recipe.frozen_encoder:
             self._checkpoint.save(fit, report)
@@ -103,6 +105,7 @@ class SuffixTrial(tune.Trainable):
         if self._reported is not None:
             self._seconds = self._reported["seconds"]
             self._milestone = self._reported["milestone"]
+        self._taken_up = self._milestone
         return fit
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -129,14 +132,13 @@ def _ended_after(seconds: float) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _report(evaluation: Evaluation, fit: Fit, milestone: int, seconds: float) -> dict[str, Any]:
+def _report(evaluation: Evaluation, fit: Fit, seconds: float) -> dict[str, Any]:
     recipe = fit.recipe
     chosen = {}
     if len(recipe.bank) > 1:
         head_lr, weight_decay = recipe.bank[evaluation.head]
         chosen = {"chosen": {"head_lr": head_lr, "weight_decay": weight_decay}}
     return {
-        "milestone": milestone,
         "samples": evaluation.samples,
         "steps": evaluation.steps,
         "train_loss": evaluation.train_loss,

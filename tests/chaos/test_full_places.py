@@ -83,11 +83,27 @@ def test_a_disk_that_fills_up_under_the_results_loses_nothing(disk: Path) -> Non
 
 def test_a_disk_that_fills_up_under_the_cache_is_one_line(disk: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "CLIP_SEARCH_CACHE": str(disk)}
-    ballast = fill(disk)
     with running(tmp_path, "--partitions", "10", env=environment) as process:
+        assert wait_for(lambda: any(disk.rglob("*.safetensors")), process)
+        ballast = fill(disk)
         _, said = process.communicate(timeout=LIMIT)
+    assert not count(tmp_path / "small", "stage"), "features were done"
     assert process.returncode == 2, said
     assert "Traceback" not in said
     assert said.splitlines()[-1].startswith("error: ")
     assert str(disk) in said.splitlines()[-1]
-    assert list(disk.iterdir()) == [ballast]
+    assert [path for path in disk.rglob("*") if path.name.startswith(".")] == []  # half written
+    if LONG:
+        ballast.unlink()
+        with running(tmp_path, "--partitions", "10", "--resume", env=environment) as process:
+            _, said = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, said
+
+
+def test_a_read_only_cache_is_one_line(disk: Path, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    environment = {**os.environ, "CLIP_SEARCH_CACHE": str(disk)}
+    with running(tmp_path, "--partitions", "10", env=environment) as process:
+        _, said = process.communicate(timeout=LIMIT)
+    assert process.returncode == 2, said
+    assert said.splitlines()[-1] == f"error: features.cache: cannot write to {disk}"

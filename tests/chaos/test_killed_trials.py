@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -23,25 +25,53 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path: Path, killing: int
     with running(tmp_path, "--partitions", "100", "--set", "search.samples=6000") as process:
         reported = 3 + 2 * killing
         assert wait_for(lambda: count(run_dir, "trial_report") >= reported, process)
+        seen = halfway(run_dir)
+        assert wait_for(lambda: bool(halfway(run_dir).items() - seen.items()), process)
+        before = halfway(run_dir)  # one of these has only just reported
         at_work = trial_processes(process.pid)
         assert at_work
         for trial in at_work:
             trial.kill()
+        killed = time.time()
         _, said = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, said
     check_whole(run_dir)
+    tried_again = [
+        (event["taken_up"], before[key])
+        for event in events(run_dir, "trial_report")
+        if (key := (event["group"], event["trial"])) in before
+        and event["time"] > killed + 1  # sooner than that no other process is up
+    ]
+    assert tried_again
+    assert all(taken_up >= milestone for taken_up, milestone in tried_again)
+
+
+def halfway(run_dir: Path) -> dict[tuple[str, int], int]:
+    """The last milestone of every trial that trains the encoder and is on its way to the next."""
+    last: dict[tuple[str, int], int] = {}
+    for event in events(run_dir, "trial_report", "trial_paused", "trial_ended"):
+        key = (event["group"], event["trial"])
+        if event["event"] == "trial_report" and "frozen" not in event["group"]:
+            last[key] = event["milestone"]
+        else:
+            last.pop(key, None)
+    return last
 
 
 def check_whole(run_dir: Path) -> None:
-    """A table without gaps, no trial lost, failed or repeated, no milestone reported twice."""
+    """A table without gaps, no trial lost, failed or repeated; what moved went on where it was."""
     table = pd.read_csv(run_dir / "accuracy_table.csv")
     assert table.test_accuracy.notna().tolist() == [True] * 3
     ends = events(run_dir, "trial_ended")
     assert [(e["status"], e["reason"]) for e in ends if e["status"] not in SOUND] == []
     told = [(e["group"], e["trial"]) for e in ends]
     assert len(told) == len(set(told)) == 1 + 5 + 1
-    reports = [(e["group"], e["trial"], e["milestone"]) for e in events(run_dir, "trial_report")]
-    assert len(reports) == len(set(reports))
+    last: dict[tuple[str, int], dict[str, Any]] = {}
+    for report in events(run_dir, "trial_report"):
+        before = last.get(key := (report["group"], report["trial"]))
+        if before and before["node"] != report["node"] and "frozen" not in report["group"]:
+            assert report["taken_up"] >= before["milestone"]  # on another machine, from there
+        last[key] = report
 
 
 @pytest.mark.parametrize("killing", range(times(1, 3)))

@@ -51,7 +51,8 @@ class Misbehaving(SuffixTrial):
                 raise RuntimeError("no more of this\nplease")
         score = float("nan") if number == DIVERGES else 0.1 * number
         report = a_report(self._milestone, score)
-        return report | {"prospect": score, "weight_distance": 0.0, "node": ""}
+        more = {"prospect": score, "weight_distance": 0.0, "taken_up": 0, "node": ""}
+        return report | more
 
 
 @pytest.mark.timeout(300)  # a hung trial is not waited for
@@ -75,7 +76,7 @@ def test_misbehaving_trials_are_told_and_the_group_goes_on(tmp_path: Path) -> No
     ends = {e["trial"]: (e["status"], e["reason"]) for e in events(tmp_path, "trial_ended")}
     assert ends == {
         **dict.fromkeys(range(TRIALS), ("completed", "")),
-        HANGS: ("failed", "its process failed; see Ray's logs"),
+        HANGS: ("failed", "no report for 2 s (resources.report_seconds); see Ray's logs"),
         RAISES: ("failed", "RuntimeError: no more of this please; see Ray's logs"),
         DIVERGES: ("diverged", "loss is not finite"),
     }

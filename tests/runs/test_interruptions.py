@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -21,7 +22,8 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from tests.chaos import times
-from tests.runs.helpers import SMALL, command, events, listening, small, start
+from tests.chaos.processes import count, wait_for
+from tests.runs.helpers import SMALL, command, events, final_fits_in, listening, small, start
 from tune.group_search import DEFAULT_ORIGIN
 from tune.journal import Journal
 from tune.prepared import prepare, training_images
@@ -30,7 +32,7 @@ from tune.search import Search
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 LIMIT = 240
-KILLS, TRIALS = times(2, 20), times(4, 25)
+KILLS, TRIALS = times(1, 18), times(4, 25)  # of the search; a kill before it and one after
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:
@@ -38,6 +40,15 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+
+
+def _killed(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    """Kill a driver alone, when something has happened: its Ray is left to find out."""
+    assert wait_for(happened, process), "over before it could be killed"
+    time.sleep(random.Random(process.pid).uniform(0, 0.3))
+    assert process.poll() is None, "over before it could be killed"
+    process.kill()
+    process.wait()
 
 
 def _wait_for(out: Path, process: subprocess.Popen[str], count: int) -> None:
@@ -56,23 +67,29 @@ def _wait_for(out: Path, process: subprocess.Popen[str], count: int) -> None:
 @pytest.mark.timeout(times(600, 7200))
 def test_a_driver_killed_at_random_points_loses_and_repeats_nothing(tmp_path: Path) -> None:
     rng = random.Random(20)
-    options = ("--resume", "--set", f"search.trials={TRIALS}")
+    cache, run_dir = tmp_path / "cache", tmp_path / "small"
+    options = ("--resume", "--set", f"search.trials={TRIALS}", "--set", f"features.cache={cache}")
     done: set[tuple[str, int]] = set()
-    killed, reports = [], 0
+    killed = []
+
+    def started() -> subprocess.Popen[str]:
+        killed.append(start(tmp_path, *options))
+        return killed[-1]
+
+    def after(reports: int) -> Callable[[], bool]:
+        return lambda: count(run_dir, "trial_report") >= reports
+
     try:
+        _killed(started(), lambda: any(cache.rglob("*.safetensors")))
+        assert not count(run_dir, "stage"), "features were done"
         for _ in range(KILLS):
-            process = start(tmp_path, *options)
-            killed.append(process)
-            reports += rng.randint(2, 8)
-            _wait_for(tmp_path, process, reports)
-            time.sleep(rng.uniform(0, 0.5))
-            assert process.poll() is None, "over before it could be killed"
-            process.kill()  # the driver alone: its Ray is left to find out
-            process.wait()
-            ended = {(e["group"], e["trial"]) for e in events(tmp_path / "small", "trial_ended")}
+            _killed(started(), after(count(run_dir, "trial_report") + rng.randint(1, 4)))
+            ended = {(e["group"], e["trial"]) for e in events(run_dir, "trial_ended")}
             assert done <= ended
             done = ended
-            reports = len(events(tmp_path / "small", "trial_report", "stage"))
+        _killed(started(), lambda: len(final_fits_in(run_dir)) >= 2)
+        fitted = {path: path.stat().st_mtime_ns for path in run_dir.glob("final_fits/*.json")}
+        assert len(fitted) < 2 * 3 * 2, "all was done"
         finished = subprocess.run(
             command(tmp_path, *options), capture_output=True, text=True, timeout=LIMIT
         )
@@ -80,13 +97,14 @@ def test_a_driver_killed_at_random_points_loses_and_repeats_nothing(tmp_path: Pa
         for process in killed:
             _kill_group(process)
     assert finished.returncode == 0, finished.stderr
+    assert {path: path.stat().st_mtime_ns for path in fitted} == fitted
 
-    run_dir = tmp_path / "small"
     table = pd.read_csv(run_dir / "accuracy_table.csv")
     assert len(table) == 6
     assert table.test_accuracy.notna().all()
     ends = [(e["group"], e["trial"]) for e in events(run_dir, "trial_ended")]
     assert len(ends) == len(set(ends)) == 2 * (1 + TRIALS + 1)
+    assert len(final_fits_in(run_dir)) == 2 * 3 * 2
     order = events(run_dir, "trial_started", "trial_ended")
     over: set[tuple[str, int]] = set()
     for event in order:

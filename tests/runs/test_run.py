@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,20 @@ import yaml
 from PIL import Image
 
 import tune.run
+from data import SourceConfig
 from errors import InputError
-from tests.runs.helpers import events, final_fits_in, run_quietly, small, write_csv, write_images
+from tests.runs.helpers import (
+    events,
+    final_fits_in,
+    run_quietly,
+    scans,
+    small,
+    weights_of,
+    write_csv,
+    write_images,
+)
 from tests.test_events_document import check, documented
-from tune.experiment import MethodConfig
+from tune.experiment import Experiment, MethodConfig
 from tune.features import EncoderWorker
 from tune.final_fits import FinalFit, run_final_fits
 from tune.pool import Pool
@@ -143,6 +154,24 @@ def test_a_second_run_computes_no_features(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Pool, "map", no_features)
     run_quietly(small("final.seeds=1", methods=["frozen"]), tmp_path)
     assert (tmp_path / "small" / "accuracy_table.md").exists()
+
+
+def test_a_further_test_that_is_refused_costs_no_result(
+    results: Path, shared: Experiment, tmp_path: Path
+) -> None:
+    shutil.copytree(results, tmp_path / "small")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    images, labels = scans(3)
+    names = write_images(tmp_path / "night", images)
+    (tmp_path / "night" / names[0]).write_bytes(b"no image")
+    rows = zip(names, labels, ["test"] * 3, strict=True)
+    night = SourceConfig(source=write_csv(tmp_path / "night" / "night.csv", rows))
+    tests = {**shared.data.extra_tests, "night": night}
+    data = shared.data.model_copy(update={"extra_tests": tests})
+    with pytest.raises(InputError, match="night"):
+        run_quietly(shared.model_copy(update={"data": data}), tmp_path, resume=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
+    assert weights_of(tmp_path / "small") == weights_of(results)
 
 
 def test_no_checkpoint_outlives_its_trial(results: Path) -> None:

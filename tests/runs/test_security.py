@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.runs.helpers import events, listening, start
+from tests.runs.helpers import command, events, listening, start
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -130,17 +130,21 @@ def test_a_cluster_takes_a_job_with_its_token(head: Head, tmp_path: Path) -> Non
     ],
 )
 def test_a_driver_joins_with_the_token_alone(
-    head: Head, settings: dict[str, str], joins: bool
+    head: Head, settings: dict[str, str], joins: bool, tmp_path: Path
 ) -> None:
     driver = subprocess.run(
-        [sys.executable, "-c", f"import ray; ray.init(address={head.address!r})"],
+        command(tmp_path, "--address", head.address, "--dry-run"),
         env=environment(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", **settings),
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert (driver.returncode == 0) == joins, driver.stderr
-    assert joins or "uthenticat" in driver.stderr
+    assert driver.returncode == (0 if joins else 2), driver.stderr
+    if not joins:
+        line = driver.stderr.splitlines()[-1]
+        assert line.startswith(f"error: --address {head.address}: no Ray cluster answers")
+        assert "RAY_AUTH_MODE=token" in line
+        assert "Traceback" not in driver.stderr
 
 
 def test_a_run_on_one_machine_is_alone(tmp_path: Path) -> None:

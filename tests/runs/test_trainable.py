@@ -57,7 +57,9 @@ def begin(workbench: Workbench, checkpoints: Path, **changes: Any) -> SuffixTria
 
 
 def results(report: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in report.items() if key not in ("seconds", "node")}
+    return {
+        key: value for key, value in report.items() if key not in ("seconds", "node", "taken_up")
+    }
 
 
 def test_a_trial_goes_on_where_its_process_died(tmp_path: Path, pretrained: Pretrained) -> None:
@@ -68,7 +70,9 @@ def test_a_trial_goes_on_where_its_process_died(tmp_path: Path, pretrained: Pret
     assert [results(killed.step()) for _ in range(2)] == expected[:2]
     again = begin(workbench, tmp_path / "killed")
     # The last report comes once more, as nobody knows whether it was read.
-    assert [results(again.step()) for _ in range(2)] == expected[1:]
+    reports = [again.step() for _ in range(2)]
+    assert [results(report) for report in reports] == expected[1:]
+    assert [report["taken_up"] for report in reports] == [expected[1]["milestone"]] * 2
 
 
 def test_a_trial_that_has_ended_leaves_no_fit_to_the_next(

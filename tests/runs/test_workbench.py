@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,17 @@ def test_heads_start_where_the_recipe_says(bench: Workbench, pretrained: Pretrai
     assert not start("zeros").weight.any()
     assert start("probe").weight.any()
     assert not torch.equal(start("probe").weight, start("zero_shot").weight)
+
+
+@pytest.mark.ray
+def test_a_probe_is_the_same_as_read_back_from_the_journal(bench: Workbench) -> None:
+    group, config = Group(100, "llrd"), {**TUNED, "head_start": "probe"}
+    probe = {"blocks": "none", "solver": "lbfgs", "head_lr": (1e-2,), "weight_decay": (1e-3,)}
+    heads = [
+        bench.fit(group, config, given, 0).model.head.head(0).weight
+        for given in (probe, json.loads(json.dumps(probe)))
+    ]
+    assert torch.equal(*heads)
 
 
 @pytest.mark.ray
