@@ -2,6 +2,7 @@
 # make test     install, then run every test
 # make check    lint and types
 # make chaos    faults on purpose, many times (an hour)
+# make audit    known vulnerabilities of what is installed (asks a public database)
 # make bench    how fast, beside what users do today (half an hour; leave the machine alone)
 PYTHON ?= python3.11
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 # `make search ARGS="search_spaces/folder.yaml --dry-run"` passes options on.
 ARGS ?=
 
-.PHONY: search test check fast chaos bench clean
+.PHONY: search test check fast chaos bench audit clean
 
 search: $(VENV)/.run
 	$(BIN)/python run_search.py --resume $(ARGS)
@@ -43,6 +44,12 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.overhead driver
 	$(BIN)/python -m benchmarks.overhead trained --slots 2
 	$(BIN)/python -m benchmarks.overhead memory --slots 2
+
+audit: $(VENV)/.dev
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip freeze --disable-pip-version-check > $(VENV)/audit/installed.txt
+	$(VENV)/audit/bin/pip-audit --requirement $(VENV)/audit/installed.txt --no-deps --disable-pip
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -24,7 +24,7 @@ from models.evaluation import Evaluation, Polish, score
 from models.examples import Examples, SampleOrder
 from models.gradients import GradientNorms, places_of
 from models.head import BankAdamW, HeadBank, LinearHead
-from models.micro_batches import MicroBatches
+from models.micro_batches import MicroBatches, with_room
 from models.precision import Precision
 from models.probe import solve_probes
 from models.recipe import Recipe, decays
@@ -221,8 +221,9 @@ class Fit:
         labels = labels.to(device)
         if recipe.solver == "lbfgs":
             strengths = [decay for _, decay in recipe.bank]
-            heads, self.steps = solve_probes(
-                embeddings, labels, bank.weight.shape[1], strengths, recipe.label_smoothing
+            classes, smoothing = bank.weight.shape[1], recipe.label_smoothing
+            heads, self.steps = with_room(
+                lambda x, y: solve_probes(x, y, classes, strengths, smoothing), embeddings, labels
             )
             with torch.no_grad():
                 bank.weight.copy_(torch.stack([head.weight for head in heads]))

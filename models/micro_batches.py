@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 Result = TypeVar("Result")
 # What NVIDIA's libraries say of it, which torch passes on as any other error.
@@ -39,6 +40,17 @@ class MicroBatches:
             # Here, not above: the error's frames would hold on to what filled the memory.
             self.size = -(-self.size // 2)
             torch.cuda.empty_cache()
+
+
+def with_room(work: Callable[..., Result], *tensors: Tensor) -> Result:
+    """`work(*tensors)` where they lie; on the CPU, if their device has no memory for it."""
+    try:
+        return work(*tensors)
+    except RuntimeError as error:
+        if not of_memory(error) or all(tensor.device.type == "cpu" for tensor in tensors):
+            raise
+    torch.cuda.empty_cache()
+    return work(*(tensor.cpu() for tensor in tensors))
 
 
 def of_memory(error: RuntimeError) -> bool:

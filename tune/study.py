@@ -120,6 +120,8 @@ class GroupStudy:
         """The end of a trial: a value if it ran its course, PRUNED or FAIL if it didn't."""
         trial = self.asked.pop(number)
         state = _STATES[status]
+        if status == DIVERGED:
+            trial.set_user_attr(DIVERGED, True)
         self._study.tell(trial, score if state is TrialState.COMPLETE else None, state)
 
     def replay(
@@ -139,6 +141,7 @@ class GroupStudy:
                 distributions=distributions,
                 intermediate_values=reports,
                 value=value,
+                user_attrs={DIVERGED: True} if status == DIVERGED else {},
             )
         )
 
@@ -165,6 +168,8 @@ def _as_seen(trial: FrozenTrial) -> _Seen:
     reports, state, value = trial.intermediate_values, trial.state, trial.value
     if state is TrialState.RUNNING and reports:
         state, value = TrialState.PRUNED, reports[max(reports)]
+    if trial.user_attrs.get(DIVERGED):
+        reports = {}  # TPE ranks by how far a trial came, and this one is worse than any
     return _Seen(
         number=trial.number,
         trial_id=trial._trial_id,
@@ -203,10 +208,11 @@ def fresh_studies(path: Path) -> JournalStorage:
     return JournalStorage(_StudiesFile(path))
 
 
+DIVERGED = "diverged"
 _STATES = {
     "completed": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,  # at a rung
     "cut": TrialState.PRUNED,  # by the time budget
-    "diverged": TrialState.PRUNED,  # told as bad, so that the sampler learns to stay away
+    DIVERGED: TrialState.PRUNED,  # told as bad, so that the sampler learns to stay away
     "failed": TrialState.FAIL,
 }

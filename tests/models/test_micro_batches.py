@@ -17,7 +17,7 @@ from models.config import AugmentationConfig, ModelConfig
 from models.encoder import Encoder
 from models.fit import Fit
 from models.loading import Pretrained, load_pretrained
-from models.micro_batches import MicroBatches
+from models.micro_batches import MicroBatches, with_room
 from tests.models.fits import tuning, weights
 from tune.features import EncoderWorker
 
@@ -55,6 +55,40 @@ def test_no_memory_is_known_by_all_its_names(error: RuntimeError) -> None:
         return tried
 
     assert MicroBatches(8).fitted(work) == 2
+
+
+class OnDevice:
+    """Stands in for a tensor on a device that may have no memory for work on it."""
+
+    def __init__(self, kind: str) -> None:
+        self.device = torch.device(kind)
+
+    def cpu(self) -> OnDevice:
+        return OnDevice("cpu")
+
+
+def test_what_a_device_has_no_room_for_is_done_on_the_cpu() -> None:
+    error: RuntimeError = torch.OutOfMemoryError("CUDA out of memory")
+    tried = []
+
+    def work(data: Any) -> str:
+        tried.append(data.device.type)
+        if data.device.type != "cpu":
+            raise error
+        return "solved"
+
+    on_gpu: Any = OnDevice("cuda")
+    assert with_room(work, on_gpu) == "solved"
+    assert tried == ["cuda", "cpu"]
+    error = RuntimeError("a bug")
+    with pytest.raises(RuntimeError, match="a bug"):
+        with_room(work, on_gpu)
+
+    def full(data: Any) -> str:
+        raise torch.OutOfMemoryError("no memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        with_room(full, on_gpu.cpu())
 
 
 def test_other_errors_are_no_reason_for_smaller_portions() -> None:

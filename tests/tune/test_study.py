@@ -13,7 +13,7 @@ from tests.tune.simulation import LLRD
 from tune.experiment import SearchConfig
 from tune.groups import Group
 from tune.space import Params, parse_space
-from tune.study import GroupStudy, fresh_studies
+from tune.study import GroupStudy, _as_seen, fresh_studies
 
 GROUP = Group(10, "llrd")
 SPACE = parse_space(LLRD["space"], LLRD["default"])  # type: ignore[arg-type]
@@ -121,6 +121,21 @@ def test_optuna_is_told_how_a_trial_ended(
     assert trial.value == value
     assert trial.intermediate_values == {10: 0.4, 30: 0.7, 60: 0.6}
     assert group.asked == {}
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_trial_that_diverged_late_is_shown_as_worse_than_any(resumed: bool) -> None:
+    group, reports = study(), {10: 0.4, 30: 0.9}
+    params = group.ask(0)
+    for milestone, score in reports.items():
+        group.report(0, milestone, score)
+    group.tell(0, "diverged", 0.9)
+    if resumed:
+        group = study()
+        group.replay(0, params, "diverged", reports, 0.9)
+    (trial,) = group.trials
+    assert trial.intermediate_values == reports
+    assert _as_seen(trial).intermediate_values == {}
 
 
 def test_stopped_trials_are_never_best(storage: BaseStorage) -> None:
