@@ -73,17 +73,20 @@ def _stem(group: Group) -> str:
 def final_fits(winners: Mapping[Group, Winner], final: FinalConfig, data: str) -> list[FinalFit]:
     """Every winner with every seed; first all with one, the long ones, at large partitions, first.
 
+    Of a bank each seed chooses its head on validation anew, as a fit that trains the encoder
+    chooses its number of steps: what suits one draw of few images need not suit another.
+
     Args:
         data: names the splits that fits are chosen and scored on.
     """
     fits = []
     for group, winner in winners.items():
-        recipe = Recipe(**winner.config)
+        recipe = Recipe(**winner.tried)
         probe = winner.probe if recipe.start == "probe" else None
         after = [] if recipe.frozen_encoder else [final.ema, final.wise_ft]
         basis = json.dumps([data, after])
         fits += [
-            FinalFit(group, winner.number, seed, winner.config, probe, basis)
+            FinalFit(group, winner.number, seed, winner.tried, probe, basis)
             for seed in range(final.seeds)
         ]
     return sorted(fits, key=lambda fit: (fit.seed, -fit.group.partition))
@@ -160,6 +163,8 @@ class FinalFitWorker:
         chosen = _chosen_after_training(trained, experiment.final.wise_ft)
         best = trained.best
         assert best is not None
+        head_lr, weight_decay = recipe.bank[best.head]
+        recipe = recipe.model_copy(update={"head_lr": (head_lr,), "weight_decay": (weight_decay,)})
         boundary = bench.boundary(recipe)
         scores = score_tests(
             self.tests, lambda test: trained.logits(test.examples(boundary))[best.head]
@@ -176,6 +181,8 @@ class FinalFitWorker:
             "samples_chosen": best.samples,
             "steps_chosen": best.steps,
             "weight_distance": best.weight_distance,
+            "head_lr": head_lr,
+            "weight_decay": weight_decay,
             **chosen,
             "gradient_norms": trained.gradient_norms(),
             "seconds": round(time.perf_counter() - began, 4),

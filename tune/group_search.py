@@ -47,7 +47,12 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Winner:
-    """The best trial of a group by validation score; its config trains a single head."""
+    """The best trial of a group by validation score.
+
+    Attributes:
+        config: trains a single head, of a bank the best.
+        tried: the configuration as it was tried, a bank with all its heads.
+    """
 
     group: Group
     number: int
@@ -55,6 +60,7 @@ class Winner:
     probe: Params | None
     val_accuracy: float
     samples: int
+    tried: Params
 
 
 class GroupSearch:
@@ -155,7 +161,7 @@ class GroupSearch:
         assert trial.best is not None
         config = {**trial.config, **trial.best.get("chosen", {})}
         accuracy, samples = trial.best["val_accuracy"], trial.best["samples"]
-        return Winner(self.group, number, config, trial.probe, accuracy, samples)
+        return Winner(self.group, number, config, trial.probe, accuracy, samples, trial.config)
 
 
 def _finite(score: Any) -> bool:

@@ -105,6 +105,12 @@ def test_final_fits_are_paired_by_seed_and_differ_between_seeds(results: Path) -
     assert all(len(fit["predictions"]) == fit["n_test"] == 449 for fit in fits.values())
     first, second = (fits[f"10-frozen-seed{seed}"]["predictions"] for seed in (0, 1))
     assert first != second
+    best = yaml.safe_load((results / "best_configs.yaml").read_text())["10"]["frozen"]["config"]
+    assert fits["10-frozen-seed0"]["weight_decay"] == best["weight_decay"]  # the search's own draw
+    bank = yaml.safe_load((results / "experiment.yaml").read_text())["methods"]["frozen"]["space"]
+    assert {fits[f"10-frozen-seed{seed}"]["weight_decay"] for seed in (0, 1)} <= {
+        *bank["weight_decay"]["bank"]
+    }
     for name, fit in fits.items():
         assert (fit["gradient_norms"] != {}) == ("llrd" in name)
         assert (results / "winners" / f"{name}.safetensors").is_file()

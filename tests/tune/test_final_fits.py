@@ -26,7 +26,7 @@ DATA = "digest of data"
 def winner(
     partition: float, method: str, config: Mapping[str, Any], probe: dict[str, Any] | None = None
 ) -> Winner:
-    return Winner(Group(partition, method), 0, dict(config), probe, 0.9, 90)
+    return Winner(Group(partition, method), 0, dict(config), probe, 0.9, 90, dict(config))
 
 
 WINNERS = {
@@ -77,6 +77,14 @@ def test_heads_start_from_the_probe_that_the_winner_started_from() -> None:
     assert [fit.probe for fit in final_fits({zeros.group: zeros}, FinalConfig(seeds=1), DATA)] == [
         None
     ]
+
+
+def test_every_seed_of_a_bank_chooses_its_own_head() -> None:
+    bank = {**PROBE, "weight_decay": (1e-3, 1e-1)}
+    chosen = winner(1, "frozen", {**PROBE, "weight_decay": 1e-1})
+    found = dataclasses.replace(chosen, tried=bank)
+    fits = final_fits({found.group: found}, FinalConfig(seeds=2), DATA)
+    assert [fit.config for fit in fits] == [bank, bank]
 
 
 def test_no_winners_no_fits() -> None:
