@@ -10,11 +10,13 @@ Results lie in results/<name>/, the table in accuracy_table.md.
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import re
 import shlex
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +27,7 @@ from files import room_in
 
 ROOT = Path(__file__).resolve().parent
 DEFAULT = ROOT / "search_spaces" / "digits.yaml"
+INTERRUPTED = 130  # exit code
 
 
 class _Parser(argparse.ArgumentParser):
@@ -153,7 +156,7 @@ def main(argv: list[str] | None = None) -> int:
         this = [os.path.relpath(sys.executable), os.path.relpath(__file__)]
         command = shlex.join([*this, *given, *resume])
         errors.print(f"interrupted; nothing is lost, continue with: {command}", markup=False)
-        return 130
+        return INTERRUPTED
     report.render(Console())
     return 0
 
@@ -170,5 +173,21 @@ def _interrupt(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def leave(code: int) -> NoReturn:
+    """End this process; one that is interrupted leaves what `--storage` has no time to copy."""
+    if code == INTERRUPTED:
+        from pyarrow.fs import ensure_s3_finalized
+
+        from tune.storage import COPYING
+
+        if any(thread.name == COPYING for thread in threading.enumerate()):
+            atexit.unregister(ensure_s3_finalized)  # pyarrow's own, which waits for every upload
+            atexit._run_exitfuncs()  # Ray's among them, which ends its processes
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

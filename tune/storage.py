@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Self
 
 import pyarrow as pa
-from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
 from rich.console import Console
 
 from errors import InputError, one_line
@@ -23,10 +24,15 @@ from tune.journal import events_in, holds_run
 
 OBJECT_STORES = ("s3", "gcs", "abfs")  # show a file when it is whole, and never before
 JOURNAL, CHECKPOINTS = "events.jsonl", "checkpoints"
+SMALL = (".jsonl", ".csv", ".json", ".yaml", ".md")  # what a run decided and found
+WEIGHTS = ".safetensors"
 INTERVAL = 5.0  # seconds from the end of a copy to the beginning of the next
+LAST = 5.0  # seconds for the last copy of an interrupted run
 LEFT_OUT = (CHECKPOINTS, "ray")  # written by trials, where they belong; of no use to anyone
+COPYING = "copy of the run"  # the name of the threads that write it
 TOLD = 2  # failed copies; one may be of a file that went while it was read
 ERRORS = (OSError, pa.ArrowException)
+State = tuple[int, int]  # of a file here: size and time of change
 
 
 @dataclass(frozen=True)
@@ -67,9 +73,10 @@ class Storage:
         buffer = io.BytesIO()
         yield buffer
         whole = self.filesystem.type_name in OBJECT_STORES
-        temporary_path = path if whole else f"{path}.{uuid.uuid4().hex}.tmp"
+        folder, base = PurePosixPath(path).parent, PurePosixPath(path).name
+        temporary_path = path if whole else f"{folder}/.{base}.{uuid.uuid4().hex}.tmp"
         if not whole:
-            self.filesystem.create_dir(str(PurePosixPath(path).parent))
+            self.filesystem.create_dir(str(folder))
         with self.filesystem.open_output_stream(temporary_path) as stream:
             stream.write(buffer.getbuffer())
         if not whole:
@@ -88,26 +95,37 @@ class Storage:
 
     def files(self) -> list[str]:
         """Every file in the folder and below it, by its path from there."""
+        return list(self.listing())
+
+    def listing(self) -> dict[str, FileInfo]:
+        """The same, with sizes and times of change."""
         selector = FileSelector(self.path, allow_not_found=True, recursive=True)
-        return [
-            str(PurePosixPath(info.path).relative_to(self.path))
+        return {
+            str(PurePosixPath(info.path).relative_to(self.path)): info
             for info in self.filesystem.get_file_info(selector)
             if info.type == FileType.File
-        ]
+        }
 
 
 def place_of_copy(directory: Path, place: str) -> Storage:
     """Where a copy of a run's directory goes, in a folder of all runs given by path or URL.
 
     Raises:
-        InputError: no filesystem takes the URL, or the place is the directory itself.
+        InputError: no filesystem takes the URL, or one of the two folders would hold the other.
     """
     storage = Storage.at(place) / directory.name
-    if isinstance(storage.filesystem, LocalFileSystem) and (
-        Path(storage.path).resolve() == directory.resolve()
-    ):
-        raise InputError(f"--storage {place}: is --out; needed is another folder, or no --storage")
-    return storage
+    if not isinstance(storage.filesystem, LocalFileSystem):
+        return storage
+    here, there = directory.resolve(), Path(storage.path).resolve()
+    if here == there:
+        fault = "is --out"
+    elif there.is_relative_to(here):
+        fault = f"the copy would lie in the run, {directory}"
+    elif here.is_relative_to(there):
+        fault = f"the run would lie in its copy, {storage.path}"
+    else:
+        return storage
+    raise InputError(f"--storage {place}: {fault}; needed is another folder, or no --storage")
 
 
 class Mirror:
@@ -124,22 +142,29 @@ class Mirror:
 
     def __init__(self, directory: Path, storage: Storage, console: Console) -> None:
         self._directory, self._storage, self._console = directory, storage, console
-        self._copied: dict[str, tuple[int, int]] = {}  # size and time of change
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
+        # What the copy holds, and the state here that it is of; None if that is not known.
+        self._copied: dict[str, State | None] = {}
+        self._compared = False  # with what was there before
+        # No file is written by two threads at once, and small ones do not wait for a large one.
+        self._small, self._large = threading.Lock(), threading.Lock()
+        self._done, self._interrupted = threading.Event(), threading.Event()
+        self._thread = _thread(self._follow)
         self.failure: str | None = None  # why the last copy is not up to date, if it isn't
+        self.left = 0  # files that an interrupted run had no time to copy
 
     def fetch(self, resume: bool) -> None:
-        """Bring the copy's files here, if its journal goes on from the one that is here.
+        """Make this directory what the copy is, if its journal goes on from the one that is here.
 
         Another machine may have gone on since this one's was written. The storage is only read.
 
         Raises:
             InputError: here or there is a run and `resume` is off, each of both has events that
-                the other lacks, or one of them cannot be read.
+                the other lacks, one of them cannot be read, this one cannot be written to, or the
+                storage is of something else.
         """
         # The copy first: a process at work on this directory only makes what is here the longer.
         there = _run(self._copied_journal(), f"--storage: {self._storage.path}", resume)
+        names = self._copied_files()
         here = _run(self._own_journal(), str(self._directory), resume)
         if here.startswith(there):
             return
@@ -149,27 +174,31 @@ class Mirror:
                 "that the other lacks, as two machines went on with the run; move away the one "
                 "that is not to go on"
             )
-        try:
-            # The journal last: with it the directory holds the run.
-            for name in sorted(self._storage.files(), key=lambda name: name == JOURNAL):
-                if not _belongs(name):
-                    continue
-                with (
-                    self._storage.reading(name) as source,
-                    replacing(self._directory / name) as path,
-                ):
-                    path.write_bytes(source.read())
-        except ERRORS as error:
-            raise self._unreadable(error) from None
+        for name in sorted(names - {JOURNAL}):
+            self._bring(name)
+        self._discard(self._here().keys() - names)
+        self._bring(JOURNAL)  # last: with it the directory holds the run
 
     def _copied_journal(self) -> bytes:
         try:
-            with self._storage.reading(JOURNAL) as file:
-                return bytes(file.read())
+            return self._read(JOURNAL)
         except FileNotFoundError:
             return b""
         except ERRORS as error:
             raise self._unreadable(error) from None
+
+    def _copied_files(self) -> set[str]:
+        """The copy's, by name; raises InputError if they are no run's, as a copy removes files."""
+        try:
+            names = {name for name in self._storage.files() if _belongs(name)}
+        except ERRORS as error:
+            raise self._unreadable(error) from None
+        if names and JOURNAL not in names:
+            raise InputError(
+                f"--storage: {self._storage.path} holds files, and no run; needed is another "
+                "folder, or another --name"
+            )
+        return names
 
     def _own_journal(self) -> bytes:
         path = self._directory / JOURNAL
@@ -178,8 +207,36 @@ class Mirror:
         except OSError as error:
             raise InputError(f"--out: cannot read {path}: {error.strerror}") from None
 
+    def _bring(self, name: str) -> None:
+        """Replace a file here by the copy's."""
+        try:
+            content = self._read(name)
+        except ERRORS as error:
+            raise self._unreadable(error) from None
+        path = self._directory / name
+        try:
+            with replacing(path) as temporary:
+                temporary.write_bytes(content)
+            self._copied[name] = _state(path)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _discard(self, names: set[str]) -> None:
+        try:
+            for name in names:
+                (self._directory / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _read(self, name: str) -> bytes:
+        with self._storage.reading(name) as file:
+            return bytes(file.read())
+
     def _unreadable(self, error: Exception) -> InputError:
         return InputError(f"--storage: cannot read {self._storage.path}: {one_line(error)}")
+
+    def _unwritable(self, error: OSError) -> InputError:
+        return InputError(f"--out: cannot write to {self._directory}: {error.strerror}")
 
     def __enter__(self) -> Self:
         try:
@@ -193,46 +250,116 @@ class Mirror:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-        self.copy()
-
-    def copy(self) -> None:
-        """Write what has changed, remove what has gone. A failure is kept, and tried again."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._hurry()
+            return
         try:
-            here = {name: path for name, path in self._files().items() if _belongs(name)}
-            for name in self._copied.keys() - here.keys():
-                self._storage.delete(name)
-                del self._copied[name]
-            for name, path in here.items():
-                stat = path.stat()
-                state = (stat.st_size, stat.st_mtime_ns)
-                if self._copied.get(name) != state:
-                    with self._storage.writing(name) as target:
-                        target.write(path.read_bytes())
-                    self._copied[name] = state
+            self._done.set()
+            self._thread.join()  # it makes the last copy: a signal ends this wait, but no upload
+        except KeyboardInterrupt:
+            self._hurry()
+            raise
+
+    def _hurry(self) -> None:
+        """Copy what there is time for, even while the other thread is held up by a large file."""
+        deadline = time.monotonic() + LAST
+        self._interrupted.set()
+        self._done.set()
+        last = _thread(self.copy, lambda: time.monotonic() > deadline)
+        last.start()
+        last.join(LAST)
+        with suppress(OSError):  # of a file that goes just now
+            self.left = len(self._uncopied(self._here()))
+
+    def copy(self, over: Callable[[], bool] = bool) -> None:
+        """Remove what has gone, then write what has changed, small files first, until it is `over`.
+
+        A failure is kept, and tried again.
+        """
+        try:
+            here = self._here()
+            if not here:
+                return
+            with self._small:
+                if over():
+                    return
+                self._compare(here)
+                self._remove(here)
+            for name in self._uncopied(here):
+                with self._small if _is_small(name) else self._large:
+                    if over():
+                        return
+                    self._write(name)
             self.failure = None
-        except ERRORS as error:
+        except Exception as error:  # whatever it is: in a thread it would be lost
             self.failure = one_line(error)
 
-    def _files(self) -> dict[str, Path]:
-        return {
+    def _here(self) -> dict[str, State]:
+        """The run's files, by their paths from its directory; none where it has no journal.
+
+        What lies there then is not known to be a run's, or its disk has gone.
+        """
+        paths = {
             path.relative_to(self._directory).as_posix(): path
             for path in sorted(self._directory.rglob("*"))
             if path.is_file()
         }
+        if JOURNAL not in paths:
+            return {}
+        return {name: _state(path) for name, path in paths.items() if _belongs(name)}
+
+    def _compare(self, here: Mapping[str, State]) -> None:
+        """At first: what the copy holds, and which large files are as they are here."""
+        if self._compared:
+            return
+        for name, info in self._storage.listing().items():
+            if _belongs(name) and name not in self._copied:
+                same = name in here and not _is_small(name) and _is_copy(info, here[name])
+                self._copied[name] = here[name] if same else None
+        self._compared = True
+
+    def _remove(self, here: Mapping[str, State]) -> None:
+        """Of the copy, what is not here any more, and weights that have changed.
+
+        Those before results are written: none is told with another's weights, however it ends.
+        """
+        for name, state in list(self._copied.items()):
+            if name not in here or (name.endswith(WEIGHTS) and state != here[name]):
+                self._storage.delete(name)
+                del self._copied[name]
+
+    def _uncopied(self, here: Mapping[str, State]) -> list[str]:
+        """Files to write, in their order; the journal first, which tells how far the copy is."""
+        names = [name for name, state in here.items() if self._copied.get(name) != state]
+        return sorted(names, key=lambda name: (name != JOURNAL, not _is_small(name), name))
+
+    def _write(self, name: str) -> None:
+        path = self._directory / name
+        state = _state(path)
+        if self._copied.get(name) != state:  # or the other thread has
+            with self._storage.writing(name) as target:
+                target.write(path.read_bytes())
+            self._copied[name] = state
 
     def _follow(self) -> None:
         failures = 0
         while not self._done.wait(INTERVAL):
-            self.copy()
+            self.copy(self._done.is_set)
             failures += bool(self.failure)
             if self.failure and failures == TOLD:
-                self._console.print(
-                    f"warning: --storage: copying fails and is tried again: {self.failure}",
-                    highlight=False,
-                )
+                self._warn(f"copying fails and is tried again: {self.failure}")
+        self.copy(self._interrupted.is_set)
+
+    def tell(self) -> None:
+        """Say what the copy lacks at the end, if anything."""
+        if self.failure:
+            self._warn(f"the copy is not up to date: {self.failure}")
+        elif self.left:
+            self._warn(f"{self.left} files are not copied yet; --resume copies them")
+
+    def _warn(self, text: str) -> None:
+        self._console.print(f"warning: --storage: {text}", highlight=False)
 
 
 @contextmanager
@@ -248,10 +375,7 @@ def mirrored(directory: Path, storage: Storage, resume: bool, console: Console) 
         with mirror:
             yield
     finally:
-        if mirror.failure:
-            console.print(
-                f"warning: --storage: the copy is not up to date: {mirror.failure}", highlight=False
-            )
+        mirror.tell()
 
 
 def _run(journal: bytes, where: str, resume: bool) -> bytes:
@@ -264,3 +388,22 @@ def _belongs(name: str) -> bool:
     """Whether a file is part of the copy; locks and half-written files are not."""
     parts = PurePosixPath(name).parts
     return parts[0] not in LEFT_OUT and not any(part.startswith(".") for part in parts)
+
+
+def _thread(target: Callable[..., None], *args: object) -> threading.Thread:
+    return threading.Thread(target=target, args=args, name=COPYING, daemon=True)
+
+
+def _is_small(name: str) -> bool:
+    return name.endswith(SMALL)
+
+
+def _state(path: Path) -> State:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _is_copy(there: FileInfo, here: State) -> bool:
+    """Whether a file, as files are replaced whole, has not changed since it was copied."""
+    size, changed = here
+    return there.size == size and there.mtime_ns is not None and changed <= there.mtime_ns

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.object_store import object_store
 from tests.tune.written import SMALL
+from tune.storage import Storage
 
 
 @pytest.fixture
@@ -14,3 +17,19 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(SMALL, sort_keys=False))
     return path
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with object_store("runs") as url:
+        yield url
+
+
+@pytest.fixture(params=["path", "file URL", "S3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """An empty folder."""
+    if request.param == "S3":
+        url = request.getfixturevalue("bucket")
+        return Storage.at(url) / f"{request.node.name}"
+    place = tmp_path / "storage"
+    return Storage.at(place if request.param == "path" else place.as_uri())

@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import io
-import json
 import os
+import shutil
 import threading
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 
 from errors import InputError
-from tests.object_store import object_store
+from tests.tune.copies import all_of, content_of, files_in, journal, mirror_of, put, run_in
 from tune import storage as module
 from tune.storage import Mirror, Storage, mirrored, place_of_copy
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with object_store("runs") as url:
-        yield url
-
-
-@pytest.fixture(params=["path", "file URL", "S3"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    """An empty folder."""
-    if request.param == "S3":
-        url = request.getfixturevalue("bucket")
-        return Storage.at(url) / f"{request.node.name}"
-    place = tmp_path / "storage"
-    return Storage.at(place if request.param == "path" else place.as_uri())
-
-
-def put(folder: Storage, name: str, content: bytes) -> None:
-    with folder.writing(name) as file:
-        file.write(content)
-
-
-def content_of(folder: Storage, name: str) -> bytes:
-    with folder.reading(name) as file:
-        return bytes(file.read())
 
 
 def test_what_is_written_can_be_read_listed_and_deleted(folder: Storage) -> None:
@@ -108,25 +83,6 @@ def test_urls_that_no_filesystem_takes_are_refused_in_one_line(url: str) -> None
 # A run's copy
 
 
-def journal(*trials: int) -> str:
-    """Of a run with these trials; without any it is none yet."""
-    started = [json.dumps({"event": "trial_started", "trial": number}) for number in trials]
-    return "\n".join(['{"event": "run_started"}', *started, ""])
-
-
-def run_in(path: Path, events: str = journal(0)) -> Path:
-    """A run's directory, with what belongs into a copy and what doesn't."""
-    for name in ("events.jsonl", "final_fits/a.json", "checkpoints/1.pt", "ray/x", ".lock",
-                 "final_fits/.a.json.7.tmp"):  # fmt: skip
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_text(events if name == "events.jsonl" else name)
-    return path
-
-
-def mirror_of(here: Path, there: Storage) -> Mirror:
-    return Mirror(here, there, Console(quiet=True))
-
-
 @pytest.mark.parametrize("place", ["{out}", "{out}/x/..", "file://{out}", "{link}"])
 def test_a_run_is_not_copied_onto_itself(tmp_path: Path, place: str) -> None:
     out, link = tmp_path / "out", tmp_path / "link"
@@ -134,11 +90,30 @@ def test_a_run_is_not_copied_onto_itself(tmp_path: Path, place: str) -> None:
     link.symlink_to(out)
     with pytest.raises(InputError, match=r"--storage .*: is --out; needed is another folder"):
         place_of_copy(out / "food", place.format(out=out, link=link))
-    assert place_of_copy(out / "food", str(tmp_path / "copy")).path == str(tmp_path / "copy/food")
+    for other in ("copy", "out/food-2"):
+        assert place_of_copy(out / "food", str(tmp_path / other)).path == f"{tmp_path}/{other}/food"
 
 
-def all_of(folder: Storage) -> dict[str, bytes]:
-    return {name: content_of(folder, name) for name in folder.files()}
+@pytest.mark.parametrize(
+    "place", ["{run}", "{run}/below", "{run}/x/../y", "file://{run}", "{link}"]
+)
+def test_a_run_is_not_copied_into_itself(tmp_path: Path, place: str) -> None:
+    run, link = tmp_path / "out" / "food", tmp_path / "link"
+    run.mkdir(parents=True)
+    link.symlink_to(run)
+    with pytest.raises(InputError, match=r"--storage .*: the copy would lie in the run") as caught:
+        place_of_copy(run, place.format(run=run, link=link))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["{top}", "file://{top}", "{link}"])
+def test_a_copy_does_not_hold_the_run(tmp_path: Path, place: str) -> None:
+    top, link = tmp_path / "top", tmp_path / "link"
+    top.mkdir()
+    link.symlink_to(top)
+    with pytest.raises(InputError, match=r"--storage .*: the run would lie in its copy") as caught:
+        place_of_copy(top / "food" / "out" / "food", place.format(top=top, link=link))
+    assert "\n" not in str(caught.value)
 
 
 def test_the_copy_follows_what_changes_and_what_goes(folder: Storage, tmp_path: Path) -> None:
@@ -154,27 +129,92 @@ def test_the_copy_follows_what_changes_and_what_goes(folder: Storage, tmp_path: 
     assert mirror.failure is None
 
 
-def test_only_what_has_changed_is_copied(tmp_path: Path) -> None:
-    here, there = run_in(tmp_path / "run"), tmp_path / "copy"
-    mirror = mirror_of(here, Storage.at(there))
-    mirror.copy()
-    before = {path: path.stat().st_ino for path in there.rglob("*") if path.is_file()}
-    mirror.copy()
-    assert {path: path.stat().st_ino for path in before} == before
-    os.utime(here / "events.jsonl", (0, 0))
-    mirror.copy()
-    assert (there / "events.jsonl").stat().st_ino != before[there / "events.jsonl"]
-
-
 def test_a_run_goes_on_elsewhere_from_its_copy(folder: Storage, tmp_path: Path) -> None:
     put(folder, "checkpoints/1.pt", b"stays where trials find it")
     mirror_of(run_in(tmp_path / "one"), folder).copy()
     other = tmp_path / "other"
     mirror_of(other, folder).fetch(resume=True)
-    found = {path.relative_to(other).as_posix() for path in other.rglob("*") if path.is_file()}
-    assert found == {"events.jsonl", "final_fits/a.json"}
+    assert files_in(other) == {"events.jsonl", "final_fits/a.json"}
     assert (other / "events.jsonl").read_text() == journal(0)
     assert (folder / "checkpoints").files() == ["1.pt"]
+
+
+def test_a_local_folder_that_takes_no_file_is_named(tmp_path: Path) -> None:
+    there = Storage.at(tmp_path / "copy")
+    mirror_of(run_in(tmp_path / "one"), there).copy()
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(
+        InputError, match=r"^--out: cannot write to .*/file/run.*: Not a dir"
+    ) as told:
+        mirror_of(tmp_path / "file" / "run", there).fetch(resume=True)
+    assert there.path not in str(told.value)
+
+
+def test_a_copy_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Storage.at(tmp_path / "copy")
+    mirror_of(run_in(tmp_path / "one"), there).copy()
+    reading = Storage.reading
+
+    def fail(storage: Storage, name: str) -> AbstractContextManager[Any]:
+        if name != "events.jsonl":
+            raise OSError("the store is away")
+        return reading(storage, name)
+
+    monkeypatch.setattr(Storage, "reading", fail)
+    with pytest.raises(InputError, match=r"^--storage: cannot read .*/copy: the store is away"):
+        mirror_of(tmp_path / "other", there).fetch(resume=True)
+
+
+def test_what_the_newer_copy_lacks_goes(folder: Storage, tmp_path: Path) -> None:
+    here = run_in(tmp_path / "run")
+    (here / "duplicates.csv").write_text("stale")
+    mirror_of(run_in(tmp_path / "other", journal(0, 1)), folder).copy()
+    before = files_in(here)
+    mirror_of(here, folder).fetch(resume=True)
+    assert files_in(here) == before - {"duplicates.csv"}
+    assert (here / "events.jsonl").read_text() == journal(0, 1)
+
+
+def test_what_lies_where_no_run_was_stays(tmp_path: Path) -> None:
+    here, there = tmp_path / "run", Storage.at(tmp_path / "copy")
+    mirror_of(run_in(tmp_path / "other"), there).copy()
+    here.mkdir()
+    (here / "photo.jpg").write_text("somebody's")
+    mirror_of(here, there).fetch(resume=True)
+    assert files_in(here) == {"events.jsonl", "final_fits/a.json", "photo.jpg"}
+
+
+def test_the_first_copy_removes_what_is_not_here_any_more(folder: Storage, tmp_path: Path) -> None:
+    here = run_in(tmp_path / "run")
+    for name in ("duplicates.csv", "winners/a.safetensors", "checkpoints/7.pt"):
+        put(folder, name, b"older")
+    mirror_of(here, folder).copy()
+    assert sorted(folder.files()) == ["checkpoints/7.pt", "events.jsonl", "final_fits/a.json"]
+
+
+def test_a_copy_stays_as_it_is_where_there_is_no_run_here(tmp_path: Path) -> None:
+    here, there = run_in(tmp_path / "run"), Storage.at(tmp_path / "copy")
+    mirror = mirror_of(here, there)
+    mirror.copy()
+    before = all_of(there)
+    shutil.rmtree(here)
+    mirror.copy()
+    here.mkdir()
+    (here / "photo.jpg").write_text("somebody's")
+    mirror_of(here, there).copy()
+    assert all_of(there) == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_of_something_else_is_refused(
+    folder: Storage, tmp_path: Path, resume: bool
+) -> None:
+    put(folder, "cats/1.jpg", b"somebody's")
+    with pytest.raises(InputError, match=r"--storage: .*holds files, and no run") as caught:
+        mirror_of(run_in(tmp_path / "run"), folder).fetch(resume)
+    assert "\n" not in str(caught.value)
 
 
 TORN = '{"event": "trial_sta'
@@ -254,29 +294,6 @@ def test_a_damaged_copy_is_told_with_its_line(tmp_path: Path) -> None:
         mirror_of(tmp_path / "run", there).fetch(resume=True)
 
 
-def test_the_last_copy_is_made_at_the_end_even_of_a_run_that_failed(tmp_path: Path) -> None:
-    here, there = run_in(tmp_path / "run"), Storage.at(tmp_path / "copy")
-
-    def interrupted() -> None:
-        with mirrored(here, there, True, Console(quiet=True)):
-            (here / "last").write_text("word")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert content_of(there, "last") == b"word"
-
-
-def test_the_copy_is_made_while_the_run_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "INTERVAL", 0.01)
-    here, there = run_in(tmp_path / "run"), Storage.at(tmp_path / "copy")
-    with mirror_of(here, there) as mirror:
-        while "events.jsonl" not in there.files():
-            mirror._done.wait(0.01)
-
-
 def test_a_storage_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     mirror = mirror_of(run_in(tmp_path / "run"), Storage.at(tmp_path / "file" / "below"))
@@ -303,15 +320,17 @@ def test_copies_that_fail_are_told_once_while_the_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "INTERVAL", 0.01)
-    tries = threading.Semaphore(0)
+    tries, writing = threading.Semaphore(0), Storage.writing
 
-    def fail(storage: Storage, name: str) -> None:
+    def fail(storage: Storage, name: str) -> AbstractContextManager[Any]:
+        if name == ".writable":
+            return writing(storage, name)
         tries.release()
         raise OSError("the store is away")
 
     console = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(Storage, "writing", fail)
     with Mirror(run_in(tmp_path / "run"), Storage.at(tmp_path / "copy"), console):
-        monkeypatch.setattr(Storage, "writing", fail)
         for _ in range(5):
             tries.acquire()
     text = console.file.getvalue()  # type: ignore[attr-defined]
