@@ -74,8 +74,7 @@ class Clock:
         for group, state in search.groups.items():
             running = sum(t.status == "running" for t in state.trials.values())
             running -= len(state.orphans)  # those are still to be proposed
-            to_come = max(state.budget, len(state.trials)) - state.proposed
-            to_go = running / 2 + (0 if search.closed else to_come)
+            to_go = running / 2 + (0 if search.closed else state.unproposed)
             if not to_go:
                 continue
             if group.method not in ended and not any(_timed(search, group.method)):
