@@ -66,7 +66,7 @@ class Watch:
 
     def search(self) -> Progress:
         """Shows the search, as one of the Tuner's callbacks."""
-        return Progress(self._search, self.clock, self.console, self._gauges)
+        return Progress(self._search, self.clock, self.console, self._gauges, self._now)
 
     @contextlib.contextmanager
     def features(self, splits: str) -> Iterator[Callable[[int, int], None]]:
