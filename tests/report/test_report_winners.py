@@ -58,6 +58,19 @@ def test_importance_of_the_pooled_rows(finished: RunWriter) -> None:
     ]
 
 
+def test_a_parameter_alone_is_not_said_to_have_mattered(finished: RunWriter) -> None:
+    """An earlier version wrote such rows, which are 1 by construction."""
+    (finished.run_dir / "importance.csv").write_text(
+        "partition,method,parameter,importance,trials\n"
+        "all,frozen,label_smoothing,1.0,22\n"
+        "all,llrd,lr,1.0,132\n"
+        "all,llrd,warmup,0.0,132\n"
+    )
+    assert [line for line in footer(finished) if line.startswith("what mattered")] == [
+        "what mattered for llrd (PED-ANOVA over 132 trials): lr 1.00"
+    ]
+
+
 def gradient_lines(writer: RunWriter) -> list[str]:
     return [line for line in footer(writer) if line.startswith("gradients")]
 
