@@ -6,14 +6,19 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
+from errors import one_line
+from report.final_fits import group_name
+from report.journal import is_zero_shot
 from report.run_files import Run
+from report.words import listed
 
+NAMED = 3  # groups, of those that share a warning; the others are counted
 FEW_IMAGES = 100  # of a test split: with fewer, one image is more than a point
 
 
 def warning_lines(run: Run) -> list[str]:
     """Return the warnings that a reader of the table needs, a line a string."""
-    return list(chain(_few_images(run), _one_seed(run), _seen_before(run)))
+    return list(chain(_few_images(run), _failed_fits(run), _one_seed(run), _seen_before(run)))
 
 
 def duplicates_between(run: Run, *, tested: bool) -> str:
@@ -35,9 +40,41 @@ def _few_images(run: Run) -> Iterator[str]:
 
 
 def _one_seed(run: Run) -> Iterator[str]:
-    counts = [len(run.final_fits(*group)) for group in run.groups()]
-    if max(counts, default=0) == 1:
+    """Name the groups with one draw of the training images; zero-shot draws none."""
+    counts = {
+        group_name(*group): len(fits)
+        for group in run.groups()
+        if (fits := run.final_fits(*group)) and not _is_zero_shot(run, *group)
+    }
+    alone = [name for name, count in counts.items() if count == 1]
+    if alone and len(alone) == len(counts):
         yield "one final seed: intervals do not cover the draw of the training images"
+    elif alone:
+        more = [f"{len(alone) - NAMED} more"] if len(alone) > NAMED else []
+        yield (
+            f"one final seed of {listed([*alone[:NAMED], *more])}: "
+            "intervals there do not cover the draw of the training images"
+        )
+
+
+def _is_zero_shot(run: Run, partition: float, method: str) -> bool:
+    winner = run.winner(partition, method)
+    return winner is not None and is_zero_shot(winner.config)
+
+
+def _failed_fits(run: Run) -> Iterator[str]:
+    """Tell what each group's mean is of, where final fits failed."""
+    for group in run.groups():
+        if not (reasons := run.failures(*group)):
+            continue
+        made = len(run.final_fits(*group))
+        asked = run.seeds or made + len(reasons)
+        rest = {0: "it has no result", 1: "its figure is the other one alone"}
+        yield (
+            f"{len(reasons)} of {asked} final fits of {group_name(*group)} failed "
+            f"({one_line('; '.join(dict.fromkeys(reasons)))}): "
+            f"{rest.get(made, 'its figure is the mean of the others')}"
+        )
 
 
 def _seen_before(run: Run) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The journal of a run, read: its trials, its winners and its footnotes.
+"""The journal of a run, read: its trials, its winners, what failed, and its footnotes.
 
 The journal (`events.jsonl`) is append-only, so its order is the order of events: a later event
 about the same thing overrules an earlier one.
@@ -73,10 +73,16 @@ class Winner:
 
 @dataclass(frozen=True)
 class Journal:
-    """All the report needs of `events.jsonl`; groups are named as there, `10/llrd`."""
+    """All the report needs of `events.jsonl`; groups are named as there, `10/llrd`.
+
+    Attributes:
+        failed_fits: by group and seed, why the last try of a final fit failed; one that was made
+            later is on disk.
+    """
 
     trials: dict[tuple[str, int], Trial] = field(default_factory=dict)
     winners: dict[str, Winner] = field(default_factory=dict)
+    failed_fits: dict[tuple[str, int], str] = field(default_factory=dict)
     footnotes: list[str] = field(default_factory=list)
 
     def add(self, event: Mapping[str, Any]) -> None:
@@ -92,7 +98,9 @@ class Journal:
                 self._trial(event).end(event)
             case "winner":
                 accuracy = _number(event["val_accuracy"])
-                self.winners[event["group"]] = Winner(event["trial"], accuracy, event["config"])
+                self._win(event["group"], Winner(event["trial"], accuracy, event["config"]))
+            case "final_fit_failed":
+                self.failed_fits[event["group"], event["seed"]] = event["reason"]
             case "footnote":
                 self.footnote(event["text"])
 
@@ -100,6 +108,14 @@ class Journal:
         """Keep a line for the table's footer, once."""
         if text not in self.footnotes:
             self.footnotes.append(text)
+
+    def _win(self, group: str, winner: Winner) -> None:
+        """Keep a winner; what failed of the one before it says nothing of another."""
+        before = self.winners.get(group)
+        if before and (before.trial, before.config) != (winner.trial, winner.config):
+            for key in [key for key in self.failed_fits if key[0] == group]:
+                del self.failed_fits[key]
+        self.winners[group] = winner
 
     def _trial(self, event: Mapping[str, Any]) -> Trial:
         key = event["group"], event["trial"]

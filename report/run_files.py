@@ -57,6 +57,16 @@ class Run:
         """Return the final fits of a group, by seed."""
         return list(self.fits.get(group_name(partition, method), {}).values())
 
+    def failures(self, partition: float, method: str) -> list[str]:
+        """Return why final fits of a group failed, of those that are wanted and have no result."""
+        group = group_name(partition, method)
+        made = self.fits.get(group, {})
+        return [
+            reason
+            for (of, seed), reason in self.journal.failed_fits.items()
+            if of == group and seed not in made and (self.seeds is None or seed < self.seeds)
+        ]
+
     def trials(self, partition: float, method: str) -> list[Trial]:
         """Return the trials of a group."""
         return self._trials.get(group_name(partition, method), [])

@@ -65,12 +65,15 @@ def _kept_weights(run: Run, method: str) -> Iterator[str]:
 
 
 def _importance(run: Run, method: str) -> Iterator[str]:
-    """Say which settings decided the validation score, over all partitions' trials."""
+    """Say which settings decided the validation score, over all partitions' trials.
+
+    Importances sum to 1, so that of a setting alone there is nothing to say.
+    """
     table = run.importance
     pooled = table[(table["partition"] == "all") & (table["method"] == method)]
     shares = pooled.set_index("parameter")["importance"].sort_values(ascending=False, kind="stable")
     said = [f"{parameter} {share:.2f}" for parameter, share in shares.items() if share >= LEAST]
-    if said:
+    if said and len(pooled) > 1:
         trials = pooled["trials"].max()
         yield f"what mattered for {method} (PED-ANOVA over {trials:.0f} trials): {', '.join(said)}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 from tune.experiment import Experiment
 from tune.group_search import TrialRecord
@@ -74,8 +75,7 @@ class Clock:
         for group, state in search.groups.items():
             running = sum(t.status == "running" for t in state.trials.values())
             running -= len(state.orphans)  # those are still to be proposed
-            to_come = max(state.budget, len(state.trials)) - state.proposed
-            to_go = running / 2 + (0 if search.closed else to_come)
+            to_go = running / 2 + (0 if search.closed else state.unproposed)
             if not to_go:
                 continue
             if group.method not in ended and not any(_timed(search, group.method)):
@@ -84,13 +84,18 @@ class Clock:
         return remaining / self._slots + self.after_search(search)
 
     def fits_left(
-        self, search: Search, left: Mapping[Group, int], spent: Mapping[Group, float]
+        self,
+        search: Search,
+        left: Mapping[Group, int],
+        spent: Mapping[Group, float],
+        failed: Mapping[Group, int] = MappingProxyType({}),
     ) -> float:
         """Seconds to the end of the run, once its final fits are being made.
 
         Args:
             left: fits not made yet, by group.
             spent: device-seconds of those that are made, of groups that have any.
+            failed: of those that are left, the ones that this run does not try again.
         """
         seconds = 0.0
         expected = {group: self._full_fit(search, group) for group in left}
@@ -101,7 +106,7 @@ class Clock:
             # As if one more had been made as expected: the first ones go on from the search's own.
             one = sum(expected[g] for g in groups) / len(groups)
             pace = (taken + MARGIN * one) / (made + one) if one else MARGIN
-            seconds += pace * sum(left[g] * expected[g] for g in groups)
+            seconds += pace * sum((left[g] - failed.get(g, 0)) * expected[g] for g in groups)
         return seconds / self._slots
 
     def _full_fit(self, search: Search, group: Group) -> float:

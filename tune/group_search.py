@@ -92,9 +92,19 @@ class GroupSearch:
         return len(self.trials) - len(self.orphans)
 
     @property
+    def planned(self) -> int:
+        """Trials of the budget, or those of a killed run that had a larger one."""
+        return max(self.budget, len(self.trials))
+
+    @property
+    def unproposed(self) -> int:
+        """Trials still to be proposed, those of a killed run among them."""
+        return self.planned - self.proposed
+
+    @property
     def exhausted(self) -> bool:
         """Whether every trial of the budget has been proposed."""
-        return self.proposed >= max(self.budget, len(self.trials))
+        return not self.unproposed
 
     @property
     def finished(self) -> bool:

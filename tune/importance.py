@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.trial import create_trial
+from optuna.trial import FrozenTrial, create_trial
 
 from tune.experiment import Experiment
 from tune.group_search import SAMPLER, GroupSearch, TrialRecord
@@ -15,7 +15,7 @@ from tune.groups import Group
 from tune.space import Space
 
 BEST = 1 / 3  # the share of trials that is compared with all
-MIN_TRIALS = 9  # with fewer, that is two trials or one
+MIN_TRIALS = 15  # so that it is five trials: with fewer PED-ANOVA is not stable, says Optuna
 ALL = "all"  # partitions together
 
 Ranked = tuple[TrialRecord, float]
@@ -71,33 +71,37 @@ def _ranked(search: GroupSearch) -> Iterator[Ranked]:
 def _evaluated(
     partition: str, method: str, space: Space, ranked: Sequence[Ranked]
 ) -> Iterator[Importance]:
-    """Of each parameter among the trials that sampled it.
+    """Of each parameter among the trials that sampled it, where there are two or more to compare.
 
     Where a parameter had no effect it stands at a value that says which trials these were, and
     would pass off the importance of what it depends on as its own.
     """
     found: dict[str, float] = {}
     counts: dict[str, int] = {}
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST)
     for name in space.searched:
-        study = optuna.create_study(direction="maximize")
-        for trial, rank in ranked:
-            if distribution := space.distributions(trial.config).get(name):
-                params, distributions = {name: trial.config[name]}, {name: distribution}
-                study.add_trial(
-                    create_trial(params=params, distributions=distributions, value=rank)
-                )
+        study = _study_of(name, space, ranked)
         trials = study.get_trials(deepcopy=False)
-        # Without different ranks there is no best third.
-        if len(trials) >= MIN_TRIALS and len({trial.value for trial in trials}) > 1:
-            found[name], counts[name] = _unscaled(study, name), len(trials)
+        if len(trials) >= MIN_TRIALS and _can_tell(name, trials):
+            found[name], counts[name] = evaluator.evaluate(study, params=[name])[name], len(trials)
     total = sum(found.values())
-    for name, importance in sorted(found.items(), key=lambda item: -item[1]) if total else ():
+    if len(found) < 2 or not total:
+        return  # of one alone it is 1, whatever the parameter did
+    for name, importance in sorted(found.items(), key=lambda item: -item[1]):
         yield Importance(partition, method, name, round(importance / total, 4), counts[name])
 
 
-def _unscaled(study: optuna.Study, name: str) -> float:
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST)
-    try:
-        return evaluator.evaluate(study, params=[name])[name]
-    except (ValueError, RuntimeError):
-        return 0.0  # all values are the same
+def _study_of(name: str, space: Space, ranked: Sequence[Ranked]) -> optuna.Study:
+    """The trials that sampled a parameter, by it alone, with their ranks as values."""
+    study = optuna.create_study(direction="maximize")
+    for trial, rank in ranked:
+        if distribution := space.distributions(trial.config).get(name):
+            params, distributions = {name: trial.config[name]}, {name: distribution}
+            study.add_trial(create_trial(params=params, distributions=distributions, value=rank))
+    return study
+
+
+def _can_tell(name: str, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether there is a best third, and a value that it could have more often than the others."""
+    ranks, values = {trial.value for trial in trials}, {trial.params[name] for trial in trials}
+    return len(ranks) > 1 and len(values) > 1

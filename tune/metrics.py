@@ -99,7 +99,7 @@ def states_of(group: GroupSearch) -> Counter[str]:
     counts = Counter(dict.fromkeys(STATES, 0))
     counts.update(trial.status for trial in group.trials.values())
     counts["running"] -= len(group.orphans)  # those are still to be proposed
-    counts["left"] = max(group.budget, len(group.trials)) - group.proposed
+    counts["left"] = group.unproposed
     return counts
 
 

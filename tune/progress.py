@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ray import tune
@@ -41,13 +42,22 @@ class Progress(tune.Callback):
         clock: tells how long things take.
         console: where to.
         gauges: kept up to date.
+        now: a monotonic clock.
     """
 
-    def __init__(self, search: Search, clock: Clock, console: Console, gauges: Gauges) -> None:
+    def __init__(
+        self,
+        search: Search,
+        clock: Clock,
+        console: Console,
+        gauges: Gauges,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._search, self._clock, self._console = search, clock, console
-        self._live = Live(console=console, refresh_per_second=2, transient=True)
-        self._printed = self._drawn = time.monotonic()
-        self._gauges = gauges
+        # Drawn at ticks alone: between them nothing changes that a thread could draw.
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._gauges, self._now = gauges, now
+        self._printed = self._drawn = now()
         self._rates: dict[Group, Rate] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -83,24 +93,24 @@ class Progress(tune.Callback):
             rest = duration(self._clock.after_search(self._search))
             line = f"time budget: the search ends here; final fits take about {rest}"
             self._console.print(line, highlight=False)
-        now = time.monotonic()
+        now = self._now()
         if self._console.is_terminal:
             if now - self._drawn >= LIVE_INTERVAL:
                 self._drawn = now
-                self._live.update(self._table())
+                self._live.update(self._table(), refresh=True)
         elif now - self._printed >= PLAIN_INTERVAL:
             self._printed = now
             self._console.print(self._line(), highlight=False, soft_wrap=True)
         self._gauges.update(self._readings)
 
     def _readings(self) -> Readings:
-        speeds = sample_readings(self._search, self._rates, time.monotonic())
+        speeds = sample_readings(self._search, self._rates, self._now())
         return {**search_readings(self._search, self._clock), **speeds}
 
     def _table(self) -> Stack:
         groups = self._search.groups
         methods = list(dict.fromkeys(group.method for group in groups))
-        table = Table("partition", *methods, box=None, header_style="bold")
+        table = Table("partition", *methods, box=None, header_style="bold", pad_edge=False)
         for partition in dict.fromkeys(group.partition for group in groups):
             cells = [
                 _cell(search) for group, search in groups.items() if group.partition == partition
@@ -128,7 +138,7 @@ def _cell(search: GroupSearch) -> Text:
     running = f" +{statuses['running']}" if statuses["running"] else ""
     stopped = f" ({statuses['stopped']}✂)" if statuses["stopped"] else ""
     style = "green" if search.finished else ""
-    return Text(f"{best} {ended}/{search.budget}{running}{stopped}", style=style)
+    return Text(f"{best} {ended}/{search.planned}{running}{stopped}", style=style)
 
 
 def duration(seconds: float) -> str:

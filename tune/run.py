@@ -265,7 +265,7 @@ class Stages:
         run_dir, begun = self._directory.path, takewhile(self._watch.in_time, fits)
         with self._watch.final_fits(wanted, fits, run_dir) as ended:
             for fit, failure in run_final_fits(begun, worker, run_dir, self._pool):
-                ended(fit)
+                ended(fit, failure)
                 if failure:
                     self._journal.write(
                         "final_fit_failed", group=str(fit.group), seed=fit.seed, reason=failure

@@ -198,15 +198,6 @@ class Rungs:
         skips = search.asha.grace or search.transfer > 0
         self.brackets = [Bracket(points[i:], eta, members[i], skips) for i in range(count)]
 
-    @property
-    def records(self) -> dict[int, dict[int, float]]:
-        """Milestone to the scores of the trials that were recorded there, of all brackets."""
-        found: dict[int, dict[int, float]] = {}
-        for bracket in self.brackets:
-            for rung in bracket.rungs:
-                found.setdefault(rung.milestone, {}).update(rung.records)
-        return found
-
     def bracket_of(self, trial: int) -> int:
         """A trial's bracket, by its number alone, so that a larger budget moves nobody.
 

@@ -85,11 +85,6 @@ class Search:
             return True
         return all(search.finished for search in self.groups.values())
 
-    @property
-    def remaining(self) -> int:
-        """Trials still to be proposed."""
-        return sum(max(s.budget, len(s.trials)) - s.proposed for s in self.groups.values())
-
     def close(self, reason: str) -> None:
         """Propose nothing more, and end every running trial at its next report."""
         if self.closed is not None:

@@ -66,7 +66,7 @@ class Watch:
 
     def search(self) -> Progress:
         """Shows the search, as one of the Tuner's callbacks."""
-        return Progress(self._search, self.clock, self.console, self._gauges)
+        return Progress(self._search, self.clock, self.console, self._gauges, self._now)
 
     @contextlib.contextmanager
     def features(self, splits: str) -> Iterator[Callable[[int, int], None]]:
@@ -95,8 +95,10 @@ class Watch:
     @contextlib.contextmanager
     def final_fits(
         self, wanted: list[FinalFit], pending: list[FinalFit], run_dir: Path
-    ) -> Iterator[Callable[[FinalFit], None]]:
+    ) -> Iterator[Callable[[FinalFit, str | None], None]]:
         """Shows the final fits; yields what is to be told of each that has ended.
+
+        Beside the fit that is why it failed, if it did.
 
         Args:
             wanted: all of them.
@@ -104,6 +106,7 @@ class Watch:
         """
         left = Counter({fit.group: 0 for fit in wanted})
         left.update(fit.group for fit in pending)
+        failed: Counter[Group] = Counter()
         spent: dict[Group, float] = {}
         for fit in wanted:
             if fit not in pending:
@@ -111,17 +114,23 @@ class Watch:
         with self._line(f"final fits: {len(pending)} left") as line:
 
             def show(last: bool = False) -> None:
-                to_go = self.clock.fits_left(self._search, left, spent)
-                line(f"final fits: {left.total()} left, about {duration(to_go)} to go")
+                to_go = self.clock.fits_left(self._search, left, spent, failed)
+                some = f" ({failed.total()} failed)" if failed else ""
+                line(f"final fits: {left.total()} left{some}, about {duration(to_go)} to go")
                 self._gauges.update(lambda: metrics.final_readings(left, spent, to_go), last)
 
-            def tell(fit: FinalFit) -> None:
-                left[fit.group] -= 1
-                spent[fit.group] = spent.get(fit.group, 0.0) + seconds_of(fit, run_dir)
-                show(last=not left.total())
+            def tell(fit: FinalFit, failure: str | None) -> None:
+                if failure:
+                    failed[fit.group] += 1
+                else:
+                    left[fit.group] -= 1
+                    spent[fit.group] = spent.get(fit.group, 0.0) + seconds_of(fit, run_dir)
+                show()
 
             show(last=True)
             yield tell
+        # What is left now failed, or time does not allow it: nothing waits for it.
+        self._gauges.update(lambda: metrics.final_readings(left, spent, 0.0), last=True)
 
     @contextlib.contextmanager
     def _line(self, text: str) -> Iterator[Callable[[str], None]]:
@@ -142,7 +151,7 @@ class Watch:
 
 
 def seconds_of(fit: FinalFit, run_dir: Path) -> float:
-    """What a final fit took, by its file; nothing if it failed."""
+    """What a final fit took, by its file; nothing if there is none."""
     try:
         return float(json.loads(fit.path(run_dir).read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, KeyError):

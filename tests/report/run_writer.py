@@ -87,6 +87,11 @@ class RunWriter:
             }
             self.fit_path(group, seed).write_text(json.dumps(fit | more))
 
+    def failed_fit(self, group: str, seed: int, reason: str) -> None:
+        """Append a final fit that failed, and remove what it had come to before."""
+        self.event("final_fit_failed", group=group, seed=seed, reason=reason)
+        self.fit_path(group, seed).unlink(missing_ok=True)
+
     def test_images(self, *extra: str) -> None:
         """Write `test_images.csv`, for the test split and further sets of as many images."""
         rows = [

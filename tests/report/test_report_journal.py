@@ -85,6 +85,23 @@ def test_nan_score_never_becomes_the_best(writer: RunWriter) -> None:
     assert math.isnan(trials["10/llrd", 1].val_accuracy)
 
 
+def test_the_last_reason_of_a_final_fit_that_failed_is_kept(writer: RunWriter) -> None:
+    writer.winner("10/llrd", 0.9, {"lr": 1e-3})
+    writer.failed_fit("10/llrd", 1, "out of memory")
+    writer.failed_fit("10/llrd", 1, "the fit diverged")
+    writer.winner("10/llrd", 0.9, {"lr": 1e-3})  # resumed: the winner is still the same
+    assert read(writer).failed_fits == {("10/llrd", 1): "the fit diverged"}
+
+
+def test_what_failed_of_another_winner_is_of_no_matter(writer: RunWriter) -> None:
+    writer.winner("10/llrd", 0.8, {"lr": 1e-3})
+    writer.winner("1/llrd", 0.8, {"lr": 1e-3})
+    writer.failed_fit("10/llrd", 1, "the fit diverged")
+    writer.failed_fit("1/llrd", 1, "the fit diverged")
+    writer.winner("10/llrd", 0.9, {"lr": 1e-4})  # an extended run found a better one
+    assert read(writer).failed_fits == {("1/llrd", 1): "the fit diverged"}
+
+
 def test_footnotes_are_told_once_in_order(finished: RunWriter) -> None:
     assert read(finished).footnotes == ["pack: 2 images are twins", "budget was short"]
 

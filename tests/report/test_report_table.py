@@ -38,6 +38,10 @@ What it shows, of the seeds alone:
 - frozen gains to the end, 14.0 points from 1 to 10% (14.0 to 14.0): more than 100 images may help
 - frozen never falls by more than its interval as data grows
 
+Warnings:
+
+- one final seed of 1/seed_llrd: intervals there do not cover the draw of the training images
+
 Notes:
 
 - mean ± 95% interval over 1 to 3 final seeds, each with its own draw of the partition \

@@ -22,10 +22,6 @@ def footer(writer: RunWriter) -> list[str]:
     return writer.summary().footer
 
 
-def warnings(writer: RunWriter) -> list[str]:
-    return writer.summary().warnings
-
-
 def test_weights_chosen_on_validation(finished: RunWriter) -> None:
     finished.final_fits("1/llrd", [0.75, 0.77], alpha=0.25, ema=True)
     finished.final_fits("10/llrd", [0.93, 0.94, 0.95], alpha=1.0, ema=False)
@@ -59,6 +55,19 @@ def test_importance_of_the_pooled_rows(finished: RunWriter) -> None:
     assert lines == [
         "what mattered for llrd (PED-ANOVA over 132 trials): lr 0.61, blocks 0.20, "
         "weight_decay 0.18"
+    ]
+
+
+def test_a_parameter_alone_is_not_said_to_have_mattered(finished: RunWriter) -> None:
+    """An earlier version wrote such rows, which are 1 by construction."""
+    (finished.run_dir / "importance.csv").write_text(
+        "partition,method,parameter,importance,trials\n"
+        "all,frozen,label_smoothing,1.0,22\n"
+        "all,llrd,lr,1.0,132\n"
+        "all,llrd,warmup,0.0,132\n"
+    )
+    assert [line for line in footer(finished) if line.startswith("what mattered")] == [
+        "what mattered for llrd (PED-ANOVA over 132 trials): lr 1.00"
     ]
 
 
@@ -118,28 +127,3 @@ def test_layer_norms_alone_are_not_judged(finished: RunWriter) -> None:
     norms = {"block 7": {"ln": 0.001}, "block 11": {"ln": 1.0}}
     finished.final_fits("10/llrd", [0.9], gradient_norms=norms)
     assert gradient_lines(finished) == []
-
-
-def test_duplicates_are_counted_by_pair_of_splits(finished: RunWriter) -> None:
-    (finished.run_dir / "duplicates.csv").write_text(
-        "kind,split_a,key_a,split_b,key_b\n"
-        "exact,train,a.png,test,b.png\n"
-        "near,train,c.png,val,d.png\n"
-        "exact,train,e.png,test,f.png\n"
-    )
-    assert "duplicate images: 1 near between train and val (duplicates.csv)" in footer(finished)
-    (warning,) = warnings(finished)
-    assert warning.startswith("images that are tested on were seen before, so accuracies may be")
-    assert warning.endswith(": 2 exact between train and test (duplicates.csv)")
-
-
-def test_few_images_and_a_single_seed_are_warned_of(writer: RunWriter) -> None:
-    writer.experiment(["frozen"], [10])
-    writer.final_fits("10/frozen", [0.5, 0.6])
-    assert warnings(writer) == []
-    writer.fit_path("10/frozen", 1).unlink()
-    writer.final_fits("10/frozen", [0.5], n_test=19)
-    assert warnings(writer) == [
-        "only 19 test images: each is 5.3 points of accuracy",
-        "one final seed: intervals do not cover the draw of the training images",
-    ]

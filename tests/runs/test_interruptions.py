@@ -24,6 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from tests.chaos import times
 from tests.chaos.processes import count, wait_for
 from tests.runs.helpers import SMALL, command, events, final_fits_in, listening, small, start
+from tests.tune.simulation import records
 from tune.group_search import DEFAULT_ORIGIN
 from tune.journal import Journal
 from tune.prepared import prepare, training_images
@@ -140,7 +141,7 @@ def _check_studies(run_dir: Path) -> None:
             key = (report["group"], report["trial"])
             if key[0] == str(group) and key in judged and report["milestone"] in rungs:
                 expected[report["milestone"]].setdefault(report["trial"], report["prospect"])
-        assert state.rungs.records == expected
+        assert records(state.rungs) == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

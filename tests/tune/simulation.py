@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from tune.experiment import Experiment
 from tune.groups import Group
 from tune.journal import Journal, read_events
-from tune.rungs import rung_milestones
+from tune.rungs import Rungs, rung_milestones
 from tune.search import Proposal, Search
 from tune.simulation import Player
 
@@ -86,6 +86,15 @@ def rough(group: Group, config: Mapping[str, Any], milestone: int) -> float:
     if drawn(str(group), config, "diverges at", milestone) < 0.06:
         return float("nan")
     return round(drawn(str(group), config, milestone), 1)  # coarse, so that some tie
+
+
+def records(rungs: Rungs) -> dict[int, dict[int, float]]:
+    """Milestone to the scores of the trials that were recorded there, of all brackets."""
+    found: dict[int, dict[int, float]] = {}
+    for bracket in rungs.brackets:
+        for rung in bracket.rungs:
+            found.setdefault(rung.milestone, {}).update(rung.records)
+    return found
 
 
 def a_report(milestone: int, score: float, **more: Any) -> dict[str, Any]:
@@ -152,7 +161,7 @@ class Simulation(Player):
                     n: [t.config, t.reports, t.status, t.score if t.best else None]
                     for n, t in sorted(state.trials.items())
                 },
-                "rungs": state.rungs.records,
+                "rungs": records(state.rungs),
                 "winner": state.winner(),
             }
             for group, state in self.search.groups.items()
@@ -163,8 +172,8 @@ class Simulation(Player):
     def check_finished(self) -> None:
         """The invariants of a finished search, however often it was killed on the way."""
         assert self.search.finished
-        assert self.search.remaining == 0
         for group, state in self.search.groups.items():
+            assert state.unproposed == 0
             assert sorted(state.trials) == list(range(self.experiment.trials(group.method)))
             for trial in state.trials.values():
                 assert trial.status in ("completed", "stopped", "diverged", "failed")
@@ -204,12 +213,13 @@ class Simulation(Player):
                 assert trial.reports == kept[group, number]
                 waits = number in state.orphans
                 assert trial.status == ("running" if waits else status[group, number])
+            recorded = records(state.rungs)
             for rung in rung_milestones(state.horizon, self.experiment.search):
-                records = state.rungs.records.get(rung, {})
-                assert records.items() <= {n: kept[group, n].get(rung) for n in keys}.items()
+                here = {n: kept[group, n].get(rung) for n in keys}
+                assert recorded.get(rung, {}).items() <= here.items()
             for number in keys:  # whoever was judged was judged at every rung from there on
-                judged = [n for n in state.rungs.records if number in state.rungs.records[n]]
-                later = [n for n in state.rungs.records if judged and n >= min(judged)]
+                judged = [n for n in recorded if number in recorded[n]]
+                later = [n for n in recorded if judged and n >= min(judged)]
                 assert judged == [n for n in later if n in kept[group, number]]
             told = sorted(
                 json.dumps(

@@ -183,6 +183,9 @@ def test_the_time_left_of_final_fits_goes_by_those_that_are_made(
     pace = (12.0 + MARGIN * 6.0) / (4.0 + 6.0)
     assert some == pytest.approx(pace * (3 * 8.0 + 2 * 4.0) / 2)
     assert watch.fits_left(search, {ONE: 0, ALL: 0}, {ONE: 24.0, ALL: 12.0}) == 0
+    # Of the two that are left one failed: it is neither made nor waited for.
+    failed = watch.fits_left(search, {ONE: 3, ALL: 2}, {ALL: 12.0}, {ALL: 1})
+    assert failed == pytest.approx(pace * (3 * 8.0 + 1 * 4.0) / 2)
 
 
 def test_the_time_left_is_not_known_before_every_method_has_reported(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.tune.simulation import FROZEN, Scorer, Simulation, experiment
 from tune.groups import Group
-from tune.importance import MIN_TRIALS, Importance, importances
+from tune.importance import BEST, MIN_TRIALS, Importance, importances
 
 LLRD = {
     "space": {
@@ -66,6 +66,34 @@ def test_groups_with_few_trials_have_none_but_count_in_all(tmp_path: Path) -> No
     assert {(row.partition, row.method) for row in found} == {("all", "llrd")}
     assert max(row.trials for row in found) == 2 * (MIN_TRIALS - 1)
     assert rows(tmp_path / "enough", by("lr"), trials=MIN_TRIALS + 1)[0].partition == "1"
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"blocks": "none", "label_smoothing": {"uniform": [0.0, 0.2]}},
+        # Of two that are searched one never varies: with it, too, there is nothing to compare.
+        {
+            "blocks": "none",
+            "label_smoothing": {"uniform": [0.0, 0.2]},
+            "batch_size": {"choice": [64]},
+        },
+    ],
+)
+def test_a_parameter_alone_has_nothing_to_be_compared_with(
+    tmp_path: Path, space: Mapping[str, Any]
+) -> None:
+    methods = {"frozen": {"space": space, "trials": 40}}
+    spec = experiment(methods=methods, scheduler="none")
+    scorer = by("label_smoothing")
+    simulation = Simulation(spec, tmp_path / "events.jsonl", scorer).run()
+    assert all(len(group.trials) == 40 for group in simulation.search.groups.values())
+    assert list(importances(spec, simulation.search.groups)) == []
+
+
+def test_five_trials_are_among_the_best() -> None:
+    """As many as Optuna's documentation asks for."""
+    assert round(BEST * MIN_TRIALS, 6) == 5
 
 
 def test_what_smaller_partitions_proposed_takes_no_part(tmp_path: Path) -> None:

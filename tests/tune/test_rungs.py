@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tune.simulation import records
 from tune.experiment import AshaConfig, SearchConfig
 from tune.rungs import Rungs, milestones, rung_milestones
 
@@ -169,9 +170,9 @@ def test_late_trials_are_judged_by_the_last_rung_alone() -> None:
     for trial in range(1, 4):
         group.start(trial)
         report(group, trial, 0.5 + trial / 10, 10)
-    assert 0 not in group.records[10]
+    assert 0 not in records(group)[10]
     assert not report(group, 0, 0.1, 30)
-    assert group.records[30] == {0: 0.1}
+    assert records(group)[30] == {0: 0.1}
     # Nobody is given up who may still be among the promoted: further late ones may come.
     assert group.hopeless() == []
 
@@ -195,7 +196,7 @@ def test_nobody_is_judged_or_recorded_in_its_grace() -> None:
     group = rungs(9, grace=True)
     group.start(0, grace=10)
     assert report(group, 0, 0.0)
-    assert group.records[10] == {}
+    assert records(group)[10] == {}
     assert not report(group, 0, 0.0, 30)
 
 
@@ -213,7 +214,7 @@ def test_between_rungs_and_twice_at_one_everybody_goes_on() -> None:
         report(group, trial, score)
     for milestone in (10, 20):
         assert report(group, 2, 0.0, milestone)
-    assert group.records == {10: {0: 0.1, 1: 0.2, 2: 0.3}, 30: {}, 90: {}}
+    assert records(group) == {10: {0: 0.1, 1: 0.2, 2: 0.3}, 30: {}, 90: {}}
 
 
 # Hyperband's brackets

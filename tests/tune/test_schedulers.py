@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tune.simulation import Simulation, a_report, experiment
+from tests.tune.simulation import Simulation, a_report, experiment, records
 from tune.experiment import SearchConfig
 from tune.groups import Group
 from tune.rungs import Rungs, rung_milestones
@@ -75,7 +75,7 @@ def test_a_slow_starter_in_its_warm_up_is_not_judged(tmp_path: Path) -> None:
     curves = [*COMMON[:6], slow, *COMMON[6:]]
     simulation = play(tmp_path, curves, space, asha={"grace": True})
     assert simulation.search.winners()[ONE].number == 6
-    assert simulation.search.groups[ONE].rungs.records[10] == {}
+    assert records(simulation.search.groups[ONE].rungs)[10] == {}
 
 
 def test_a_rung_before_the_images_were_seen_twice_judges_nobody(tmp_path: Path) -> None:
@@ -121,12 +121,12 @@ def test_trials_are_compared_by_prospect_and_the_winner_has_the_best_score(tmp_p
                for n in scores]  # fmt: skip
     assert goes_on == [False, False, True]
     state = search.groups[ONE]
-    assert state.rungs.records[10] == prospects
+    assert records(state.rungs)[10] == prospects
     assert [t.intermediate_values.get(10) for t in state.study.trials] == [None, 0.1, 0.2, 0.6]
     assert search.winners()[ONE].number == 1
     again = Simulation(spec, tmp_path / "events.jsonl").search
     assert again.winners() == search.winners()
-    assert again.groups[ONE].rungs.records[10] == prospects
+    assert records(again.groups[ONE].rungs)[10] == prospects
 
 
 # First and few records
@@ -175,7 +175,7 @@ def test_nan_is_stopped_and_pushes_nobody_out(tmp_path: Path) -> None:
     simulation = play(tmp_path, curves)
     group = simulation.search.groups[ONE]
     assert [t.status for t in list(group.trials.values())[4:]] == ["diverged"] * 20
-    assert set(group.rungs.records[10]) == {1, 2, 3}
+    assert set(records(group.rungs)[10]) == {1, 2, 3}
     assert seen(simulation)[3] >= 30  # among the best third of three, not of twenty-three
     assert seen(simulation)[2] == 10
     assert simulation.search.winners()[ONE].number == 0

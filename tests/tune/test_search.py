@@ -142,12 +142,13 @@ def test_methods_that_start_from_zeros_wait_for_nobody(path: Path) -> None:
     assert all(p and p.probe is None for p in first)
 
 
-def test_remaining_counts_down_to_nothing(path: Path) -> None:
+def test_the_unproposed_count_down_to_nothing(path: Path) -> None:
     simulation = Simulation(experiment(), path)
-    left = [simulation.search.remaining]
+    groups = simulation.search.groups.values()
+    left = [sum(group.unproposed for group in groups)]
     while not simulation.search.finished:
         simulation.run(1)
-        left.append(simulation.search.remaining)
+        left.append(sum(group.unproposed for group in groups))
     assert left[0] == 16
     assert left[-1] == 0
     assert left == sorted(left, reverse=True)

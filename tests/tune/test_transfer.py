@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.tune.simulation import ZEROS, Simulation, a_report, experiment, rough, smooth
+from tests.tune.simulation import (
+    ZEROS,
+    Simulation,
+    a_report,
+    experiment,
+    records,
+    rough,
+    smooth,
+)
 from tune.groups import Group
 from tune.journal import read_events
 from tune.search import LEAD, Search
@@ -94,7 +102,7 @@ def test_transfers_are_bounded_early_new_and_told(
         assert len(set(rates)) == len(rates)
         assert sorted(t.params["lr"] for t in state.study.trials) == sorted(rates)
         for number in moved:  # the last rung alone judges what was transferred
-            assert number not in state.rungs.records.get(10, {})
+            assert number not in records(state.rungs).get(10, {})
             trial = state.trials[number]
             assert max(trial.reports, default=0) >= 30 or trial.status in ("diverged", "failed")
     if transfer:

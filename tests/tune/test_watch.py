@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from tests.tune.simulation import ZEROS, Simulation, experiment
+from tests.tune.terminal import frames
 from tests.tune.test_metrics import FakeGauges, Hands
 from tune.clock import Clock
 from tune.final_fits import FinalFit, final_fits
@@ -85,7 +86,7 @@ def test_final_fits_print_plain_lines_and_count_down(watched: Watched, tmp_path:
         for done, fit in enumerate(watched.fits, start=1):
             watched.hands.seconds = 20.0 * done
             finish(fit, tmp_path, seconds=20.0)
-            tell(fit)
+            tell(fit, None)
     # Each took 20 s where the search's trials took 9: what is expected comes nearer to that.
     assert watched.lines == [
         "final fits: 4 left, about 68 s to go",
@@ -107,16 +108,54 @@ def test_a_resumed_run_counts_the_final_fits_that_are_there(
     with watched.watch.final_fits(watched.fits, left, tmp_path) as tell:
         assert sum(watched.gauge("final_fits_left").values()) == 4
         assert sum(watched.gauge("device_seconds").values()) == 14
-        tell(left[0])  # it failed: nothing is on disk
+        tell(left[0], "out of memory")
+        assert sum(watched.gauge("final_fits_left").values()) == 4
     assert sum(watched.gauge("device_seconds").values()) == 14
+
+
+def test_final_fits_that_failed_are_left_and_nothing_waits_for_them(
+    watched: Watched, tmp_path: Path
+) -> None:
+    failed = {1, 4, 5}
+    with watched.watch.final_fits(watched.fits, watched.fits, tmp_path) as tell:
+        for number, fit in enumerate(watched.fits):
+            watched.hands.seconds += 30.0
+            if number in failed:
+                tell(fit, "the fit diverged")
+            else:
+                finish(fit, tmp_path, seconds=9.0)
+                tell(fit, None)
+    assert [line.split(", about")[0] for line in watched.lines] == [
+        "final fits: 5 left",
+        "final fits: 5 left (1 failed)",
+        "final fits: 4 left (1 failed)",
+        "final fits: 3 left (1 failed)",
+        "final fits: 3 left (2 failed)",
+        "final fits: 3 left (3 failed)",
+    ]
+    assert watched.lines[-1].endswith("about 0 s to go")
+    assert sum(watched.gauge("final_fits_left").values()) == 3
+    assert watched.gauge("seconds_left") == {("simulated",): 0}
+
+
+def test_final_fits_that_time_did_not_allow_stay_left(watched: Watched, tmp_path: Path) -> None:
+    with watched.watch.final_fits(watched.fits, watched.fits, tmp_path) as tell:
+        for fit in watched.fits[:2]:  # less than two seconds after another
+            finish(fit, tmp_path, seconds=0.5)
+            tell(fit, None)
+    assert sum(watched.gauge("final_fits_left").values()) == 4
+    assert watched.gauge("seconds_left") == {("simulated",): 0}
 
 
 def test_a_terminal_gets_one_line_that_changes(watched: Watched) -> None:
     watched.watch.console = Console(file=watched.output, force_terminal=True, width=100)
     with watched.watch.features("test") as tell:
         tell(1, 2)
-    assert "features of test" in watched.output.getvalue()
-    assert watched.output.getvalue().count("\n") == 0 or "\x1b" in watched.output.getvalue()
+        tell(2, 2)
+    *shown, left = frames(watched.output.getvalue())
+    assert all(len(lines) <= 1 for lines in shown)
+    assert any("features of test: 2/2 images" in line for lines in shown for line in lines)
+    assert left == []
 
 
 def test_a_stage_says_how_long_it_took(watched: Watched) -> None:

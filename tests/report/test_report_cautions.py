@@ -1,0 +1,118 @@
+"""Warnings: duplicates, few images, seeds that are missing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.report.run_writer import PROBE, TUNED, RunWriter
+
+
+def warnings(writer: RunWriter) -> list[str]:
+    return writer.summary().warnings
+
+
+def test_duplicates_are_counted_by_pair_of_splits(finished: RunWriter) -> None:
+    (finished.run_dir / "duplicates.csv").write_text(
+        "kind,split_a,key_a,split_b,key_b\n"
+        "exact,train,a.png,test,b.png\n"
+        "near,train,c.png,val,d.png\n"
+        "exact,train,e.png,test,f.png\n"
+    )
+    assert (
+        "duplicate images: 1 near between train and val (duplicates.csv)"
+        in finished.summary().footer
+    )
+    (warning,) = (line for line in warnings(finished) if "duplicates.csv" in line)
+    assert warning.startswith("images that are tested on were seen before, so accuracies may be")
+    assert warning.endswith(": 2 exact between train and test (duplicates.csv)")
+
+
+def test_few_images_and_a_single_seed_are_warned_of(writer: RunWriter) -> None:
+    writer.experiment(["frozen"], [10])
+    writer.final_fits("10/frozen", [0.5, 0.6])
+    assert warnings(writer) == []
+    writer.fit_path("10/frozen", 1).unlink()
+    writer.final_fits("10/frozen", [0.5], n_test=19)
+    assert warnings(writer) == [
+        "only 19 test images: each is 5.3 points of accuracy",
+        "one final seed: intervals do not cover the draw of the training images",
+    ]
+
+
+NOT_COVERED = "intervals there do not cover the draw of the training images"
+
+
+def test_a_single_seed_among_groups_with_more_is_warned_of(finished: RunWriter) -> None:
+    assert warnings(finished) == [f"one final seed of 1/seed_llrd: {NOT_COVERED}"]
+    finished.final_fits("1/seed_llrd", [0.7, 0.7])
+    assert warnings(finished) == []
+
+
+def test_of_many_groups_with_a_single_seed_the_first_are_named(writer: RunWriter) -> None:
+    """As a time budget leaves them: every winner has its first seed, some have more."""
+    partitions = [1, 5, 10, 20, 50, 100]
+    writer.experiment(["frozen", "llrd"], partitions, final={"seeds": 3})
+    for partition in partitions:
+        writer.final_fits(f"{partition}/frozen", [0.5, 0.6, 0.7])
+        writer.final_fits(f"{partition}/llrd", [0.5])
+    assert warnings(writer) == [
+        f"one final seed of 1/llrd, 5/llrd, 10/llrd and 3 more: {NOT_COVERED}"
+    ]
+    for partition in partitions[:3]:
+        writer.final_fits(f"{partition}/llrd", [0.5, 0.6])
+    assert warnings(writer) == [f"one final seed of 20/llrd, 50/llrd and 100/llrd: {NOT_COVERED}"]
+
+
+def test_what_draws_no_training_images_needs_no_second_seed(writer: RunWriter) -> None:
+    writer.experiment(["zero_shot", "frozen"], [10])
+    writer.winner("10/zero_shot", 0.7, {"blocks": "none", "solver": "none"})
+    writer.final_fits("10/zero_shot", [0.5])
+    assert warnings(writer) == []
+    writer.final_fits("10/frozen", [0.5, 0.6])
+    assert warnings(writer) == []
+
+
+@pytest.fixture
+def failing(writer: RunWriter) -> RunWriter:
+    """Three seeds of two methods, one of which will fail."""
+    writer.experiment(["frozen", "llrd"], [10], final={"seeds": 3})
+    for method, config in (("frozen", PROBE), ("llrd", TUNED)):
+        writer.winner(f"10/{method}", 0.9, config)
+        writer.final_fits(f"10/{method}", [0.8, 0.9, 0.85])
+    return writer
+
+
+def test_a_final_fit_that_failed_is_warned_of_until_it_is_made(failing: RunWriter) -> None:
+    failing.failed_fit("10/llrd", 1, "the fit diverged")
+    assert warnings(failing) == [
+        "1 of 3 final fits of 10/llrd failed (the fit diverged): "
+        "its figure is the mean of the others"
+    ]
+    failing.final_fits("10/llrd", [0.8, 0.9, 0.85])  # resumed
+    assert warnings(failing) == []
+
+
+def test_reasons_are_told_once_each_and_shortly(failing: RunWriter) -> None:
+    for seed, reason in enumerate(["out of memory", "the fit\ndiverged", "out of memory"]):
+        failing.failed_fit("10/llrd", seed, reason)
+    assert warnings(failing) == [
+        "3 of 3 final fits of 10/llrd failed (out of memory; the fit diverged): it has no result"
+    ]
+    failing.failed_fit("10/llrd", 0, 1000 * "x")
+    (line,) = warnings(failing)
+    assert len(line) < 300
+
+
+def test_where_all_but_one_failed_the_figure_is_that_one(failing: RunWriter) -> None:
+    for seed in (0, 2):
+        failing.failed_fit("10/llrd", seed, "out of memory")
+    assert warnings(failing) == [
+        "2 of 3 final fits of 10/llrd failed (out of memory): its figure is the other one alone",
+        f"one final seed of 10/llrd: {NOT_COVERED}",
+    ]
+
+
+def test_a_seed_that_is_wanted_no_longer_may_have_failed(failing: RunWriter) -> None:
+    failing.failed_fit("10/llrd", 2, "the fit diverged")
+    failing.experiment(["frozen", "llrd"], [10], final={"seeds": 2})
+    assert warnings(failing) == []
