@@ -15,16 +15,8 @@ from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 from errors import InputError
-from models.encoder import (
-    FINAL,
-    HEAD,
-    KINDS,
-    PIXELS,
-    Encoder,
-    LayerGroup,
-    embedding,
-    layer_groups,
-)
+from models.encoder import FINAL, HEAD, PIXELS, Encoder, LayerGroup, embedding, layer_groups
+from models.recipe import KINDS
 from tests.models.test_exactness import block_of, kind_of
 from tests.models.towers import DEPTH, IMAGE, TOWERS, native, outputs, pixels, timm, tower_name
 
