@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,8 +69,12 @@ def test_one_more_waits_where_machines_may_join(tmp_path: Path) -> None:
         trial.status = Trial.RUNNING  # all but the first on machines that have joined
 
 
+NAMES = itertools.count()
+
+
 def pending() -> Any:
-    return SimpleNamespace(status=Trial.PENDING, config={"config": {}, "anywhere": False})
+    config = {"config": {}, "anywhere": False}
+    return SimpleNamespace(trial_id=str(next(NAMES)), status=Trial.PENDING, config=config)
 
 
 def test_a_free_actor_is_given_the_newest_trial(tmp_path: Path) -> None:
