@@ -106,10 +106,16 @@ def basis(prepared: Prepared) -> str:
 
 
 def training_images(prepared: Prepared) -> dict[float, int]:
-    """Training images of each partition."""
-    experiment, labels = prepared.experiment, prepared.dataset.train.labels
-    draw = derived_seed(experiment.seed, 0, "partition")
-    return {p: len(partition_indices(labels, p, draw)) for p in experiment.data.partitions}
+    """Training images of each partition, as the search draws it."""
+    return _partition_sizes(prepared.experiment, prepared.dataset.train)
+
+
+def _partition_sizes(experiment: Experiment, train: Split) -> dict[float, int]:
+    draw, groups = derived_seed(experiment.seed, 0, "partition"), train.group_ids
+    return {
+        partition: len(partition_indices(train.labels, partition, draw, groups))
+        for partition in experiment.data.partitions
+    }
 
 
 def final_fits_of(prepared: Prepared, winners: dict[Group, Winner]) -> list[FinalFit]:
