@@ -218,6 +218,14 @@ def test_interval_joins_seeds_and_images(finished: RunWriter) -> None:
     assert "of the seeds alone" not in report.markdown
 
 
+def test_the_footer_counts_groups_where_the_test_images_have_some(finished: RunWriter) -> None:
+    finished.test_images(burst=4)
+    assert (
+        "and over 100 test images in 25 groups (bootstrap over groups, 2000 resamples), as "
+        "independent sources" in finished.summary().footer[0]
+    )
+
+
 def test_validation_images_are_a_column_where_they_differ(
     finished: RunWriter, edit_fit: Callable[[str, dict[str, Any]], None]
 ) -> None:
