@@ -107,7 +107,8 @@ def as_job(ours: Finished, trials: pd.DataFrame, folder: Path) -> Job:
     asked = []
     for trial in trials.to_dict("records"):
         draw = derived_seed(experiment.seed, 0, "partition")
-        rows = partition_indices(dataset.train.labels, trial["partition"], draw)
+        labels, groups = dataset.train.labels, dataset.train.group_ids
+        rows = partition_indices(labels, trial["partition"], draw, groups)
         horizon = experiment.horizon(trial["method"])
         asked.append(
             Trial(

@@ -85,7 +85,8 @@ class Laboratory:
     def rows(self, partition: float, seed: int) -> NDArray[np.int64]:
         """The training images that a run draws for a partition and a final seed."""
         draw = derived_seed(self.experiment.seed, seed, "partition")
-        return partition_indices(self.dataset.train.labels, partition, draw)
+        train = self.dataset.train
+        return partition_indices(train.labels, partition, draw, train.group_ids)
 
     def fit(
         self,

@@ -93,7 +93,8 @@ class DataConfig(SourceConfig):
         val_fraction, test_fraction: shares of the images that the source leaves undivided (its
             `train` images) drawn for a split that the source lacks.
         split_seed: seed of those draws.
-        partitions: percentages of the training split, increasing, each in (0, 100].
+        partitions: percentages of the training split, increasing, each in (0, 100]; in whole
+            groups where the source names some.
         validation: `full` chooses by the whole validation split at every partition; `matched`
             draws validation at the partition's own share, as a user with so little data has it.
         max_unreadable: share of a split's images that may be unreadable, in [0, 1].

@@ -24,25 +24,38 @@ class Split:
     Attributes:
         keys: (n,) names under which the source knows the images.
         labels: (n,) class ids, int64, read-only.
+        groups: (n,) names of the images' groups, or None where the source names none.
     """
 
     keys: tuple[str, ...]
     labels: NDArray[np.int64]
+    groups: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         labels = np.array(self.labels, dtype=np.int64)
         if labels.shape != (len(self.keys),):
             raise ValueError(f"{len(self.keys)} keys, but labels of shape {labels.shape}")
+        if self.groups is not None and len(self.groups) != len(self.keys):
+            raise ValueError(f"{len(self.keys)} keys, but {len(self.groups)} groups")
         labels.setflags(write=False)
         object.__setattr__(self, "labels", labels)
 
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def group_ids(self) -> NDArray[np.int64] | None:
+        """(n,) numbers of the groups, from 0 in the order in which they appear; None without."""
+        if self.groups is None:
+            return None
+        numbers = {group: number for number, group in enumerate(dict.fromkeys(self.groups))}
+        return np.array([numbers[group] for group in self.groups], dtype=np.int64)
+
     def select(self, rows: ArrayLike) -> Split:
         """The split of the given rows, in their order."""
         indices = np.asarray(rows, dtype=np.int64)
-        return Split(tuple(self.keys[row] for row in indices), self.labels[indices])
+        groups = self.groups and tuple(self.groups[row] for row in indices)
+        return Split(tuple(self.keys[row] for row in indices), self.labels[indices], groups)
 
     def without(self, rows: ArrayLike) -> Split:
         """The split less the given rows: those whose image cannot be read."""
@@ -114,9 +127,10 @@ def load_dataset(config: DataConfig) -> Dataset:
 
 
 def _split(listing: Listing, rows: NDArray[np.int64], ids: Mapping[str, int]) -> Split:
-    """The given rows of a listing, labelled."""
+    """The given rows of a listing, labelled, with their groups."""
     labels = np.array([ids[listing.labels[row]] for row in rows], dtype=np.int64)
-    return Split(tuple(listing.keys[row] for row in rows), labels)
+    groups = listing.groups and tuple(listing.groups[row] for row in rows)
+    return Split(tuple(listing.keys[row] for row in rows), labels, groups)
 
 
 def _extra_test(

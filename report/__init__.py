@@ -9,7 +9,8 @@ final fits recorded gradient norms, `gradients.csv`. The room reads `experiment.
 made wherever the directory was copied to.
 
 An interval joins two independent sources, each at 95%: the final seeds (`intervals.t_interval`)
-and the draw of test images (`intervals.over_images`). `scores.py` pairs methods by both,
+and the draw of test images (`intervals.over_images`), or of their groups where the source names
+some (`intervals.over_groups`). `scores.py` pairs methods by both,
 `sentences.py` says what that shows, `summary.py` lays it out, `footer.py` adds what the table
 would hide, with the help of `winners.py`, `gradients.py` and `cost.py`.
 """

@@ -17,14 +17,21 @@ IMPORTANCE = ("partition", "method", "parameter", "importance", "trials")
 DUPLICATES = ("kind", "split_a", "key_a", "split_b", "key_b")
 
 
-def read_table(path: Path, columns: Sequence[str], numbers: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(
+    path: Path,
+    columns: Sequence[str],
+    numbers: Sequence[str] = (),
+    optional: Sequence[str] = (),
+) -> pd.DataFrame:
     """Read these columns of a CSV file, as text but for `numbers`; without the file, no rows.
+
+    Where a file lacks a column that is `optional`, its cells are empty.
 
     Raises:
         InputError: the file lacks a column, or holds other things where numbers belong.
     """
     if not path.exists():
-        return pd.DataFrame(columns=list(columns))
+        return pd.DataFrame(columns=[*columns, *optional])
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -32,13 +39,29 @@ def read_table(path: Path, columns: Sequence[str], numbers: Sequence[str] = ()) 
     if missing := [column for column in columns if column not in table]:
         raise InputError(f"{path} lacks the column {', '.join(missing)}")
     try:
-        return table[list(columns)].astype(dict.fromkeys(numbers, float))
+        found = table.reindex(columns=[*columns, *optional], fill_value="")
+        return found.astype(dict.fromkeys(numbers, float))
     except ValueError as error:
         raise InputError(f"{path}: {', '.join(numbers)} must be numbers: {error}") from error
 
 
-def read_test_labels(path: Path) -> dict[str, NDArray[np.int64]]:
-    """Return the class of every test image, by set, in the order of the predictions."""
-    table = read_table(path, TEST_IMAGES, numbers=["label"])
-    by_set = table.groupby("set", sort=False)["label"]
-    return {str(name): labels.to_numpy(dtype=np.int64) for name, labels in by_set}
+def read_test_images(
+    path: Path,
+) -> tuple[dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]]]:
+    """Return the class and the group of every test image, by set, in the order of the predictions.
+
+    Groups are numbers from 0 without a gap; of a set whose images have none, there are none.
+
+    Raises:
+        InputError: the file is ill-formed, or has groups for some images of a set alone.
+    """
+    table = read_table(path, TEST_IMAGES, numbers=["label"], optional=["group"])
+    labels, groups = {}, {}
+    for name, images in table.groupby("set", sort=False):
+        labels[str(name)] = images["label"].to_numpy(dtype=np.int64)
+        named = images["group"] != ""
+        if named.all():
+            groups[str(name)] = pd.factorize(images["group"])[0].astype(np.int64)
+        elif named.any():
+            raise InputError(f"{path} has a group for some images of {name} and none for others")
+    return labels, groups

@@ -8,7 +8,7 @@ from itertools import chain
 
 from report.cautions import duplicates_between
 from report.cost import cost_lines
-from report.final_fits import group_name
+from report.final_fits import TEST, group_name
 from report.gradients import gradient_lines
 from report.intervals import RESAMPLES
 from report.run_files import Run
@@ -44,14 +44,20 @@ def _reading(run: Run) -> Iterator[str]:
     counts = [len(found) for group in run.groups() if (found := run.final_fits(*group))]
     seeds = f"{span(counts, str)} final seed{'' if max(counts) == 1 else 's'}"
     images = f"{span([fit.n_test for fit in fits], str)} test images"
-    if run.test_labels:
+    if (groups := run.test_groups.get(TEST)) is not None:
+        by_images = (
+            f"and over {images} in {groups.max() + 1} groups (bootstrap over groups, {RESAMPLES} "
+            "resamples), as independent sources"
+        )
+    elif run.test_labels:
         by_images = f"and over {images} (bootstrap, {RESAMPLES} resamples), as independent sources"
     else:
         by_images = f"not over the {images} (no test_images.csv)"
     yield (
         f"mean ± 95% interval over {seeds}, each with its own draw of the partition from the "
         "training images there are (Student t; at 100% only the order of samples is left to draw), "
-        f"{by_images}; each interval alone, not corrected for how many are read; "
+        f"{by_images}; each interval alone, not corrected for how many are read, and of the "
+        "configuration found: that another search may find another is in none; "
         "bold: best validation accuracy of its row"
     )
     if run.compared and run.baseline:

@@ -14,7 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from errors import InputError
-from report.csv_files import DUPLICATES, IMPORTANCE, SKIPPED, read_table, read_test_labels
+from report.csv_files import DUPLICATES, IMPORTANCE, SKIPPED, read_table, read_test_images
 from report.final_fits import TEST, FinalFit, group_name, read_final_fits
 from report.intervals import Interval
 from report.journal import Journal, Trial, Winner, read_journal
@@ -29,6 +29,7 @@ class Run:
         partitions, methods: the table's rows and columns, in the experiment's order.
         gain: the method to compare with the baseline, if the experiment names one.
         test_labels: the class of every test image, by set; empty in runs that kept none.
+        test_groups: the number of every test image's group, of the sets whose images have some.
         seeds: final fits of each winner that were asked for, where it is known.
         skipped: how many images could not be used.
     """
@@ -41,6 +42,7 @@ class Run:
     journal: Journal
     fits: dict[str, dict[int, FinalFit]]
     test_labels: Mapping[str, NDArray[np.int64]]
+    test_groups: Mapping[str, NDArray[np.int64]]
     importance: pd.DataFrame
     duplicates: pd.DataFrame
     skipped: int
@@ -151,7 +153,8 @@ class Run:
                     f"images of {test_set}"
                 )
             correct[fit.seed] = (predictions == labels).astype(float)
-        return Scores(accuracies, correct) if accuracies else None
+        groups = self.test_groups.get(test_set)
+        return Scores(accuracies, correct, groups) if accuracies else None
 
     def _methods_whose(self, holds: Callable[[Winner], bool]) -> frozenset[str]:
         """Return the methods of which a winner is such."""
@@ -173,6 +176,7 @@ def read_run(run_dir: Path) -> Run:
             raise InputError(f"{run_dir} is not a run's directory: it has no {needed}")
     partitions, methods, gain, seeds = _read_experiment(run_dir / "experiment.yaml")
     numbers = ["importance", "trials"]
+    test_labels, test_groups = read_test_images(run_dir / "test_images.csv")
     return Run(
         name=run_dir.resolve().name,
         partitions=partitions,
@@ -181,7 +185,8 @@ def read_run(run_dir: Path) -> Run:
         seeds=seeds,
         journal=read_journal(run_dir / "events.jsonl"),
         fits=read_final_fits(run_dir / "final_fits"),
-        test_labels=read_test_labels(run_dir / "test_images.csv"),
+        test_labels=test_labels,
+        test_groups=test_groups,
         importance=read_table(run_dir / "importance.csv", IMPORTANCE, numbers),
         duplicates=read_table(run_dir / "duplicates.csv", DUPLICATES),
         skipped=len(read_table(run_dir / "skipped_images.csv", SKIPPED)),

@@ -9,7 +9,7 @@ from math import hypot
 import numpy as np
 from numpy.typing import NDArray
 
-from report.intervals import Interval, over_images, t_interval
+from report.intervals import Interval, over_groups, over_images, t_interval
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,23 @@ class Scores:
         accuracy: seed to accuracy.
         correct: seed to one value per image, 1 where it is right, shape (images,); empty where
             the images' labels are not on disk.
+        groups: the number of each image's group, shape (images,), from 0 without a gap; None if
+            every image stands alone.
     """
 
     accuracy: Mapping[int, float]
     correct: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
+    groups: NDArray[np.int64] | None = None
 
     def interval(self) -> Interval:
-        """Return the mean over seeds; its interval is over seeds and over images."""
+        """Return the mean over seeds; its interval is over seeds and over images or groups."""
         interval = t_interval(self.accuracy.values())
         if not self.correct:
             return interval
         per_image = np.mean(list(self.correct.values()), axis=0)
-        return replace(interval, images=over_images(per_image))
+        if self.groups is None:
+            return replace(interval, images=over_images(per_image))
+        return replace(interval, images=over_groups(per_image, self.groups))
 
     def minus(self, other: Scores) -> Interval | None:
         """Return the difference, paired by seed and by image; None if they share no seed."""
@@ -64,4 +69,4 @@ def _combined(scores: Sequence[Scores], weights: Sequence[float]) -> Scores | No
     if all(s.correct for s in scores):
         for seed in seeds:
             correct[seed] = sum((w * s.correct[seed] for w, s in pairs), np.zeros(()))
-    return Scores(accuracy, correct)
+    return Scores(accuracy, correct, scores[0].groups)

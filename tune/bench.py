@@ -100,14 +100,14 @@ class Workbench:
     def rows(self, partition: float, seed: int) -> Rows:
         """The training images of a partition, as drawn for a seed; nested over partitions."""
         draw = derived_seed(self.experiment.seed, seed, "partition")
-        return partition_indices(self.train.labels, partition, draw)
+        return partition_indices(self.train.labels, partition, draw, self.train.groups)
 
     def val_rows(self, partition: float, seed: int) -> Rows:
         """The validation images a partition is judged by: all, or as many as it would have."""
         if self.experiment.data.validation == "full":
             return np.arange(len(self.val))
         draw = derived_seed(self.experiment.seed, seed, "validation")
-        return partition_indices(self.val.labels, partition, draw)
+        return partition_indices(self.val.labels, partition, draw, self.val.groups)
 
     def boundary(self, recipe: Recipe) -> str:
         """The highest boundary at or below the recipe's own with all that it trains on cached."""

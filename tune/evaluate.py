@@ -47,7 +47,7 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
     """
     experiment, before = _read_experiment(run_dir)
     fits = _fits(run_dir)
-    prepared = prepare(experiment)
+    prepared = prepare(experiment, searches=False)
     now = identity(prepared.dataset, prepared.pretrained.fingerprint)
     if changed := [key for key, value in now.items() if before.get(key) != value]:
         raise InputError(f"{run_dir}: the {changed[0]} that it was made with has changed")

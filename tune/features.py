@@ -54,9 +54,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Features:
-    """What the stage has made: each split to share, and what its images hold."""
+    """What the stage has made: each split to share, its readable images, and what they hold."""
 
     splits: dict[str, SharedSplit]
+    images: dict[str, Split]
     contents: dict[str, SplitContent]
     skipped: list[Skipped]
 
@@ -123,11 +124,12 @@ class FeatureStage:
             for name, listing in listings.items():
                 listing.check(name, max_unreadable)
             # Reading may find a damaged shard, which is set aside: compute its rows again.
+            images = {n: each.split.without(list(each.unreadable)) for n, each in listings.items()}
             with contextlib.suppress(MissingFeaturesError):
                 return Features(
                     {
                         name: SharedSplit(
-                            listing.split.without(list(listing.unreadable)).labels,
+                            images[name].labels,
                             {b: self._share(listing, b, 0) for b in boundaries},
                             {
                                 b: tuple(
@@ -135,9 +137,11 @@ class FeatureStage:
                                 )
                                 for b in view_boundaries
                             },
+                            images[name].group_ids,
                         )
                         for name, listing in listings.items()
                     },
+                    images,
                     {n: self._content(each) for n, each in listings.items()},
                     [s for n, each in listings.items() for s in each.skipped(n)],
                 )

@@ -11,12 +11,14 @@ from pathlib import Path
 import ray
 
 from data import Dataset, FeatureStore, Split, cache_root, load_dataset, partition_indices
+from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
 from models.cost import training_memory
 from models.encoder import PIXELS
 from models.loading import Pretrained, load_pretrained
 from models.zero_shot import Prompts
+from report.words import listed
 from tune.bench import derived_seed, highest_boundary
 from tune.cluster import Cluster, NodeView
 from tune.experiment import Experiment
@@ -43,9 +45,15 @@ class Prepared:
     cache: Path
 
 
-def prepare(experiment: Experiment) -> Prepared:
-    """Everything that can be wrong without a GPU; raises InputError where it is."""
+def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
+    """Everything that can be wrong without a GPU; raises InputError where it is.
+
+    Args:
+        searches: whether a search follows, which two partitions of one training set are refused.
+    """
     dataset = load_dataset(experiment.data)
+    if searches:
+        _check_partitions(experiment, dataset.train)
     cache = cache_root(experiment.features.cache)
     prompts = None
     if experiment.needs_zero_shot:
@@ -106,10 +114,34 @@ def basis(prepared: Prepared) -> str:
 
 
 def training_images(prepared: Prepared) -> dict[float, int]:
-    """Training images of each partition."""
-    experiment, labels = prepared.experiment, prepared.dataset.train.labels
-    draw = derived_seed(experiment.seed, 0, "partition")
-    return {p: len(partition_indices(labels, p, draw)) for p in experiment.data.partitions}
+    """Training images of each partition, as the search draws it."""
+    return _partition_sizes(prepared.experiment, prepared.dataset.train)
+
+
+def _check_partitions(experiment: Experiment, train: Split) -> None:
+    """Raises InputError where partitions are of one size: being nested, they are one set."""
+    alike: dict[int, list[str]] = {}
+    for partition, images in _partition_sizes(experiment, train).items():
+        alike.setdefault(images, []).append(f"{partition:g}")
+    same = [(listed(names), images) for images, names in alike.items() if len(names) > 1]
+    if not same:
+        return
+    (first, images), *others = same
+    told = [f"{first}% are the same {images} training images"]
+    told += [f"{names}% the same {images}" for names, images in others]
+    raise InputError(
+        f"data.partitions: {', '.join(told)} (a partition is of whole "
+        f"{'images' if train.groups is None else 'groups'}, at least one of every class); "
+        "allowed: one partition for each training set, drop the others"
+    )
+
+
+def _partition_sizes(experiment: Experiment, train: Split) -> dict[float, int]:
+    draw, groups = derived_seed(experiment.seed, 0, "partition"), train.group_ids
+    return {
+        partition: len(partition_indices(train.labels, partition, draw, groups))
+        for partition in experiment.data.partitions
+    }
 
 
 def final_fits_of(prepared: Prepared, winners: dict[Group, Winner]) -> list[FinalFit]:

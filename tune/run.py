@@ -186,6 +186,7 @@ class Stages:
         self._pool = Pool(cluster.slot, cluster.slots, cluster.hosts)
         self._features = feature_stage(prepared, pretrained, self._pool, precision)
         self._contents: dict[str, SplitContent] = {}
+        self._images: dict[str, Split] = {}
         began = time.monotonic()
         with self._watch.timed("features"):
             shared = self._shared(
@@ -285,9 +286,7 @@ class Stages:
         for name, extra in self._dataset.extra_tests.items():
             shared |= self._shared({name: extra.split}, boundaries, extra.source)
         self._directory.write_duplicates(find_duplicates(self._contents))
-        self._directory.write_test_images(
-            {n: (self._contents[n].keys, split.labels.tolist()) for n, split in shared.items()}
-        )
+        self._directory.write_test_images({name: self._images[name] for name in shared})
         return shared
 
     def _shared(
@@ -311,6 +310,7 @@ class Stages:
             )
         self._directory.write_skipped(made.skipped, list(splits))
         self._contents |= made.contents
+        self._images |= made.images
         images = {name: made.contents[name].name for name in splits}
         self._directory.check_images(images, self._events)
         self._journal.write("images", images=images)

@@ -163,15 +163,18 @@ class RunDirectory:
         columns = [field.name for field in dataclasses.fields(Duplicate)]
         self._write_rows("duplicates.csv", columns, rows)
 
-    def write_test_images(self, sets: Mapping[str, tuple[Sequence[str], Sequence[int]]]) -> None:
+    def write_test_images(self, sets: Mapping[str, Split]) -> None:
         """Write `test_images.csv`: key and label of every image of each set, in the order in
-        which the final fits' files predict them."""
-        rows = [
-            (name, key, label)
-            for name, (keys, labels) in sets.items()
-            for key, label in zip(keys, labels, strict=True)
-        ]
-        self._write_rows("test_images.csv", ("set", "key", "label"), rows)
+        which the final fits' files predict them; and its group, where any set has groups."""
+        columns: list[str] = ["set", "key", "label", "group"]
+        rows: list[tuple[Any, ...]] = []
+        for name, split in sets.items():
+            groups = split.groups or ("",) * len(split)
+            images = zip(split.keys, split.labels.tolist(), groups, strict=True)
+            rows += [(name, *image) for image in images]
+        if not any(row[-1] for row in rows):
+            columns, rows = columns[:-1], [row[:-1] for row in rows]
+        self._write_rows("test_images.csv", columns, rows)
 
     def _write_rows(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Write a CSV file; without rows there is none."""
@@ -202,11 +205,13 @@ def identity(dataset: Dataset, fingerprint: str) -> dict[str, str]:
 
 
 def data_digest(dataset: Dataset, *splits: Split) -> str:
-    """SHA-256 of the classes and their words, and of keys and labels of `splits`."""
+    """SHA-256 of the classes and their words, and of keys, labels and groups of `splits`."""
     digest = hashlib.sha256("\n".join((*dataset.classes, *dataset.words)).encode())
     for split in splits:
         digest.update("\n".join(split.keys).encode())
         digest.update(split.labels.tobytes())
+        if split.groups is not None:
+            digest.update("\n".join(split.groups).encode())
     return digest.hexdigest()
 
 
@@ -236,8 +241,8 @@ def _check_continues(previous: Mapping[str, Any], now: Mapping[str, Any], path: 
             continue
         if key == "identity.data":
             raise InputError(
-                f"--resume: the images, their classes or their splits are not those that {path} "
-                "was made with; put them back, or --name starts another run"
+                "--resume: the images, their classes, groups or splits are not those that "
+                f"{path} was made with; put them back, or --name starts another run"
             )
         raise InputError(
             f"--resume: {key} is {after.get(key)!r}, but {path} was made with "

@@ -39,12 +39,14 @@ class SharedArray:
 class SharedSplit:
     """One split's labels and its features at every cached boundary, as handles.
 
-    `views` holds, by boundary where there are any, the features of augmented copies of its images.
+    `views` holds, by boundary where there are any, the features of augmented copies of its images;
+    `groups` numbers of their groups, shape (images,), or None where the source names none.
     """
 
     labels: NDArray[np.int64]
     features: dict[str, SharedArray]
     views: dict[str, tuple[SharedArray, ...]] = field(default_factory=dict)
+    groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

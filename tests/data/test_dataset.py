@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import DataConfig, Dataset, Split, load_dataset
+from data import DataConfig, Dataset, SourceConfig, Split, load_dataset
 from errors import InputError
+
+DIGITS = DataConfig(source="digits")
 
 
 def table(folder: Path, rows: list[str], header: str = "path,label,split") -> DataConfig:
@@ -74,6 +76,24 @@ def test_a_group_in_two_given_splits_is_a_warning(tmp_path: Path) -> None:
     assert dataset.warnings == ("2 groups have images in more than one split, such as 'g0'",)
 
 
+def test_splits_know_their_groups(tmp_path: Path) -> None:
+    rows = [f"{n},{n % 2},g{n // 4}" for n in range(80)]
+    dataset = load_dataset(table(tmp_path, rows, "path,label,group"))
+    for split in splits_of(dataset):
+        assert split.groups == tuple(f"g{int(key) // 4}" for key in split.keys)
+    assert all(split.groups is None for split in splits_of(load_dataset(DIGITS)))
+
+
+def test_an_extra_test_has_groups_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "phone.csv").write_text("path,label,group\na,0,p\nb,1,q\nc,1,p\n")
+    rows = [f"{split}{n},{n},{split}" for split in ("train", "val", "test") for n in (0, 1)]
+    phone = SourceConfig(source=f"csv:{tmp_path / 'phone.csv'}")
+    config = table(tmp_path, rows).model_copy(update={"extra_tests": {"phone": phone}})
+    dataset = load_dataset(config)
+    assert dataset.extra_tests["phone"].split.groups == ("p", "q", "p")
+    assert dataset.test.groups is None
+
+
 def test_a_class_absent_from_val_or_test_is_a_warning(tmp_path: Path) -> None:
     rows = ["a,x,train", "b,y,train", "c,x,val", "d,y,test"]
     assert load_dataset(table(tmp_path, rows)).warnings == (
@@ -117,6 +137,17 @@ def test_rows_of_a_split_are_selected_and_dropped() -> None:
     assert split.without([1]).keys == ("a", "c")
     assert split.without([]).keys == split.keys
     assert len(split) == 3
+
+
+def test_groups_are_selected_with_their_rows_and_numbered_as_they_come() -> None:
+    split = Split(("a", "b", "c", "d"), np.arange(4), ("y", "x", "y", "z"))
+    assert split.select([3, 0]).groups == ("z", "y")
+    assert split.without([0]).groups == ("x", "y", "z")
+    assert split.group_ids is not None
+    assert split.group_ids.tolist() == [0, 1, 0, 2]
+    assert Split(("a",), np.array([0])).group_ids is None
+    with pytest.raises(ValueError, match="4 keys, but 1 groups"):
+        Split(split.keys, split.labels, ("x",))
 
 
 def test_labels_are_read_only_and_one_a_key() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 
 import numpy as np
@@ -13,6 +14,16 @@ labels_of_rows = st.lists(st.integers(0, 6), min_size=1, max_size=120)
 seeds = st.integers(0, 5)
 percents = st.floats(0.5, 100)
 fractions = st.floats(0.05, 0.9)
+Rows = list[tuple[int, str]]  # label and group of each row
+grouped_rows = st.lists(
+    st.tuples(st.integers(0, 4), st.sampled_from("abcdefghijkl")), min_size=1, max_size=80
+)
+
+
+def partition_of(rows: Rows, percent: float, seed: int) -> list[int]:
+    """A partition of grouped rows."""
+    labels, groups = zip(*rows, strict=True)
+    return [int(row) for row in partition_indices(labels, percent, seed, groups)]
 
 
 @given(labels_of_rows, fractions, seeds)
@@ -116,3 +127,104 @@ def test_seeds_redraw_a_partition() -> None:
 def test_impossible_percentages_are_refused(percent: float) -> None:
     with pytest.raises(ValueError, match="up to 100"):
         partition_indices([0, 1], percent, 0)
+
+
+def test_partitions_without_groups_stay_as_they_were_drawn() -> None:
+    """Published tables rest on these draws."""
+    drawn = partition_indices(np.arange(60) * 7 % 11 % 4, 20, 3).tolist()
+    assert drawn == [1, 3, 8, 11, 23, 27, 28, 29, 38, 42, 49, 53]
+    digest, rng = hashlib.sha256(), np.random.default_rng(5)
+    for rows, classes in ((10, 3), (989, 10), (2640, 81), (500, 7)):
+        labels = rng.integers(0, classes, rows)
+        for percent in (0.5, 1, 2.5, 10, 33.3, 50, 99, 100):
+            for seed in range(4):
+                digest.update(partition_indices(labels, percent, seed).tobytes())
+    assert digest.hexdigest() == "deeff1c650d0727974a9a8f30a4a560bb5ae7a4023f989a2940052dd7fac0dd5"
+
+
+@given(labels_of_rows, percents, seeds)
+def test_groups_of_one_row_are_as_none(labels: list[int], percent: float, seed: int) -> None:
+    alone = partition_indices(labels, percent, seed)
+    names = [f"photo {len(labels) - row}" for row in range(len(labels))]
+    assert list(partition_indices(labels, percent, seed, names)) == list(alone)
+
+
+@given(grouped_rows, percents, percents, seeds)
+def test_partitions_of_groups_nest(rows: Rows, one: float, other: float, seed: int) -> None:
+    small, large = (partition_of(rows, p, seed) for p in sorted((one, other)))
+    assert set(small) <= set(large)
+
+
+@given(grouped_rows, percents, seeds)
+def test_a_partition_has_whole_groups_and_every_class(
+    rows: Rows, percent: float, seed: int
+) -> None:
+    labels, groups = zip(*rows, strict=True)
+    drawn = partition_of(rows, percent, seed)
+    rest = set(range(len(rows))) - set(drawn)
+    assert drawn == sorted(set(drawn))
+    assert not {groups[row] for row in drawn} & {groups[row] for row in rest}
+    assert {labels[row] for row in drawn} == set(labels)
+
+
+@given(grouped_rows, percents, seeds)
+def test_a_partition_misses_its_size_by_half_a_group_or_is_the_smallest(
+    rows: Rows, percent: float, seed: int
+) -> None:
+    size, least = (len(partition_of(rows, p, seed)) for p in (percent, 1e-6))
+    largest = max(Counter(group for _, group in rows).values())
+    target = round(percent / 100 * len(rows))
+    assert abs(size - target) <= largest / 2 or (size == least > target)
+
+
+@given(grouped_rows, seeds)
+def test_the_smallest_partition_has_no_group_that_it_could_do_without(
+    rows: Rows, seed: int
+) -> None:
+    classes: dict[str, set[int]] = {}
+    for row in partition_of(rows, 1e-6, seed):
+        classes.setdefault(rows[row][1], set()).add(rows[row][0])
+    for group in classes:
+        others = set().union(*(held for name, held in classes.items() if name != group))
+        assert classes[group] - others
+
+
+@given(grouped_rows, seeds)
+def test_the_whole_partition_is_everything_in_groups_too(rows: Rows, seed: int) -> None:
+    assert partition_of(rows, 100, seed) == list(range(len(rows)))
+
+
+@given(grouped_rows, percents, seeds)
+def test_what_groups_are_called_does_not_matter(rows: Rows, percent: float, seed: int) -> None:
+    numbers = {group: number for number, group in enumerate(sorted({g for _, g in rows}))}
+    labels, groups = zip(*rows, strict=True)
+    numbered = partition_indices(labels, percent, seed, [numbers[g] for g in groups])
+    assert partition_of(rows, percent, seed) == numbered.tolist()
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=5), st.integers(1, 8), percents, seeds)
+def test_classes_have_within_half_a_group_of_one_common_share(
+    sizes: list[int], each: int, percent: float, seed: int
+) -> None:
+    """Of groups of one size and one class, as of rows."""
+    labels = np.repeat(np.arange(len(sizes)), np.array(sizes) * each)
+    groups = np.arange(len(labels)) // each
+    drawn = np.bincount(labels[partition_indices(labels, percent, seed, groups)])
+    held = dict(enumerate(drawn / each))
+    lowest = max([(held[c] - 0.5) / sizes[c] for c in held if held[c] > 1], default=0.0)
+    highest = min((held[c] + 0.5) / sizes[c] for c in held)
+    assert lowest <= highest + 1e-9
+
+
+def test_a_tenth_of_a_hundred_bursts_is_ten_bursts() -> None:
+    labels, bursts = np.repeat(np.arange(5), 200), np.arange(1000) // 10
+    rows = partition_indices(labels, 10, 0, bursts)
+    assert len(rows) == 100
+    assert len(set(bursts[rows])) == 10
+    assert Counter(labels[rows].tolist()) == dict.fromkeys(range(5), 20)
+
+
+def test_seeds_redraw_the_groups_of_a_partition() -> None:
+    labels, bursts = np.arange(1000) // 200, np.arange(1000) // 10
+    draws = [tuple(partition_indices(labels, 10, seed, bursts)) for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]

@@ -92,14 +92,19 @@ class RunWriter:
         self.event("final_fit_failed", group=group, seed=seed, reason=reason)
         self.fit_path(group, seed).unlink(missing_ok=True)
 
-    def test_images(self, *extra: str) -> None:
-        """Write `test_images.csv`, for the test split and further sets of as many images."""
+    def test_images(self, *extra: str, burst: int | None = None) -> None:
+        """Write `test_images.csv`, for the test split and further sets of as many images.
+
+        With `burst`, so many of the test split's images each are a group.
+        """
         rows = [
-            f"{name},{i}.png,{1 if name == 'test' else 2}\n"
+            f"{name},{i}.png,{1 if name == 'test' else 2}"
+            + ("" if burst is None else f",{f'b{i // burst}' if name == 'test' else ''}")
             for name in ("test", *extra)
             for i in range(IMAGES)
         ]
-        (self.run_dir / "test_images.csv").write_text("set,key,label\n" + "".join(rows))
+        header = "set,key,label" + ("" if burst is None else ",group")
+        (self.run_dir / "test_images.csv").write_text("\n".join([header, *rows, ""]))
 
     def extra_scores(self, name: str, group: str, accuracies: Sequence[float]) -> None:
         """Add scores on a further test set to a group's final fits."""

@@ -49,6 +49,17 @@ def test_csv_has_two_columns_a_set(extra: RunWriter) -> None:
     assert table.loc[(1, "llrd"), ["wild_accuracy", "wild_ci95"]].isna().all()
 
 
+def test_each_set_has_groups_of_its_own_or_none(extra: RunWriter) -> None:
+    alone = write_report(extra.run_dir).table.set_index(["partition", "method"])
+    extra.test_images("wild", burst=10)
+    table = write_report(extra.run_dir).table.set_index(["partition", "method"])
+    row = (10, "llrd")
+    assert table.loc[row, "wild_ci95"] == alone.loc[row, "wild_ci95"]
+    # 10 groups instead of 100 images, of 94% right: 9 groups are right, one of them to 40%
+    assert alone.loc[row, "test_ci95_images"] == pytest.approx(1.96 * 0.0235, rel=0.1)
+    assert table.loc[row, "test_ci95_images"] == pytest.approx(1.96 * 0.6 * 0.3 / 10**0.5, rel=0.1)
+
+
 def test_extra_score_without_predictions_is_named(extra: RunWriter) -> None:
     path = extra.fit_path("10/llrd", 0)
     path.write_text(path.read_text().replace('"accuracy": 0.73, ', ""))
@@ -68,6 +79,10 @@ def test_predictions_of_other_images_are_refused(extra: RunWriter) -> None:
     [
         (b"key,label\na,1\n", "lacks the column set"),
         (b"set,key,label\ntest,a,one\n", "label must be numbers"),
+        (
+            b"set,key,label,group\ntest,a,1,x\ntest,b,1,\n",
+            "has a group for some images of test and none for others",
+        ),
         (b"", "is no table"),
         (b"set,key\xca\xfe\n", "is no table"),
     ],

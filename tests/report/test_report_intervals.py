@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import stats
 
-from report.intervals import Interval, over_images, t_interval
+from report.intervals import Interval, over_groups, over_images, t_interval
 
 accuracies = st.floats(0, 1)
 
@@ -78,6 +80,54 @@ def test_equal_images_do_not_prove_that_all_are(value: float, images: int) -> No
     """As many as the bound allows others are missed with a probability of 2.5%."""
     bound = over_images(np.full(images, value))
     assert (1 - bound) ** images == pytest.approx(0.025)
+
+
+@given(arrays(float, st.integers(1, 50), elements=st.floats(-1, 1)))
+def test_groups_of_one_image_are_as_none(values: NDArray[np.float64]) -> None:
+    groups = np.arange(values.size)
+    assert over_groups(values, groups) == pytest.approx(over_images(values), rel=1e-9)
+
+
+@given(st.integers(20, 200), st.integers(1, 20))
+def test_a_burst_of_one_photo_tells_no_more_than_the_photo(photos: int, size: int) -> None:
+    values, groups = right(photos // 3, photos), np.repeat(np.arange(photos), size)
+    bursts = np.repeat(values, size)
+    over = over_groups(bursts, groups)
+    assert over == pytest.approx(over_images(values), rel=1e-9)
+    assert over == pytest.approx(size**0.5 * over_images(bursts), rel=0.15)
+
+
+def test_bootstrap_over_groups_is_that_of_resampled_groups() -> None:
+    """Of sizes 1 to 8: a resample's mean is over the images it has, as many as they are."""
+    rng = np.random.default_rng(4)
+    groups = np.repeat(np.arange(60), rng.integers(1, 9, 60))
+    values = (rng.random(groups.size) < rng.random(60)[groups]).astype(float)
+    means = [
+        np.concatenate([values[groups == group] for group in rng.integers(0, 60, 60)]).mean()
+        for _ in range(2000)
+    ]
+    assert over_groups(values, groups) == pytest.approx(1.96 * np.std(means), rel=0.08)
+    assert over_groups(values, groups) > 1.2 * over_images(values)
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 9)), min_size=1), st.randoms())
+def test_same_groups_same_interval_in_any_order(
+    rows: list[tuple[float, int]], random: Random
+) -> None:
+    def interval() -> float:
+        values, names = map(np.array, zip(*rows, strict=True))
+        return over_groups(values, np.unique(names, return_inverse=True)[1])
+
+    before = interval()
+    random.shuffle(rows)
+    assert interval() == pytest.approx(before, rel=1e-9)
+
+
+@given(st.integers(1, 300), st.integers(1, 9), st.sampled_from(["equal", "half"]))
+def test_groups_of_one_mean_do_not_prove_that_all_are(groups: int, size: int, what: str) -> None:
+    burst = np.ones(2 * size) if what == "equal" else np.repeat([0.0, 1.0], size)
+    bound = over_groups(np.tile(burst, groups), np.repeat(np.arange(groups), 2 * size))
+    assert (1 - bound) ** groups == pytest.approx(0.025)
 
 
 def test_sources_add_up_as_variances() -> None:

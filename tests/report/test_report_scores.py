@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -84,6 +86,18 @@ def test_images_are_averaged_over_seeds_before_they_are_drawn() -> None:
     # and that another would be too is all that four of them can tell.
     assert score("xx--", "--xx").interval().images == pytest.approx(1 - 0.025 ** (1 / 4))
     assert score("xx--", "xx--").interval().images == pytest.approx(1.96 * 0.25, rel=0.05)
+
+
+def test_groups_of_images_are_drawn_whole_in_every_comparison() -> None:
+    ours, theirs = score("xx" * 6 + "--" * 6), score("xx" * 3 + "--" * 9)
+    pairs = np.repeat(np.arange(12), 2)
+    ours, theirs = replace(ours, groups=pairs), replace(theirs, groups=pairs)
+    assert ours.interval().images == pytest.approx(1.96 * 0.5 / 12**0.5, rel=0.05)
+    difference, mean = ours.minus(theirs), mean_of([ours, theirs])
+    assert difference is not None
+    assert difference.images == pytest.approx(1.96 * (0.25 * 0.75 / 12) ** 0.5, rel=0.05)
+    assert mean is not None
+    assert mean.groups is pairs
 
 
 def test_one_seed_has_the_images_alone() -> None:

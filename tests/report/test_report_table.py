@@ -47,7 +47,8 @@ Notes:
 - mean ± 95% interval over 1 to 3 final seeds, each with its own draw of the partition \
 from the training images there are (Student t; at 100% only the order of samples is left to draw), \
 not over the 100 test images (no test_images.csv); \
-each interval alone, not corrected for how many are read; \
+each interval alone, not corrected for how many are read, and of the configuration found: \
+that another search may find another is in none; \
 bold: best validation accuracy of its row
 - gain: llrd minus frozen on test, paired by seed
 - llrd is below frozen at 1% (by 1.0 points on test)
@@ -220,6 +221,14 @@ def test_interval_joins_seeds_and_images(finished: RunWriter) -> None:
     assert row.test_ci95 == pytest.approx(0.0501, rel=0.05)
     assert "over 100 test images (bootstrap, 2000 resamples)" in report.summary.footer[0]
     assert "of the seeds alone" not in report.markdown
+
+
+def test_the_footer_counts_groups_where_the_test_images_have_some(finished: RunWriter) -> None:
+    finished.test_images(burst=4)
+    assert (
+        "and over 100 test images in 25 groups (bootstrap over groups, 2000 resamples), as "
+        "independent sources" in finished.summary().footer[0]
+    )
 
 
 def test_validation_images_are_a_column_where_they_differ(

@@ -83,9 +83,11 @@ def scans(count: int, first: int = 0, classes: int = 10) -> tuple[list[Image.Ima
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[str]]) -> str:
-    """Write a CSV source: path, label, split; returns what it is called in an experiment."""
+    """Write a CSV source: path, label, split and maybe group; returns its name in experiments."""
+    table = list(rows)
+    header = ("path", "label", "split", "group")[: len(table[0])]
     with path.open("w", newline="") as file:
-        csv.writer(file).writerows([("path", "label", "split"), *rows])
+        csv.writer(file).writerows([header, *table])
     return f"csv:{path}"
 
 

@@ -86,6 +86,20 @@ def test_features_are_the_encoders_and_nobody_can_write_them(
     np.testing.assert_array_equal(content.hashes, np.stack(hashes))
 
 
+def test_groups_are_shared_without_those_of_images_that_cannot_be_read(
+    photos: Split, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    features = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
+    bursts = tuple(f"burst {row // 3}" for row in range(12))
+    grouped = Split(photos.keys, photos.labels, bursts)
+    made = features.run({"train": grouped, "val": photos}, BOUNDARIES, 0.5)
+    kept = grouped.without([2, 3])
+    assert (made.images["train"].keys, made.images["train"].groups) == (kept.keys, kept.groups)
+    assert made.splits["train"].groups is not None
+    assert made.splits["train"].groups.tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert made.splits["val"].groups is None
+
+
 def test_one_new_image_costs_one_image(
     photos: Split, tmp_path: Path, pretrained: Pretrained
 ) -> None:

@@ -126,3 +126,25 @@ def test_duplicates_between_splits_are_told(tmp_path: Path) -> None:
 def test_without_duplicates_there_is_no_list_of_them(results: Path) -> None:
     assert not (results / "duplicates.csv").exists()
     assert "duplicate" not in (results / "accuracy_table.md").read_text()
+
+
+def test_groups_are_whole_from_the_source_to_the_table(tmp_path: Path) -> None:
+    """Bursts of five: twelve to train on, six to validate and six to test."""
+    images, labels = scans(120, classes=2)
+    names = write_images(tmp_path, images)
+    rows = [
+        (names[row], labels[row], ("train", "train", "val", "test")[i // 5 % 4], f"burst {i // 5}")
+        for i, row in enumerate(sorted(range(120), key=labels.__getitem__))
+    ]
+    source = write_csv(tmp_path / "images.csv", rows)
+    settings = (f"data.source={source}", "data.partitions=[25, 100]", "data.validation=matched")
+    report = run_quietly(small(*settings, name="bursts", methods=["frozen"]), tmp_path)
+    fits = final_fits_in(tmp_path / "bursts").values()
+    assert {(fit["partition"], fit["n_train"], fit["n_val"]) for fit in fits} == {
+        (25, 15, 10),
+        (100, 60, 30),
+    }
+    with (tmp_path / "bursts" / "test_images.csv").open(newline="") as file:
+        told = {row["key"]: row["group"] for row in csv.DictReader(file)}
+    assert told == {name: burst for name, _, split, burst in rows if split == "test"}
+    assert "over 30 test images in 6 groups (bootstrap over groups, 2000" in report.markdown

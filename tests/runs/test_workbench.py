@@ -64,6 +64,24 @@ def test_matched_validation_is_the_partitions_own_share(labels: int, seed: int) 
     assert len(drawn[-1]) == count
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 9), st.integers(0, 20))
+def test_partitions_and_matched_validation_keep_groups_whole(size: int, seed: int) -> None:
+    bench = rows_only(400, "matched")
+    train, val = (
+        dataclasses.replace(split, groups=np.arange(len(split)) // size)
+        for split in (bench.train, bench.val)
+    )
+    bench = dataclasses.replace(bench, train=train, val=val)
+    for split, rows_of in ((train, bench.rows), (val, bench.val_rows)):
+        assert split.groups is not None
+        for partition in PARTITIONS:
+            rows = rows_of(partition, seed)
+            whole = np.isin(split.groups, split.groups[rows])
+            assert rows.tolist() == np.flatnonzero(whole).tolist()
+            assert set(split.labels[rows].tolist()) == set(range(7))
+
+
 def test_every_seed_draws_partition_and_matched_validation_anew() -> None:
     bench = rows_only(300, "matched")
     for rows in (bench.rows, bench.val_rows):

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import DataConfig, Duplicate, load_dataset
+from data import DataConfig, Dataset, Duplicate, Split, load_dataset
 from errors import InputError
 from tests.tune.simulation import FIXED, FROZEN, LLRD, ZEROS, Simulation, experiment
 from tune.experiment import Experiment, load_experiment, read_yaml
@@ -221,6 +223,22 @@ def test_identity_follows_from_classes_splits_and_weights() -> None:
     assert len({of()["data"], of(split_seed=1)["data"], of(val_fraction=0.3)["data"]}) == 3
 
 
+def test_identity_follows_from_groups_where_there_are_some() -> None:
+    digits = load_dataset(DataConfig(source="digits"))
+
+    def grouped(name: str, size: int) -> Dataset:
+        split: Split = getattr(digits, name)
+        groups = tuple(str(row // size) for row in range(len(split)))
+        return dataclasses.replace(digits, **{name: dataclasses.replace(split, groups=groups)})
+
+    # As it was before groups counted: runs of data without any are still resumed.
+    before = "b6b922787b4f773e6d5473d0c64200c1e747065b4dab933f656f06b93fba8a21"
+    assert identity(digits, "")["data"] == before
+    others = [grouped("train", 5), grouped("train", 6), grouped("val", 5)]
+    assert len({before, *(identity(other, "")["data"] for other in others)}) == 4
+    assert identity(grouped("test", 5), "")["data"] == before  # not what the search rests on
+
+
 # What a run leaves
 
 
@@ -363,7 +381,8 @@ def test_tables_are_written_and_stale_ones_removed(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, True)
     directory.write_duplicates([Duplicate("near", "train", "a, b.png", "test", "ü.png")])
     directory.write_importance([Importance("10", "llrd", "lr", 1.0, 9)])
-    directory.write_test_images({"test": (["a\nb", "c"], [1, 0]), "phone": (["d"], [1])})
+    test, phone = Split(("a\nb", "c"), np.array([1, 0])), Split(("d",), np.array([1]))
+    directory.write_test_images({"test": test, "phone": phone})
     assert rows_of(tmp_path / "duplicates.csv") == [
         ["kind", "split_a", "key_a", "split_b", "key_b"],
         ["near", "train", "a, b.png", "test", "ü.png"],
@@ -382,6 +401,19 @@ def test_tables_are_written_and_stale_ones_removed(tmp_path: Path) -> None:
     directory.write_importance([])
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"test_images.csv"}
+
+
+def test_test_images_are_written_with_their_groups_where_a_set_has_some(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path, True)
+    test = Split(("a", "b", "c"), np.array([1, 0, 0]), ("x, 1", "y", "x, 1"))
+    directory.write_test_images({"test": test, "phone": Split(("d",), np.array([1]))})
+    assert rows_of(tmp_path / "test_images.csv") == [
+        ["set", "key", "label", "group"],
+        ["test", "a", "1", "x, 1"],
+        ["test", "b", "0", "y"],
+        ["test", "c", "0", "x, 1"],
+        ["phone", "d", "1", ""],
+    ]
 
 
 def test_nothing_temporary_is_left(run: Path) -> None:
