@@ -40,7 +40,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 @contextmanager
 def room_in(folder: Path) -> Iterator[None]:
-    """Says in one line that the disk of `folder` took no more, whatever library met that."""
+    """Says in one line that a disk took no more, whatever library met that: `folder`'s, unless the
+    error names a file elsewhere."""
     try:
         yield
     except Exception as error:
@@ -49,10 +50,19 @@ def room_in(folder: Path) -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         if cause is None or isinstance(error, InputError):
             raise
+        reason = os.strerror(_code(cause) or 0)
         raise InputError(
-            f"{folder}: cannot be written to ({os.strerror(_code(cause) or 0)}); what was done is "
-            "kept: make room, then --resume"
+            f"{_place(cause, folder)}: cannot be written to ({reason}); what was done is kept: "
+            "make room, then --resume"
         ) from error
+
+
+def _place(error: BaseException, folder: Path) -> Path:
+    """`folder`, unless the error names a file elsewhere."""
+    named = getattr(error, "filename", None)
+    if isinstance(named, str) and not Path(named).absolute().is_relative_to(folder.absolute()):
+        return Path(named)
+    return folder
 
 
 def _code(error: BaseException) -> int | None:

@@ -52,6 +52,16 @@ def test_a_full_disk_is_one_line_whatever_library_met_it(tmp_path: Path, error: 
     assert line.endswith("--resume")
 
 
+def test_a_full_disk_elsewhere_is_told_of_the_file_on_it(tmp_path: Path) -> None:
+    full = OSError(28, "No space left on device", "/home/somebody/.ray/auth_token")
+    elsewhere = r"^/home/somebody/\.ray/auth_token: cannot be written to"
+    with pytest.raises(InputError, match=elsewhere), room_in(tmp_path):
+        raise full
+    ours = OSError(28, "No space left on device", str(tmp_path / "events.jsonl"))
+    with pytest.raises(InputError, match=f"^{tmp_path}: cannot be written to"), room_in(tmp_path):
+        raise ours
+
+
 @pytest.mark.parametrize("error", [ValueError("a bug"), FileNotFoundError(2, "x"), InputError("y")])
 def test_no_other_error_is_taken_for_a_full_disk(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(type(error)) as raised, room_in(tmp_path):
