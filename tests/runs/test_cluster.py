@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -32,6 +34,23 @@ def test_a_search_over_two_nodes_runs_the_shipped_copy(run_dir: Path) -> None:
         assert "working_dir_files" in node["code"]
         assert not Path(node["code"]).is_relative_to(ROOT)
     assert len({report["node"] for report in events(run_dir, "trial_report")}) == 2
+
+
+def test_features_and_final_fits_are_made_on_both_nodes(run_dir: Path) -> None:
+    nodes = told(run_dir)["nodes"]
+    assert nodes.keys() == {"encode", "fit_and_score"}
+    assert [len(set(found)) for found in nodes.values()] == [2, 2]
+
+
+def test_what_two_nodes_came_to_is_on_shared_storage(run_dir: Path) -> None:
+    copied = set(told(run_dir)["copied"])
+    assert {"accuracy_table.md", "events.jsonl", "winners/10-llrd-seed0.safetensors"} <= copied
+    assert not any(name.startswith("checkpoints/") for name in copied)  # of trials: all ended
+    assert not (run_dir / "checkpoints").exists()  # they were written there, from both nodes
+
+
+def told(run_dir: Path) -> Any:
+    return json.loads((run_dir.parent / "told.json").read_text())
 
 
 def test_trials_go_where_the_memory_is(run_dir: Path) -> None:

@@ -1,20 +1,28 @@
 """A small search over a cluster of two nodes, all on this machine and loopback.
 
 python -m tests.runs.two_nodes OUT: run by test_cluster.py in a process of its own, as the
-session's Ray must not know of the cluster. Each node claims one GPU, of another size.
+session's Ray must not know of the cluster. Each node claims one GPU, of another size. The run has a
+cache of its own and a copy in an object store; what neither tells is written to `OUT/told.json`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import ray
 from ray.cluster_utils import Cluster
 
 import run_search
+from tests.object_store import object_store
 from tests.runs.helpers import arguments_of
 from tune.cluster import CLAIMED
+from tune.pool import Pool
+from tune.storage import Storage
 
 SMALL_GPU, LARGE_GPU = 1040, 81920  # MiB; the first has 16 MiB beyond what any process takes
 
@@ -28,7 +36,35 @@ def claims_gpu(folder: Path, mebibytes: int) -> dict[str, str]:
     return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", CLAIMED: "1"}
 
 
+def note_nodes(nodes: dict[str, list[str]]) -> None:
+    """Have `Pool.map` note on which nodes its processes are, by what they do."""
+    plain = Pool.map
+
+    def noting(pool: Pool, work: Any, context: Any, jobs: Any) -> Iterator[tuple[Any, Any]]:
+        found: set[str] = set()
+        for each in plain(pool, work, context, jobs):
+            found |= {
+                actor["Address"]["NodeID"]
+                for actor in ray._private.state.actors().values()
+                if actor["State"] == "ALIVE" and "_Slot" in actor["ActorClassName"]
+            }
+            yield each
+        nodes.setdefault(work.__name__, []).extend(sorted(found))
+
+    Pool.map = noting  # type: ignore[method-assign]
+
+
 def main(out: Path) -> int:
+    nodes: dict[str, list[str]] = {}
+    note_nodes(nodes)
+    with object_store("runs") as bucket:
+        code = search(out, bucket)
+        copied = (Storage.at(bucket) / "small").files()
+    (out / "told.json").write_text(json.dumps({"nodes": nodes, "copied": copied}))
+    return code
+
+
+def search(out: Path, bucket: str) -> int:
     small, large = (
         {"num_cpus": 1, "num_gpus": 1, "env_vars": claims_gpu(out / "tools" / str(size), size)}
         for size in (SMALL_GPU, LARGE_GPU)
@@ -39,7 +75,8 @@ def main(out: Path) -> int:
     try:
         return run_search.main(
             [
-                *("--address", cluster.address, *arguments_of(out)),
+                *("--address", cluster.address, "--storage", bucket, *arguments_of(out)),
+                *("--set", f"features.cache={out / 'cache'}"),
                 *("--partitions", "10", "--trials", "4", "--set", "search.samples=3000"),
                 # One trial, the hand-picked one, does not fit on the small GPU.
                 *("--set", "methods.llrd={space: {blocks: 11, lr: {loguniform: [1e-4, 1e-2]}}}"),
