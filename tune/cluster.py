@@ -131,8 +131,11 @@ def _check_answers(address: str) -> None:
     if not place:  # "auto"
         return
     try:
-        socket.create_connection((place[1], int(place[2])), timeout=10).close()
-    except (OSError, OverflowError) as error:
+        port = int(place[2])
+        if port > 65535:  # the C library would take what is left of it in 16 bits
+            raise OSError(f"no port {port}")
+        socket.create_connection((place[1], port), timeout=10).close()
+    except OSError as error:
         raise InputError(
             f"--address {address}: nothing answers there ({one_line(error)}); needed is HOST:PORT "
             "of a running Ray cluster, or auto on one of its machines"

@@ -69,5 +69,12 @@ def test_an_address_of_nowhere_is_told(address: str) -> None:
         _check_answers(address)
 
 
+def test_a_port_is_not_taken_by_what_16_bits_leave_of_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1] + 65536
+        with pytest.raises(InputError, match=f"nothing answers there .no port {port}"):
+            _check_answers(f"127.0.0.1:{port}")
+
+
 def test_ray_finds_a_cluster_of_this_machine_itself() -> None:
     _check_answers("auto")
