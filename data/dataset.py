@@ -12,7 +12,7 @@ from data.class_names import shared_words, words_of
 from data.config import DataConfig, SourceConfig
 from data.listing import list_images
 from data.sources import ImageSource, Listing, SplitName
-from data.splits import stratified_split
+from data.splits import numbered, stratified_split
 from errors import InputError, did_you_mean
 from files import expanded
 
@@ -46,10 +46,7 @@ class Split:
     @property
     def group_ids(self) -> NDArray[np.int64] | None:
         """(n,) numbers of the groups, from 0 in the order in which they appear; None without."""
-        if self.groups is None:
-            return None
-        numbers = {group: number for number, group in enumerate(dict.fromkeys(self.groups))}
-        return np.array([numbers[group] for group in self.groups], dtype=np.int64)
+        return None if self.groups is None else numbered(self.groups)
 
     def select(self, rows: ArrayLike) -> Split:
         """The split of the given rows, in their order."""

@@ -89,7 +89,7 @@ def partition_indices(
     if not 0 < percent <= 100:
         raise ValueError(f"percent must be above 0 and up to 100, not {percent}")
     ids: Indices = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)[1]
-    homes = np.arange(len(ids)) if groups is None else _numbered(groups)
+    homes = np.arange(len(ids)) if groups is None else numbered(groups)
     sizes = np.bincount(homes)
     strata = ids if groups is None else _most_frequent(ids, homes)
     order = _quantile_order(strata, sizes, np.random.default_rng(seed))
@@ -101,7 +101,7 @@ def partition_indices(
     return np.flatnonzero(drawn[homes])
 
 
-def _numbered(groups: ArrayLike) -> Indices:
+def numbered(groups: ArrayLike) -> Indices:
     """Each row's group as a number, from 0 in the order in which groups appear."""
     _, firsts, ids = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
     return np.asarray(np.argsort(np.argsort(firsts))[ids], dtype=np.int64)

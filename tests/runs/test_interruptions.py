@@ -52,17 +52,9 @@ def _killed(process: subprocess.Popen[str], happened: Callable[[], bool]) -> Non
     process.wait()
 
 
-def _wait_for(out: Path, process: subprocess.Popen[str], count: int) -> None:
-    """Until the journal holds `count` reports, or the run is over."""
-    deadline = time.monotonic() + LIMIT
-    while process.poll() is None and time.monotonic() < deadline:
-        if (out / "small" / "events.jsonl").exists() and (
-            len(events(out / "small", "trial_report", "stage")) >= count
-        ):
-            return
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.1)
-    assert time.monotonic() < deadline
+def _reported(out: Path, process: subprocess.Popen[str], least: int) -> None:
+    """Wait until the journal holds so many reports and ends of stages, or the run is over."""
+    wait_for(lambda: count(out / "small", "trial_report", "stage") >= least, process)
 
 
 @pytest.mark.timeout(times(600, 7200))
@@ -147,7 +139,7 @@ def _check_studies(run_dir: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_to_continue(tmp_path: Path, number: int) -> None:
     process = start(tmp_path, "--set", "data.partitions=[10]")
-    _wait_for(tmp_path, process, 4)
+    _reported(tmp_path, process, 4)
     process.send_signal(number)
     began = time.monotonic()
     try:
@@ -181,7 +173,7 @@ def test_the_dashboard_and_the_gauges_answer_on_loopback_alone(tmp_path: Path) -
         )
         assert address.startswith("http://127.0.0.1:")
         assert b"Ray Dashboard" in _get(address)
-        _wait_for(tmp_path, process, 8)
+        _reported(tmp_path, process, 8)
         gauges = [
             f"ray_clip_search_{g}" for g in ("trials", "best_val_accuracy", "samples_per_second")
         ]
