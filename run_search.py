@@ -178,7 +178,7 @@ def leave(code: int) -> NoReturn:
     if code == INTERRUPTED:
         from pyarrow.fs import ensure_s3_finalized
 
-        from tune.storage import COPYING
+        from tune.mirror import COPYING
 
         if any(thread.name == COPYING for thread in threading.enumerate()):
             atexit.unregister(ensure_s3_finalized)  # pyarrow's own, which waits for every upload

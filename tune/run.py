@@ -43,6 +43,7 @@ from tune.groups import Group
 from tune.importance import importances
 from tune.journal import Journal, read_events
 from tune.metrics import Gauges
+from tune.mirror import mirrored, place_of_copy
 from tune.pool import Pool
 from tune.prepared import (
     Prepared,
@@ -59,7 +60,7 @@ from tune.ray_search import run_tuner
 from tune.run_dir import RunDirectory, identity
 from tune.search import Search, Winner
 from tune.sharing import SharedSplit
-from tune.storage import CHECKPOINTS, Storage, mirrored, place_of_copy
+from tune.storage import CHECKPOINTS, Storage
 from tune.study import fresh_studies
 from tune.watch import Watch
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tune.storage import Mirror, Storage
+from tune.mirror import Mirror
+from tune.storage import Storage
 
 
 def put(folder: Storage, name: str, content: bytes) -> None:

@@ -19,8 +19,9 @@ from rich.console import Console
 
 from run_search import ROOT
 from tests.tune.copies import content_of, journal, mirror_of, run_in
-from tune import storage as module
-from tune.storage import Storage, mirrored
+from tune import mirror as module
+from tune.mirror import mirrored
+from tune.storage import Storage
 
 WEIGHTS, OTHERS = "winners/a.safetensors", "winners/b.safetensors"
 SMALL = ["events.jsonl", "best_configs.yaml", "final_fits/a.json", "trials.csv"]
@@ -255,7 +256,7 @@ HELD_UP = """
 import atexit, socket, threading, time
 from pyarrow.fs import S3FileSystem
 from run_search import leave
-from tune.storage import COPYING
+from tune.mirror import COPYING
 
 silent = socket.create_server(("127.0.0.1", 0))
 host, port = silent.getsockname()

@@ -16,8 +16,9 @@ from rich.console import Console
 
 from errors import InputError
 from tests.tune.copies import all_of, content_of, files_in, journal, mirror_of, put, run_in
-from tune import storage as module
-from tune.storage import Mirror, Storage, mirrored, place_of_copy
+from tune import mirror as module
+from tune.mirror import Mirror, mirrored, place_of_copy
+from tune.storage import Storage
 
 
 def test_what_is_written_can_be_read_listed_and_deleted(folder: Storage) -> None:
