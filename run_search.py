@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0 if evaluate(arguments.run_dir, arguments.address, Console()) else 1
         arguments = parse(given)
         _keep_to_loopback(arguments.address)
-        from tune.experiment import load_experiment
+        from search_spaces.schema import load_experiment
 
         experiment = load_experiment(
             arguments.space,
@@ -178,7 +178,7 @@ def leave(code: int) -> NoReturn:
     if code == INTERRUPTED:
         from pyarrow.fs import ensure_s3_finalized
 
-        from tune.mirror import COPYING
+        from tune.storage.mirror import COPYING
 
         if any(thread.name == COPYING for thread in threading.enumerate()):
             atexit.unregister(ensure_s3_finalized)  # pyarrow's own, which waits for every upload

@@ -22,8 +22,8 @@ from scipy.stats import t
 
 from benchmarks.fits import Laboratory
 from models.fit import Fit
-from tune.experiment import load_experiment
-from tune.rungs import milestones
+from search_spaces.schema import load_experiment
+from tune.search.schedulers.asha import milestones
 
 TUNED = "tuned"
 ADDITIONS = ("averaged", "interpolated", "both", "views")

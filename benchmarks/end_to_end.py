@@ -23,9 +23,9 @@ from benchmarks.limits import watched
 from benchmarks.table import Row
 from data import Dataset, Split, load_dataset, partition_indices
 from models.config import LOCAL_DIR
-from tune.bench import derived_seed
-from tune.experiment import Experiment, load_experiment
-from tune.rungs import milestones
+from search_spaces.schema import Experiment, load_experiment
+from tune.search.schedulers.asha import milestones
+from tune.trials.trial_context import derived_seed
 
 IMAGES_APART = 2.5  # validation images on which two predictions may differ: rounding
 SAMPLED = 4  # trials that the peer runs

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from data import Split, load_dataset, partition_indices
 from models.augmentation import Augmentation
 from models.encoder import HEAD, PIXELS
-from models.examples import Examples
+from models.feature_dataset import Examples
 from models.fit import Fit
 from models.head import LinearHead
 from models.loading import load_pretrained
 from models.precision import Precision
 from models.recipe import Recipe
-from tune.bench import derived_seed
-from tune.experiment import Experiment
-from tune.space import Params
+from search_spaces.distributions import Params
+from search_spaces.schema import Experiment
+from tune.trials.trial_context import derived_seed
 
 BATCH = 64  # images in one pass
 Arrays = dict[str, NDArray[np.generic]]
@@ -97,7 +97,7 @@ class Laboratory:
         seed: int = 0,
         average: bool = False,
     ) -> Fit:
-        """A fit as a run makes it (`tune.bench.Workbench.fit`), judged by all validation images.
+        """A fit as a run makes it (`Workbench.fit`), judged by all validation images.
 
         Raises:
             ValueError: its head is to start from the text tower, or it asks for more views than

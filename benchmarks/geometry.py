@@ -26,7 +26,7 @@ from benchmarks.jobs import Answer, Job, Trial
 from benchmarks.limits import Machine, counted_flops, watched
 from benchmarks.table import Row
 from models.encoder import layer_groups
-from models.examples import Examples
+from models.feature_dataset import Examples
 from models.fit import Fit
 from models.recipe import Recipe
 

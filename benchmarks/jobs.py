@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.examples import SampleOrder
+from models.feature_dataset import SampleOrder
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.cost import unfused
+from models.flops import unfused
 
 PACKAGES = ("torch", "ray", "open_clip_torch", "timm", "optuna", "numpy", "scikit-learn", "pillow")
 

@@ -13,10 +13,10 @@ import psutil
 import ray
 import torch
 
-from models.cost import trained_count
 from models.encoder import Encoder
+from models.flops import trained_count
 from models.recipe import Recipe
-from tune.bench import highest_boundary
+from tune.trials.trial_context import highest_boundary
 
 SHARED = "/dev/shm"  # where Ray's object store lies
 INTERVAL = 0.5
@@ -100,10 +100,10 @@ class Bare:
     """A process that has imported what a trial's has, and does nothing."""
 
     def taken(self) -> Parts:
-        import tune.bench
-        import tune.trainable
+        import tune.trials.trainable
+        import tune.trials.trial_context
 
-        _ = tune.bench, tune.trainable
+        _ = tune.trials.trial_context, tune.trials.trainable
         torch.set_num_threads(1)
         torch.ones(1).add(1)
         time.sleep(2)  # until all of them have come so far

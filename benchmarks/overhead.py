@@ -27,7 +27,7 @@ from typing import Any, cast
 import numpy as np
 import ray
 import torch
-from ray import tune
+from ray import tune as ray_tune
 from ray.tune.schedulers import ASHAScheduler
 
 from benchmarks.memory import Held, Sampler, bare, of_trials
@@ -45,19 +45,19 @@ from benchmarks.watched import (
     watched,
 )
 from models.recipe import Recipe
-from tune.bench import Workbench
-from tune.checkpoints import KeptCheckpoints
-from tune.cluster import MINIMUM_STORE, Cluster, connected, resolved_precision
-from tune.experiment import Experiment, load_experiment
-from tune.journal import Journal
-from tune.placement import Placement
-from tune.pool import Pool
-from tune.prepared import Prepared, feature_stage, prepare, training_images
-from tune.ray_search import run_tuner
-from tune.search import Proposal, Search
-from tune.storage import Storage
-from tune.study import fresh_studies
-from tune.trainable import SuffixTrial
+from records.journal import Journal
+from search_spaces.schema import Experiment, load_experiment
+from tune.search.sampler import fresh_studies
+from tune.search.search import Proposal, Search
+from tune.setup import Prepared, feature_stage, prepare, training_images
+from tune.storage.storage import Storage
+from tune.trials.checkpoints import KeptCheckpoints
+from tune.trials.trainable import SuffixTrial
+from tune.trials.trial_context import Workbench
+from tune.trials.tuner import run_tuner
+from tune.workers.actor_pool import Pool
+from tune.workers.cluster import MINIMUM_STORE, Cluster, connected, resolved_precision
+from tune.workers.placement import Placement
 
 DIGITS = Path(__file__).resolve().parents[1] / "search_spaces" / "digits.yaml"
 Row = tuple[str, str]
@@ -265,7 +265,7 @@ def peer(arguments: argparse.Namespace) -> list[Row]:
             began = time.time()
             time.sleep(seconds)
             score = made_up_score(str(config), milestone)
-            tune.report(watched(began, 0.0, {"score": score}))
+            ray_tune.report(watched(began, 0.0, {"score": score}))
 
     with tempfile.TemporaryDirectory() as folder, local_ray(arguments.slots):
         scheduler = (
@@ -273,13 +273,13 @@ def peer(arguments: argparse.Namespace) -> list[Row]:
             if arguments.scheduler == "asha"
             else None
         )
-        tuner = tune.Tuner(
-            tune.with_resources(objective, {"CPU": 1}),
-            param_space={"lr": tune.loguniform(1e-4, 1e-2), "decay": tune.uniform(0.5, 1)},
-            tune_config=tune.TuneConfig(
+        tuner = ray_tune.Tuner(
+            ray_tune.with_resources(objective, {"CPU": 1}),
+            param_space={"lr": ray_tune.loguniform(1e-4, 1e-2), "decay": ray_tune.uniform(0.5, 1)},
+            tune_config=ray_tune.TuneConfig(
                 metric="score", mode="max", num_samples=arguments.trials, scheduler=scheduler
             ),
-            run_config=tune.RunConfig(storage_path=folder, verbose=0, callbacks=[watch]),
+            run_config=ray_tune.RunConfig(storage_path=folder, verbose=0, callbacks=[watch]),
         )
         began = time.time()
         tuner.fit()

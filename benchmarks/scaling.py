@@ -2,7 +2,7 @@
 
     python -m benchmarks.scaling [--measure]
 
-Operations and bytes are those of the encoder's layer groups (`models/cost.py`); speeds are what a
+Operations and bytes are those of the encoder's layer groups (`models/flops.py`); speeds are what a
 machine is said, or with --measure found, to do. Prints a Markdown table a setting, and with
 --measure one of predicted and measured times on this machine.
 """
@@ -22,12 +22,12 @@ import torch
 from benchmarks.geometry import CONFIGS, photos
 from benchmarks.limits import best_seconds, measured_machine
 from benchmarks.peers.ours import FILES
-from models.cost import group_flops, sample_flops
 from models.encoder import Encoder, layer_groups
-from models.examples import Examples
+from models.feature_dataset import Examples
 from models.fit import Fit
+from models.flops import group_flops, sample_flops
 from models.recipe import Recipe
-from tune.plan import STORE_SHARE
+from tune.features.plan import STORE_SHARE
 
 
 @dataclass(frozen=True)

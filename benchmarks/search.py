@@ -2,7 +2,7 @@
 
     python -m benchmarks.search --repeats 200
 
-Plays the real `tune.search.Search` on the tables of `benchmarks/curves/`, which
+Plays the real `tune.search.search.Search` on the tables of `benchmarks/curves/`, which
 `benchmarks/record_curves.py` wrote from real runs. What a sampler proposes becomes the nearest
 recorded configuration that its group has not tried, in the eyes of the sampler too. Nothing is
 trained. About half an hour on two cores; what came out is in docs/search.md.
@@ -31,13 +31,13 @@ from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import InMemoryStorage
 
-from models.evaluation import score
-from tune.experiment import Experiment
-from tune.group_search import GroupSearch
-from tune.journal import Journal
-from tune.search import Proposal, Search
-from tune.simulation import Flight, Player
-from tune.space import Params, Space, parse_space
+from models.results import score
+from records.journal import Journal
+from search_spaces.distributions import Params, Space, parse_space
+from search_spaces.schema import Experiment
+from tune.search.cell_search import GroupSearch
+from tune.search.search import Proposal, Search
+from tune.search.simulation import Flight, Player
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "random": {"scheduler": "none", "sampler": "random", "transfer": 0},

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray import tune
+from ray import tune as ray_tune
 from ray.tune.experiment import Trial
 
-from tune.trainable import SuffixTrial
+from tune.trials.trainable import SuffixTrial
 
 
 class WatchedTrial(SuffixTrial):
@@ -95,7 +95,7 @@ class Step:
     cpu: float
 
 
-class Watch(tune.Callback):
+class Watch(ray_tune.Callback):
     """Takes notes of every result, on the driver."""
 
     def __init__(self) -> None:

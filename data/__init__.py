@@ -4,8 +4,8 @@ from data.class_names import in_words
 from data.config import CLIP_TEMPLATES, ColumnNames, DataConfig, SourceConfig
 from data.dataset import Dataset, ExtraTest, Split, load_dataset
 from data.duplicates import Duplicate, SplitContent, find_duplicates, perceptual_hash
-from data.feature_store import FeatureStore, MissingFeaturesError, cache_root
-from data.sources import ImageSource, UnreadableImageError
+from data.features.store import FeatureStore, MissingFeaturesError, cache_root
+from data.sources.base import ImageSource, UnreadableImageError
 from data.splits import partition_indices, stratified_split
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from data.sources import SPLIT_NAMES
+from data.sources.base import SPLIT_NAMES
 
 SOURCES = "digits, folder:PATH, csv:PATH or torchvision:NAME"
 

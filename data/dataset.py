@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from data.class_names import shared_words, words_of
 from data.config import DataConfig, SourceConfig
-from data.listing import list_images
-from data.sources import ImageSource, Listing, SplitName
+from data.sources.base import ImageSource, Listing, SplitName
+from data.sources.listing import list_images
 from data.splits import numbered, stratified_split
 from errors import InputError, did_you_mean
 from files import expanded

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.encoder import Encoder
-from models.examples import Examples
+from models.feature_dataset import Examples
 from models.head import HeadBank
 from models.micro_batches import MicroBatches
 from models.precision import Precision

@@ -20,7 +20,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
 from errors import InputError
-from models.class_token import Run, class_token_run, is_native_block, native_block
+from models.towers.class_token import Run, class_token_run, is_native_block, native_block
 
 PIXELS, FINAL, HEAD = "pixels", "final", "head"  # boundaries; the others are "block i"
 

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from models.averaging import WeightAverage, interpolated
 from models.classifier import Classifier, trained_weights
 from models.encoder import Encoder
-from models.evaluation import Evaluation, Polish, score
-from models.examples import Examples, SampleOrder
+from models.feature_dataset import Examples, SampleOrder
 from models.gradients import GradientNorms, places_of
 from models.head import BankAdamW, HeadBank, LinearHead
 from models.micro_batches import MicroBatches, with_room
 from models.precision import Precision
-from models.probe import solve_probes
 from models.recipe import Recipe, decays
+from models.results import Evaluation, Polish, score
+from models.solvers.lbfgs import solve_probes
 
 MAX_GRADIENT_NORM = 1.0  # of the suffix; as in open_clip's and BEiT's fine-tuning recipes
 

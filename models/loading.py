@@ -22,7 +22,7 @@ from files import expanded
 from models.config import LOCAL_DIR, ModelConfig
 from models.encoder import Encoder, layer_groups
 from models.head import LinearHead
-from models.packing import Weights, put_together, taken_apart
+from models.zero_copy import Weights, put_together, taken_apart
 from models.zero_shot import Prompts, zero_shot_head
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +52,7 @@ class Pretrained:
     zero_shot: LinearHead | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle so that processes share the encoder's weights (models/packing.py)."""
+        """Pickle so that processes share the encoder's weights (models/zero_copy.py)."""
         rest = self.preprocess, self.fingerprint, self.zero_shot
         return _pretrained, (*taken_apart(self.encoder), *rest)
 

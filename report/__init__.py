@@ -15,7 +15,7 @@ some (`intervals.over_groups`). `scores.py` pairs methods by both,
 would hide, with the help of `winners.py`, `gradients.py` and `cost.py`.
 """
 
-from report.words import describe
+from report.formatting import describe
 from report.write import Report, write_report
 
 __all__ = ["Report", "describe", "write_report"]

@@ -9,8 +9,8 @@ from statistics import fmean
 
 import pandas as pd
 
-from report.run_files import Run
-from report.words import span
+from report.formatting import span
+from report.run import Run
 
 COLUMNS = ["partition", "method", "layer_group", "kind", "norm"]
 VANISHING = 0.01  # of the highest trained block's norm

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from report.final_fits import TEST, FinalFit
-from report.run_files import Run
-from report.words import span
+from records.final_fit import TEST, FinalFit
+from report.formatting import span
+from report.run import Run
 
 EMPTY = "–"
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from report.cautions import warning_lines
-from report.cost import row_cost
-from report.footer import footer_lines
+from report.device_seconds import row_cost
+from report.findings import drop_line, in_the_mean, sentences
+from report.formatting import describe
 from report.grid import EMPTY, Column, Grid, accuracy_grid
-from report.run_files import Run
-from report.sentences import drop_line, in_the_mean, sentences
-from report.words import describe
+from report.notes import footer_lines
+from report.run import Run
+from report.warnings import warning_lines
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from report.cost import cost_of
-from report.final_fits import group_name
-from report.run_files import Run
+from records.final_fit import group_name
+from report.device_seconds import cost_of
+from report.run import Run
 from report.winners import ema_share, mean_alpha
 
 ACCURACY_TYPES = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import InputError
-from report.journal import numbered_events
+from records.history import numbered_events
 
 FOLDER = "tensorboard"
 SCALARS = ("val_accuracy", "val_loss", "train_loss", "prospect", "weight_distance")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from statistics import fmean
 
-from report.final_fits import FinalFit
-from report.run_files import Run
-from report.words import span
+from records.final_fit import FinalFit
+from report.formatting import span
+from report.run import Run
 
 LEAST = 0.005  # an importance that rounds to nothing is left out
 

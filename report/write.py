@@ -11,7 +11,7 @@ from rich.console import Console
 from files import replacing
 from report.gradients import gradients_table
 from report.plot import draw_accuracy
-from report.run_files import read_run
+from report.run import read_run
 from report.summary import Summary, summarise
 from report.table import accuracy_table, to_csv, trials_table
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tune.metrics import METRICS, PREFIX, RUN, STATES
+from tune.monitor.metrics import METRICS, PREFIX, RUN, STATES
 
 FOLDER = Path(__file__).resolve().parents[1] / "cluster" / "monitoring"
 DASHBOARD = json.loads((FOLDER / "grafana/dashboards/clip-search.json").read_text())

@@ -19,17 +19,17 @@ from models.classifier import restored
 from models.exported import Description, load_exported, read_description
 from models.loading import Pretrained
 from models.precision import Precision, available_device
-from report.csv_files import TEST_IMAGES, read_table
-from report.final_fits import FinalFit
-from report.run_files import read_run
-from tune.cluster import connected, resolved_precision
-from tune.experiment import Experiment, read_yaml
-from tune.final_fits import TEST, score_tests, weights_path
-from tune.groups import Group
-from tune.pool import Pool, result_of
-from tune.prepared import Prepared, feature_stage, prepare
+from records.cell import Group
+from records.final_fit import FinalFit
+from records.tables import TEST_IMAGES, read_table
+from report.run import read_run
+from search_spaces.schema import Experiment, read_yaml
 from tune.run_dir import EARLIER, identity
-from tune.sharing import SharedSplit, fetch
+from tune.setup import Prepared, feature_stage, prepare
+from tune.trials.final_fits import TEST, score_tests, weights_path
+from tune.workers.actor_pool import Pool, result_of
+from tune.workers.cluster import connected, resolved_precision
+from tune.workers.object_store import SharedSplit, fetch
 
 Winner = tuple[Description, dict[str, torch.Tensor]]
 Fits = Mapping[Path, FinalFit]

@@ -25,27 +25,19 @@ from data import (
 from errors import InputError
 from files import check_folder
 from models.recipe import Recipe
+from records.cell import Group
+from records.journal import Journal, read_events
 from report import Report, write_report
-from tune.bench import Workbench
-from tune.checkpoints import KeptCheckpoints
-from tune.clock import Clock
-from tune.cluster import Cluster, NodeView, connected, resolved_precision, survey
-from tune.experiment import Experiment
-from tune.final_fits import (
-    TEST,
-    FinalFit,
-    FinalFitWorker,
-    discard_others,
-    pending,
-    run_final_fits,
-)
-from tune.groups import Group
-from tune.importance import importances
-from tune.journal import Journal, read_events
-from tune.metrics import Gauges
-from tune.mirror import mirrored, place_of_copy
-from tune.pool import Pool
-from tune.prepared import (
+from search_spaces.schema import Experiment
+from tune.monitor.metrics import Gauges
+from tune.monitor.progress import duration
+from tune.monitor.watch import Watch
+from tune.run_dir import RunDirectory, identity
+from tune.search.importance import importances
+from tune.search.sampler import fresh_studies
+from tune.search.search import Search, Winner
+from tune.search.time_budget import Clock
+from tune.setup import (
     Prepared,
     basis,
     feature_stage,
@@ -55,14 +47,22 @@ from tune.prepared import (
     tests,
     training_images,
 )
-from tune.progress import duration
-from tune.ray_search import run_tuner
-from tune.run_dir import RunDirectory, identity
-from tune.search import Search, Winner
-from tune.sharing import SharedSplit
-from tune.storage import CHECKPOINTS, Storage
-from tune.study import fresh_studies
-from tune.watch import Watch
+from tune.storage.mirror import mirrored, place_of_copy
+from tune.storage.storage import CHECKPOINTS, Storage
+from tune.trials.checkpoints import KeptCheckpoints
+from tune.trials.final_fits import (
+    TEST,
+    FinalFit,
+    FinalFitWorker,
+    discard_others,
+    pending,
+    run_final_fits,
+)
+from tune.trials.trial_context import Workbench
+from tune.trials.tuner import run_tuner
+from tune.workers.actor_pool import Pool
+from tune.workers.cluster import Cluster, NodeView, connected, resolved_precision, survey
+from tune.workers.object_store import SharedSplit
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from data import Dataset, Duplicate, Split
 from errors import InputError, one_line
 from files import replacing
 from models.recipe import Recipe
-from tune.experiment import Experiment
-from tune.features import Skipped
-from tune.groups import Group
-from tune.importance import Importance
-from tune.journal import holds_run, read_events
-from tune.search import Winner
-from tune.storage import JOURNAL
+from records.cell import Group
+from records.journal import holds_run, read_events
+from search_spaces.schema import Experiment
+from tune.features.stage import Skipped
+from tune.search.importance import Importance
+from tune.search.search import Winner
+from tune.storage.storage import JOURNAL
 
 EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_tests",
               "search.trials", "final", "resources", "features.cache", "features.batch_size",

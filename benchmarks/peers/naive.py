@@ -163,21 +163,21 @@ def train(job: Job, trial: Trial, report: Any = None) -> Outcome:
 def tuned(job: Job) -> Answer:
     """All trials under Ray Tune, one CPU each; `once` is the wall time of the whole Tuner."""
     import ray
-    from ray import tune
+    from ray import tune as ray_tune
 
     def trainable(config: dict[str, Any], job: Job) -> None:
         torch.set_num_threads(1)
         last: dict[str, Any] = {}
         outcome = train(job, job.trials[config["trial"]], last.update)
-        tune.report({**last, "outcome": asdict(outcome), "trial": config["trial"]})
+        ray_tune.report({**last, "outcome": asdict(outcome), "trial": config["trial"]})
 
     # Local: a cluster that ended without `ray stop` left its address, which is tried first.
     ray.init(address="local", include_dashboard=False, log_to_driver=False)
     began = time.perf_counter()
-    results = tune.Tuner(
-        tune.with_resources(tune.with_parameters(trainable, job=job), {"cpu": 1}),
-        param_space={"trial": tune.grid_search(list(range(len(job.trials))))},
-        run_config=tune.RunConfig(verbose=0, storage_path=tempfile.mkdtemp()),
+    results = ray_tune.Tuner(
+        ray_tune.with_resources(ray_tune.with_parameters(trainable, job=job), {"cpu": 1}),
+        param_space={"trial": ray_tune.grid_search(list(range(len(job.trials))))},
+        run_config=ray_tune.RunConfig(verbose=0, storage_path=tempfile.mkdtemp()),
     ).fit()
     once = time.perf_counter() - began
     metrics = [results[i].metrics or {} for i in range(len(results))]

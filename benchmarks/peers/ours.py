@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.jobs import Answer, Job, Outcome, Trial, asked
-from data.sources import FileSource
+from data.sources.base import FileSource
 from models.config import ModelConfig
 from models.encoder import Encoder
-from models.examples import Examples
+from models.feature_dataset import Examples
 from models.fit import Fit
 from models.loading import load_pretrained
 from models.precision import Precision

@@ -14,7 +14,7 @@ import pytest
 from tests.chaos import LONG, times
 from tests.chaos.processes import LIMIT, count, running, trial_processes, wait_for
 from tests.runs.helpers import ROOT, events
-from tune.checkpoints import SOUND
+from tune.trials.checkpoints import SOUND
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -87,7 +87,7 @@ def test_a_search_that_loses_a_machine_ends_on_the_other(tmp_path: Path, killing
     assert len({report["node"] for report in reports[-3:]}) == 1
 
 
-@pytest.mark.skipif(not LONG, reason="make chaos; tests/runs/test_pool.py has it without nodes")
+@pytest.mark.skipif(not LONG, reason="make chaos; test_actor_pool.py has it without nodes")
 def test_a_search_that_loses_all_machines_ends_in_one_line(tmp_path: Path) -> None:
     finished = lose_nodes(tmp_path, "all", "2")
     assert finished.returncode == 2, finished.stderr

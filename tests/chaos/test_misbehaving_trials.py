@@ -13,16 +13,16 @@ import pytest
 import ray
 from optuna.storages import InMemoryStorage
 
+from records.cell import Group
+from records.journal import Journal
 from tests.runs.helpers import events
-from tests.tune.simulation import ZEROS, a_report, experiment
-from tune.checkpoints import KeptCheckpoints
-from tune.groups import Group
-from tune.journal import Journal
-from tune.placement import Placement
-from tune.ray_search import run_tuner
-from tune.search import Search
-from tune.storage import Storage
-from tune.trainable import SuffixTrial
+from tests.tune.search.simulated import ZEROS, a_report, experiment
+from tune.search.search import Search
+from tune.storage.storage import Storage
+from tune.trials.checkpoints import KeptCheckpoints
+from tune.trials.trainable import SuffixTrial
+from tune.trials.tuner import run_tuner
+from tune.workers.placement import Placement
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 HANGS, DIES_ONCE, RAISES, DIVERGES = range(1, 5)

@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import run_search
-import tune.prepared
 import tune.run
+import tune.setup
 from models.config import LOCAL_DIR
 from models.loading import load_pretrained
+from search_spaces.schema import Experiment, read_yaml
 from tests.chaos import times
 from tests.runs.helpers import ROOT
-from tune.experiment import Experiment, read_yaml
-from tune.prepared import prepare
+from tune.setup import prepare
 
 FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 SPACES = [read_yaml(path.read_text(), path.name) for path in FILES]
@@ -151,7 +151,7 @@ def cheap_part(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("here"))
         patch.setattr(tune.run, "dry_run", dry_run)
-        patch.setattr(tune.prepared, "load_pretrained", lambda config, *_: load(config))
+        patch.setattr(tune.setup, "load_pretrained", lambda config, *_: load(config))
         yield
 
 

@@ -11,7 +11,7 @@ import ray
 import torch
 
 from data import FeatureStore
-from tune.sharing import SharedArray, SharedSplit, share_array
+from tune.workers.object_store import SharedArray, SharedSplit, share_array
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 VALUES = np.arange(4000, dtype=np.float32).reshape(100, 40)

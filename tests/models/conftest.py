@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.encoder import Encoder, layer_groups
-from tests.models.towers import native
+from tests.models.tiny_towers import native
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.encoder import Encoder
-from models.examples import Examples
+from models.feature_dataset import Examples
 from models.fit import Fit
 from models.recipe import Recipe
-from tests.models.towers import at, examples, pixels
+from tests.models.tiny_towers import at, examples, pixels
 
 CLASSES, SEED = 3, 0
 

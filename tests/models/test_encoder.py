@@ -18,7 +18,7 @@ from errors import InputError
 from models.encoder import FINAL, HEAD, PIXELS, Encoder, LayerGroup, embedding, layer_groups
 from models.recipe import KINDS
 from tests.models.test_exactness import block_of, kind_of
-from tests.models.towers import DEPTH, IMAGE, TOWERS, native, outputs, pixels, timm, tower_name
+from tests.models.tiny_towers import DEPTH, IMAGE, TOWERS, native, outputs, pixels, timm, tower_name
 
 every_tower = pytest.mark.parametrize("tower", [build() for build in TOWERS.values()], ids=TOWERS)
 

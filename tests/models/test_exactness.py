@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.encoder import HEAD, PIXELS, Encoder, layer_groups
-from models.examples import SampleOrder
+from models.feature_dataset import SampleOrder
 from models.fit import Fit
 from models.recipe import Recipe
-from tests.models.towers import DEPTH, TOWERS, at, outputs, pixels, tower_name
+from tests.models.tiny_towers import DEPTH, TOWERS, at, outputs, pixels, tower_name
 
 N, CLASSES, BATCH, STEPS, SEED = 24, 4, 8, 20, 3
 LABELS = np.arange(N) % CLASSES

@@ -14,7 +14,7 @@ from models.fit import Fit
 from models.precision import Precision
 from models.recipe import Recipe
 from tests.models.fits import CLASSES, assert_same, images
-from tests.models.towers import TOWERS, at
+from tests.models.tiny_towers import TOWERS, at
 
 CPU = Precision("cpu")
 KINDS = ("ln", "attn", "mlp", "ln+attn+mlp")

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models.encoder import Encoder, LayerGroup, layer_groups
-from models.evaluation import Evaluation, score
-from models.examples import Examples
+from models.feature_dataset import Examples
 from models.fit import Fit
 from models.head import LinearHead
 from models.precision import Precision
 from models.recipe import Recipe
+from models.results import Evaluation, score
 from tests.models.fits import CLASSES, assert_same, clusters, images, probe, tuning, weights
-from tests.models.towers import at, examples, native, pixels
+from tests.models.tiny_towers import at, examples, native, pixels
 
 
 @pytest.mark.parametrize("build", [probe, tuning])

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from models.encoder import Encoder
-from models.examples import Examples, SampleOrder
+from models.feature_dataset import Examples, SampleOrder
 from models.fit import Fit
 from models.recipe import Recipe
 from tests.models.fits import CLASSES, assert_same, clusters, images, probe, tuning, weights
-from tests.models.towers import at
+from tests.models.tiny_towers import at
 
 
 @pytest.mark.parametrize("through_a_file", [False, True])

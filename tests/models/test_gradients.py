@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.encoder import Encoder, layer_groups
 from models.gradients import GradientNorms
 from tests.models.fits import probe, tuning
-from tests.models.towers import native
+from tests.models.tiny_towers import native
 
 PLACES = {"a": ("block 0", "ln"), "b": ("block 0", "mlp"), "c": ("block 1", "mlp")}
 

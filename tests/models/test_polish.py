@@ -14,12 +14,12 @@ from torch import Tensor
 
 from models.averaging import WINDOW, WeightAverage, interpolated
 from models.encoder import Encoder
-from models.evaluation import Evaluation
-from models.examples import Examples
+from models.feature_dataset import Examples
 from models.fit import Fit
 from models.recipe import Recipe
+from models.results import Evaluation
 from tests.models.fits import CLASSES, SEED, assert_same, images, probe
-from tests.models.towers import at
+from tests.models.tiny_towers import at
 
 ALPHAS = (0.25, 0.5, 0.75)
 

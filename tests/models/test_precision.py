@@ -12,7 +12,7 @@ from models.encoder import layer_groups
 from models.fit import Fit
 from models.precision import Precision, available_device
 from models.recipe import Recipe
-from tests.models.towers import at, native, pixels
+from tests.models.tiny_towers import at, native, pixels
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

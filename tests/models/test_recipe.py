@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from errors import InputError
 from models.encoder import layer_groups
 from models.recipe import KINDS, Recipe, decays
-from tests.models.towers import DEPTH, TOWERS, native, timm, tower_name
+from tests.models.tiny_towers import DEPTH, TOWERS, native, timm, tower_name
 
 TOWERS_BY_NAME = {name: build() for name, build in TOWERS.items()}
 ENCODERS = {name: layer_groups(tower) for name, tower in TOWERS_BY_NAME.items()}

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from models.encoder import Encoder
-from models.examples import Examples
+from models.feature_dataset import Examples
 from models.fit import Fit
 from models.head import LinearHead
-from models.probe import solve_probes
 from models.recipe import Recipe
+from models.solvers.lbfgs import solve_probes
 from tests.models.fits import CLASSES, assert_same, clusters, weights
-from tests.models.towers import at, pixels
+from tests.models.tiny_towers import at, pixels
 
 HORIZON, DIM = 500, 12
 TRAIN, VAL = clusters(30, 1, 1.5), clusters(60, 2, 1.5)

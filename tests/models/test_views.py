@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.encoder import Encoder
-from models.examples import Examples, SampleOrder
+from models.feature_dataset import Examples, SampleOrder
 from models.fit import Fit
 from models.recipe import Recipe
 from tests.models.fits import CLASSES, clusters

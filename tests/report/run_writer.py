@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from report.run_files import read_run
+from report.run import read_run
 from report.summary import Summary, summarise
 
 IMAGES = 100  # of a test set: all of class 1 in the test split, of class 2 in others

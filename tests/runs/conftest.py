@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from search_spaces.schema import Experiment
 from tests.runs.helpers import METHODS, run_quietly, scans, small, write_csv, write_images
-from tune.experiment import Experiment
 
 SHARED = ("zero_shot", *METHODS)
 """The methods of the shared run."""

@@ -17,9 +17,9 @@ import psutil
 from PIL import Image
 from rich.console import Console
 
-from data.digits import list_digits
+from data.sources.digits import list_digits
 from report import Report
-from tune.experiment import Experiment, load_experiment
+from search_spaces.schema import Experiment, load_experiment
 from tune.run import Options, run
 
 ROOT = Path(__file__).resolve().parents[2]

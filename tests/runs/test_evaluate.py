@@ -19,9 +19,9 @@ from rich.console import Console
 from data import load_dataset
 from errors import InputError
 from models.exported import load_adapted, load_exported, save_exported
+from search_spaces.schema import Experiment
 from tests.runs.helpers import final_fits_in
 from tune.evaluate import evaluate
-from tune.experiment import Experiment
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 FIGURES = 2 * (2 * 4 * 2)  # two test sets; two partitions, four methods, two seeds

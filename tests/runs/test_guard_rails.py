@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from search_spaces.schema import Experiment
 from tests.runs.conftest import SHARED
 from tests.runs.helpers import (
     events,
@@ -22,7 +23,6 @@ from tests.runs.helpers import (
     write_csv,
     write_images,
 )
-from tune.experiment import Experiment
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 

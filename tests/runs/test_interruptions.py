@@ -21,15 +21,15 @@ import pytest
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from records.journal import Journal
 from tests.chaos import times
 from tests.chaos.processes import count, wait_for
 from tests.runs.helpers import SMALL, command, events, final_fits_in, listening, small, start
-from tests.tune.simulation import records
-from tune.group_search import DEFAULT_ORIGIN
-from tune.journal import Journal
-from tune.prepared import prepare, training_images
-from tune.rungs import rung_milestones
-from tune.search import Search
+from tests.tune.search.simulated import records
+from tune.search.cell_search import DEFAULT_ORIGIN
+from tune.search.schedulers.asha import rung_milestones
+from tune.search.search import Search
+from tune.setup import prepare, training_images
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 LIMIT = 240

@@ -17,6 +17,8 @@ from PIL import Image
 import tune.run
 from data import SourceConfig
 from errors import InputError
+from search_spaces.schema import Experiment, MethodConfig
+from tests.records.test_events_document import check, documented
 from tests.runs.helpers import (
     events,
     final_fits_in,
@@ -27,11 +29,9 @@ from tests.runs.helpers import (
     write_csv,
     write_images,
 )
-from tests.test_events_document import check, documented
-from tune.experiment import Experiment, MethodConfig
-from tune.features import EncoderWorker
-from tune.final_fits import FinalFit, run_final_fits
-from tune.pool import Pool
+from tune.features.stage import EncoderWorker
+from tune.trials.final_fits import FinalFit, run_final_fits
+from tune.workers.actor_pool import Pool
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 COLUMNS = (

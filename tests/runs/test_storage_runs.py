@@ -17,7 +17,7 @@ import pytest
 
 from tests.object_store import object_store
 from tests.runs.helpers import command, events, start
-from tune.storage import Storage
+from tune.storage.storage import Storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 LIMIT = 240

@@ -19,14 +19,14 @@ import torch
 from models.config import ModelConfig
 from models.fit import Fit
 from models.loading import Pretrained, load_pretrained
+from records.cell import Group
 from tests.runs.helpers import small
-from tune.bench import Workbench
-from tune.checkpoints import BEFORE, CHECKSUM
-from tune.final_fits import FinalFit, FinalFitWorker
-from tune.groups import Group
-from tune.sharing import SharedSplit, share_array
-from tune.storage import Storage
-from tune.trainable import SuffixTrial
+from tune.storage.storage import Storage
+from tune.trials.checkpoints import BEFORE, CHECKSUM
+from tune.trials.final_fits import FinalFit, FinalFitWorker
+from tune.trials.trainable import SuffixTrial
+from tune.trials.trial_context import Workbench
+from tune.workers.object_store import SharedSplit, share_array
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 TRIAL = {
@@ -97,7 +97,7 @@ def test_the_first_trial_of_a_process_leaves_no_fit_either(
             import gc
             import sys
 
-            from tune.trainable import SuffixTrial
+            from tune.trials.trainable import SuffixTrial
 
             assert not {"torch", "optuna"} & sys.modules.keys()
             trial = SuffixTrial.__new__(SuffixTrial)

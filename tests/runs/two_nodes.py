@@ -20,9 +20,9 @@ from ray.cluster_utils import Cluster
 import run_search
 from tests.object_store import object_store
 from tests.runs.helpers import arguments_of
-from tune.cluster import CLAIMED
-from tune.pool import Pool
-from tune.storage import Storage
+from tune.storage.storage import Storage
+from tune.workers.actor_pool import Pool
+from tune.workers.cluster import CLAIMED
 
 SMALL_GPU, LARGE_GPU = 1040, 81920  # MiB; the first has 16 MiB beyond what any process takes
 

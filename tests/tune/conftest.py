@@ -4,19 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.object_store import object_store
-from tests.tune.written import SMALL
-from tune.storage import Storage
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """A small experiment in YAML."""
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(SMALL, sort_keys=False))
-    return path
+from tune.storage.storage import Storage
 
 
 @pytest.fixture(scope="module")

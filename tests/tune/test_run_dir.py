@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from data import DataConfig, Dataset, Duplicate, Split, load_dataset
 from errors import InputError
-from tests.tune.simulation import FIXED, FROZEN, LLRD, ZEROS, Simulation, experiment
-from tune.experiment import Experiment, load_experiment, read_yaml
-from tune.features import Skipped
-from tune.groups import Group
-from tune.importance import Importance
+from records.cell import Group
+from search_spaces.distributions import parse_space
+from search_spaces.schema import Experiment, load_experiment, read_yaml
+from tests.tune.search.simulated import FIXED, FROZEN, LLRD, ZEROS, Simulation, experiment
+from tune.features.stage import Skipped
 from tune.run_dir import RunDirectory, identity
-from tune.search import Winner
-from tune.space import parse_space
+from tune.search.importance import Importance
+from tune.search.search import Winner
 
 IDENTITY = {"model": "aaa", "data": "bbb"}
 METHODS = {"frozen": FROZEN, "llrd": LLRD, "fixed": FIXED}

@@ -1,0 +1,236 @@
+"""Features on disk, addressed by content: what was computed once is never computed again.
+
+    <root>/<fingerprint>/<boundary>/<name>.safetensors   shards, in any number
+    <root>/<fingerprint>/<boundary>/assembled/<name>/    one memory-mapped order of rows
+
+A row is found by the digest of its image, so one new image costs one image. A damaged shard is
+set aside (`*.corrupt`) and its rows are missing again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.features.memory_maps import Allocate, assemble, map_assembled, open_assembled
+from data.features.shards import Arrays, CorruptShardError, read_digests, read_shard, write_shard
+from errors import InputError
+from files import expanded
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"\w[\w .-]*", re.ASCII)
+"""What may name a boundary or be a fingerprint: it becomes a folder."""
+
+
+class MissingFeaturesError(LookupError):
+    """Features asked for are not on disk; `missing` says which to compute and `add`."""
+
+
+def cache_root(configured: Path | None) -> Path:
+    """The cache directory: as configured, else $CLIP_SEARCH_CACHE, else the user's cache."""
+    if configured is not None:
+        return expanded(configured, "features.cache")
+    if chosen := os.environ.get("CLIP_SEARCH_CACHE"):
+        return expanded(chosen, "CLIP_SEARCH_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return expanded(home, "XDG_CACHE_HOME") / "clip-adaptation-search"
+
+
+class FeatureStore:
+    """The features of one encoder. Pickles as its two arguments; processes may share a root.
+
+    Headers say what is missing; that a shard is damaged shows when it is loaded. So::
+
+        while True:
+            if rows := store.missing("head", digests):
+                store.add("head", [digests[row] for row in rows], compute(rows))
+            try:
+                return store.load("head", digests)
+            except MissingFeaturesError:  # a damaged shard was set aside: compute its rows
+                continue
+
+    Args:
+        root: the cache directory; made when first written to.
+        fingerprint: names everything that decides the features of an image at a boundary: the
+            encoder's weights, the preprocessing, the type.
+    """
+
+    def __init__(self, root: Path, fingerprint: str) -> None:
+        self.root = root
+        self.fingerprint = _checked(fingerprint)
+        self._digests: dict[Path, list[str]] = {}  # of every shard seen
+        self._verified: set[Path] = set()  # assembled folders
+
+    def __reduce__(self) -> tuple[type[FeatureStore], tuple[Path, str]]:
+        return FeatureStore, (self.root, self.fingerprint)
+
+    def missing(self, boundary: str, digests: Sequence[str]) -> list[int]:
+        """Positions in `digests` whose features are not on disk; of equal digests, the first.
+
+        Raises:
+            InputError: the cache directory cannot be read.
+        """
+        absent: dict[str, int] = {}
+        present = self._locations(boundary)
+        for position, digest in enumerate(digests):
+            if digest not in present:
+                absent.setdefault(digest, position)
+        return list(absent.values())
+
+    def add(self, boundary: str, digests: Sequence[str], features: Arrays) -> None:
+        """Writes one shard: row i of every array in `features` belongs to `digests[i]`.
+
+        Raises:
+            ValueError: no rows or arrays, or an array whose first axis is not `len(digests)`.
+            InputError: the cache directory is read-only or full.
+        """
+        if not digests or not features:
+            raise ValueError("a shard needs at least one row and one array")
+        for name, array in features.items():
+            if array.shape[:1] != (len(digests),):
+                raise ValueError(f"{name}: shape {array.shape}, but {len(digests)} digests")
+        folder = self._folder(boundary)
+        with self._usable("write"):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_shard(folder / f"{_name(digests)}.safetensors", digests, features)
+
+    def load(self, boundary: str, digests: Sequence[str]) -> Arrays:
+        """The features in the order of `digests`, in memory, read-only, checksums verified.
+
+        Raises:
+            MissingFeaturesError: some are not on disk, or in a shard just found damaged.
+            InputError: the cache directory cannot be read.
+        """
+        arrays = self._gather(boundary, digests, lambda _, shape, dtype: np.empty(shape, dtype))
+        for array in arrays.values():
+            array.setflags(write=False)
+        return arrays
+
+    def map(self, boundary: str, digests: Sequence[str]) -> Arrays:
+        """The same as read-only memory maps, for features larger than memory.
+
+        The first call for these digests writes them in their order, shard by shard; the first of
+        each store reads them through once, to verify the checksums.
+
+        Raises:
+            MissingFeaturesError: some are not on disk, or in a shard just found damaged.
+            InputError: the cache directory cannot be read, is read-only or full.
+        """
+        folder = self._folder(boundary) / "assembled" / _name(digests)
+        try:
+            with self._usable("assemble"):
+                if folder not in self._verified and not open_assembled(folder):
+                    assemble(folder, lambda allocate: self._gather(boundary, digests, allocate))
+                self._verified.add(folder)
+                return map_assembled(folder)
+        except FileNotFoundError as error:
+            self._verified.discard(folder)
+            raise MissingFeaturesError(f"{folder} is gone; ask again") from error
+
+    def _gather(self, boundary: str, digests: Sequence[str], allocate: Allocate) -> Arrays:
+        """Fills arrays made by `allocate` with the rows of `digests`, one shard at a time."""
+        arrays: Arrays = {}
+        for shard, (positions, rows) in self._plan(boundary, digests).items():
+            features = self._read(boundary, shard)
+            if not arrays:
+                for name, array in features.items():
+                    arrays[name] = allocate(name, (len(digests), *array.shape[1:]), array.dtype)
+            if _layout(features) != _layout(arrays):
+                raise ValueError(
+                    f"{shard} holds {_layout(features)}, other shards {_layout(arrays)}: "
+                    f"two encoders share the fingerprint {self.fingerprint}"
+                )
+            for name, array in features.items():
+                arrays[name][positions] = array[rows]
+        return arrays
+
+    def _plan(
+        self, boundary: str, digests: Sequence[str]
+    ) -> dict[Path, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """By shard: positions in `digests`, and the shard's rows that go there."""
+        locations = self._locations(boundary)
+        plan: dict[Path, list[tuple[int, int]]] = {}
+        for position, digest in enumerate(digests):
+            if digest not in locations:
+                raise MissingFeaturesError(f"no features of {digest} at boundary {boundary!r}")
+            shard, row = locations[digest]
+            plan.setdefault(shard, []).append((position, row))
+        pairs = {shard: np.array(found, dtype=np.int64) for shard, found in plan.items()}
+        return {shard: (found[:, 0], found[:, 1]) for shard, found in pairs.items()}
+
+    def _locations(self, boundary: str) -> dict[str, tuple[Path, int]]:
+        """Shard and row of every digest on disk, by the shards' headers."""
+        locations: dict[str, tuple[Path, int]] = {}
+        with self._usable("read"):
+            for shard in sorted(self._folder(boundary).glob("*.safetensors")):
+                if shard not in self._digests:
+                    try:
+                        self._digests[shard] = read_digests(shard)
+                    except FileNotFoundError:  # another process has just set it aside
+                        continue
+                    except CorruptShardError as error:
+                        self._set_aside(shard, error)
+                        continue
+                for row, digest in enumerate(self._digests[shard]):
+                    locations[digest] = shard, row
+        return locations
+
+    def _read(self, boundary: str, shard: Path) -> Arrays:
+        try:
+            with self._usable("read"):
+                digests, arrays = read_shard(shard)
+            if digests != self._digests[shard]:
+                raise CorruptShardError(f"{shard}: its header has changed")
+            return arrays
+        except FileNotFoundError as error:
+            raise MissingFeaturesError(f"{shard} is gone, from boundary {boundary!r}") from error
+        except CorruptShardError as error:
+            self._set_aside(shard, error)
+            raise MissingFeaturesError(f"{shard} was damaged; compute its rows again") from error
+
+    def _set_aside(self, shard: Path, error: CorruptShardError) -> None:
+        log.warning("set aside, to be computed again: %s", error)
+        self._digests.pop(shard, None)
+        with self._usable("set aside a damaged shard"), contextlib.suppress(FileNotFoundError):
+            shard.rename(shard.with_suffix(".corrupt"))
+
+    def _folder(self, boundary: str) -> Path:
+        return self.root / self.fingerprint / _checked(boundary)
+
+    @contextmanager
+    def _usable(self, action: str) -> Iterator[None]:
+        """Turns a failing disk into one line for the user; a vanished file stays what it is."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise InputError(
+                f"cache directory {self.root}: cannot {action} features "
+                f"({error.strerror or error}); it must be a writable folder with free space"
+            ) from error
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no folder name: use letters, digits, spaces and ._-")
+    return name
+
+
+def _name(digests: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:32]
+
+
+def _layout(arrays: Arrays) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """What all shards of a boundary agree on: each array's type and the shape of a row."""
+    return {name: (array.dtype.str, array.shape[1:]) for name, array in sorted(arrays.items())}

@@ -1,0 +1,115 @@
+"""The `csv:PATH` source: a table of image paths and labels."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePath
+
+import pandas as pd
+
+from data.config import ColumnNames
+from data.sources.base import SPLIT_NAMES, FileSource, Listing, SplitName
+from errors import InputError
+from files import expanded
+
+
+def list_csv(place: str, root: Path | None, columns: ColumnNames) -> Listing:
+    """Every row of the table `place`; its image paths lie below `root`, relative to it or absolute.
+
+    `root` defaults to the table's folder; a table may come from somebody else, so that it can name
+    files elsewhere is for the user to say, by another `root`. Links below `root` are followed.
+    Values are text as written: the label `NA` is a label. That an image file is missing shows when
+    it is read, not here.
+
+    Raises:
+        InputError: no such file or folder, not a CSV file, a missing column, an empty cell, an
+            unknown split, a path outside `root` or one listed twice.
+    """
+    path = expanded(place, "source").absolute()
+    folder = path.parent if root is None else expanded(root, "root").absolute()
+    if not folder.is_dir():
+        raise InputError(f"root: no folder {folder}")
+    table = _read_table(path)
+
+    keys = [PurePath(value).as_posix() for value in _column(path, table, columns.path)]
+    _refuse_outsiders(path, folder, keys)
+    _refuse_duplicates(path, keys)
+    splits: list[SplitName] = ["train"] * len(keys)
+    if _has(path, table, columns, "split"):
+        splits = _splits(path, columns.split, _column(path, table, columns.split))
+    groups = None
+    if _has(path, table, columns, "group"):
+        groups = tuple(_column(path, table, columns.group))
+    labels = tuple(_column(path, table, columns.label))
+    return Listing(FileSource(folder), tuple(keys), labels, tuple(splits), groups)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig"
+        )
+    except OSError as error:
+        raise InputError(f"source: cannot read {path} ({error.strerror})") from error
+    except ValueError as error:  # pandas' parser errors, and text that is not UTF-8
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"source: {path} is not a CSV file ({reason})") from error
+    if table.empty:
+        raise InputError(f"source: {path} has no rows below its header")
+    return table
+
+
+def _has(path: Path, table: pd.DataFrame, columns: ColumnNames, field: str) -> bool:
+    """Whether an optional column is there; one that the user named must be."""
+    name = getattr(columns, field)
+    if name not in table.columns and name != ColumnNames.model_fields[field].default:
+        raise _no_column(path, table, name)
+    return name in table.columns
+
+
+def _column(path: Path, table: pd.DataFrame, name: str) -> list[str]:
+    if name not in table.columns:
+        raise _no_column(path, table, name)
+    cells = [str(cell).strip() for cell in table[name]]
+    for row, cell in enumerate(cells, start=1):
+        if not cell:
+            raise InputError(f"source: {path}, row {row} below the header: empty {name!r}")
+    return cells
+
+
+def _no_column(path: Path, table: pd.DataFrame, name: str) -> InputError:
+    present = ", ".join(map(str, table.columns))
+    return InputError(f"columns: {path} has no column {name!r}; it has {present}")
+
+
+def _splits(path: Path, name: str, cells: list[str]) -> list[SplitName]:
+    splits: list[SplitName] = []
+    for row, cell in enumerate(cells, start=1):
+        if cell.lower() not in SPLIT_NAMES:
+            raise InputError(
+                f"source: {path}, row {row} below the header: "
+                f"unknown {name!r} {cell!r}; allowed: train, val, test"
+            )
+        splits.append(SPLIT_NAMES[cell.lower()])
+    return splits
+
+
+def _refuse_outsiders(path: Path, folder: Path, keys: list[str]) -> None:
+    root = os.path.normpath(folder)
+    for row, key in enumerate(keys, start=1):
+        if not PurePath(os.path.normpath(folder / key)).is_relative_to(root):
+            raise InputError(
+                f"source: {path}, row {row} below the header: {key!r} is outside {root}; "
+                "if it is meant, set root to a folder above it"
+            )
+
+
+def _refuse_duplicates(path: Path, keys: list[str]) -> None:
+    first: dict[str, int] = {}
+    for row, key in enumerate(keys, start=1):
+        if key in first:
+            raise InputError(
+                f"source: {path} lists {key!r} twice, "
+                f"in rows {first[key]} and {row} below the header"
+            )
+        first[key] = row

@@ -1,0 +1,101 @@
+"""Values in words: configurations short enough for a cell, exact enough to repeat by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from records.history import is_zero_shot, trains_encoder
+
+
+def describe(config: Mapping[str, Any]) -> str:
+    """Say a configuration in words; keys it does not know are left out.
+
+    >>> describe({"blocks": "11-7", "kinds": "ln+attn", "lr": 3e-4, "llrd_decay": 0.75})
+    'ln+attn of blocks 11-7, lr 3e-4, decay 0.75'
+    >>> describe({"blocks": "none", "head_lr": 0.01, "weight_decay": 1e-4, "batch_size": 64})
+    'linear probe, head lr 1e-2, wd 1e-4, batch 64'
+    >>> describe({"blocks": "none", "solver": "lbfgs", "weight_decay": 1e-3})
+    'linear probe (L-BFGS), L2 1e-3'
+    """
+    if not config:
+        return "nothing to choose"
+    if is_zero_shot(config):
+        return "zero-shot"
+    known = _SETTINGS_LBFGS if config.get("solver") == "lbfgs" else _SETTINGS
+    settings = [say(config[key]) for key, say in known.items() if config.get(key) is not None]
+    return ", ".join(part for part in (_trained(config), *settings) if part)
+
+
+def span(values: Iterable[float], show: Callable[[float], str]) -> str:
+    """Write the range of some values, `40 to 180`, or the one they share."""
+    low, high = show(min(values := list(values))), show(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Write an enumeration: `60, 70 and 80`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _trained(config: Mapping[str, Any]) -> str:
+    if not trains_encoder(config):
+        return "linear probe (L-BFGS)" if config.get("solver") == "lbfgs" else "linear probe"
+    blocks = str(config["blocks"])
+    if blocks == "all":
+        where = "all blocks"
+    else:
+        where = f"blocks {blocks}" if "-" in blocks else f"block {blocks}"
+    return f"{config['kinds']} of {where}" if config.get("kinds") else where
+
+
+def _rate(value: Any) -> str:
+    """Write a learning rate: 3e-4, 1e-2, 0.1."""
+    return _shortest(value, scientific_first=True)
+
+
+def _plain(value: Any) -> str:
+    """Write any other number: 0.75, 0.01, 1e-4, 64."""
+    return _shortest(value, scientific_first=False)
+
+
+def _shortest(value: Any, *, scientific_first: bool) -> str:
+    """Write a float with two digits in its shorter form; where both are as short, in the first."""
+    if not isinstance(value, float):
+        return str(value)
+    rounded = float(f"{value:.1e}")
+    forms = [
+        np.format_float_positional(rounded, trim="-"),
+        np.format_float_scientific(rounded, trim="-", exp_digits=1),
+    ]
+    return min(reversed(forms) if scientific_first else forms, key=len)
+
+
+def _head_start(value: Any) -> str:
+    """Say where the head starts: a name, or a mere yes."""
+    return ("head start" if value else "") if isinstance(value, bool) else f"head start {value}"
+
+
+def _views(value: Any) -> str:
+    return f"{value} augmented view{'' if value == 1 else 's'}" if value else ""
+
+
+_SETTINGS: dict[str, Callable[[Any], str]] = {
+    "lr": lambda value: f"lr {_rate(value)}",
+    "head_lr": lambda value: f"head lr {_rate(value)}",
+    "llrd_decay": lambda value: f"decay {_plain(value)}",
+    "weight_decay": lambda value: f"wd {_plain(value)}",
+    "batch_size": lambda value: f"batch {_plain(value)}",
+    "warmup": lambda value: f"warmup {_plain(100.0 * value)}%",
+    "label_smoothing": lambda value: f"label smoothing {_plain(value)}",
+    "views": _views,
+    "head_start": _head_start,
+}
+# A solver that goes to the optimum has no rates, batches or start.
+_SETTINGS_LBFGS: dict[str, Callable[[Any], str]] = {
+    "weight_decay": lambda value: f"L2 {_plain(value)}",
+    "label_smoothing": _SETTINGS["label_smoothing"],
+    "views": _views,
+}

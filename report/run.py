@@ -1,0 +1,208 @@
+"""A run as its directory tells it: what was asked, what was tried, what came out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+
+from errors import InputError
+from records.final_fit import TEST, FinalFit, group_name, read_final_fits
+from records.history import Journal, Trial, Winner, read_journal
+from records.tables import DUPLICATES, IMPORTANCE, SKIPPED, read_table, read_test_images
+from report.intervals import Interval
+from report.scores import Scores
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of a run, and the few questions the report asks of them.
+
+    Attributes:
+        partitions, methods: the table's rows and columns, in the experiment's order.
+        gain: the method to compare with the baseline, if the experiment names one.
+        test_labels: the class of every test image, by set; empty in runs that kept none.
+        test_groups: the number of every test image's group, of the sets whose images have some.
+        seeds: final fits of each winner that were asked for, where it is known.
+        skipped: how many images could not be used.
+    """
+
+    name: str
+    partitions: tuple[float, ...]
+    methods: tuple[str, ...]
+    gain: str | None
+    seeds: int | None
+    journal: Journal
+    fits: dict[str, dict[int, FinalFit]]
+    test_labels: Mapping[str, NDArray[np.int64]]
+    test_groups: Mapping[str, NDArray[np.int64]]
+    importance: pd.DataFrame
+    duplicates: pd.DataFrame
+    skipped: int
+
+    def groups(self) -> Iterator[tuple[float, str]]:
+        """Yield every (partition, method), row by row."""
+        return ((partition, method) for partition in self.partitions for method in self.methods)
+
+    def winner(self, partition: float, method: str) -> Winner | None:
+        """Return the winner of a group, if the search has come that far."""
+        return self.journal.winners.get(group_name(partition, method))
+
+    def final_fits(self, partition: float, method: str) -> list[FinalFit]:
+        """Return the final fits of a group, by seed."""
+        return list(self.fits.get(group_name(partition, method), {}).values())
+
+    def failures(self, partition: float, method: str) -> list[str]:
+        """Return why final fits of a group failed, of those that are wanted and have no result."""
+        group = group_name(partition, method)
+        made = self.fits.get(group, {})
+        return [
+            reason
+            for (of, seed), reason in self.journal.failed_fits.items()
+            if of == group and seed not in made and (self.seeds is None or seed < self.seeds)
+        ]
+
+    def trials(self, partition: float, method: str) -> list[Trial]:
+        """Return the trials of a group."""
+        return self._trials.get(group_name(partition, method), [])
+
+    def scores(self, partition: float, method: str, test_set: str = TEST) -> Scores | None:
+        """Return how a group's final fits did on the test split or a further set, if scored.
+
+        Raises:
+            InputError: a fit's predictions are not of the images in `test_images.csv`.
+        """
+        return self._scores.get((partition, method, test_set))
+
+    def difference(
+        self, partition: float, ours: str, theirs: str, test_set: str = TEST
+    ) -> Interval | None:
+        """Return the difference in accuracy of two methods, paired by seed and by image."""
+        a, b = (self.scores(partition, method, test_set) for method in (ours, theirs))
+        return a.minus(b) if a and b else None
+
+    @cached_property
+    def extra_tests(self) -> tuple[str, ...]:
+        """The further test sets that final fits were scored on."""
+        fits = (fit for group in self.groups() for fit in self.final_fits(*group))
+        return tuple(dict.fromkeys(name for fit in fits for name in fit.extra))
+
+    @cached_property
+    def unfrozen(self) -> frozenset[str]:
+        """The methods with a winner that trains a part of the encoder."""
+        return self._methods_whose(lambda winner: winner.unfrozen)
+
+    @cached_property
+    def zero_shot(self) -> str | None:
+        """The first method that trains nothing, if there is one."""
+        trained = self._methods_whose(lambda winner: winner.trains)
+        untrained = self._methods_whose(lambda winner: not winner.trains) - trained
+        return next((method for method in self.methods if method in untrained), None)
+
+    @cached_property
+    def baseline(self) -> str | None:
+        """The first method that trains a head alone (zero-shot trains nothing: not one)."""
+        probes = self._methods_whose(lambda winner: winner.trains) - self.unfrozen
+        return next((method for method in self.methods if method in probes), None)
+
+    @cached_property
+    def compared(self) -> str | None:
+        """The method whose gain over the baseline is shown: as asked, `llrd`, or the first."""
+        if self.gain or "llrd" in self.methods:
+            return self.gain or "llrd"
+        return next((method for method in self.methods if method in self.unfrozen), None)
+
+    @cached_property
+    def _trials(self) -> dict[str, list[Trial]]:
+        trials: defaultdict[str, list[Trial]] = defaultdict(list)
+        for trial in self.journal.trials.values():
+            trials[trial.group].append(trial)
+        return trials
+
+    @cached_property
+    def _scores(self) -> dict[tuple[float, str, str], Scores]:
+        return {
+            (*group, test_set): scores
+            for test_set in (TEST, *self.extra_tests)
+            for group in self.groups()
+            if (scores := self._score(self.final_fits(*group), test_set))
+        }
+
+    def _score(self, fits: Iterable[FinalFit], test_set: str) -> Scores | None:
+        """Compare the predictions of a group's fits with the labels, where those are known."""
+        accuracies, correct = {}, {}
+        labels = self.test_labels.get(test_set)
+        for fit in fits:
+            if (accuracy := fit.accuracy_on(test_set)) is None:
+                continue
+            accuracies[fit.seed] = accuracy
+            if labels is None:
+                continue
+            predictions = np.array(fit.predictions_on(test_set))
+            if predictions.shape != labels.shape:
+                raise InputError(
+                    f"{group_name(fit.partition, fit.method)}, seed {fit.seed}: "
+                    f"{predictions.size} predictions, but test_images.csv lists {labels.size} "
+                    f"images of {test_set}"
+                )
+            correct[fit.seed] = (predictions == labels).astype(float)
+        groups = self.test_groups.get(test_set)
+        return Scores(accuracies, correct, groups) if accuracies else None
+
+    def _methods_whose(self, holds: Callable[[Winner], bool]) -> frozenset[str]:
+        """Return the methods of which a winner is such."""
+        return frozenset(
+            method
+            for partition, method in self.groups()
+            if (winner := self.winner(partition, method)) and holds(winner)
+        )
+
+
+def read_run(run_dir: Path) -> Run:
+    """Read the directory of a run, finished or not.
+
+    Raises:
+        InputError: it is not a run's directory, or one of its files cannot be understood.
+    """
+    for needed in ("experiment.yaml", "events.jsonl"):
+        if not (run_dir / needed).is_file():
+            raise InputError(f"{run_dir} is not a run's directory: it has no {needed}")
+    partitions, methods, gain, seeds = _read_experiment(run_dir / "experiment.yaml")
+    numbers = ["importance", "trials"]
+    test_labels, test_groups = read_test_images(run_dir / "test_images.csv")
+    return Run(
+        name=run_dir.resolve().name,
+        partitions=partitions,
+        methods=methods,
+        gain=gain,
+        seeds=seeds,
+        journal=read_journal(run_dir / "events.jsonl"),
+        fits=read_final_fits(run_dir / "final_fits"),
+        test_labels=test_labels,
+        test_groups=test_groups,
+        importance=read_table(run_dir / "importance.csv", IMPORTANCE, numbers),
+        duplicates=read_table(run_dir / "duplicates.csv", DUPLICATES),
+        skipped=len(read_table(run_dir / "skipped_images.csv", SKIPPED)),
+    )
+
+
+def _read_experiment(
+    path: Path,
+) -> tuple[tuple[float, ...], tuple[str, ...], str | None, int | None]:
+    """Return the partitions, the methods, the method whose gain is shown, and the final seeds."""
+    try:
+        experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
+        partitions, methods = tuple(experiment["data"]["partitions"]), tuple(experiment["methods"])
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} must hold data.partitions and methods: {error!r}") from error
+    gain = (experiment.get("report") or {}).get("gain")
+    if gain is not None and gain not in methods:
+        raise InputError(f"{path}: report.gain is {gain!r}, not one of {', '.join(methods)}")
+    return partitions, methods, gain, (experiment.get("final") or {}).get("seeds")

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data import ColumnNames
+from data.sources.base import FileSource, Listing
+from data.sources.csv_table import list_csv
+from errors import InputError
+
+
+def listing(
+    folder: Path, text: str, root: Path | None = None, columns: ColumnNames | None = None
+) -> Listing:
+    (folder / "images.csv").write_text(text)
+    return list_csv(str(folder / "images.csv"), root, columns or ColumnNames())
+
+
+def test_labels_are_text_as_written(tmp_path: Path) -> None:
+    found = listing(tmp_path, 'path,label\na.jpg,NA\nb.jpg,01\n"c,d.jpg",null\n')
+    assert found.labels == ("NA", "01", "null")
+    assert found.keys == ("a.jpg", "b.jpg", "c,d.jpg")
+    assert found.splits == ("train",) * 3
+    assert found.groups is None
+
+
+def test_splits_and_groups_are_read(tmp_path: Path) -> None:
+    found = listing(tmp_path, "path,label,split,group\na,x,train,1\nb,x,Validation,2\nc,x,test,1\n")
+    assert found.splits == ("train", "val", "test")
+    assert found.groups == ("1", "2", "1")
+
+
+def test_columns_may_have_other_names(tmp_path: Path) -> None:
+    columns = ColumnNames(path="file", label="coarse", split="fold", group="shop")
+    found = listing(tmp_path, "file,coarse,fold,shop\na,x,test,s\n", columns=columns)
+    assert (found.keys, found.labels, found.splits, found.groups) == (
+        ("a",),
+        ("x",),
+        ("test",),
+        ("s",),
+    )
+
+
+def test_paths_start_at_the_table_or_at_the_root(tmp_path: Path) -> None:
+    text = "path,label\na.jpg,x\n"
+    (tmp_path / "photos").mkdir()
+    assert listing(tmp_path, text).source == FileSource(tmp_path)
+    assert listing(tmp_path, text, tmp_path / "photos").source == FileSource(tmp_path / "photos")
+    with pytest.raises(InputError, match=r"^root: no folder"):
+        listing(tmp_path, text, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\na,x\nb,\n", "row 2 below the header: empty 'label'"),
+        ("path,label\n,x\n", "row 1 below the header: empty 'path'"),
+        ("path,label,split\na,x,dev\n", "unknown 'split' 'dev'; allowed: train, val, test"),
+        ("path,label,group\na,x,g\nb,x,\n", "row 2 below the header: empty 'group'"),
+        ("path,class\na,x\n", "no column 'label'; it has path, class"),
+        ("path,label\na,x\nb,y\n./a,x\n", "lists 'a' twice, in rows 1 and 3"),
+        ("path,label\n", "no rows below its header"),
+        ("", "not a CSV file"),
+        ('path,label\n"a,x\n', "not a CSV file"),
+    ],
+)
+def test_ill_formed_tables_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        listing(tmp_path, text)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("outside", ["/etc/passwd", "../b.jpg", "x/../../b.jpg", "..", "x/../.."])
+def test_paths_outside_the_root_are_refused(tmp_path: Path, outside: str) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    text = f"path,label\na.jpg,x\n{outside},x\n"
+    with pytest.raises(InputError, match=r"row 2 below the header: .* is outside .*; if"):
+        listing(folder, text)
+    assert listing(folder, text, Path("/")).source == FileSource(Path("/"))
+
+
+def test_absolute_paths_below_the_root_are_taken(tmp_path: Path) -> None:
+    inside = (tmp_path / "x" / ".." / "a.jpg").as_posix()
+    assert listing(tmp_path, f"path,label\n{inside},x\n").keys == (inside,)
+
+
+def test_links_below_the_root_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "store.jpg").write_bytes(b"content")
+    (tmp_path / "photos" / "a.jpg").symlink_to(tmp_path / "store.jpg")
+    found = listing(tmp_path / "photos", "path,label\na.jpg,x\n")
+    assert found.source.digest("a.jpg") == FileSource(tmp_path).digest("store.jpg")
+
+
+@pytest.mark.parametrize("field", ["split", "group"])
+def test_a_column_that_the_user_named_must_be_there(tmp_path: Path, field: str) -> None:
+    columns = ColumnNames.model_validate({field: "fold"})
+    with pytest.raises(InputError, match="no column 'fold'; it has path, label"):
+        listing(tmp_path, "path,label\na,x\n", columns=columns)
+
+
+def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "image.csv").write_bytes(b"\xff\xd8\xff\xe0" * 9)
+    for name, message in (("image.csv", "not a CSV file"), ("none.csv", "No such file")):
+        with pytest.raises(InputError, match=message):
+            list_csv(str(tmp_path / name), None, ColumnNames())

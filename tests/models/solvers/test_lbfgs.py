@@ -1,0 +1,140 @@
+"""The exact probe is scikit-learn's logistic regression, whatever else is in the bank."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from models.head import LinearHead
+from models.solvers.lbfgs import GRADIENT_TOLERANCE, MAX_ITERATIONS, solve_probes
+
+N, DIM, CLASSES = 60, 5, 3
+GENERATOR = torch.Generator().manual_seed(0)
+LABELS = torch.arange(N) % CLASSES
+# Overlapping classes: the solution is finite even without a penalty.
+CENTRES = torch.randn(CLASSES, DIM, generator=GENERATOR, dtype=torch.float64)
+X = CENTRES[LABELS] + 1.5 * torch.randn(N, DIM, generator=GENERATOR, dtype=torch.float64)
+
+decays = st.sampled_from([0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0])
+
+
+def probabilities(head: LinearHead, x: Tensor = X) -> Tensor:
+    return (x @ head.weight.T + head.bias).softmax(-1)
+
+
+def objective(head: LinearHead, decay: float, smoothing: float = 0.0) -> Tensor:
+    """The penalised mean loss, as the docstring has it."""
+    logits = X @ head.weight.T + head.bias
+    fitted = F.cross_entropy(logits, LABELS, label_smoothing=smoothing)
+    return fitted + decay / 2 * head.weight.square().sum()
+
+
+@pytest.mark.parametrize("decay", [1e-4, 1e-3, 1e-2, 0.1, 1.0])
+def test_the_solution_is_scikit_learns(decay: float) -> None:
+    (head,), _ = solve_probes(X, LABELS, CLASSES, [decay])
+    model = LogisticRegression(C=1 / (decay * N), tol=1e-8, max_iter=10000).fit(X, LABELS)
+    theirs = LinearHead(torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_))
+    found = probabilities(head).numpy()
+    np.testing.assert_allclose(found, model.predict_proba(X.numpy()), rtol=0, atol=1e-4)
+    least = objective(theirs, decay).item()
+    assert objective(head, decay).item() == pytest.approx(least, rel=1e-7)
+    # The softmax does not see a shift of all classes; the penalty does, so weights agree.
+    torch.testing.assert_close(head.weight, theirs.weight, rtol=0, atol=1e-3)
+    shift = (head.bias - theirs.bias).mean()
+    torch.testing.assert_close(head.bias - shift, theirs.bias, rtol=0, atol=1e-3)
+
+
+@given(st.floats(0, 0.5), decays.filter(bool))
+@settings(max_examples=10, deadline=None)
+def test_the_solution_has_no_gradient(smoothing: float, decay: float) -> None:
+    (head,), _ = solve_probes(X, LABELS, CLASSES, [decay], smoothing)
+    leaves = [head.weight.requires_grad_(), head.bias.requires_grad_()]
+    for gradient in torch.autograd.grad(objective(head, decay, smoothing), leaves):
+        assert gradient.abs().max() <= 2 * GRADIENT_TOLERANCE
+
+
+def test_smoothing_is_not_no_smoothing() -> None:
+    (sharp,), _ = solve_probes(X, LABELS, CLASSES, [1e-3])
+    (smooth,), _ = solve_probes(X, LABELS, CLASSES, [1e-3], 0.2)
+    assert smooth.weight.norm() < 0.9 * sharp.weight.norm()
+
+
+@given(st.lists(decays, min_size=1, max_size=4))
+@settings(max_examples=10, deadline=None)
+def test_a_head_depends_on_its_own_decay_alone(bank: list[float]) -> None:
+    """Neither their order nor what else is in the bank matters, though they start from it."""
+    heads, iterations = solve_probes(X, LABELS, CLASSES, bank)
+    assert len(heads) == len(bank)
+    assert iterations >= 1
+    for decay, head in zip(bank, heads, strict=True):
+        (alone,), _ = solve_probes(X, LABELS, CLASSES, [decay])
+        torch.testing.assert_close(probabilities(head), probabilities(alone), rtol=0, atol=1e-4)
+
+
+def test_more_decay_means_less_weight_in_the_order_asked_for() -> None:
+    bank = [0.1, 1e-3, 10.0, 1e-2]
+    heads, _ = solve_probes(X, LABELS, CLASSES, bank)
+    norms = {decay: head.weight.norm().item() for decay, head in zip(bank, heads, strict=True)}
+    assert [norms[d] for d in sorted(norms)] == sorted(norms.values(), reverse=True)
+
+
+def test_equal_decays_give_heads_of_their_own() -> None:
+    (one, other), _ = solve_probes(X, LABELS, CLASSES, [0.1, 0.1])
+    assert torch.equal(one.weight, other.weight)
+
+
+def test_starting_from_the_next_stronger_decay_saves_iterations() -> None:
+    bank = [10.0**power for power in np.arange(-3, 1, 0.5)]
+    _, together = solve_probes(X, LABELS, CLASSES, bank)
+    alone = sum(solve_probes(X, LABELS, CLASSES, [decay])[1] for decay in bank)
+    assert together < alone
+
+
+def test_correlated_embeddings_take_no_more_iterations() -> None:
+    """Without a penalty the problem is the same in any coordinates, and so is its cost."""
+    generator = torch.Generator().manual_seed(1)
+    mixed = torch.randn(DIM, DIM, generator=generator, dtype=torch.float64).matrix_exp()
+    assert torch.linalg.cond(mixed) > 50
+    (plain,), few = solve_probes(X, LABELS, CLASSES, [0.0])
+    (other,), as_few = solve_probes(X @ mixed, LABELS, CLASSES, [0.0])
+    assert as_few <= 1.5 * few
+    torch.testing.assert_close(
+        probabilities(other, X @ mixed), probabilities(plain), rtol=0, atol=1e-4
+    )
+
+
+def test_a_constant_is_no_part_of_the_penalty() -> None:
+    """The bias is free: with a strong penalty the head predicts the classes' shares."""
+    labels = torch.tensor([0] * 40 + [1] * 15 + [2] * 5)
+    (head,), _ = solve_probes(X, labels, CLASSES, [1e4])
+    expected = torch.tensor([40, 15, 5], dtype=torch.float64) / N
+    torch.testing.assert_close(probabilities(head), expected.expand(N, -1), rtol=0, atol=1e-3)
+
+
+def test_heads_come_in_the_embeddings_type() -> None:
+    (exact,), _ = solve_probes(X.float().double(), LABELS, CLASSES, [0.01])
+    (single,), _ = solve_probes(X.float(), LABELS, CLASSES, [0.01])
+    assert single.weight.dtype == single.bias.dtype == torch.float32
+    # Solved in float64 all the same.
+    assert torch.equal(single.weight, exact.weight.float())
+    assert not single.weight.requires_grad
+
+
+def test_separable_classes_without_a_penalty_come_to_an_end() -> None:
+    x = torch.eye(CLASSES, DIM)[LABELS]
+    (head,), iterations = solve_probes(x, LABELS, CLASSES, [0.0])
+    assert iterations <= MAX_ITERATIONS
+    assert head.weight.isfinite().all()
+    assert torch.equal(probabilities(head, x).argmax(1), LABELS)
+
+
+def test_a_class_without_examples_is_never_predicted() -> None:
+    (head,), _ = solve_probes(X, LABELS, CLASSES + 1, [0.01])
+    assert head.weight.shape == (CLASSES + 1, DIM)
+    assert probabilities(head)[:, CLASSES].max() < 0.01

@@ -1,0 +1,204 @@
+"""The feature stage on a real Ray: what is shared, and what images cost it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import torch
+from PIL import Image
+
+from data import FeatureStore, Split, load_dataset, perceptual_hash
+from data.sources.base import FileSource
+from errors import InputError
+from models.augmentation import Augmentation
+from models.config import AugmentationConfig, ModelConfig
+from models.loading import Pretrained, load_pretrained
+from tests.runs.helpers import small
+from tune.features.stage import HASHES, FeatureStage
+from tune.workers.actor_pool import Pool
+from tune.workers.object_store import SharedSplit
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+BOUNDARIES = ("block 11", "head")
+AUGMENTATION = Augmentation(AugmentationConfig(), (24, 24))
+
+
+@pytest.fixture(scope="module")
+def pretrained() -> Pretrained:
+    return load_pretrained(ModelConfig())
+
+
+def stage(cache: Path, pretrained: Pretrained, source: object, map_above: int) -> FeatureStage:
+    return FeatureStage(
+        store=FeatureStore(cache, "test"),
+        pretrained=ray.put(pretrained),
+        source=source,  # type: ignore[arg-type]
+        augmentation=AUGMENTATION,
+        pool=Pool({"CPU": 1}, 2),
+        batch_size=4,
+        dtype="float32",
+        precision="float32",
+        map_above=map_above,
+    )
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Split:
+    """Twelve photos: the last two of the same content, the third broken, the fourth missing."""
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.png" for i in range(12)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 255, (24, 24, 3)).astype(np.uint8)).save(path)
+    paths[11].write_bytes(paths[10].read_bytes())
+    paths[2].write_bytes(paths[2].read_bytes()[:40])
+    paths[3].unlink()
+    return Split(tuple(map(str, paths)), np.arange(12) % 2)
+
+
+@pytest.mark.parametrize("map_above", [0, 1 << 30], ids=["mapped from disk", "in the object store"])
+def test_features_are_the_encoders_and_nobody_can_write_them(
+    map_above: int, photos: Split, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    source = FileSource(tmp_path)
+    splits = {"train": photos}
+    run = stage(tmp_path / "cache", pretrained, source, map_above).run
+    made = run(splits, BOUNDARIES, max_unreadable=0.5)
+    shared = made.splits
+    assert [Path(s.key).name for s in made.skipped] == ["2.png", "3.png"]
+    assert {s.split for s in made.skipped} == {"train"}
+    kept = [key for i, key in enumerate(photos.keys) if i not in (2, 3)]
+    pixels = torch.stack([pretrained.preprocess(source.image(key)) for key in kept])
+    expected = pretrained.encoder.features(pixels, BOUNDARIES)
+    for boundary in BOUNDARIES:
+        array = shared["train"].features[boundary].get()
+        np.testing.assert_allclose(array, expected[boundary].numpy(), rtol=1e-4, atol=1e-4)
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+    assert shared["train"].labels.tolist() == [0, 1, *([0, 1] * 4)]
+    content = made.contents["train"]
+    assert content.keys == kept
+    assert content.digests == [source.digest(key) for key in kept]
+    hashes = [perceptual_hash(source.image(key)) for key in kept]
+    np.testing.assert_array_equal(content.hashes, np.stack(hashes))
+
+
+def test_groups_are_shared_without_those_of_images_that_cannot_be_read(
+    photos: Split, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    features = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
+    bursts = tuple(f"burst {row // 3}" for row in range(12))
+    grouped = Split(photos.keys, photos.labels, bursts)
+    made = features.run({"train": grouped, "val": photos}, BOUNDARIES, 0.5)
+    kept = grouped.without([2, 3])
+    assert (made.images["train"].keys, made.images["train"].groups) == (kept.keys, kept.groups)
+    assert made.splits["train"].groups is not None
+    assert made.splits["train"].groups.tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert made.splits["val"].groups is None
+
+
+def test_one_new_image_costs_one_image(
+    photos: Split, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    features = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
+    encoded: list[int] = []
+
+    def count(done: int, total: int) -> None:
+        encoded.append(total)
+
+    most = Split(photos.keys[4:11], photos.labels[4:11])
+    features.run({"train": most}, BOUNDARIES, 0, progress=count)
+    assert set(encoded) == {7}
+    encoded.clear()
+    more = Split(photos.keys[1:2] + most.keys, np.append(1, most.labels))
+    features.run({"train": more}, BOUNDARIES, 0, progress=count)
+    assert encoded == [1]
+
+
+def test_views_are_those_of_the_images_and_computed_once(
+    photos: Split, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    source = FileSource(tmp_path)
+    features = stage(tmp_path / "cache", pretrained, source, 1 << 30)
+    encoded: list[int] = []
+
+    def made(views: int) -> SharedSplit:
+        encoded.clear()
+        val = Split(photos.keys[4:6], photos.labels[4:6])
+        found = features.run(
+            {"train": photos, "val": val},
+            BOUNDARIES,
+            0.5,
+            {"train": views},
+            BOUNDARIES,
+            progress=lambda done, total: encoded.append(total),
+        )
+        assert found.splits["val"].views == dict.fromkeys(BOUNDARIES, ())
+        assert set(found.contents["train"].keys) == set(kept)
+        return found.splits["train"]
+
+    kept = [key for i, key in enumerate(photos.keys) if i not in (2, 3)]
+    split = made(2)
+    contents, broken = 10, 1  # the last two are the same, the missing one has none
+    assert max(encoded) == 3 * contents
+    for boundary in BOUNDARIES:
+        assert len(split.views[boundary]) == 2
+        plain = split.features[boundary].get()
+        for number, array in enumerate(split.views[boundary], start=1):
+            drawn = [AUGMENTATION.view(source.image(k), source.digest(k), number) for k in kept]
+            pixels = torch.stack([pretrained.preprocess(image) for image in drawn])
+            expected = pretrained.encoder.features(pixels, [boundary])[boundary].numpy()
+            np.testing.assert_allclose(array.get(), expected, rtol=1e-4, atol=1e-4)
+            assert array.get().shape == plain.shape
+            assert not np.allclose(array.get(), plain, atol=1e-2)
+    made(2)
+    assert max(encoded) <= 3 * broken  # which has no features to keep
+    made(3)
+    assert max(encoded) <= contents + 3 * broken
+    views = split.examples("head", views=2)
+    assert (len(views), views.copies) == (10, 3)
+
+
+def test_a_cache_without_hashes_gets_them(
+    photos: Split, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    features = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
+    split = Split(photos.keys[4:10], photos.labels[4:10])
+    first = features.run({"train": split}, BOUNDARIES, 0)
+    (folder,) = (path for path in (tmp_path / "cache").rglob("*") if path.name == HASHES)
+    shutil.rmtree(folder)
+    features = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
+    again = features.run({"train": split}, BOUNDARIES, 0)
+    hashes = [made.contents["train"].hashes for made in (first, again)]
+    np.testing.assert_array_equal(*hashes)
+    for boundary in BOUNDARIES:
+        arrays = [made.splits["train"].features[boundary].get() for made in (first, again)]
+        np.testing.assert_array_equal(*arrays)
+
+
+def test_too_many_broken_images_are_an_error(
+    photos: Split, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    features = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
+    with pytest.raises(InputError, match=r"2 of 12 train images are unreadable .*max_unreadable"):
+        features.run({"train": photos}, BOUNDARIES, max_unreadable=0.1)
+
+
+def test_a_class_that_lost_all_its_images_is_an_error(
+    photos: Split, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    features = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
+    two = Split(photos.keys[2:4] + photos.keys[4:5], np.array([1, 1, 0]))
+    with pytest.raises(InputError, match="every class needs one"):
+        features.run({"train": two}, BOUNDARIES, max_unreadable=1)
+
+
+def test_trials_hold_no_test_split() -> None:
+    from tune.trials.trial_context import Workbench
+
+    experiment = small()
+    assert "test" not in Workbench.__dataclass_fields__
+    assert load_dataset(experiment.data).test  # which exists, elsewhere

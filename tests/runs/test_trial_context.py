@@ -1,0 +1,196 @@
+"""What every fit is given: its rows, its validation, its views and where its head starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.config import ModelConfig
+from models.head import LinearHead
+from models.loading import Pretrained, load_pretrained
+from models.recipe import Recipe
+from models.zero_shot import Prompts
+from records.cell import Group
+from tests.runs.helpers import small
+from tune.setup import prepare
+from tune.trials.trial_context import Workbench
+from tune.workers.object_store import SharedSplit, share_array
+
+PARTITIONS = (1, 5, 10, 25, 33.3, 50, 100)
+
+
+def rows_only(labels: int, validation: str = "full", seed: int = 0) -> Workbench:
+    """A workbench on which rows can be drawn, and nothing fitted."""
+    rng = np.random.default_rng(labels)
+    train, val = (SharedSplit(rng.permutation(np.arange(n) % 7), {}) for n in (labels, labels // 2))
+    experiment = small(f"data.validation={validation}", f"seed={seed}")
+    nothing: Any = None
+    return Workbench(experiment, nothing, "these data", "float32", 7, train, val)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(50, 400), st.integers(0, 5), st.integers(0, 20))
+def test_partitions_are_nested_and_share_validation(labels: int, search: int, seed: int) -> None:
+    bench = rows_only(labels, seed=search)
+    drawn = [set(bench.rows(partition, seed).tolist()) for partition in PARTITIONS]
+    for smaller, larger in itertools.pairwise(drawn):
+        assert smaller <= larger
+    assert drawn[-1] == set(range(labels))
+    for partition in PARTITIONS:
+        assert bench.val_rows(partition, seed).tolist() == list(range(labels // 2))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(50, 400), st.integers(0, 20))
+def test_matched_validation_is_the_partitions_own_share(labels: int, seed: int) -> None:
+    bench = rows_only(labels, "matched")
+    count = labels // 2
+    drawn = [bench.val_rows(partition, seed) for partition in PARTITIONS]
+    for partition, rows in zip(PARTITIONS, drawn, strict=True):
+        assert abs(len(rows) - count * partition / 100) <= 7  # of every class one at least
+        assert set(bench.val.labels[rows].tolist()) == set(range(7))
+    for smaller, larger in itertools.pairwise(drawn):
+        assert set(smaller.tolist()) <= set(larger.tolist())
+    assert len(drawn[-1]) == count
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 9), st.integers(0, 20))
+def test_partitions_and_matched_validation_keep_groups_whole(size: int, seed: int) -> None:
+    bench = rows_only(400, "matched")
+    train, val = (
+        dataclasses.replace(split, groups=np.arange(len(split)) // size)
+        for split in (bench.train, bench.val)
+    )
+    bench = dataclasses.replace(bench, train=train, val=val)
+    for split, rows_of in ((train, bench.rows), (val, bench.val_rows)):
+        assert split.groups is not None
+        for partition in PARTITIONS:
+            rows = rows_of(partition, seed)
+            whole = np.isin(split.groups, split.groups[rows])
+            assert rows.tolist() == np.flatnonzero(whole).tolist()
+            assert set(split.labels[rows].tolist()) == set(range(7))
+
+
+def test_every_seed_draws_partition_and_matched_validation_anew() -> None:
+    bench = rows_only(300, "matched")
+    for rows in (bench.rows, bench.val_rows):
+        assert len({tuple(rows(10, seed).tolist()) for seed in range(5)}) == 5
+    # Nothing but partition and seed decides: all methods of a seed have the same.
+    assert set(Workbench.rows.__annotations__) == {"partition", "seed", "return"}
+    assert set(Workbench.val_rows.__annotations__) == {"partition", "seed", "return"}
+
+
+@pytest.fixture(scope="module")
+def pretrained() -> Pretrained:
+    prompts = Prompts(("zero", "one", "two"), ("the digit {}",))
+    return load_pretrained(ModelConfig(), prompts)
+
+
+@pytest.fixture
+def bench(pretrained: Pretrained, ray_session: None) -> Workbench:
+    """Thirty images of three classes, with two views of each training image."""
+    rng = torch.Generator().manual_seed(0)
+    boundaries = ("block 11", "head")
+
+    def features() -> dict[str, Any]:
+        pixels = torch.randn(30, 3, 24, 24, generator=rng)
+        crossed = pretrained.encoder.features(pixels, boundaries)
+        return {b: share_array(crossed[b].numpy()) for b in boundaries}
+
+    labels = np.arange(30) % 3
+    copies = [features(), features()]
+    train = SharedSplit(labels, features(), {b: tuple(c[b] for c in copies) for b in boundaries})
+    val = SharedSplit(labels, features())
+    experiment = small("search.samples=60")
+    return Workbench(experiment, ray.put(pretrained), "these data", "float32", 3, train, val)
+
+
+TUNED = {"blocks": "11", "batch_size": 10, "lr": 1e-3}
+
+
+@pytest.mark.ray
+def test_heads_start_where_the_recipe_says(bench: Workbench, pretrained: Pretrained) -> None:
+    group, probe = Group(100, "llrd"), {"blocks": "none", "head_lr": 1e-2, "batch_size": 10}
+
+    def start(head_start: str) -> LinearHead:
+        return bench.fit(group, {**TUNED, "head_start": head_start}, probe, 0).model.head.head(0)
+
+    assert pretrained.zero_shot is not None
+    assert torch.equal(start("zero_shot").weight, pretrained.zero_shot.weight)
+    assert not start("zeros").weight.any()
+    assert start("probe").weight.any()
+    assert not torch.equal(start("probe").weight, start("zero_shot").weight)
+
+
+@pytest.mark.ray
+def test_a_probe_is_the_same_as_read_back_from_the_journal(bench: Workbench) -> None:
+    group, config = Group(100, "llrd"), {**TUNED, "head_start": "probe"}
+    probe = {"blocks": "none", "solver": "lbfgs", "head_lr": (1e-2,), "weight_decay": (1e-3,)}
+    heads = [
+        bench.fit(group, config, given, 0).model.head.head(0).weight
+        for given in (probe, json.loads(json.dumps(probe)))
+    ]
+    assert torch.equal(*heads)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("blocks", ["none", "11"])
+def test_a_fit_trains_on_as_many_views_as_it_asks_for(blocks: str, bench: Workbench) -> None:
+    group = Group(100, "frozen" if blocks == "none" else "llrd")
+    config = {**TUNED, "blocks": blocks, "head_start": "zeros"}
+    heads = []
+    for views in (0, 1, 2):
+        fit = bench.fit(group, {**config, "views": views}, None, 0)
+        assert (fit._train.copies, fit._val.copies) == (1 + views, 1)
+        fit.advance(60)
+        heads.append(fit.restore_best().weight.clone())
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(heads, 2))
+    without = dataclasses.replace(bench, train=bench.val)
+    with pytest.raises(ValueError, match="cached"):  # not ignored
+        without.fit(group, {**config, "views": 1}, None, 0)
+
+
+@pytest.mark.ray
+def test_views_are_trained_on_from_where_they_are_cached(bench: Workbench) -> None:
+    low = {"block 11": bench.train.views["block 11"]}
+    fewer = dataclasses.replace(bench, train=dataclasses.replace(bench.train, views=low))
+    assert fewer.boundary(Recipe(**{**TUNED, "blocks": "none"})) == "head"
+    assert fewer.boundary(Recipe(**{**TUNED, "blocks": "none", "views": 1})) == "block 11"
+
+
+@pytest.mark.parametrize(
+    ("methods", "settings", "asked"),
+    [
+        (["frozen", "seed_llrd"], [], False),
+        (["zero_shot"], [], True),
+        (["seed_llrd"], ["methods.seed_llrd.space.head_start=zero_shot"], True),
+        (["seed_llrd"], ["methods.seed_llrd.space.head_start=zeros"], False),
+    ],
+)
+def test_the_text_tower_is_asked_only_where_a_head_starts_from_it(
+    methods: list[str], settings: list[str], asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Prompts] = []
+
+    def classifier(model: Any, name: str, prompts: Prompts, cache: Path) -> LinearHead:
+        calls.append(prompts)
+        return LinearHead(torch.zeros(10, 96), torch.zeros(10))
+
+    monkeypatch.setattr("models.loading.zero_shot_head", classifier)
+    prepared = prepare(small(*settings, methods=methods))
+    assert len(calls) == asked
+    assert (prepared.pretrained.zero_shot is not None) == asked
+    for prompts in calls:
+        assert prompts.words == prepared.dataset.words
+        assert prompts.templates == prepared.experiment.data.templates

@@ -1,0 +1,53 @@
+"""How many threads decode images beside one encoder."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from models.augmentation import Augmentation
+from models.config import AugmentationConfig, ModelConfig
+from models.loading import load_pretrained
+from tune.features.stage import EncoderWorker, Job
+
+
+class Watched:
+    """A source that notes which threads ask it for images."""
+
+    def __init__(self) -> None:
+        self.threads: set[int] = set()
+
+    def digest(self, key: str) -> str:
+        return key
+
+    def image(self, key: str) -> Image.Image:
+        self.threads.add(threading.get_ident())
+        time.sleep(0.02)
+        return Image.new("RGB", (24, 24))
+
+
+@pytest.mark.parametrize(("cores", "on_a_node", "threads"), [(1, 1, 1), (6, 2, 3), (2, 4, 1)])
+def test_they_are_a_containers_cores_shared_among_its_encoders(
+    cores: int, on_a_node: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrained, source = load_pretrained(ModelConfig()), Watched()
+    monkeypatch.setattr("tune.features.stage.ray.get", lambda handle: pretrained)
+    monkeypatch.setattr("os.cpu_count", lambda: 96)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(96), raising=False)
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", str(cores))  # stands in for the quota
+    handle: Any = None
+    worker = EncoderWorker(
+        pretrained=handle,
+        source=source,
+        augmentation=Augmentation(AugmentationConfig(), (24, 24)),
+        batch_size=8,
+        dtype="float32",
+        precision="float32",
+        on_a_node=on_a_node,
+    )
+    worker.encode(Job([(str(i), str(i)) for i in range(24)], 0, ["head"]))
+    assert len(source.threads) == threads

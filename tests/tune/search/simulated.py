@@ -1,0 +1,245 @@
+"""A search without Ray: a loop in the Tuner's place, and scores that follow from the configuration.
+
+Scores are a function of (group, configuration, milestone), so that two runs that make the same
+decisions get the same winners; so are prospects, where a run has them. Some configurations
+diverge and some kill their process.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import optuna
+from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
+
+from records.cell import Group
+from records.journal import Journal, read_events
+from search_spaces.schema import Experiment
+from tune.search.schedulers.asha import Rungs, rung_milestones
+from tune.search.search import Proposal, Search
+from tune.search.simulation import Player
+
+FROZEN = {
+    "space": {
+        "blocks": "none",
+        "head_lr": {"bank": [1e-3, 1e-2]},
+        "label_smoothing": {"uniform": [0.0, 0.2]},
+    },
+    "trials": 3,
+}
+LLRD = {
+    "space": {
+        "blocks": {"choice": ["11-7", "11", "all"]},
+        "llrd_decay": {"uniform": [0.5, 1.0], "when": {"blocks": ["11-7", "all"]}, "otherwise": 1},
+        "lr": {"loguniform": [1e-4, 1e-2]},
+    },
+    "default": {"lr": 1e-3},
+}
+FIXED = {"space": {"blocks": "11", "lr": 1e-4}}
+ZEROS = {"space": {"blocks": "11", "head_start": "zeros", "lr": {"loguniform": [1e-5, 1e-2]}}}
+
+Scorer = Callable[[Group, Mapping[str, Any], int], float]
+
+
+def experiment(
+    *,
+    methods: Mapping[str, Any] | None = None,
+    partitions: tuple[float, ...] = (1, 100),
+    seed: int = 0,
+    **search: Any,
+) -> Experiment:
+    """Two partitions, three methods; milestones 10, 30, 60, 90 of which 10, 30, 90 are rungs."""
+    settings = {"trials": 4, "samples": 90, "sampler": "random", "transfer": 0}
+    return Experiment.model_validate(
+        {
+            "name": "simulated",
+            "seed": seed,
+            "data": {"source": "digits", "partitions": partitions},
+            "search": {**settings, **search},
+            "methods": methods or {"frozen": FROZEN, "llrd": LLRD, "fixed": FIXED},
+        }
+    )
+
+
+def drawn(*key: Any) -> float:
+    """A number in [0, 1) that follows from `key`."""
+    text = json.dumps(key, sort_keys=True, default=list)
+    return zlib.crc32(text.encode()) / 2**32
+
+
+def smooth(group: Group, config: Mapping[str, Any], milestone: int) -> float:
+    """Rises with training, from a place that the configuration decides."""
+    return 0.6 * drawn(str(group), config) + 0.3 * (1 - 10 / (10 + milestone))
+
+
+def rough(group: Group, config: Mapping[str, Any], milestone: int) -> float:
+    """Ranks change from milestone to milestone; NaN for "diverged", -1 for "its process dies"."""
+    if drawn(str(group), config, "dies at", milestone) < 0.06:
+        return -1.0
+    if drawn(str(group), config, "diverges at", milestone) < 0.06:
+        return float("nan")
+    return round(drawn(str(group), config, milestone), 1)  # coarse, so that some tie
+
+
+def records(rungs: Rungs) -> dict[int, dict[int, float]]:
+    """Milestone to the scores of the trials that were recorded there, of all brackets."""
+    found: dict[int, dict[int, float]] = {}
+    for bracket in rungs.brackets:
+        for rung in bracket.rungs:
+            found.setdefault(rung.milestone, {}).update(rung.records)
+    return found
+
+
+def a_report(milestone: int, score: float, **more: Any) -> dict[str, Any]:
+    """A trial's report; diverged where the score is NaN."""
+    return {
+        **{"milestone": milestone, "samples": milestone, "steps": milestone},
+        **{"train_loss": 1.0, "val_loss": 1.0, "val_accuracy": score, "score": score},
+        **{"diverged": score != score, "seconds": milestone / 10, **more},
+    }
+
+
+class Simulation(Player):
+    """One process of a run: a search on a journal, and trials in flight.
+
+    Args:
+        spec: what to search.
+        path: the journal; what it holds is replayed, as `--resume` does.
+        scorer: what trials score.
+        slots: trials at once; the next to report is drawn from those in flight.
+        seed: of that draw.
+        prospects: whether trials are compared by something else than their score.
+        images: training images of each partition.
+    """
+
+    def __init__(
+        self,
+        spec: Experiment,
+        path: Path,
+        scorer: Scorer = smooth,
+        slots: int = 1,
+        seed: int = 0,
+        prospects: bool = False,
+        images: Mapping[float, int] = MappingProxyType({}),
+    ) -> None:
+        self.path, self._scorer, self._prospects = path, scorer, prospects
+        events = read_events(path)
+        self.journal = Journal(path)
+        self.storage = InMemoryStorage()
+        images = {partition: images.get(partition, 0) for partition in spec.data.partitions}
+        search = Search(spec, self.journal, self.storage, images)
+        search.replay(events)
+        draw = random.Random(seed)
+        super().__init__(spec, search, self._scored, draw.choice, slots)
+
+    def _scored(self, proposal: Proposal, milestone: int) -> dict[str, Any] | None:
+        score = self._scorer(proposal.group, proposal.config, milestone)
+        more: dict[str, Any] = {}
+        if self._prospects:
+            more["prospect"] = drawn(str(proposal.group), proposal.config, milestone, "prospect")
+        if len(proposal.config.get("head_lr", ())) > 1:
+            more["chosen"] = {"head_lr": max(proposal.config["head_lr"]), "weight_decay": 0.0}
+        return None if score == -1 else a_report(milestone, score, **more)
+
+    def run(self, reports: int | None = None) -> Simulation:
+        super().run(reports)
+        return self
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """Everything a run is to be judged by, as plain JSON: trials, rungs and winners."""
+        groups = {
+            str(group): {
+                "trials": {
+                    n: [t.config, t.reports, t.status, t.score if t.best else None]
+                    for n, t in sorted(state.trials.items())
+                },
+                "rungs": records(state.rungs),
+                "winner": state.winner(),
+            }
+            for group, state in self.search.groups.items()
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(groups, default=vars))
+        return plain
+
+    def check_finished(self) -> None:
+        """The invariants of a finished search, however often it was killed on the way."""
+        assert self.search.finished
+        for group, state in self.search.groups.items():
+            assert state.unproposed == 0
+            assert sorted(state.trials) == list(range(self.experiment.trials(group.method)))
+            for trial in state.trials.values():
+                assert trial.status in ("completed", "stopped", "diverged", "failed")
+                assert trial.status != "stopped" or trial.origin != "default"
+        self.check_against_journal()
+
+    def check_against_journal(self) -> None:
+        """Trials, rungs and studies hold what the journal says, no more and no less."""
+        started: dict[tuple[Group, int], Any] = {}
+        status: dict[tuple[Group, int], str] = {}
+        reports: dict[tuple[Group, int], dict[int, Any]] = {}
+        for event in read_events(self.path):
+            if not event["event"].startswith("trial"):
+                continue
+            key = (Group.parse(event["group"]), event["trial"])
+            if event["event"] == "trial_started":
+                before = status.get(key, "running")
+                assert before in ("running", "paused", "cut"), f"{key} starts again: {before}"
+                assert event["config"] == started.setdefault(key, event["config"])
+                status[key] = "running"
+            elif event["event"] == "trial_report":
+                assert status[key] == "running"
+                assert event["milestone"] not in reports.get(key, {})
+                reports.setdefault(key, {})[event["milestone"]] = event
+            elif event["event"] == "trial_promoted":
+                assert status[key] in ("running", "cut")  # a resumed run decides of who was cut
+                assert event["milestone"] == max(reports[key])
+            else:
+                assert status[key] in ("running", "paused", "cut"), f"{key} ends twice"
+                status[key] = event.get("status", "paused")
+        kept = {key: {m: e.get("prospect", e["score"]) for m, e in reports.get(key, {}).items()
+                      if not e["diverged"]} for key in started}  # fmt: skip
+        for group, state in self.search.groups.items():
+            keys = {number for g, number in started if g == group}
+            assert keys == set(state.trials)
+            for number, trial in state.trials.items():
+                assert trial.reports == kept[group, number]
+                waits = number in state.orphans
+                assert trial.status == ("running" if waits else status[group, number])
+            recorded = records(state.rungs)
+            for rung in rung_milestones(state.horizon, self.experiment.search):
+                here = {n: kept[group, n].get(rung) for n in keys}
+                assert recorded.get(rung, {}).items() <= here.items()
+            for number in keys:  # whoever was judged was judged at every rung from there on
+                judged = [n for n in recorded if number in recorded[n]]
+                later = [n for n in recorded if judged and n >= min(judged)]
+                assert judged == [n for n in later if n in kept[group, number]]
+            told = sorted(
+                json.dumps(
+                    [t.state.name, t.params, t.intermediate_values, t.values], sort_keys=True
+                )
+                for t in optuna.load_study(study_name=str(group), storage=self.storage).trials
+            )
+            assert told == sorted(
+                self._as_told(state, trial)
+                for number, trial in state.trials.items()
+                if number not in state.orphans  # the study meets them when they are proposed
+            )
+
+    def _as_told(self, state: Any, trial: Any) -> str:
+        states = {"completed": TrialState.COMPLETE, "failed": TrialState.FAIL,
+                  "running": TrialState.RUNNING, "paused": TrialState.RUNNING}  # fmt: skip
+        told = states.get(trial.status, TrialState.PRUNED)
+        space = self.experiment.methods[state.group.method].parsed
+        params = {name: trial.config[name] for name in space.distributions(trial.config)}
+        values = [trial.score] if told is TrialState.COMPLETE else None
+        if told is TrialState.PRUNED and trial.reports:
+            values = [trial.reports[max(trial.reports)]]
+        return json.dumps([told.name, params, trial.reports, values], sort_keys=True)

@@ -1,0 +1,165 @@
+"""What does well at a partition is tried early at larger ones."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from records.cell import Group
+from records.journal import read_events
+from tests.tune.search.simulated import (
+    ZEROS,
+    Simulation,
+    a_report,
+    experiment,
+    records,
+    rough,
+    smooth,
+)
+from tune.search.search import LEAD, Search
+
+METHODS = {"zeros": ZEROS}
+ONE, TEN, ALL = (Group(partition, "zeros") for partition in (1, 10, 100))
+
+
+def search(path: Path, **options: Any) -> Search:
+    """One method at three partitions."""
+    options = {"partitions": (1, 10, 100), "trials": 8, "transfer": 2, **options}
+    return Simulation(experiment(methods=METHODS, **options), path / "events.jsonl").search
+
+
+def start(search: Search, group: Group, score: float | None = None) -> int:
+    """Start a group's next trial, whatever else is started on the way; it may report."""
+    while proposal := search.propose():
+        if proposal.group == group:
+            if score is not None:
+                search.report(group, proposal.number, a_report(10, score))
+            return proposal.number
+    raise AssertionError("nothing left")
+
+
+def origins(search: Search, group: Group) -> list[str]:
+    return [trial.origin for trial in search.groups[group].trials.values()]
+
+
+def test_the_best_of_the_nearest_smaller_partition_comes_first(tmp_path: Path) -> None:
+    group = search(tmp_path)
+    for score in (0.1, 0.2, 0.5, 0.3):
+        start(group, ONE, score)
+    number = start(group, TEN)
+    trials = group.groups[TEN].trials
+    assert origins(group, TEN)[:2] == ["default", "partition 1"]
+    assert number == 1
+    assert trials[1].config == group.groups[ONE].trials[2].config
+
+
+def test_each_smaller_partition_in_turn_the_nearest_first(tmp_path: Path) -> None:
+    found = search(tmp_path, transfer=3, trials=20)
+    for state, best in ((found.groups[ONE], 1), (found.groups[TEN], 2)):
+        for number in range(4):
+            if number not in state.trials:
+                state.trials[number] = found._ask(state, number)
+            trial = state.trials[number]
+            trial.reports = {10: 0.9 if number == best else number / 100}
+            trial.origin = "sampler"
+    state = found.groups[ALL]
+    state.trials[0] = found._ask(state, 0)
+    for number, (partition, source) in enumerate([(10, 2), (1, 1), (10, 3)], start=1):
+        state.trials[number] = found._ask(state, number)
+        assert state.trials[number].origin == f"partition {partition}"
+        expected = found.groups[Group(partition, "zeros")].trials[source].config
+        assert state.trials[number].config == expected
+
+
+def test_a_higher_rung_counts_more_than_a_higher_score(tmp_path: Path) -> None:
+    group = search(tmp_path)
+    for score in (0.4, 0.1, 0.2):
+        start(group, ONE, score)
+    trials = group.groups[ONE].trials
+    trials[1].reports[30] = 0.2
+    start(group, TEN)
+    assert group.groups[TEN].trials[1].config == trials[1].config
+
+
+@pytest.mark.parametrize("scorer", [smooth, rough])
+@pytest.mark.parametrize("slots", [1, 5])
+@pytest.mark.parametrize("transfer", [0, 1, 3])
+def test_transfers_are_bounded_early_new_and_told(
+    tmp_path: Path, transfer: int, slots: int, scorer: Any
+) -> None:
+    spec = experiment(methods=METHODS, partitions=(1, 10, 100), trials=8, transfer=transfer)
+    simulation = Simulation(spec, tmp_path / "events.jsonl", scorer, slots).run()
+    simulation.check_finished()
+    for group, state in simulation.search.groups.items():
+        moved = [n for n, t in state.trials.items() if t.origin.startswith("partition")]
+        assert len(moved) <= transfer
+        assert all(0 < number <= 4 for number in moved)
+        assert not (group == ONE and moved)
+        rates = [trial.config["lr"] for trial in state.trials.values()]
+        assert len(set(rates)) == len(rates)
+        assert sorted(t.params["lr"] for t in state.study.trials) == sorted(rates)
+        for number in moved:  # the last rung alone judges what was transferred
+            assert number not in records(state.rungs).get(10, {})
+            trial = state.trials[number]
+            assert max(trial.reports, default=0) >= 30 or trial.status in ("diverged", "failed")
+    if transfer:
+        assert "partition" in " ".join(origins(simulation.search, ALL))
+    told = {
+        (e["group"], e["trial"]): e["origin"]
+        for e in read_events(tmp_path / "events.jsonl")
+        if e["event"] == "trial_started"
+    }
+    assert told == {
+        (str(g), n): t.origin
+        for g, s in simulation.search.groups.items()
+        for n, t in s.trials.items()
+    }
+
+
+@pytest.mark.parametrize(("known", "origin"), [(2, "sampler"), (3, "partition 1")])
+def test_nothing_is_taken_from_a_partition_that_knows_too_little(
+    tmp_path: Path, known: int, origin: str
+) -> None:
+    found = search(tmp_path)
+    for number in range(4):
+        trial = found.groups[ONE].trials[number] = found._ask(found.groups[ONE], number)
+        trial.reports = {10: 0.5} if number < known else {}
+    state = found.groups[TEN]
+    for number in range(2):
+        state.trials[number] = found._ask(state, number)
+    assert origins(found, TEN) == ["default", origin]
+
+
+@pytest.mark.parametrize("transfer", [0, 2])
+@pytest.mark.parametrize("slots", [1, 4])
+def test_every_group_has_its_first_trial_before_any_but_a_probe_has_its_second(
+    tmp_path: Path, transfer: int, slots: int
+) -> None:
+    partitions = (1, *range(10, 101, 10))
+    spec = experiment(partitions=partitions, trials=8, transfer=transfer)
+    simulation = Simulation(spec, tmp_path / "events.jsonl", slots=slots).run()
+    order = [p for p in simulation.proposals if p.group.method != "frozen"]
+    groups = {p.group for p in order}
+    assert len(groups) == 11 * (len(spec.methods) - 1)
+    first = [(p.group, p.number) for p in order if p.number == 0 and p.probe is not None]
+    seconds = [k for k, p in enumerate(order) if p.number == 1]
+    begun = {p.group for p in order[: min(seconds)]}
+    assert len(begun) == len(groups)
+    assert len(first) >= 11  # groups that had to wait for their probe
+
+
+def test_smaller_partitions_are_ahead_by_no_more_than_the_lead(tmp_path: Path) -> None:
+    spec = experiment(methods=METHODS, partitions=(1, 10, 100), trials=8, transfer=2)
+    simulation = Simulation(spec, tmp_path / "events.jsonl")
+    simulation.fill()
+    groups = simulation.search.groups
+    while simulation.flying:
+        simulation.step()
+        simulation.fill()
+        served = [groups[g].proposed / 8 for g in (ONE, TEN, ALL)]
+        if len(simulation.proposals) >= 3:
+            assert min(served) > 0
+        assert max(a - b for a, b in itertools.pairwise(served)) <= LEAD / 2 + 1 / 8

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data import DataConfig, load_dataset
+from data.dataset import ExtraTest
+from records.cell import Group
+from search_spaces.schema import FinalConfig
+from tests.tune.search.simulated import Simulation, experiment
+from tune.search.search import Winner
+from tune.setup import Prepared, final_fits_of
+from tune.trials.final_fits import FinalFit, discard_others, final_fits, pending
+
+PROBE = {"blocks": "none", "head_lr": 1e-2}
+TUNED = {"blocks": "11-7", "lr": 1e-4, "head_lr": (1e-3,)}
+
+DATA = "digest of data"
+
+
+def winner(
+    partition: float, method: str, config: Mapping[str, Any], probe: dict[str, Any] | None = None
+) -> Winner:
+    return Winner(Group(partition, method), 0, dict(config), probe, 0.9, 90, dict(config))
+
+
+WINNERS = {
+    w.group: w
+    for w in (
+        winner(1, "frozen", PROBE),
+        winner(1, "llrd", TUNED, PROBE),
+        winner(12.5, "llrd", TUNED),
+        winner(100, "frozen", {**PROBE, "head_lr": 1e-3}),
+        winner(100, "llrd", TUNED, {**PROBE, "head_lr": 1e-3}),
+    )
+}
+
+
+def finish(fit: FinalFit, run_dir: Path, **changes: Any) -> None:
+    """Leave what a finished fit leaves."""
+    fit.path(run_dir).parent.mkdir(exist_ok=True)
+    fit.path(run_dir).write_text(json.dumps({"config_id": fit.identity, **changes}))
+
+
+def export(fit: FinalFit, run_dir: Path) -> None:
+    """Leave its weights, too."""
+    fit.weights_path(run_dir).parent.mkdir(exist_ok=True)
+    fit.weights_path(run_dir).touch()
+
+
+def test_every_winner_is_fitted_once_with_every_seed() -> None:
+    fits = final_fits(WINNERS, FinalConfig(seeds=3), DATA)
+    assert len(fits) == 15
+    assert {(fit.group, fit.seed) for fit in fits} == {(g, s) for g in WINNERS for s in range(3)}
+    assert all(fit.config == WINNERS[fit.group].config for fit in fits)
+
+
+def test_all_winners_are_measured_once_before_any_twice_and_large_partitions_first() -> None:
+    fits = final_fits(WINNERS, FinalConfig(seeds=2), DATA)
+    assert [fit.seed for fit in fits] == [0] * 5 + [1] * 5
+    partitions = [fit.group.partition for fit in fits]
+    assert partitions == [100, 100, 12.5, 1, 1] * 2
+
+
+def test_heads_start_from_the_probe_that_the_winner_started_from() -> None:
+    probes = {fit.group: fit.probe for fit in final_fits(WINNERS, FinalConfig(seeds=1), DATA)}
+    assert probes[Group(1, "llrd")] == PROBE
+    assert probes[Group(100, "llrd")] == {**PROBE, "head_lr": 1e-3}
+    assert probes[Group(12.5, "llrd")] is None
+    assert probes[Group(1, "frozen")] is None
+    zeros = winner(1, "llrd", {**TUNED, "head_start": "zeros"}, PROBE)
+    assert [fit.probe for fit in final_fits({zeros.group: zeros}, FinalConfig(seeds=1), DATA)] == [
+        None
+    ]
+
+
+def test_every_seed_of_a_bank_chooses_its_own_head() -> None:
+    bank = {**PROBE, "weight_decay": (1e-3, 1e-1)}
+    chosen = winner(1, "frozen", {**PROBE, "weight_decay": 1e-1})
+    found = dataclasses.replace(chosen, tried=bank)
+    fits = final_fits({found.group: found}, FinalConfig(seeds=2), DATA)
+    assert [fit.config for fit in fits] == [bank, bank]
+
+
+def test_no_winners_no_fits() -> None:
+    assert final_fits({}, FinalConfig(seeds=3), DATA) == []
+
+
+def test_every_fit_has_a_file_of_its_own(tmp_path: Path) -> None:
+    fits = final_fits(WINNERS, FinalConfig(seeds=3), DATA)
+    assert len({fit.path(tmp_path) for fit in fits}) == len(fits)
+    assert {fit.path(tmp_path).parent for fit in fits} == {tmp_path / "final_fits"}
+    names = {fit.path(tmp_path).name for fit in fits}
+    assert {"12.5-llrd-seed0.json", "100-frozen-seed2.json"} <= names
+
+
+def fit(**changes: Any) -> FinalFit:
+    return FinalFit(**{"group": Group(1, "llrd"), "trial": 3, "seed": 0, "config": TUNED,
+                       "probe": PROBE, "basis": DATA}
+                    | changes)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"config": {**TUNED, "lr": 1e-3}},
+        {"config": {**TUNED, "warmup": 0.1}},
+        {"config": {**TUNED, "head_lr": (1e-3, 1e-2)}},
+        {"probe": {**PROBE, "head_lr": 1e-3}},
+        {"probe": None},
+        {"basis": "other labels"},
+    ],
+)
+def test_identity_changes_with_what_a_fit_depends_on(changes: dict[str, Any]) -> None:
+    assert fit(**changes).identity != fit().identity
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"trial": 4},
+        {"config": dict(reversed(TUNED.items()))},
+        {"config": {**TUNED, "head_lr": [1e-3]}},  # as read back from the journal
+        {"config": json.loads(json.dumps(TUNED))},
+    ],
+)
+def test_identity_does_not_change_with_what_is_in_the_name_or_with_form(
+    changes: dict[str, Any],
+) -> None:
+    assert fit(**changes).identity == fit().identity
+
+
+def test_identity_survives_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    fits = []
+    for _ in range(2):  # the second replays the first
+        search = Simulation(experiment(), path).run().search
+        fits.append([f.identity for f in final_fits(search.winners(), FinalConfig(seeds=2), DATA)])
+    assert fits[0] == fits[1]
+    assert len(fits[0]) == 12
+
+
+def test_without_results_all_is_pending(tmp_path: Path) -> None:
+    fits = final_fits(WINNERS, FinalConfig(seeds=2), DATA)
+    assert pending(fits, tmp_path, export=False) == fits
+
+
+def test_finished_fits_are_not_pending_and_more_seeds_are(tmp_path: Path) -> None:
+    for done in final_fits(WINNERS, FinalConfig(seeds=2), DATA):
+        finish(done, tmp_path)
+    assert pending(final_fits(WINNERS, FinalConfig(seeds=2), DATA), tmp_path, export=False) == []
+    more = pending(final_fits(WINNERS, FinalConfig(seeds=3), DATA), tmp_path, export=False)
+    assert [f.seed for f in more] == [2] * 5
+
+
+def test_a_new_winner_is_fitted_again(tmp_path: Path) -> None:
+    for done in final_fits(WINNERS, FinalConfig(seeds=2), DATA):
+        finish(done, tmp_path)
+    group = Group(12.5, "llrd")
+    better = {**WINNERS, group: winner(12.5, "llrd", {**TUNED, "lr": 1e-3})}
+    again = pending(final_fits(better, FinalConfig(seeds=2), DATA), tmp_path, export=False)
+    assert {(f.group, f.seed) for f in again} == {(group, 0), (group, 1)}
+
+
+def test_a_new_probe_leaves_alone_what_started_from_the_old_one(tmp_path: Path) -> None:
+    for done in final_fits(WINNERS, FinalConfig(seeds=1), DATA):
+        finish(done, tmp_path)
+    better = {**WINNERS, Group(1, "frozen"): winner(1, "frozen", {**PROBE, "head_lr": 1e-1})}
+    again = {
+        fit.group
+        for fit in pending(final_fits(better, FinalConfig(seeds=1), DATA), tmp_path, export=False)
+    }
+    assert again == {Group(1, "frozen")}
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"config_id": 3}', "\x00"])
+def test_a_file_that_is_no_result_is_fitted_again(tmp_path: Path, content: str) -> None:
+    one = fit()
+    finish(one, tmp_path)
+    assert pending([one], tmp_path, export=False) == []
+    one.path(tmp_path).write_text(content)
+    assert pending([one], tmp_path, export=False) == [one]
+
+
+def test_a_result_without_the_weights_to_keep_is_fitted_again(tmp_path: Path) -> None:
+    fits = final_fits(WINNERS, FinalConfig(seeds=2), DATA)
+    for done in fits:
+        finish(done, tmp_path)
+    assert pending(fits, tmp_path, export=True) == fits
+    for done in fits[1:]:
+        export(done, tmp_path)
+    assert pending(fits, tmp_path, export=True) == fits[:1]
+    assert pending(fits, tmp_path, export=False) == []
+
+
+def test_weights_are_discarded_with_their_result_and_kept_with_it(tmp_path: Path) -> None:
+    for done in final_fits(WINNERS, FinalConfig(seeds=2), DATA):
+        finish(done, tmp_path)
+        export(done, tmp_path)
+    new = winner(1, "llrd", {**TUNED, "lr": 1e-3}, PROBE)
+    discard_others(final_fits({**WINNERS, new.group: new}, FinalConfig(seeds=1), DATA), tmp_path)
+    results = {path.stem for path in (tmp_path / "final_fits").iterdir()}
+    weights = {path.stem for path in (tmp_path / "winners").iterdir()}
+    assert results == weights
+    assert len(results) == len(WINNERS) - 1
+
+
+def test_fits_of_other_winners_and_of_seeds_too_many_are_discarded(tmp_path: Path) -> None:
+    for done in final_fits(WINNERS, FinalConfig(seeds=5), DATA):
+        finish(done, tmp_path)
+    new = winner(1, "llrd", {**TUNED, "lr": 1e-3}, PROBE)
+    wanted = final_fits(
+        {new.group: new, Group(100, "llrd"): WINNERS[Group(100, "llrd")]},
+        FinalConfig(seeds=3),
+        DATA,
+    )
+    discard_others(wanted, tmp_path)
+    left = {path.name for path in (tmp_path / "final_fits").iterdir()}
+    assert not any(name.startswith("1-llrd-") for name in left)
+    assert {name for name in left if name.startswith("100-llrd-")} == {
+        f"100-llrd-seed{seed}.json" for seed in range(3)
+    }
+    assert len(left) == 3 + 3 * 5  # groups that the experiment leaves out this time keep theirs
+
+
+# What a final fit rests on
+
+
+def prepared(extra: Sequence[str] = (), **final: Any) -> Prepared:
+    """Scanned digits with further test sets, as far as final fits ask."""
+    dataset = load_dataset(DataConfig(source="digits"))
+    sets = {
+        name: ExtraTest(dataset.test.select(range(len(name))), dataset.source) for name in extra
+    }
+    spec = experiment().model_copy(update={"final": FinalConfig(**final)})
+    nothing: Any = None
+    return Prepared(
+        spec, dataclasses.replace(dataset, extra_tests=sets), nothing, nothing, Path("cache")
+    )
+
+
+def identities(basis: Prepared) -> list[str]:
+    return [fit.identity for fit in final_fits_of(basis, WINNERS)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        prepared(["phone"]),
+        prepared(["phone", "night"]),
+    ],
+)
+def test_results_rest_on_the_tests(other: Prepared) -> None:
+    assert not set(identities(other)) & set(identities(prepared()))
+
+
+def test_results_do_not_rest_on_the_number_of_seeds_or_the_order_of_tests() -> None:
+    assert set(identities(prepared(seeds=1))) == set(identities(prepared(seeds=9)))
+    assert set(identities(prepared(export=False))) == set(identities(prepared()))
+    orders = (["phone", "night"], ["night", "phone"])
+    assert len({tuple(identities(prepared(order))) for order in orders}) == 1
+
+
+def test_what_is_tried_after_training_concerns_what_trains_the_encoder(tmp_path: Path) -> None:
+    for done in final_fits(WINNERS, FinalConfig(seeds=1), DATA):
+        finish(done, tmp_path)
+    plain = FinalConfig(seeds=1, ema=False, wise_ft=())
+    again = {fit.group for fit in pending(final_fits(WINNERS, plain, DATA), tmp_path, export=False)}
+    assert again == {group for group in WINNERS if group.method == "llrd"}
+
+
+def test_a_method_whose_name_ends_like_a_seed_keeps_its_results(tmp_path: Path) -> None:
+    other = fit(group=Group(1, "llrd-seed2"))
+    finish(other, tmp_path)
+    discard_others(final_fits(WINNERS, FinalConfig(seeds=1), DATA), tmp_path)
+    assert other.path(tmp_path).exists()

@@ -1,0 +1,237 @@
+"""A run in numbers, for the Ray dashboard and Prometheus.
+
+What is measured is computed by functions of the search and the clock that know nothing of Ray:
+each returns `Readings`. `Gauges` hands them to `ray.util.metrics`, which exports them as
+`ray_clip_search_...` on the metrics port of the driver's node.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from records.cell import Group
+from tune.search.cell_search import GroupSearch
+from tune.search.search import Search
+from tune.search.time_budget import Clock
+
+INTERVAL = 2.0  # seconds between two updates, at least
+REPEAT = 5.0  # seconds: Ray drops a gauge that was not set for two of its reports, 20 s
+WINDOW = 60.0  # seconds that a rate is taken over: trials report seldom, and much at once
+PREFIX = "clip_search_"
+RUN = "run"
+"""A tag of every metric: the experiment's name. A cluster may run several."""
+
+OF_GROUP = ("partition", "method")
+STATES = ("running", "paused", "completed", "stopped", "diverged", "failed", "cut", "left")
+"""Of trials, in the journal's words; `left` are those not proposed yet."""
+ENDED = ("completed", "stopped", "diverged", "failed", "cut")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One gauge: its name without `clip_search_`, what it says, and its tags beside `run`."""
+
+    name: str
+    description: str
+    tags: tuple[str, ...] = ()
+
+
+TRIALS = Metric("trials", "Trials by state", (*OF_GROUP, "state"))
+BEST = Metric("best_val_accuracy", "Best validation accuracy so far, 0 to 1", OF_GROUP)
+SAMPLES_PER_SECOND = Metric(
+    "samples_per_second", "Training samples a second, all slots, over the last minute", OF_GROUP
+)
+DEVICE_SECONDS = Metric(
+    "device_seconds",
+    "Seconds that fits held their slots; stage: search, final",
+    (*OF_GROUP, "stage"),
+)
+FINAL_FITS_LEFT = Metric("final_fits_left", "Final fits not made yet", OF_GROUP)
+SECONDS_LEFT = Metric("seconds_left", "Expected seconds to the end of the run")
+IMAGES_DONE = Metric("images_done", "Images the feature stage has encoded", ("splits",))
+IMAGES_WANTED = Metric("images_wanted", "Images the feature stage is to encode", ("splits",))
+IMAGES_PER_SECOND = Metric(
+    "images_per_second", "Images encoded a second, over the last minute", ("splits",)
+)
+METRICS = (
+    *(TRIALS, BEST, SAMPLES_PER_SECOND, DEVICE_SECONDS, FINAL_FITS_LEFT, SECONDS_LEFT),
+    *(IMAGES_DONE, IMAGES_WANTED, IMAGES_PER_SECOND),
+)
+
+Readings = Mapping[tuple[Metric, tuple[str, ...]], float]
+"""Values by metric and by the values of its tags."""
+
+
+class Rate:
+    """How fast a total grows, over the last `window` seconds.
+
+    What was there at the first look was done before, by the run that is resumed.
+
+    Args:
+        after: seconds since the first look before which no rate is told.
+    """
+
+    def __init__(self, window: float = WINDOW, after: float = 0.0) -> None:
+        self._window, self._after = window, after
+        self._seen: deque[tuple[float, float]] = deque()
+
+    def at(self, now: float, total: float) -> float:
+        """Look at the total; returns its growth a second."""
+        self._seen.append((now, total))
+        while len(self._seen) > 2 and self._seen[1][0] <= now - self._window:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        return (total - before) / (now - since) if now > since + self._after else 0.0
+
+
+def labels(group: Group) -> tuple[str, str]:
+    """Values of a group's tags."""
+    return f"{group.partition:g}", group.method
+
+
+def states_of(group: GroupSearch) -> Counter[str]:
+    """A group's trials by state, all of `STATES`."""
+    counts = Counter(dict.fromkeys(STATES, 0))
+    counts.update(trial.status for trial in group.trials.values())
+    counts["running"] -= len(group.orphans)  # those are still to be proposed
+    counts["left"] = group.unproposed
+    return counts
+
+
+def states(search: Search) -> Counter[str]:
+    """All trials by state."""
+    total = Counter(dict.fromkeys(STATES, 0))
+    for group in search.groups.values():
+        total.update(states_of(group))
+    return total
+
+
+def search_readings(search: Search, clock: Clock) -> Readings:
+    """Where the search stands."""
+    readings: dict[tuple[Metric, tuple[str, ...]], float] = {}
+    for group, state in search.groups.items():
+        for name, count in states_of(state).items():
+            readings[TRIALS, (*labels(group), name)] = count
+        spent = sum(trial.seconds for trial in state.trials.values())
+        readings[DEVICE_SECONDS, (*labels(group), "search")] = spent
+        readings[FINAL_FITS_LEFT, labels(group)] = clock.seeds
+        if winner := state.winner():
+            readings[BEST, labels(group)] = winner.val_accuracy
+    left = clock.left(search)
+    return readings if left is None else {**readings, (SECONDS_LEFT, ()): left}
+
+
+def sample_readings(search: Search, rates: dict[Group, Rate], now: float) -> Readings:
+    """Training samples a second by group.
+
+    Args:
+        rates: what was seen before; a group's first look is added.
+    """
+    return {
+        (SAMPLES_PER_SECOND, labels(group)): rates.setdefault(group, Rate()).at(
+            now, sum(trial.samples for trial in state.trials.values())
+        )
+        for group, state in search.groups.items()
+    }
+
+
+def feature_readings(splits: str, done: int, wanted: int, rate: float) -> Readings:
+    """Where the feature stage stands."""
+    tags = (splits,)
+    return {
+        (IMAGES_DONE, tags): done,
+        (IMAGES_WANTED, tags): wanted,
+        (IMAGES_PER_SECOND, tags): rate,
+    }
+
+
+def final_readings(
+    fits_left: Mapping[Group, int], spent: Mapping[Group, float], seconds_left: float
+) -> Readings:
+    """Where the final fits stand.
+
+    Args:
+        fits_left: by group.
+        spent: device-seconds by group.
+        seconds_left: to the end of the run.
+    """
+    return {
+        **{(FINAL_FITS_LEFT, labels(group)): count for group, count in fits_left.items()},
+        **{(DEVICE_SECONDS, (*labels(g), "final")): seconds for g, seconds in spent.items()},
+        (SECONDS_LEFT, ()): seconds_left,
+    }
+
+
+def _ray_gauge(name: str, description: str, tags: tuple[str, ...]) -> Any:
+    from ray.util.metrics import Gauge
+
+    return Gauge(name, description, tags)
+
+
+class Gauges:
+    """Keeps the latest readings, and Ray's gauges at them.
+
+    A thread sets them again while nothing changes: Ray forgets a gauge in 20 s, and a final fit
+    may take an hour. Setting one takes microseconds.
+
+    Args:
+        run: the experiment's name.
+        gauge: makes a gauge by name, description and tags: Ray's, or a test's.
+        now: a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        gauge: Callable[[str, str, tuple[str, ...]], Any] = _ray_gauge,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._run, self._now = run, now
+        self._gauges = {m: gauge(PREFIX + m.name, m.description, (RUN, *m.tags)) for m in METRICS}
+        self._latest: dict[tuple[Metric, tuple[str, ...]], float] = {}
+        self._updated: float | None = None
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._repeat, name="gauges", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def update(self, readings: Callable[[], Readings], last: bool = False) -> None:
+        """Take new readings, computed only if the last ones are two seconds old.
+
+        Args:
+            last: of a stage: take them whenever that was.
+        """
+        now = self._now()
+        if not last and self._updated is not None and now - self._updated < INTERVAL:
+            return
+        self._updated = now
+        new = readings()
+        with self._lock:
+            self._latest.update(new)
+            self._set(new)
+
+    def forget(self, *metrics: Metric) -> None:
+        """Export these no longer: their stage is over."""
+        with self._lock:
+            self._latest = {key: x for key, x in self._latest.items() if key[0] not in metrics}
+
+    def _set(self, readings: Readings) -> None:
+        for (metric, values), value in readings.items():
+            tags = dict(zip((RUN, *metric.tags), (self._run, *values), strict=True))
+            self._gauges[metric].set(value, tags)
+
+    def _repeat(self) -> None:
+        while not self._closed.wait(REPEAT):
+            with self._lock:
+                self._set(self._latest)

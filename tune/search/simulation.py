@@ -1,0 +1,77 @@
+"""A search without Ray: a loop in the Tuner's place, and no training.
+
+Tests and `benchmarks/search.py` play the real `Search` with it, in moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces.schema import Experiment
+from tune.search.schedulers.asha import milestones
+from tune.search.search import Proposal, Search
+
+
+@dataclass
+class Flight:
+    """A trial that runs: what was proposed, and the milestones it has still to come to."""
+
+    proposal: Proposal
+    ahead: list[int]
+
+
+class Player:
+    """Plays a search: starts what it proposes, and reports.
+
+    Args:
+        experiment: what is searched.
+        search: to be played.
+        evaluate: the report of a trial at a milestone; None for one whose process dies.
+        pick: which of the trials in flight reports next.
+        slots: trials at once.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        search: Search,
+        evaluate: Callable[[Proposal, int], Mapping[str, Any] | None],
+        pick: Callable[[list[Flight]], Flight],
+        slots: int = 1,
+    ) -> None:
+        self.experiment, self.search, self._slots = experiment, search, slots
+        self._evaluate, self._pick = evaluate, pick
+        self.flying: list[Flight] = []
+        self.proposals: list[Proposal] = []
+
+    def fill(self) -> None:
+        """Start trials while slots are free and the search has some."""
+        while len(self.flying) < self._slots and (proposal := self.search.propose()):
+            self.proposals.append(proposal)
+            # As a trial does that finds its checkpoint: it reports its last milestone once more.
+            trial = self.search.groups[proposal.group].trials[proposal.number]
+            last = max(trial.reports, default=0)
+            horizon = self.experiment.horizon(proposal.group.method)
+            points = milestones(horizon, self.experiment.search)
+            self.flying.append(Flight(proposal, [point for point in points if point >= last]))
+
+    def step(self) -> None:
+        """Let one of the trials in flight reach its next milestone."""
+        flight = self._pick(self.flying)
+        proposal = flight.proposal
+        report = self._evaluate(proposal, flight.ahead.pop(0))
+        if report is None:
+            self.search.end(proposal.group, proposal.number, "failed", "its process died")
+            self.flying.remove(flight)
+        elif not self.search.report(proposal.group, proposal.number, report):
+            self.flying.remove(flight)
+
+    def run(self, reports: int | None = None) -> None:
+        """Go on to the end, or for so many reports."""
+        self.fill()
+        while self.flying and reports != 0:
+            self.step()
+            self.fill()
+            reports = None if reports is None else reports - 1

@@ -1,0 +1,176 @@
+"""An experiment made ready: data listed, encoder loaded, plan checked; and what follows from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from data import Dataset, FeatureStore, Split, cache_root, load_dataset, partition_indices
+from errors import InputError
+from models.augmentation import Augmentation
+from models.config import PrecisionName
+from models.encoder import PIXELS
+from models.flops import training_memory
+from models.loading import Pretrained, load_pretrained
+from models.zero_shot import Prompts
+from records.cell import Group
+from report.formatting import listed
+from search_spaces.schema import Experiment
+from tune.features.plan import Plan, make_plan, recipes_of
+from tune.features.stage import FeatureStage
+from tune.run_dir import data_digest, identity
+from tune.search.search import Winner
+from tune.trials.final_fits import TEST, FinalFit, final_fits
+from tune.trials.trial_context import derived_seed, highest_boundary
+from tune.workers.actor_pool import Pool
+from tune.workers.cluster import Cluster, NodeView
+from tune.workers.placement import Placement
+
+FINGERPRINT = 32  # characters of it in a folder's name
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment with its data listed, its encoder loaded and its plan checked."""
+
+    experiment: Experiment
+    dataset: Dataset
+    pretrained: Pretrained
+    plan: Plan
+    cache: Path
+
+
+def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
+    """Everything that can be wrong without a GPU; raises InputError where it is.
+
+    Args:
+        searches: whether a search follows, which two partitions of one training set are refused.
+    """
+    dataset = load_dataset(experiment.data)
+    if searches:
+        _check_partitions(experiment, dataset.train)
+    cache = cache_root(experiment.features.cache)
+    prompts = None
+    if experiment.needs_zero_shot:
+        prompts = Prompts(dataset.words, experiment.data.templates)
+    pretrained = load_pretrained(experiment.model, prompts, cache / "zero_shot")
+    splits = {"train": dataset.train, "val": dataset.val, **tests(dataset)}
+    images = {name: len(split) for name, split in splits.items()}
+    name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
+    files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
+    cached = sum(file.stat().st_size for file in files)
+    plan = make_plan(experiment, pretrained.encoder, images, cache, cached)
+    plan.check(cache)
+    return Prepared(experiment, dataset, pretrained, plan, cache)
+
+
+def feature_stage(
+    prepared: Prepared,
+    pretrained: ray.ObjectRef[Pretrained],
+    pool: Pool,
+    precision: PrecisionName,
+) -> FeatureStage:
+    """The stage that makes this experiment's features, of its main source's images."""
+    experiment, encoder = prepared.experiment, prepared.pretrained.encoder
+    features = experiment.features
+    name = f"{prepared.pretrained.fingerprint[:FINGERPRINT]}-{features.dtype}-{precision}"
+    _, height, width = encoder.shapes[PIXELS]
+    return FeatureStage(
+        store=FeatureStore(prepared.cache, name),
+        pretrained=pretrained,
+        source=prepared.dataset.source,
+        augmentation=Augmentation(experiment.augmentation, (height, width)),
+        pool=pool,
+        batch_size=features.batch_size,
+        dtype=features.dtype,
+        precision=precision,
+        map_above=prepared.plan.map_above,
+    )
+
+
+def tests(dataset: Dataset) -> dict[str, Split]:
+    """Everything that winners are scored on, by name."""
+    extra = {name: test.split for name, test in dataset.extra_tests.items()}
+    return {TEST: dataset.test, **extra}
+
+
+def basis(prepared: Prepared) -> str:
+    """Names all that a fit rests on beside its recipe."""
+    experiment, fingerprint = prepared.experiment, prepared.pretrained.fingerprint
+    settings = experiment.resolved()
+    return json.dumps(
+        [
+            identity(prepared.dataset, fingerprint),
+            settings["augmentation"],
+            settings["features"]["dtype"],
+            *(settings["data"][key] for key in ("templates", "validation")),
+        ]
+    )
+
+
+def training_images(prepared: Prepared) -> dict[float, int]:
+    """Training images of each partition, as the search draws it."""
+    return _partition_sizes(prepared.experiment, prepared.dataset.train)
+
+
+def _check_partitions(experiment: Experiment, train: Split) -> None:
+    """Raises InputError where partitions are of one size: being nested, they are one set."""
+    alike: dict[int, list[str]] = {}
+    for partition, images in _partition_sizes(experiment, train).items():
+        alike.setdefault(images, []).append(f"{partition:g}")
+    same = [(listed(names), images) for images, names in alike.items() if len(names) > 1]
+    if not same:
+        return
+    (first, images), *others = same
+    told = [f"{first}% are the same {images} training images"]
+    told += [f"{names}% the same {images}" for names, images in others]
+    raise InputError(
+        f"data.partitions: {', '.join(told)} (a partition is of whole "
+        f"{'images' if train.groups is None else 'groups'}, at least one of every class); "
+        "allowed: one partition for each training set, drop the others"
+    )
+
+
+def _partition_sizes(experiment: Experiment, train: Split) -> dict[float, int]:
+    draw, groups = derived_seed(experiment.seed, 0, "partition"), train.group_ids
+    return {
+        partition: len(partition_indices(train.labels, partition, draw, groups))
+        for partition in experiment.data.partitions
+    }
+
+
+def final_fits_of(prepared: Prepared, winners: dict[Group, Winner]) -> list[FinalFit]:
+    """The final fits that an experiment asks for."""
+    dataset = prepared.dataset
+    scored = dict(sorted(tests(dataset).items()))  # in whatever order they are written
+    data = data_digest(dataset, dataset.val, *scored.values())
+    return final_fits(winners, prepared.experiment.final, json.dumps([data, list(scored)]))
+
+
+def placement(
+    prepared: Prepared, cluster: Cluster, nodes: Collection[NodeView], precision: PrecisionName
+) -> Placement:
+    """How the trials of an experiment are placed on the machines there are."""
+    share = min(1.0, cluster.slot.get("GPU", 0.0))
+    memory = {
+        node.id: int(share * node.gpu_bytes)
+        for node in nodes
+        if share and node.gpu_bytes and node.id in cluster.slots_at
+    }
+    placed = Placement(cluster.slot, memory, cluster.slots_at)
+    if not placed.mixed:
+        return placed
+    encoder, boundaries = prepared.pretrained.encoder, prepared.plan.boundaries
+    needs = {}
+    for name, method in prepared.experiment.methods.items():
+        for recipe in recipes_of(name, method, encoder):
+            if not recipe.frozen_encoder:
+                fed = highest_boundary(encoder, recipe, boundaries)
+                layers = (recipe.blocks, recipe.kinds)
+                needs[layers] = training_memory(encoder, recipe, fed, precision)
+    return dataclasses.replace(placed, needs=needs)

@@ -1,0 +1,212 @@
+"""Checkpoints of trials: files that carry a fit from one process to the next.
+
+They carry it over a pause at a rung, over the death of its process, of its node or of the driver,
+and, if it wins, on to the final fit with the search's own seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, TYPE_CHECKING, Any
+
+from errors import InputError, one_line
+from records.cell import Group
+from tune.storage.storage import ERRORS, Storage
+
+log = logging.getLogger(__name__)
+
+SOUND = ("completed", "stopped")  # ends of a trial that may win
+BEFORE = 8  # bytes behind torch's: the milestone that was reported before the file's own
+CHECKSUM = 4  # bytes at a file's end: torch reads damaged weights without a word
+
+if TYPE_CHECKING:
+    from models.fit import Fit
+    from tune.search.search import Search
+    from tune.trials.trial_context import Workbench
+
+
+class Checkpoint:
+    """One trial's file.
+
+    Args:
+        folder: of all checkpoints of a run, which every machine reaches.
+        config, probe: the trial's settings, and those of the probe it starts from.
+        fit: the trial's, at its start. It is not kept: when a trial ends, its memory goes.
+    """
+
+    def __init__(
+        self,
+        folder: Storage,
+        bench: Workbench,
+        group: Group,
+        number: int,
+        config: Mapping[str, Any],
+        probe: Mapping[str, Any] | None,
+        fit: Fit,
+    ) -> None:
+        self._folder, self._name = folder, checkpoint_name(group, number)
+        self._reported = 0  # the milestone
+        experiment = bench.experiment
+        # Another run's file may lie there, on a machine the driver could not clean up.
+        names = [str(group), number, config, probe if fit.recipe.start == "probe" else None]
+        rests_on = [bench.identity, experiment.seed, experiment.horizon(group.method)]
+        after = [fit.precision, experiment.final.ema]
+        self._identity = json.dumps([*names, *rests_on, *after], sort_keys=True)
+
+    def save(self, fit: Fit, report: Mapping[str, Any]) -> None:
+        """Write the fit as it is, with what it last reported.
+
+        Where the disk is full the trial goes on without: its file stays as it was.
+        """
+        import torch
+
+        saved = {"identity": self._identity, "fit": fit.state(), "report": dict(report)}
+        try:
+            with self._folder.writing(self._name) as file:
+                torch.save(saved, file)
+                file.write(self._reported.to_bytes(BEFORE, "little"))
+                file.seek(0)
+                file.write(_checksum(file))
+        except (*ERRORS, RuntimeError) as error:  # torch has its own for a full disk
+            log.warning("%s: not written, the trial goes on: %s", self._name, error)
+        self._reported = int(report["milestone"])
+
+    def take_up(self, fit: Fit) -> dict[str, Any] | None:
+        """Bring the fit to where the file has it; returns its last report.
+
+        None, and the fit as it was, without a file, or with one that is damaged, another's, or in
+        a storage that fails.
+        """
+        import torch
+
+        try:
+            with self._folder.reading(self._name) as file:
+                content = file.seek(0, os.SEEK_END) - CHECKSUM
+                file.seek(0)
+                if content < 0 or _checksum(file, content) != file.read():
+                    log.warning("%s: damaged, the trial starts anew", self._name)
+                    return None
+                file.seek(0)
+                saved = torch.load(file, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
+        # To begin again repeats work, and comes to the same. To fail would end the trial for good
+        # if the storage were away for longer than Tune's tries take, and a final fit at once.
+        except (*ERRORS, SystemError) as error:  # torch hides a file's own in that
+            log.warning("%s: cannot be read, the trial starts anew: %s", self._name, error)
+            return None
+        if saved["identity"] != self._identity:
+            return None
+        fit.load(saved["fit"])
+        report: dict[str, Any] = saved["report"]
+        self._reported = int(report["milestone"])
+        return report
+
+
+class KeptCheckpoints:
+    """Which files of a search's trials stay: of those that may go on, and of each group's best.
+
+    The final fit of the best one with the search's own seed goes on from there. Everything else
+    in the folder is removed: a killed run leaves files of trials that had just ended, and files
+    half written; one that is resumed with fewer methods or partitions, those it no longer has; one
+    that is resumed from a copy, those of trials that had gone on beyond what the copy tells.
+
+    A storage may fail for a while. What it did not remove then goes at the next end, or at
+    `release`: a file too many harms nobody, and is no reason to end a run.
+
+    Raises:
+        InputError: the storage fails at the beginning, where nothing is lost by it.
+    """
+
+    def __init__(self, folder: Storage, search: Search) -> None:
+        self.folder, self._search = folder, search
+        leaders = {
+            group: self._leader(group, state.trials) for group, state in search.groups.items()
+        }
+        self._best = {group: number for group, number in leaders.items() if number is not None}
+        self._due: set[str] = set()  # files that are to go
+        self._discard_ahead()
+        winners = {(group, winner.number) for group, winner in search.winners().items()}
+        self._keep({*search.unfinished, *self._best.items(), *winners})
+
+    def ended(self, group: Group, number: int) -> None:
+        """A trial has ended for good: of it and the group's best before it, one file stays."""
+        rivals = {number, self._best.get(group, number)}
+        leader = self._leader(group, rivals)
+        if leader is not None:
+            self._best[group] = leader
+        lost = rivals - {leader}
+        with self._patiently():
+            self._remove({checkpoint_name(group, rival) for rival in lost})
+
+    def _leader(self, group: Group, numbers: Iterable[int]) -> int | None:
+        """The best of some trials, of those that have ended soundly."""
+        trials = self._search.groups[group].trials
+        sound = [n for n in numbers if trials[n].best and trials[n].status in SOUND]
+        return max(sound, key=lambda n: (trials[n].score, -n), default=None)
+
+    def release(self) -> None:
+        """The winners have been fitted: keep only what a resumed run would take up."""
+        self._keep(set(self._search.unfinished))
+
+    def _keep(self, trials: set[tuple[Group, int]]) -> None:
+        with self._patiently():
+            kept = {checkpoint_name(*trial) for trial in trials}
+            self._remove({*self.folder.files()} - kept)
+
+    def _remove(self, names: set[str]) -> None:
+        self._due |= names
+        for name in sorted(self._due):
+            self.folder.delete(name)
+            self._due.remove(name)
+
+    @contextlib.contextmanager
+    def _patiently(self) -> Iterator[None]:
+        try:
+            yield
+        except ERRORS as error:
+            log.warning("%s: files too many stay for now: %s", self.folder.path, one_line(error))
+
+    def _discard_ahead(self) -> None:
+        """Remove files of trials with reports, before the file's own, that the journal lacks.
+
+        From such a file a trial would go on beyond rungs that never hear of it. The file's own
+        report may be missing: a trial that takes it up makes that one again.
+        """
+        try:
+            for group, number in self._search.unfinished:
+                known = max(self._search.groups[group].trials[number].reports, default=0)
+                if self._reported_before(checkpoint_name(group, number)) > known:
+                    self.folder.delete(checkpoint_name(group, number))
+        except ERRORS as error:
+            raise InputError(
+                f"{self.folder.path}: cannot be read or written to: {one_line(error)}; what was "
+                "done is kept: --resume tries again"
+            ) from None
+
+    def _reported_before(self, name: str) -> int:
+        """The milestone before a file's own; 0 without a file, or with too short a one."""
+        with contextlib.suppress(FileNotFoundError), self.folder.reading(name) as file:
+            if (size := file.seek(0, os.SEEK_END)) >= BEFORE + CHECKSUM:
+                file.seek(size - BEFORE - CHECKSUM)
+                return int.from_bytes(file.read(BEFORE), "little")
+        return 0
+
+
+def checkpoint_name(group: Group, number: int) -> str:
+    """The file of a trial's checkpoint."""
+    return f"{group.partition:g}-{group.method}-{number}.pt"
+
+
+def _checksum(file: IO[bytes], size: int | None = None) -> bytes:
+    """CRC-32 of the next `size` bytes of a file, or of all the rest."""
+    crc, left = 0, size
+    while block := file.read(1 << 24 if left is None else min(left, 1 << 24)):
+        crc = zlib.crc32(block, crc)
+        left = None if left is None else left - len(block)
+    return crc.to_bytes(CHECKSUM, "little")

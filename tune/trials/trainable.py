@@ -1,0 +1,154 @@
+"""The one trainable: a fit, from milestone to milestone, on an actor that is reused."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import math
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune as ray_tune
+
+from records.cell import Group
+from tune.storage.storage import Storage
+from tune.trials.checkpoints import Checkpoint
+
+if TYPE_CHECKING:
+    from models.fit import Fit
+    from models.results import Evaluation
+    from tune.trials.trial_context import Workbench
+
+
+class SuffixTrial(ray_tune.Trainable):
+    """Trains one configuration; every `step` reports at the next milestone.
+
+    The trial's own file under `checkpoints` carries it from process to process: whoever runs the
+    trial next finds it there.
+    """
+
+    # Tune stops an actor that is still starting when another becomes free for its trial. Were
+    # starting slower than trials, that other would do all the work and the rest never begin. So
+    # starting is cheap: what takes seconds (torch, weights, features) waits for the first step.
+
+    def setup(  # type: ignore[override]
+        self,
+        config: dict[str, Any],
+        bench: tuple[ray.ObjectRef[Workbench]],
+        checkpoints: Storage,
+        patience: float = math.inf,
+    ) -> None:
+        self._handle, self._patience = bench[0], patience
+        self._checkpoints = checkpoints
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._asked = new_config
+        self._fit: Fit | None = None  # the last trial's memory goes before the next one's comes
+        self._seconds, self._milestone = 0.0, 0
+        self._reported: dict[str, Any] | None = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        with _ended_after(self._patience):
+            # Here, where no variable is a fit: libraries keep what they caught while they were
+            # first imported, and with it every frame below, for as long as the process lives.
+            return self._step(self._bench())
+
+    def _step(self, bench: Workbench) -> dict[str, Any]:
+        began = time.perf_counter()  # after what an actor does once: imports, weights
+        if self._fit is None:
+            self._fit = self._prepare(bench)
+        fit = self._fit
+        if self._reported is not None:
+            report, self._reported = self._reported, None
+            # Once more, in case its reader died before it was read.
+            return report | {"taken_up": self._taken_up}
+        self._milestone = next(point for point in self._points if point > self._milestone)
+        evaluation = fit.advance(self._milestone, prospect=True)
+        self._seconds += time.perf_counter() - began
+        where = {"milestone": self._milestone, "taken_up": self._taken_up}
+        report = where | _report(evaluation, fit, self._seconds)
+        # A probe is refitted in the time that a file takes.
+        if evaluation.finite and not fit.recipe.frozen_encoder:
+            self._checkpoint.save(fit, report)
+        return report
+
+    def _bench(self) -> Workbench:
+        import torch
+
+        from tune.workers.object_store import fetch
+
+        bench: Workbench = fetch(self._handle)
+        torch.set_num_threads(max(1, int(bench.experiment.resources.cpus_per_trial)))
+        _ = bench.encoder
+        return bench
+
+    def _prepare(self, bench: Workbench) -> Fit:
+        """The trial's fit, at its start or where its checkpoint left it."""
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        asked = self._asked
+        group = Group.parse(asked["group"])
+        fit = bench.fit(group, asked["config"], asked["probe"], seed=0)
+        self._points = bench.milestones(fit, group.method)
+        self._checkpoint = Checkpoint(
+            *(self._checkpoints, bench, group, asked["number"]),
+            *(asked["config"], asked["probe"], fit),
+        )
+        self._reported = self._checkpoint.take_up(fit)
+        if self._reported is not None:
+            self._seconds = self._reported["seconds"]
+            self._milestone = self._reported["milestone"]
+        self._taken_up = self._milestone
+        return fit
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: Tune asks for one when a run ends, and the trial keeps its own."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing, as above."""
+
+
+@contextlib.contextmanager
+def _ended_after(seconds: float) -> Iterator[None]:
+    """End this process if the block takes longer: what waits for ever holds its slot for ever.
+
+    It is ended by a thread of C, whatever Python waits for, with every thread's traceback in the
+    process's log; to Tune it has died, and its trial is tried again.
+    """
+    if math.isinf(seconds):
+        yield
+        return
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or sys.stderr)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _report(evaluation: Evaluation, fit: Fit, seconds: float) -> dict[str, Any]:
+    recipe = fit.recipe
+    chosen = {}
+    if len(recipe.bank) > 1:
+        head_lr, weight_decay = recipe.bank[evaluation.head]
+        chosen = {"chosen": {"head_lr": head_lr, "weight_decay": weight_decay}}
+    return {
+        "samples": evaluation.samples,
+        "steps": evaluation.steps,
+        "train_loss": evaluation.train_loss,
+        "val_accuracy": evaluation.val_accuracy,
+        "val_loss": evaluation.val_loss,
+        "score": evaluation.score,
+        "prospect": evaluation.score if evaluation.prospect is None else evaluation.prospect,
+        "weight_distance": evaluation.weight_distance,
+        "diverged": not evaluation.finite,
+        "seconds": round(seconds, 4),
+        "node": ray.get_runtime_context().get_node_id()[:8],
+        **chosen,
+    }

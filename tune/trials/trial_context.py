@@ -1,0 +1,162 @@
+"""What a worker needs to run any fit of an experiment, in the search or after it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from data import partition_indices
+from models.config import PrecisionName
+from models.encoder import Encoder
+from models.fit import Fit
+from models.head import LinearHead
+from models.loading import Pretrained
+from models.precision import Precision, available_device
+from models.recipe import Recipe
+from models.results import Evaluation
+from records.cell import Group
+from search_spaces.schema import Experiment
+from tune.search.schedulers.asha import milestones
+from tune.workers.object_store import SharedSplit, fetch
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Workbench:
+    """Handles to the shared objects, and the experiment; a few kilobytes when pickled.
+
+    It holds no test split: what searches cannot see one. `identity` names the run's data and
+    prompts, `precision` is resolved (not `auto`).
+    """
+
+    experiment: Experiment
+    pretrained: ray.ObjectRef[Pretrained]
+    identity: str
+    precision: PrecisionName
+    classes: int
+    train: SharedSplit
+    val: SharedSplit
+
+    def fit(
+        self,
+        group: Group,
+        config: Mapping[str, Any],
+        probe: Mapping[str, Any] | None,
+        seed: int,
+    ) -> Fit:
+        """A fit of `config` on the group's partition, ready for its first step.
+
+        Args:
+            config: a recipe's settings.
+            probe: the settings of the probe to start from, refitted here with the same seed.
+            seed: 0 for the search; each seed has its own draw of the partition and its own order
+                of samples.
+        """
+        recipe = Recipe(**config)
+        start = None
+        if recipe.start == "probe" and probe is not None:
+            start = _probe_head(self, group.partition, Recipe(**probe), seed)
+        elif recipe.start == "zero_shot":
+            start = self._pretrained.zero_shot
+        boundary = self.boundary(recipe)
+        return Fit(
+            self.encoder,
+            recipe,
+            boundary,
+            self.train.examples(boundary, self.rows(group.partition, seed), recipe.views),
+            self.val.examples(boundary, self.val_rows(group.partition, seed)),
+            classes=self.classes,
+            horizon=self.experiment.horizon(group.method),
+            seed=derived_seed(self.experiment.seed, seed, "order"),
+            start=start,
+            average=self.experiment.final.ema and not recipe.frozen_encoder,
+            precision=self.device,
+        )
+
+    @property
+    def device(self) -> Precision:
+        """Where this process fits, and in what precision."""
+        share = self.experiment.resources.gpus_per_trial
+        return Precision(available_device(share), self.precision)
+
+    @property
+    def encoder(self) -> Encoder:
+        """This process's copy of the encoder."""
+        return self._pretrained.encoder
+
+    @property
+    def _pretrained(self) -> Pretrained:
+        pretrained: Pretrained = fetch(self.pretrained)
+        return pretrained
+
+    def rows(self, partition: float, seed: int) -> Rows:
+        """The training images of a partition, as drawn for a seed; nested over partitions."""
+        draw = derived_seed(self.experiment.seed, seed, "partition")
+        return partition_indices(self.train.labels, partition, draw, self.train.groups)
+
+    def val_rows(self, partition: float, seed: int) -> Rows:
+        """The validation images a partition is judged by: all, or as many as it would have."""
+        if self.experiment.data.validation == "full":
+            return np.arange(len(self.val))
+        draw = derived_seed(self.experiment.seed, seed, "validation")
+        return partition_indices(self.val.labels, partition, draw, self.val.groups)
+
+    def boundary(self, recipe: Recipe) -> str:
+        """The highest boundary at or below the recipe's own with all that it trains on cached."""
+        cached = self.train.views if recipe.views else self.train.features
+        return highest_boundary(self.encoder, recipe, cached)
+
+    def milestones(self, fit: Fit, method: str) -> tuple[int, ...]:
+        """Samples at which a fit is evaluated: once, if it takes no steps."""
+        horizon, search = self.experiment.horizon(method), self.experiment.search
+        return milestones(horizon, search, fit.recipe.trained, fit.images)
+
+    def run(self, fit: Fit, method: str) -> list[Evaluation]:
+        """Advance a fit through the milestones before it, or until it diverges."""
+        evaluations = []
+        for milestone in self.milestones(fit, method):
+            if milestone <= fit.samples:
+                continue  # a fit that was taken up where another process left it
+            evaluations.append(fit.advance(milestone))
+            if not evaluations[-1].finite:
+                break
+        return evaluations
+
+
+def highest_boundary(encoder: Encoder, recipe: Recipe, cached: Iterable[str]) -> str:
+    """Where a fit of the recipe is fed: the highest of `cached` at or below its own boundary.
+
+    Raises:
+        ValueError: nothing is cached.
+    """
+    limit, cached = encoder.index(recipe.boundary(encoder)), list(cached)
+    if not cached:
+        raise ValueError("none of the features that the recipe trains on is cached")
+    return encoder.boundaries[max(i for b in cached if (i := encoder.index(b)) <= limit)]
+
+
+def derived_seed(seed: int, final_seed: int, purpose: str) -> int:
+    """One of several independent seeds that follow from the experiment's."""
+    entropy = [seed, final_seed, zlib.crc32(purpose.encode())]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+@lru_cache(maxsize=64)
+def _probe_head(bench: Workbench, partition: float, probe: Recipe, seed: int) -> LinearHead | None:
+    """The head of a partition's probe: refitted, which on cached embeddings takes a moment.
+
+    It needs no file and no checkpoint, so a trial can start wherever it is placed.
+    """
+    method = bench.experiment.probe
+    assert method is not None
+    fit = bench.fit(Group(partition, method), probe.model_dump(), None, seed)
+    bench.run(fit, method)
+    return fit.restore_best() if fit.best else None
