@@ -85,7 +85,7 @@ def run_ours(space: Path, settings: Sequence[str], folder: Path) -> Finished:
     slots = int((os.cpu_count() or 1) / experiment.resources.cpus_per_trial)
     trials = pd.read_csv(run / "trials.csv")
     reports = [event for event in events if event["event"] == "trial_report"]
-    last = {(event["group"], event["trial"]): event["val_accuracy"] for event in reports}
+    last = {(event["cell"], event["trial"]): event["val_accuracy"] for event in reports}
     trials["last_accuracy"] = [
         last.get((f"{t.partition:g}/{t.method}", t.trial)) for t in trials.itertuples()
     ]

@@ -86,17 +86,17 @@ class TimedSearch(Search):
         return goes_on
 
 
-def sleepers(trials: int, groups: int, reports: int, scheduler: str, sampler: str) -> Experiment:
-    """The default's `llrd`, from zeros, in so many groups; a trial reports at 1, 2, ... samples."""
+def sleepers(trials: int, cells: int, reports: int, scheduler: str, sampler: str) -> Experiment:
+    """The default's `llrd`, from zeros, in so many cells; a trial reports at 1, 2, ... samples."""
     settings = (
-        f"data.partitions={list(range(1, groups + 1))}",
+        f"data.partitions={list(range(1, cells + 1))}",
         f"search.scheduler={scheduler}",
         f"search.sampler={sampler}",
         f"search.samples={reports}",
         f"search.evaluations={reports}",
         "methods.llrd.space.head_start=zeros",
     )
-    return load_experiment(DIGITS, settings, trials=trials // groups, methods=["llrd"])
+    return load_experiment(DIGITS, settings, trials=trials // cells, methods=["llrd"])
 
 
 @contextlib.contextmanager
@@ -169,7 +169,7 @@ def driver(arguments: argparse.Namespace) -> list[Row]:
     """A search of trials that sleep."""
     experiment = sleepers(
         arguments.trials,
-        arguments.groups,
+        arguments.cells,
         arguments.reports,
         arguments.scheduler,
         arguments.sampler,
@@ -179,7 +179,7 @@ def driver(arguments: argparse.Namespace) -> list[Row]:
     with local_ray(arguments.slots), connected(experiment.resources, None, 0) as cluster:
         search, span = watched_search(experiment, images, nap, cluster, SleepingTrial, watch)
     return [
-        ("trials, groups", f"{arguments.trials}, {arguments.groups}"),
+        ("trials, cells", f"{arguments.trials}, {arguments.cells}"),
         *walls(watch.steps, arguments.slots, arguments.seconds, span),
         *of_driver(watch.steps),
         *of_search(search),
@@ -200,7 +200,7 @@ def trained(arguments: argparse.Namespace) -> list[Row]:
     steps = watch.steps
     building = [step.prepared for step in steps if step.prepared]
     return [
-        ("trials", str(sum(len(group.trials) for group in search.groups.values()))),
+        ("trials", str(sum(len(cell.trials) for cell in search.cells.values()))),
         ("reports", str(len(steps))),
         ("wall, s", f"{span[1] - span[0]:.1f}"),
         ("before the first step, s", f"{min(step.began for step in steps) - span[0]:.1f}"),
@@ -350,7 +350,7 @@ def main() -> None:
     commands = {"driver": driver, "peer": peer, "trained": trained, "memory": memory}
     parser.add_argument("what", choices=commands)
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--groups", type=int, default=20)
+    parser.add_argument("--cells", type=int, default=20)
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--reports", type=int, default=5, help="of a trial")
     parser.add_argument("--seconds", type=float, default=1.0, help="of sleep before each report")

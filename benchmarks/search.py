@@ -4,7 +4,7 @@
 
 Plays the real `tune.search.search.Search` on the tables of `benchmarks/curves/`, which
 `benchmarks/record_curves.py` wrote from real runs. What a sampler proposes becomes the nearest
-recorded configuration that its group has not tried, in the eyes of the sampler too. Nothing is
+recorded configuration that its cell has not tried, in the eyes of the sampler too. Nothing is
 trained. About half an hour on two cores; what came out is in docs/search.md.
 
 All strategies share the first trial, the recipe's default, and the probe that heads start from;
@@ -35,7 +35,7 @@ from models.results import score
 from records.journal import Journal
 from search_spaces.distributions import Params, Space, parse_space
 from search_spaces.schema import Experiment
-from tune.search.cell_search import GroupSearch
+from tune.search.cell_search import CellSearch
 from tune.search.search import Proposal, Search
 from tune.search.simulation import Flight, Player
 
@@ -171,8 +171,8 @@ class Race(Player):
         search = Search(experiment, Journal(Path(os.devnull)), InMemoryStorage(), table.images)
         super().__init__(experiment, search, self._evaluated, self._first, slots)
         self._table = table
-        for group, state in search.groups.items():
-            if group.method != "probe":
+        for cell, state in search.cells.items():
+            if cell.method != "probe":
                 state.study.sampled = partial(  # type: ignore[method-assign]
                     self._recorded, state, state.study.sampled
                 )
@@ -182,10 +182,8 @@ class Race(Player):
         self._best = dict.fromkeys(table.partitions, (-math.inf, 0.0))
         self.course: list[tuple[float, float]] = []  # (compute, mean best accuracy)
 
-    def _recorded(
-        self, state: GroupSearch, sampled: Callable[[int], Params], number: int
-    ) -> Params:
-        """In the place of `GroupStudy.sampled`: what is in the table of what it proposes."""
+    def _recorded(self, state: CellSearch, sampled: Callable[[int], Params], number: int) -> Params:
+        """In the place of `CellStudy.sampled`: what is in the table of what it proposes."""
         return self._table.nearest(sampled(number), [t.config for t in state.trials.values()])
 
     def _first(self, flying: list[Flight]) -> Flight:
@@ -198,15 +196,15 @@ class Race(Player):
 
     def _cost(self, flight: Flight) -> int:
         """Samples to the next milestone; a probe is free."""
-        group, number = flight.proposal.group, flight.proposal.number
-        if group.method == "probe":
+        cell, number = flight.proposal.cell, flight.proposal.number
+        if cell.method == "probe":
             return 0
-        return flight.ahead[0] - self.search.groups[group].trials[number].samples
+        return flight.ahead[0] - self.search.cells[cell].trials[number].samples
 
     def _evaluated(self, proposal: Proposal, milestone: int) -> dict[str, Any]:
-        table, partition = self._table, proposal.group.partition
+        table, partition = self._table, proposal.cell.partition
         accuracy = rank = prospect = 0.0
-        if proposal.group.method != "probe":
+        if proposal.cell.method != "probe":
             accuracy, rank, prospect = table.at(partition, proposal.config, milestone)
             self._best[partition] = max(self._best[partition], (rank, accuracy))
             if all(found > -math.inf for found, _ in self._best.values()):
@@ -319,7 +317,7 @@ def compare(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tables", type=Path, nargs="*", help="default: all of benchmarks/curves")
-    parser.add_argument("--trials", type=int, default=16, help="of each group")
+    parser.add_argument("--trials", type=int, default=16, help="of each cell")
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--processes", type=int, default=2)

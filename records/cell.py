@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Group(NamedTuple):
+class Cell(NamedTuple):
     """A (partition, method): it has its own rungs, its own study and its own winner."""
 
     partition: float
@@ -15,6 +15,6 @@ class Group(NamedTuple):
         return f"{self.partition:g}/{self.method}"
 
     @classmethod
-    def parse(cls, text: str) -> Group:
+    def parse(cls, text: str) -> Cell:
         partition, _, method = text.partition("/")
         return cls(float(partition), method)

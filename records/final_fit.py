@@ -60,7 +60,7 @@ REQUIRED = {f.name for f in fields(FinalFit) if f.default is f.default_factory i
 
 
 def read_final_fits(folder: Path) -> dict[str, dict[int, FinalFit]]:
-    """Read a folder of final fits as group -> seed -> fit; a missing folder has none.
+    """Read a folder of final fits as cell -> seed -> fit; a missing folder has none.
 
     Raises:
         InputError: a file is not JSON, or lacks one of the fields needed.
@@ -68,12 +68,12 @@ def read_final_fits(folder: Path) -> dict[str, dict[int, FinalFit]]:
     fits: defaultdict[str, dict[int, FinalFit]] = defaultdict(dict)
     for path in sorted(folder.glob("*.json")):
         fit = _read(path)
-        fits[group_name(fit.partition, fit.method)][fit.seed] = fit
-    return {group: dict(sorted(by_seed.items())) for group, by_seed in fits.items()}
+        fits[cell_name(fit.partition, fit.method)][fit.seed] = fit
+    return {cell: dict(sorted(by_seed.items())) for cell, by_seed in fits.items()}
 
 
-def group_name(partition: float, method: str) -> str:
-    """Name a group as the journal does: `10/llrd`."""
+def cell_name(partition: float, method: str) -> str:
+    """Name a cell as the journal does: `10/llrd`."""
     return f"{partition:g}/{method}"
 
 

@@ -20,7 +20,7 @@ from errors import InputError
 class Trial:
     """One trial as far as the journal tells: its state, and its best report by score."""
 
-    group: str
+    cell: str
     number: int
     config: dict[str, Any] = field(default_factory=dict)
     status: str = "running"
@@ -54,7 +54,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Winner:
-    """The best trial of a group by validation."""
+    """The best trial of a cell by validation."""
 
     trial: int
     val_accuracy: float
@@ -73,10 +73,10 @@ class Winner:
 
 @dataclass(frozen=True)
 class Journal:
-    """All the report needs of `events.jsonl`; groups are named as there, `10/llrd`.
+    """All the report needs of `events.jsonl`; cells are named as there, `10/llrd`.
 
     Attributes:
-        failed_fits: by group and seed, why the last try of a final fit failed; one that was made
+        failed_fits: by cell and seed, why the last try of a final fit failed; one that was made
             later is on disk.
     """
 
@@ -98,9 +98,9 @@ class Journal:
                 self._trial(event).end(event)
             case "winner":
                 accuracy = _number(event["val_accuracy"])
-                self._win(event["group"], Winner(event["trial"], accuracy, event["config"]))
+                self._win(event["cell"], Winner(event["trial"], accuracy, event["config"]))
             case "final_fit_failed":
-                self.failed_fits[event["group"], event["seed"]] = event["reason"]
+                self.failed_fits[event["cell"], event["seed"]] = event["reason"]
             case "footnote":
                 self.footnote(event["text"])
 
@@ -109,16 +109,16 @@ class Journal:
         if text not in self.footnotes:
             self.footnotes.append(text)
 
-    def _win(self, group: str, winner: Winner) -> None:
+    def _win(self, cell: str, winner: Winner) -> None:
         """Keep a winner; what failed of the one before it says nothing of another."""
-        before = self.winners.get(group)
+        before = self.winners.get(cell)
         if before and (before.trial, before.config) != (winner.trial, winner.config):
-            for key in [key for key in self.failed_fits if key[0] == group]:
+            for key in [key for key in self.failed_fits if key[0] == cell]:
                 del self.failed_fits[key]
-        self.winners[group] = winner
+        self.winners[cell] = winner
 
     def _trial(self, event: Mapping[str, Any]) -> Trial:
-        key = event["group"], event["trial"]
+        key = event["cell"], event["trial"]
         return self.trials.setdefault(key, Trial(*key))
 
 

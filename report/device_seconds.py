@@ -28,7 +28,7 @@ class Cost:
 
 
 def cost_of(run: Run, partition: float, method: str) -> Cost:
-    """Return the cost of a group.
+    """Return the cost of a cell.
 
     A stopped trial has saved what the samples up to its method's horizon, the most that any of
     its trials saw, would have taken at the trial's own pace.

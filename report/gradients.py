@@ -17,11 +17,11 @@ VANISHING = 0.01  # of the highest trained block's norm
 
 
 def gradients_table(run: Run) -> pd.DataFrame:
-    """Return one row a (group, layer group, kind): the norm, in the mean over seeds."""
+    """Return one row a (cell, layer group, kind): the norm, in the mean over seeds."""
     rows = [
-        (*group, layer_group, kind, norm)
-        for group in run.groups()
-        for (layer_group, kind), norm in _norms(run, *group).items()
+        (*cell, layer_group, kind, norm)
+        for cell in run.cells()
+        for (layer_group, kind), norm in _norms(run, *cell).items()
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -45,7 +45,7 @@ def gradient_lines(run: Run) -> Iterator[str]:
 
 
 def _norms(run: Run, partition: float, method: str) -> dict[tuple[str, str], float]:
-    """Return (layer group, kind) -> norm of one group, in the mean over seeds."""
+    """Return (layer group, kind) -> norm of one cell, in the mean over seeds."""
     norms: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for fit in run.final_fits(partition, method):
         for layer_group, by_kind in fit.gradient_norms.items():

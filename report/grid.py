@@ -18,7 +18,7 @@ EMPTY = "–"
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """A cell's text, and whether it stands out."""
 
     text: str
@@ -40,7 +40,7 @@ class Grid:
 
     title: str
     header: list[str]
-    rows: list[list[Cell]]
+    rows: list[list[GridCell]]
 
     def markdown(self, further: Sequence[Column] = ()) -> list[str]:
         """Return the lines of a Markdown table, further columns to its right."""
@@ -93,15 +93,15 @@ def accuracy_grid(run: Run, test_set: str = TEST) -> Grid:
     validation = [_images(run, partition, lambda fit: fit.n_val) for partition in run.partitions]
     if len({*validation} - {EMPTY}) > 1:
         header.insert(2, "validation images")
-        rows = [[*r[:2], Cell(n), *r[2:]] for r, n in zip(rows, validation, strict=True)]
+        rows = [[*r[:2], GridCell(n), *r[2:]] for r, n in zip(rows, validation, strict=True)]
     gains = [_gain(run, partition, test_set) for partition in run.partitions]
     if any(gains):
         header.append("gain (points)")
-        rows = [[*row, Cell(gain or EMPTY)] for row, gain in zip(rows, gains, strict=True)]
+        rows = [[*row, GridCell(gain or EMPTY)] for row, gain in zip(rows, gains, strict=True)]
     return Grid(f"{run.name}: {on} (%)", header, rows)
 
 
-def _row(run: Run, partition: float, test_set: str) -> list[Cell]:
+def _row(run: Run, partition: float, test_set: str) -> list[GridCell]:
     """Return a row up to its gain; bold is the best by validation, as test must select nothing."""
     validation = {
         method: winner.val_accuracy
@@ -109,11 +109,13 @@ def _row(run: Run, partition: float, test_set: str) -> list[Cell]:
         if (winner := run.winner(partition, method))
     }
     best = max(validation.values(), default=None)
-    cells = [Cell(f"{partition:g}"), Cell(_images(run, partition, lambda fit: fit.n_train))]
+    cells = [GridCell(f"{partition:g}"), GridCell(_images(run, partition, lambda fit: fit.n_train))]
     for method in run.methods:
         scores = run.scores(partition, method, test_set)
         leads = method in validation and validation[method] == best
-        cells.append(Cell(scores.interval().points(), bold=leads) if scores else Cell(EMPTY))
+        cells.append(
+            GridCell(scores.interval().points(), bold=leads) if scores else GridCell(EMPTY)
+        )
     return cells
 
 

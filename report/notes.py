@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
-from records.final_fit import TEST, group_name
+from records.final_fit import TEST, cell_name
 from report.device_seconds import cost_lines
 from report.formatting import listed, span
 from report.gradients import gradient_lines
@@ -37,11 +37,11 @@ def footer_lines(run: Run) -> list[str]:
 
 def _reading(run: Run) -> Iterator[str]:
     """Say what a cell holds."""
-    fits = [fit for group in run.groups() for fit in run.final_fits(*group)]
+    fits = [fit for cell in run.cells() for fit in run.final_fits(*cell)]
     if not fits:
         yield "no final fits yet"
         return
-    counts = [len(found) for group in run.groups() if (found := run.final_fits(*group))]
+    counts = [len(found) for cell in run.cells() if (found := run.final_fits(*cell))]
     seeds = f"{span(counts, str)} final seed{'' if max(counts) == 1 else 's'}"
     images = f"{span([fit.n_test for fit in fits], str)} test images"
     if (groups := run.test_groups.get(TEST)) is not None:
@@ -109,17 +109,17 @@ def _below_zero_shot(run: Run) -> Iterator[str]:
 
 
 def _missing(run: Run) -> Iterator[str]:
-    """Name the groups without a result, and those whose final fits do not belong together."""
-    missing = [group_name(*group) for group in run.groups() if not run.final_fits(*group)]
+    """Name the cells without a result, and those whose final fits do not belong together."""
+    missing = [cell_name(*cell) for cell in run.cells() if not run.final_fits(*cell)]
     if missing:
         yield f"no result: {', '.join(missing)}"
-    made = sum(len(run.final_fits(*group)) for group in run.groups())
-    asked = (run.seeds or 0) * sum(run.winner(*group) is not None for group in run.groups())
+    made = sum(len(run.final_fits(*cell)) for cell in run.cells())
+    asked = (run.seeds or 0) * sum(run.winner(*cell) is not None for cell in run.cells())
     if made < asked:
         yield f"final fits: {made} of {asked}; resume the run for the others"
-    for group in run.groups():
-        if len({fit.config_id for fit in run.final_fits(*group)}) > 1:
-            yield f"{group_name(*group)}: its final fits are of different winners; resume the run"
+    for cell in run.cells():
+        if len({fit.config_id for fit in run.final_fits(*cell)}) > 1:
+            yield f"{cell_name(*cell)}: its final fits are of different winners; resume the run"
 
 
 def _trials(run: Run) -> Iterator[str]:

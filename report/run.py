@@ -14,7 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from errors import InputError
-from records.final_fit import TEST, FinalFit, group_name, read_final_fits
+from records.final_fit import TEST, FinalFit, cell_name, read_final_fits
 from records.history import Journal, Trial, Winner, read_journal
 from records.tables import DUPLICATES, IMPORTANCE, SKIPPED, read_table, read_test_images
 from report.intervals import Interval
@@ -47,34 +47,34 @@ class Run:
     duplicates: pd.DataFrame
     skipped: int
 
-    def groups(self) -> Iterator[tuple[float, str]]:
+    def cells(self) -> Iterator[tuple[float, str]]:
         """Yield every (partition, method), row by row."""
         return ((partition, method) for partition in self.partitions for method in self.methods)
 
     def winner(self, partition: float, method: str) -> Winner | None:
-        """Return the winner of a group, if the search has come that far."""
-        return self.journal.winners.get(group_name(partition, method))
+        """Return the winner of a cell, if the search has come that far."""
+        return self.journal.winners.get(cell_name(partition, method))
 
     def final_fits(self, partition: float, method: str) -> list[FinalFit]:
-        """Return the final fits of a group, by seed."""
-        return list(self.fits.get(group_name(partition, method), {}).values())
+        """Return the final fits of a cell, by seed."""
+        return list(self.fits.get(cell_name(partition, method), {}).values())
 
     def failures(self, partition: float, method: str) -> list[str]:
-        """Return why final fits of a group failed, of those that are wanted and have no result."""
-        group = group_name(partition, method)
-        made = self.fits.get(group, {})
+        """Return why final fits of a cell failed, of those that are wanted and have no result."""
+        cell = cell_name(partition, method)
+        made = self.fits.get(cell, {})
         return [
             reason
             for (of, seed), reason in self.journal.failed_fits.items()
-            if of == group and seed not in made and (self.seeds is None or seed < self.seeds)
+            if of == cell and seed not in made and (self.seeds is None or seed < self.seeds)
         ]
 
     def trials(self, partition: float, method: str) -> list[Trial]:
-        """Return the trials of a group."""
-        return self._trials.get(group_name(partition, method), [])
+        """Return the trials of a cell."""
+        return self._trials.get(cell_name(partition, method), [])
 
     def scores(self, partition: float, method: str, test_set: str = TEST) -> Scores | None:
-        """Return how a group's final fits did on the test split or a further set, if scored.
+        """Return how a cell's final fits did on the test split or a further set, if scored.
 
         Raises:
             InputError: a fit's predictions are not of the images in `test_images.csv`.
@@ -91,7 +91,7 @@ class Run:
     @cached_property
     def extra_tests(self) -> tuple[str, ...]:
         """The further test sets that final fits were scored on."""
-        fits = (fit for group in self.groups() for fit in self.final_fits(*group))
+        fits = (fit for cell in self.cells() for fit in self.final_fits(*cell))
         return tuple(dict.fromkeys(name for fit in fits for name in fit.extra))
 
     @cached_property
@@ -123,20 +123,20 @@ class Run:
     def _trials(self) -> dict[str, list[Trial]]:
         trials: defaultdict[str, list[Trial]] = defaultdict(list)
         for trial in self.journal.trials.values():
-            trials[trial.group].append(trial)
+            trials[trial.cell].append(trial)
         return trials
 
     @cached_property
     def _scores(self) -> dict[tuple[float, str, str], Scores]:
         return {
-            (*group, test_set): scores
+            (*cell, test_set): scores
             for test_set in (TEST, *self.extra_tests)
-            for group in self.groups()
-            if (scores := self._score(self.final_fits(*group), test_set))
+            for cell in self.cells()
+            if (scores := self._score(self.final_fits(*cell), test_set))
         }
 
     def _score(self, fits: Iterable[FinalFit], test_set: str) -> Scores | None:
-        """Compare the predictions of a group's fits with the labels, where those are known."""
+        """Compare the predictions of a cell's fits with the labels, where those are known."""
         accuracies, correct = {}, {}
         labels = self.test_labels.get(test_set)
         for fit in fits:
@@ -148,7 +148,7 @@ class Run:
             predictions = np.array(fit.predictions_on(test_set))
             if predictions.shape != labels.shape:
                 raise InputError(
-                    f"{group_name(fit.partition, fit.method)}, seed {fit.seed}: "
+                    f"{cell_name(fit.partition, fit.method)}, seed {fit.seed}: "
                     f"{predictions.size} predictions, but test_images.csv lists {labels.size} "
                     f"images of {test_set}"
                 )
@@ -160,7 +160,7 @@ class Run:
         """Return the methods of which a winner is such."""
         return frozenset(
             method
-            for partition, method in self.groups()
+            for partition, method in self.cells()
             if (winner := self.winner(partition, method)) and holds(winner)
         )
 

@@ -1,4 +1,4 @@
-"""How one group's final fits did on one set of test images, and how two groups compare."""
+"""How one cell's final fits did on one set of test images, and how two cells compare."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Scores:
 
 
 def mean_of(scores: Sequence[Scores]) -> Scores | None:
-    """Return the mean of several groups on the same images, over the seeds that all have."""
+    """Return the mean of several cells on the same images, over the seeds that all have."""
     return _combined(scores, [1 / len(scores)] * len(scores)) if scores else None
 
 

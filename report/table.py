@@ -1,4 +1,4 @@
-"""The tables as data: one row a group, one row a trial."""
+"""The tables as data: one row a cell, one row a trial."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from records.final_fit import group_name
+from records.final_fit import cell_name
 from report.device_seconds import cost_of
 from report.run import Run
 from report.winners import ema_share, mean_alpha
@@ -50,12 +50,12 @@ TRIAL_COLUMNS = [
 
 
 def accuracy_table(run: Run) -> pd.DataFrame:
-    """Return one row a group, in the experiment's order; what is not known yet is empty.
+    """Return one row a cell, in the experiment's order; what is not known yet is empty.
 
     Accuracies are fractions, `test_ci95` half-widths of 95% intervals (both sources, and each),
     `alpha` and `ema` a mean and a share over seeds. Every further test set adds two columns.
     """
-    rows = [_accuracy_row(run, *group) for group in run.groups()]
+    rows = [_accuracy_row(run, *cell) for cell in run.cells()]
     types = dict(ACCURACY_TYPES)
     for name in run.extra_tests:
         types |= {f"{name}_accuracy": "float", f"{name}_ci95": "float"}
@@ -63,13 +63,13 @@ def accuracy_table(run: Run) -> pd.DataFrame:
 
 
 def trials_table(run: Run) -> pd.DataFrame:
-    """Return one row a trial: the experiment's groups first, then any it no longer names."""
-    order = {group_name(*group): place for place, group in enumerate(run.groups())}
+    """Return one row a trial: the experiment's cells first, then any it no longer names."""
+    order = {cell_name(*cell): place for place, cell in enumerate(run.cells())}
     rows = []
     for trial in sorted(
-        run.journal.trials.values(), key=lambda t: (order.get(t.group, len(order)), t.number)
+        run.journal.trials.values(), key=lambda t: (order.get(t.cell, len(order)), t.number)
     ):
-        partition, method = trial.group.split("/", maxsplit=1)
+        partition, method = trial.cell.split("/", maxsplit=1)
         rows.append(
             {
                 "partition": float(partition),

@@ -38,12 +38,12 @@ def write_curves(run_dir: Path) -> Path:
     reports: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for _, event in numbered_events(journal):
         if event and event["event"] == "trial_report":
-            reports.setdefault((event["group"], event["trial"]), []).append(event)
+            reports.setdefault((event["cell"], event["trial"]), []).append(event)
     folder = run_dir / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for (group, trial), curve in reports.items():
-        with SummaryWriter(str(folder / group / str(trial))) as writer:
+    for (cell, trial), curve in reports.items():
+        with SummaryWriter(str(folder / cell / str(trial))) as writer:
             for report in curve:
                 for name in SCALARS:
                     value = report.get(name)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from itertools import chain
 
 from errors import one_line
-from records.final_fit import group_name
+from records.final_fit import cell_name
 from records.history import is_zero_shot
 from report.formatting import listed
 from report.run import Run
 
-NAMED = 3  # groups, of those that share a warning; the others are counted
+NAMED = 3  # cells, of those that share a warning; the others are counted
 FEW_IMAGES = 100  # of a test split: with fewer, one image is more than a point
 
 
@@ -34,17 +34,17 @@ def duplicates_between(run: Run, *, tested: bool) -> str:
 
 
 def _few_images(run: Run) -> Iterator[str]:
-    images = {fit.n_test for group in run.groups() for fit in run.final_fits(*group)}
+    images = {fit.n_test for cell in run.cells() for fit in run.final_fits(*cell)}
     if images and min(images) < FEW_IMAGES:
         yield f"only {min(images)} test images: each is {100 / min(images):.1f} points of accuracy"
 
 
 def _one_seed(run: Run) -> Iterator[str]:
-    """Name the groups with one draw of the training images; zero-shot draws none."""
+    """Name the cells with one draw of the training images; zero-shot draws none."""
     counts = {
-        group_name(*group): len(fits)
-        for group in run.groups()
-        if (fits := run.final_fits(*group)) and not _is_zero_shot(run, *group)
+        cell_name(*cell): len(fits)
+        for cell in run.cells()
+        if (fits := run.final_fits(*cell)) and not _is_zero_shot(run, *cell)
     }
     alone = [name for name, count in counts.items() if count == 1]
     if alone and len(alone) == len(counts):
@@ -63,15 +63,15 @@ def _is_zero_shot(run: Run, partition: float, method: str) -> bool:
 
 
 def _failed_fits(run: Run) -> Iterator[str]:
-    """Tell what each group's mean is of, where final fits failed."""
-    for group in run.groups():
-        if not (reasons := run.failures(*group)):
+    """Tell what each cell's mean is of, where final fits failed."""
+    for cell in run.cells():
+        if not (reasons := run.failures(*cell)):
             continue
-        made = len(run.final_fits(*group))
+        made = len(run.final_fits(*cell))
         asked = run.seeds or made + len(reasons)
         rest = {0: "it has no result", 1: "its figure is the other one alone"}
         yield (
-            f"{len(reasons)} of {asked} final fits of {group_name(*group)} failed "
+            f"{len(reasons)} of {asked} final fits of {cell_name(*cell)} failed "
             f"({one_line('; '.join(dict.fromkeys(reasons)))}): "
             f"{rest.get(made, 'its figure is the mean of the others')}"
         )

@@ -34,14 +34,14 @@ def ema_share(fits: Iterable[FinalFit]) -> float | None:
 
 def _movement(run: Run, method: str) -> Iterator[str]:
     """Say how far a method's winners moved the encoder, and how long they trained."""
-    groups = [
+    cells = [
         fits
         for partition in run.partitions
         if (winner := run.winner(partition, method)) and winner.unfrozen
         if (fits := run.final_fits(partition, method))
     ]
-    moved = _means(groups, lambda fit: fit.weight_distance)
-    steps = _means(groups, lambda fit: fit.steps_chosen)
+    moved = _means(cells, lambda fit: fit.weight_distance)
+    steps = _means(cells, lambda fit: fit.steps_chosen)
     said = [f"moved {span(moved, _percent)} from their start"] if moved else []
     said += [f"best after {span(steps, '{:.0f}'.format)} steps"] if steps else []
     if said:
@@ -79,10 +79,10 @@ def _importance(run: Run, method: str) -> Iterator[str]:
 
 
 def _means(
-    groups: Iterable[Iterable[FinalFit]], value: Callable[[FinalFit], float | None]
+    cells: Iterable[Iterable[FinalFit]], value: Callable[[FinalFit], float | None]
 ) -> list[float]:
-    """Return the mean over seeds of a value, for every group that has it."""
-    means = (_mean(value(fit) for fit in fits) for fits in groups)
+    """Return the mean over seeds of a value, for every cell that has it."""
+    means = (_mean(value(fit) for fit in fits) for fits in cells)
     return [mean for mean in means if mean is not None]
 
 

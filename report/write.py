@@ -18,7 +18,7 @@ from report.table import accuracy_table, to_csv, trials_table
 
 @dataclass(frozen=True)
 class Report:
-    """A run's report: `table` as data (one row a group), `markdown` and `render` for people."""
+    """A run's report: `table` as data (one row a cell), `markdown` and `render` for people."""
 
     table: pd.DataFrame
     summary: Summary

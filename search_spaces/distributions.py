@@ -27,7 +27,7 @@ from errors import did_you_mean
 from models.recipe import NO_BLOCKS, Recipe
 
 Params = dict[str, Any]
-MANY = 10_000  # configurations: more than any group tries
+MANY = 10_000  # configurations: more than any cell tries
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Space:
         }
 
     def first(self) -> Params:
-        """The recipe's default: the first configuration every group tries."""
+        """The recipe's default: the first configuration every cell tries."""
         params = dict(self.fixed)
         for name, parameter in self.searched.items():
             if not parameter.active(params):

@@ -24,7 +24,7 @@ class _Config(BaseModel):
 
 
 class AshaConfig(_Config):
-    """When trials are stopped: successive halving in each group."""
+    """When trials are stopped: successive halving in each cell."""
 
     rungs: int = Field(3, ge=1, le=10, description="rungs, the last one being the horizon")
     reduction_factor: int = Field(
@@ -40,9 +40,9 @@ class AshaConfig(_Config):
 
 
 class SearchConfig(_Config):
-    """How every group is searched."""
+    """How every cell is searched."""
 
-    trials: int = Field(16, ge=1, le=MOST, description="configurations a group tries")
+    trials: int = Field(16, ge=1, le=MOST, description="configurations a cell tries")
     samples: int = Field(
         100_000, ge=1, le=MOST, description="the horizon: training samples a full trial sees"
     )
@@ -56,7 +56,7 @@ class SearchConfig(_Config):
         5, ge=1, le=MOST, description="random trials before TPE has a model"
     )
     transfer: int = Field(
-        0, ge=0, le=MOST, description="trials of a group that smaller partitions' best may take"
+        0, ge=0, le=MOST, description="trials of a cell that smaller partitions' best may take"
     )
 
 
@@ -208,7 +208,7 @@ class Experiment(_Config):
         return max(method.views for method in self.methods.values())
 
     def trials(self, method: str) -> int:
-        """Trials of each of the method's groups: no more than its space has configurations."""
+        """Trials of each of the method's cells: no more than its space has configurations."""
         config = self.methods[method]
         return int(min(config.trials or self.search.trials, config.parsed.size))
 
@@ -277,7 +277,7 @@ def load_experiment(
         path: the YAML file.
         settings: `key.path=value` strings, values in YAML (`--set`).
         overrides: dotted keys to values, as given by other options of the command line.
-        trials: of every group, instead of what the file says for all or for single methods.
+        trials: of every cell, instead of what the file says for all or for single methods.
         methods: the only methods to keep; the probe is kept besides if they start from it.
 
     Raises:

@@ -19,7 +19,7 @@ from models.classifier import restored
 from models.exported import Description, load_exported, read_description
 from models.loading import Pretrained
 from models.precision import Precision, available_device
-from records.cell import Group
+from records.cell import Cell
 from records.final_fit import FinalFit
 from records.tables import TEST_IMAGES, read_table
 from report.run import read_run
@@ -64,7 +64,7 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
             same += accuracy == was and not differ
             on = "" if name == TEST else f" on {name}"
             console.print(
-                f"{Group(fit.partition, fit.method)} seed {fit.seed}{on}: {accuracy:.6f}, "
+                f"{Cell(fit.partition, fit.method)} seed {fit.seed}{on}: {accuracy:.6f}, "
                 f"was {was:.6f}" + (f"; {differ} predictions differ" if differ else ""),
                 highlight=False,
                 markup=False,
@@ -78,10 +78,10 @@ def _missing(run_dir: Path, experiment: Experiment) -> list[str]:
     """Final fits that the experiment asks for and the run has not made."""
     run = read_run(run_dir)
     return [
-        f"{Group(*group)} seed {seed}"
-        for group in run.groups()
+        f"{Cell(*cell)} seed {seed}"
+        for cell in run.cells()
         for seed in range(experiment.final.seeds)
-        if seed not in {fit.seed for fit in run.final_fits(*group)}
+        if seed not in {fit.seed for fit in run.final_fits(*cell)}
     ]
 
 
@@ -103,9 +103,9 @@ def _fits(run_dir: Path) -> Fits:
     """The final fits that the table stands on, by the file of their weights."""
     run = read_run(run_dir)
     found = {
-        weights_path(run_dir, Group(*group), fit.seed): fit
-        for group in run.groups()
-        for fit in run.final_fits(*group)
+        weights_path(run_dir, Cell(*cell), fit.seed): fit
+        for cell in run.cells()
+        for fit in run.final_fits(*cell)
     }
     if not found:
         raise InputError(f"{run_dir}: has no final fits yet")

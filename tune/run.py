@@ -25,7 +25,7 @@ from data import (
 from errors import InputError
 from files import check_folder
 from models.recipe import Recipe
-from records.cell import Group
+from records.cell import Cell
 from records.journal import Journal, read_events
 from report import Report, write_report
 from search_spaces.schema import Experiment
@@ -208,7 +208,7 @@ class Stages:
             shared["val"],
         )
 
-    def search(self, search: Search) -> dict[Group, Winner]:
+    def search(self, search: Search) -> dict[Cell, Winner]:
         """Run the search; returns the winners, which from here on are fixed."""
         progress = self._watch.search()
         scratch = self._directory.path.absolute() / "ray"  # Tune's, of no use to anyone after
@@ -226,19 +226,19 @@ class Stages:
             )
         shutil.rmtree(scratch, ignore_errors=True)
         winners = search.winners()
-        for group, winner in winners.items():
+        for cell, winner in winners.items():
             self._journal.write(
                 "winner",
-                group=str(group),
+                cell=str(cell),
                 trial=winner.number,
                 val_accuracy=winner.val_accuracy,
                 config=winner.config,
             )
         self._directory.write_winners(winners, self._experiment.probe)
-        self._directory.write_importance(importances(self._experiment, search.groups))
+        self._directory.write_importance(importances(self._experiment, search.cells))
         return winners
 
-    def score(self, winners: dict[Group, Winner]) -> None:
+    def score(self, winners: dict[Cell, Winner]) -> None:
         """Refit the winners over their seeds and score each on the test splits, once."""
         wanted = final_fits_of(self._prepared, winners)
         fits = pending(wanted, self._directory.path, self._experiment.final.export)
@@ -270,9 +270,9 @@ class Stages:
                 ended(fit, failure)
                 if failure:
                     self._journal.write(
-                        "final_fit_failed", group=str(fit.group), seed=fit.seed, reason=failure
+                        "final_fit_failed", cell=str(fit.cell), seed=fit.seed, reason=failure
                     )
-                    self._console.print(f"final fit of {fit.group}, seed {fit.seed}: {failure}")
+                    self._console.print(f"final fit of {fit.cell}, seed {fit.seed}: {failure}")
         left = pending(fits, run_dir, self._experiment.final.export)
         if left:
             self._console.print(

@@ -19,7 +19,7 @@ from data import Dataset, Duplicate, Split
 from errors import InputError, one_line
 from files import replacing
 from models.recipe import Recipe
-from records.cell import Group
+from records.cell import Cell
 from records.journal import holds_run, read_events
 from search_spaces.schema import Experiment
 from tune.features.stage import Skipped
@@ -131,10 +131,10 @@ class RunDirectory:
                 "--name starts another"
             )
 
-    def write_winners(self, winners: Mapping[Group, Winner], probe: str | None) -> None:
+    def write_winners(self, winners: Mapping[Cell, Winner], probe: str | None) -> None:
         """Write `best_configs.yaml`: each `config` is a `space:` of fixed values."""
         tree: dict[str, dict[str, Any]] = {}
-        for group, winner in winners.items():
+        for cell, winner in winners.items():
             entry: dict[str, Any] = {
                 "val_accuracy": round(winner.val_accuracy, 6),
                 "trial": winner.number,
@@ -144,7 +144,7 @@ class RunDirectory:
             recipe = Recipe(**winner.config)
             if recipe.start == "probe":
                 entry["starts_from"] = probe
-            tree.setdefault(f"{group.partition:g}", {})[group.method] = entry
+            tree.setdefault(f"{cell.partition:g}", {})[cell.method] = entry
         self._write("best_configs.yaml", yaml.safe_dump(tree, sort_keys=False))
 
     def write_skipped(self, skipped: Iterable[Skipped], splits: Collection[str]) -> None:
@@ -154,7 +154,7 @@ class RunDirectory:
         self._write_rows("skipped_images.csv", ("split", "key", "reason"), rows)
 
     def write_importance(self, rows: Iterable[Importance]) -> None:
-        """Write `importance.csv`: what mattered in each group's search."""
+        """Write `importance.csv`: what mattered in each cell's search."""
         self._write_rows("importance.csv", Importance._fields, rows)
 
     def write_duplicates(self, found: Iterable[Duplicate]) -> None:

@@ -18,7 +18,7 @@ from models.encoder import PIXELS
 from models.flops import training_memory
 from models.loading import Pretrained, load_pretrained
 from models.zero_shot import Prompts
-from records.cell import Group
+from records.cell import Cell
 from report.formatting import listed
 from search_spaces.schema import Experiment
 from tune.features.plan import Plan, make_plan, recipes_of
@@ -144,7 +144,7 @@ def _partition_sizes(experiment: Experiment, train: Split) -> dict[float, int]:
     }
 
 
-def final_fits_of(prepared: Prepared, winners: dict[Group, Winner]) -> list[FinalFit]:
+def final_fits_of(prepared: Prepared, winners: dict[Cell, Winner]) -> list[FinalFit]:
     """The final fits that an experiment asks for."""
     dataset = prepared.dataset
     scored = dict(sorted(tests(dataset).items()))  # in whatever order they are written

@@ -84,7 +84,7 @@ def test_compute_is_what_was_trained(path: Path) -> None:
     table = Table.read(path)
     race = Race(table, table.experiment(6, 0, {}), slots=3)
     race.run()
-    trained = sum(t.samples for g, s in race.search.groups.items() if g.method == "method"
+    trained = sum(t.samples for g, s in race.search.cells.items() if g.method == "method"
                   for t in s.trials.values())  # fmt: skip
     assert race.course[-1][0] == pytest.approx(trained / 180)
 

@@ -69,13 +69,13 @@ def test_a_disk_that_fills_up_under_the_results_loses_nothing(disk: Path) -> Non
     assert "Traceback" not in said
     line = said.splitlines()[-1]
     assert line.startswith(f"error: {run_dir}: cannot be written to (No space left on device)")
-    done = {(e["group"], e["trial"]) for e in events(run_dir, "trial_ended")}
+    done = {(e["cell"], e["trial"]) for e in events(run_dir, "trial_ended")}
     ballast.unlink()
     with running(disk, *arguments, "--resume") as process:
         _, said = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, said
     ends = events(run_dir, "trial_ended")
-    assert done <= {(e["group"], e["trial"]) for e in ends}
+    assert done <= {(e["cell"], e["trial"]) for e in ends}
     assert len(ends) == 1 + 5 + 1
     assert {e["status"] for e in ends} <= {"completed", "stopped"}
     assert len(list((run_dir / "final_fits").iterdir())) == len(METHODS)

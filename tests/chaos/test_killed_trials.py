@@ -39,7 +39,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path: Path, killing: int
     tried_again = [
         (event["taken_up"], before[key])
         for event in events(run_dir, "trial_report")
-        if (key := (event["group"], event["trial"])) in before
+        if (key := (event["cell"], event["trial"])) in before
         and event["time"] > killed + 1  # sooner than that no other process is up
     ]
     assert tried_again
@@ -50,8 +50,8 @@ def halfway(run_dir: Path) -> dict[tuple[str, int], int]:
     """The last milestone of every trial that trains the encoder and is on its way to the next."""
     last: dict[tuple[str, int], int] = {}
     for event in events(run_dir, "trial_report", "trial_paused", "trial_ended"):
-        key = (event["group"], event["trial"])
-        if event["event"] == "trial_report" and "frozen" not in event["group"]:
+        key = (event["cell"], event["trial"])
+        if event["event"] == "trial_report" and "frozen" not in event["cell"]:
             last[key] = event["milestone"]
         else:
             last.pop(key, None)
@@ -64,12 +64,12 @@ def check_whole(run_dir: Path) -> None:
     assert table.test_accuracy.notna().tolist() == [True] * 3
     ends = events(run_dir, "trial_ended")
     assert [(e["status"], e["reason"]) for e in ends if e["status"] not in SOUND] == []
-    told = [(e["group"], e["trial"]) for e in ends]
+    told = [(e["cell"], e["trial"]) for e in ends]
     assert len(told) == len(set(told)) == 1 + 5 + 1
     last: dict[tuple[str, int], dict[str, Any]] = {}
     for report in events(run_dir, "trial_report"):
-        before = last.get(key := (report["group"], report["trial"]))
-        if before and before["node"] != report["node"] and "frozen" not in report["group"]:
+        before = last.get(key := (report["cell"], report["trial"]))
+        if before and before["node"] != report["node"] and "frozen" not in report["cell"]:
             assert report["taken_up"] >= before["milestone"]  # on another machine, from there
         last[key] = report
 

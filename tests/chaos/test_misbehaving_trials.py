@@ -13,7 +13,7 @@ import pytest
 import ray
 from optuna.storages import InMemoryStorage
 
-from records.cell import Group
+from records.cell import Cell
 from records.journal import Journal
 from tests.runs.helpers import events
 from tests.tune.search.simulated import ZEROS, a_report, experiment
@@ -72,7 +72,7 @@ def test_misbehaving_trials_are_told_and_the_group_goes_on(tmp_path: Path) -> No
             patience=2.0,
             trainable=Misbehaving,
         )
-    (group,) = search.groups.values()
+    (cell,) = search.cells.values()
     ends = {e["trial"]: (e["status"], e["reason"]) for e in events(tmp_path, "trial_ended")}
     assert ends == {
         **dict.fromkeys(range(TRIALS), ("completed", "")),
@@ -82,6 +82,6 @@ def test_misbehaving_trials_are_told_and_the_group_goes_on(tmp_path: Path) -> No
     }
     tries = {n: (tmp_path / f"tries-{n}").stat().st_size for n in range(TRIALS) if n != DIVERGES}
     assert tries == {**dict.fromkeys(tries, 1), HANGS: 3, RAISES: 3, DIES_ONCE: 2}
-    winner = search.winners()[Group(100, "zeros")]
+    winner = search.winners()[Cell(100, "zeros")]
     assert winner.number == TRIALS - 1  # scores rise with the number
-    assert group.finished
+    assert cell.finished

@@ -26,8 +26,8 @@ def finished(writer: RunWriter) -> RunWriter:
     seed_llrd has no result at 10%.
     """
     writer.experiment(["frozen", "llrd", "seed_llrd"], [1, 10])
-    for group in ("1/frozen", "1/llrd", "1/seed_llrd", "10/frozen", "10/llrd"):
-        writer.trial(group, 0, [0.5, 0.7, 0.6])
+    for cell in ("1/frozen", "1/llrd", "1/seed_llrd", "10/frozen", "10/llrd"):
+        writer.trial(cell, 0, [0.5, 0.7, 0.6])
     writer.trial("10/llrd", 1, [0.3], status="stopped")
     writer.trial("10/llrd", 2, [], status="failed")
     writer.winner("1/frozen", 0.75, PROBE)

@@ -43,14 +43,14 @@ class RunWriter:
         (self.run_dir / "events.jsonl").write_text(lines + tail)
 
     def trial(
-        self, group: str, number: int, curve: Sequence[float], status: str | None = "completed"
+        self, cell: str, number: int, curve: Sequence[float], status: str | None = "completed"
     ) -> None:
         """Append a trial with a validation accuracy every 100 samples; without status it runs."""
-        self.event("trial_started", group=group, trial=number, config=TUNED, origin="sampler")
+        self.event("trial_started", cell=cell, trial=number, config=TUNED, origin="sampler")
         for step, accuracy in enumerate(curve, start=1):
             self.event(
                 "trial_report",
-                group=group,
+                cell=cell,
                 trial=number,
                 samples=100 * step,
                 val_accuracy=accuracy,
@@ -59,15 +59,15 @@ class RunWriter:
                 seconds=0.5 * step,
             )
         if status:
-            self.event("trial_ended", group=group, trial=number, status=status)
+            self.event("trial_ended", cell=cell, trial=number, status=status)
 
-    def winner(self, group: str, val_accuracy: float, config: Mapping[str, Any]) -> None:
+    def winner(self, cell: str, val_accuracy: float, config: Mapping[str, Any]) -> None:
         """Append a winner."""
-        self.event("winner", group=group, trial=0, val_accuracy=val_accuracy, config=dict(config))
+        self.event("winner", cell=cell, trial=0, val_accuracy=val_accuracy, config=dict(config))
 
-    def final_fits(self, group: str, test_accuracies: Sequence[float], **more: Any) -> None:
-        """Write a group's final fits, seeds counted from 0; the first images are right."""
-        partition, method = group.split("/")
+    def final_fits(self, cell: str, test_accuracies: Sequence[float], **more: Any) -> None:
+        """Write a cell's final fits, seeds counted from 0; the first images are right."""
+        partition, method = cell.split("/")
         for seed, accuracy in enumerate(test_accuracies):
             fit = {
                 "partition": float(partition),
@@ -85,12 +85,12 @@ class RunWriter:
                 "config_id": "a1",
                 "predictions": predictions(accuracy),
             }
-            self.fit_path(group, seed).write_text(json.dumps(fit | more))
+            self.fit_path(cell, seed).write_text(json.dumps(fit | more))
 
-    def failed_fit(self, group: str, seed: int, reason: str) -> None:
+    def failed_fit(self, cell: str, seed: int, reason: str) -> None:
         """Append a final fit that failed, and remove what it had come to before."""
-        self.event("final_fit_failed", group=group, seed=seed, reason=reason)
-        self.fit_path(group, seed).unlink(missing_ok=True)
+        self.event("final_fit_failed", cell=cell, seed=seed, reason=reason)
+        self.fit_path(cell, seed).unlink(missing_ok=True)
 
     def test_images(self, *extra: str, burst: int | None = None) -> None:
         """Write `test_images.csv`, for the test split and further sets of as many images.
@@ -106,11 +106,11 @@ class RunWriter:
         header = "set,key,label" + ("" if burst is None else ",group")
         (self.run_dir / "test_images.csv").write_text("\n".join([header, *rows, ""]))
 
-    def extra_scores(self, name: str, group: str, accuracies: Sequence[float]) -> None:
-        """Add scores on a further test set to a group's final fits."""
+    def extra_scores(self, name: str, cell: str, accuracies: Sequence[float]) -> None:
+        """Add scores on a further test set to a cell's final fits."""
         for seed, accuracy in enumerate(accuracies):
             scored = {"accuracy": accuracy, "predictions": predictions(accuracy, label=2)}
-            path = self.fit_path(group, seed)
+            path = self.fit_path(cell, seed)
             fit = json.loads(path.read_text())
             fit["extra"] = fit.get("extra", {}) | {name: scored}
             path.write_text(json.dumps(fit))
@@ -119,9 +119,9 @@ class RunWriter:
         """Return the report's text, its files left unwritten."""
         return summarise(read_run(self.run_dir))
 
-    def fit_path(self, group: str, seed: int) -> Path:
+    def fit_path(self, cell: str, seed: int) -> Path:
         """Where a final fit is written."""
-        return self.run_dir / "final_fits" / f"{group.replace('/', '-')}-{seed}.json"
+        return self.run_dir / "final_fits" / f"{cell.replace('/', '-')}-{seed}.json"
 
 
 def predictions(accuracy: float, label: int = 1) -> list[int]:

@@ -50,6 +50,6 @@ def test_nothing_saved_is_not_told(writer: RunWriter) -> None:
 def test_paused_trials_are_counted(writer: RunWriter) -> None:
     writer.experiment(["frozen"], [10])
     writer.trial("10/frozen", 0, [0.5], status=None)
-    writer.event("trial_paused", group="10/frozen", trial=0, milestone=0)
+    writer.event("trial_paused", cell="10/frozen", trial=0, milestone=0)
     (line,) = [n for n in writer.summary().footer if n.startswith("trials")]
     assert line == "trials: 1, of which 0 stopped early, 0 failed, 1 paused (trials.csv)"

@@ -62,9 +62,9 @@ def test_trial_without_an_end_is_running(writer: RunWriter) -> None:
 def test_paused_trial_is_taken_up_or_stopped(writer: RunWriter) -> None:
     for number in range(3):
         writer.trial("10/llrd", number, [0.5], status=None)
-        writer.event("trial_paused", group="10/llrd", trial=number, milestone=0)
+        writer.event("trial_paused", cell="10/llrd", trial=number, milestone=0)
     writer.trial("10/llrd", 1, [0.5, 0.6])
-    writer.event("trial_ended", group="10/llrd", trial=2, status="stopped")
+    writer.event("trial_ended", cell="10/llrd", trial=2, status="stopped")
     trials = read(writer).trials
     statuses = [trials["10/llrd", number].status for number in range(3)]
     assert statuses == ["paused", "completed", "stopped"]
@@ -113,6 +113,6 @@ def test_unknown_events_are_passed_over(writer: RunWriter) -> None:
 
 def test_event_without_its_field_names_the_line(writer: RunWriter) -> None:
     writer.event("footnote", text="fine")
-    writer.event("winner", group="10/llrd", trial=1)
+    writer.event("winner", cell="10/llrd", trial=1)
     with pytest.raises(InputError, match=r"events\.jsonl, line 2: the event has no 'val_accuracy'"):
         read(writer)

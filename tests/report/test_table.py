@@ -198,9 +198,9 @@ def test_zero_shot_is_no_baseline(finished: RunWriter, config: dict[str, Any]) -
 def test_zero_shot_has_the_interval_of_the_images(finished: RunWriter) -> None:
     finished.test_images()
     finished.experiment(["zero_shot", "frozen", "llrd"], [1, 10])
-    for group in ("1/zero_shot", "10/zero_shot"):
-        finished.winner(group, 0.9, ZERO_SHOT)
-        finished.final_fits(group, [0.9, 0.9, 0.9])
+    for cell in ("1/zero_shot", "10/zero_shot"):
+        finished.winner(cell, 0.9, ZERO_SHOT)
+        finished.final_fits(cell, [0.9, 0.9, 0.9])
     report = write_report(finished.run_dir)
     # 1.96 * sqrt(0.9 * 0.1 / 100) = 5.9 points
     assert report.summary.grid.rows[0][2].text == "90.0 ± 5.9"

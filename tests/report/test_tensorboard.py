@@ -52,7 +52,7 @@ def test_a_second_call_replaces_what_the_first_wrote(writer: RunWriter) -> None:
 
 
 def test_nulls_and_torn_lines_are_left_out(writer: RunWriter) -> None:
-    writer.event("trial_report", group="1/llrd", trial=0, samples=5, val_loss=None, train_loss=2.0)
+    writer.event("trial_report", cell="1/llrd", trial=0, samples=5, val_loss=None, train_loss=2.0)
     writer.flush(tail='{"event": "trial_rep')
     curve = scalars(write_curves(writer.run_dir) / "1/llrd/0")
     assert curve == [("train_loss", 5, 2.0)]

@@ -110,9 +110,9 @@ def test_vanishing_gradients(finished: RunWriter, norms: Mapping[str, float], ve
 
 
 def test_range_is_over_partitions_and_the_worst_decides(finished: RunWriter) -> None:
-    for group, low in (("1/llrd", 0.5), ("10/llrd", 0.001)):
+    for cell, low in (("1/llrd", 0.5), ("10/llrd", 0.001)):
         norms = {"block 7": {"mlp": low}, "block 11": {"mlp": 1.0}}
-        finished.final_fits(group, [0.7], gradient_norms=norms)
+        finished.final_fits(cell, [0.7], gradient_norms=norms)
     (line,) = gradient_lines(finished)
     assert line.endswith("mlp 0.001 to 0.5 (vanishing: mlp)")
 

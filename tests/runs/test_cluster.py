@@ -57,7 +57,7 @@ def test_trials_go_where_the_memory_is(run_dir: Path) -> None:
     (view,) = events(run_dir, "nodes")
     nodes = {node["gpu_bytes"] >> 20: node["id"] for node in view["nodes"]}
     assert nodes.keys() == {SMALL_GPU, LARGE_GPU}
-    placed = [(e["group"], e["node"]) for e in events(run_dir, "trial_report")]
-    demanding = {node for group, node in placed if group == "10/seed_llrd"}
+    placed = [(e["cell"], e["node"]) for e in events(run_dir, "trial_report")]
+    demanding = {node for cell, node in placed if cell == "10/seed_llrd"}
     assert demanding == {nodes[LARGE_GPU][:8]}
     assert nodes[SMALL_GPU][:8] in {node for _, node in placed}

@@ -47,7 +47,7 @@ def test_test_images_are_predicted_once_by_every_winner_and_seed(
     run_dir = tmp_path / "small"
     shutil.copytree(results, run_dir)  # keeps the files' times
     before, told = files_of(run_dir), events(run_dir, "trial_started", "trial_report", "stage")
-    done = {(e["group"], e["trial"]) for e in events(run_dir, "trial_ended")}
+    done = {(e["cell"], e["trial"]) for e in events(run_dir, "trial_ended")}
     table = (run_dir / "accuracy_table.csv").read_bytes()
 
     run_quietly(shared, tmp_path, resume=True)
@@ -60,7 +60,7 @@ def test_test_images_are_predicted_once_by_every_winner_and_seed(
     assert report.table.partition.unique().tolist() == [10, 50, 100]
     assert (report.table.seeds == 3).all()
     again = [e for e in events(run_dir, "trial_started") if e not in told]
-    started = {(e["group"], e["trial"]) for e in again}
+    started = {(e["cell"], e["trial"]) for e in again}
     assert not started & done
     assert len(started) == (1 + 1 + 6 + 1) + 2  # a whole partition; one more of llrd in the others
     after = files_of(run_dir)

@@ -77,7 +77,7 @@ def test_a_driver_killed_at_random_points_loses_and_repeats_nothing(tmp_path: Pa
         assert not count(run_dir, "stage"), "features were done"
         for _ in range(KILLS):
             _killed(started(), after(count(run_dir, "trial_report") + rng.randint(1, 4)))
-            ended = {(e["group"], e["trial"]) for e in events(run_dir, "trial_ended")}
+            ended = {(e["cell"], e["trial"]) for e in events(run_dir, "trial_ended")}
             assert done <= ended
             done = ended
         _killed(started(), lambda: len(final_fits_in(run_dir)) >= 2)
@@ -95,13 +95,13 @@ def test_a_driver_killed_at_random_points_loses_and_repeats_nothing(tmp_path: Pa
     table = pd.read_csv(run_dir / "accuracy_table.csv")
     assert len(table) == 6
     assert table.test_accuracy.notna().all()
-    ends = [(e["group"], e["trial"]) for e in events(run_dir, "trial_ended")]
+    ends = [(e["cell"], e["trial"]) for e in events(run_dir, "trial_ended")]
     assert len(ends) == len(set(ends)) == 2 * (1 + TRIALS + 1)
     assert len(final_fits_in(run_dir)) == 2 * 3 * 2
     order = events(run_dir, "trial_started", "trial_ended")
     over: set[tuple[str, int]] = set()
     for event in order:
-        key = (event["group"], event["trial"])
+        key = (event["cell"], event["trial"])
         if event["event"] == "trial_ended":
             over.add(key)
         else:
@@ -112,26 +112,26 @@ def test_a_driver_killed_at_random_points_loses_and_repeats_nothing(tmp_path: Pa
 def _check_studies(run_dir: Path) -> None:
     """Optuna's studies and the rungs, rebuilt from the journal, hold what the journal says."""
     reports, started = events(run_dir, "trial_report"), events(run_dir, "trial_started")
-    ends = {(e["group"], e["trial"]): e["status"] for e in events(run_dir, "trial_ended")}
+    ends = {(e["cell"], e["trial"]): e["status"] for e in events(run_dir, "trial_ended")}
     storage = JournalStorage(JournalFileBackend(str(run_dir / "optuna.journal")))
     states = {"completed": "COMPLETE", "stopped": "PRUNED"}
-    for name in {group for group, _ in ends}:
+    for name in {cell for cell, _ in ends}:
         study = optuna.load_study(study_name=name, storage=storage)
         told = sorted(trial.state.name for trial in study.trials)
-        assert told == sorted(states[s] for (group, _), s in ends.items() if group == name)
+        assert told == sorted(states[s] for (cell, _), s in ends.items() if cell == name)
 
     experiment = small(f"search.trials={TRIALS}")
     images = training_images(prepare(experiment))
     search = Search(experiment, Journal(run_dir / "check.jsonl"), InMemoryStorage(), images)
     search.replay(events(run_dir))
-    for group, state in search.groups.items():
-        horizon, of = experiment.horizon(group.method), images[group.partition]
+    for cell, state in search.cells.items():
+        horizon, of = experiment.horizon(cell.method), images[cell.partition]
         rungs = set(rung_milestones(horizon, experiment.search, of))
         expected: dict[int, dict[int, float]] = {rung: {} for rung in rungs}
-        judged = {(e["group"], e["trial"]) for e in started if e["origin"] != DEFAULT_ORIGIN}
+        judged = {(e["cell"], e["trial"]) for e in started if e["origin"] != DEFAULT_ORIGIN}
         for report in reports:
-            key = (report["group"], report["trial"])
-            if key[0] == str(group) and key in judged and report["milestone"] in rungs:
+            key = (report["cell"], report["trial"])
+            if key[0] == str(cell) and key in judged and report["milestone"] in rungs:
                 expected[report["milestone"]].setdefault(report["trial"], report["prospect"])
         assert records(state.rungs) == expected
 

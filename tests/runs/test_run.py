@@ -40,7 +40,7 @@ COLUMNS = (
     "saved_seconds,alpha,ema,phone_accuracy,phone_ci95"
 )
 COUNTS = {"zero_shot": 1, "frozen": 1, "llrd": 5, "seed_llrd": 1}
-"""Trials of a group."""
+"""Trials of a cell."""
 
 
 def test_every_promised_file_is_there(results: Path) -> None:
@@ -73,11 +73,11 @@ def test_every_trial_is_in_trials_csv_with_its_end(results: Path) -> None:
 
 
 def test_probes_are_decided_before_what_starts_from_them(results: Path) -> None:
-    ended = {(e["group"], e["trial"]): e["time"] for e in events(results, "trial_ended")}
+    ended = {(e["cell"], e["trial"]): e["time"] for e in events(results, "trial_ended")}
     for event in events(results, "trial_started"):
-        partition, method = event["group"].split("/")
+        partition, method = event["cell"].split("/")
         if "llrd" in method:
-            probes = [t for (group, _), t in ended.items() if group == f"{partition}/frozen"]
+            probes = [t for (cell, _), t in ended.items() if cell == f"{partition}/frozen"]
             assert len(probes) == 1
             assert max(probes) <= event["time"]
             assert event["probe"]["blocks"] == "none"
@@ -140,8 +140,8 @@ def test_further_tests_are_scored_with_the_winners(results: Path) -> None:
         assert fit["extra"].keys() == {"phone"}
         accuracies = means.setdefault((fit["partition"], fit["method"]), [])
         accuracies.append(fit["extra"]["phone"]["accuracy"])
-    for group, accuracies in means.items():
-        assert table.phone_accuracy[group] == pytest.approx(sum(accuracies) / 2)
+    for cell, accuracies in means.items():
+        assert table.phone_accuracy[cell] == pytest.approx(sum(accuracies) / 2)
 
 
 def test_an_unreadable_image_is_told_with_the_set_it_is_of(results: Path) -> None:

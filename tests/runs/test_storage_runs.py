@@ -37,7 +37,7 @@ def ended(folder: Storage) -> set[tuple[str, int]]:
     with folder.reading("events.jsonl") as file:
         lines = file.read().decode().split("\n")[:-1]
     found = [json.loads(line) for line in lines]
-    return {(e["group"], e["trial"]) for e in found if e["event"] == "trial_ended"}
+    return {(e["cell"], e["trial"]) for e in found if e["event"] == "trial_ended"}
 
 
 def test_another_machine_finishes_the_run_of_one_that_is_gone(tmp_path: Path, bucket: str) -> None:
@@ -72,7 +72,7 @@ def test_another_machine_finishes_the_run_of_one_that_is_gone(tmp_path: Path, bu
         timeout=LIMIT,
     )
     assert finished.returncode == 0, finished.stderr
-    again = [(e["group"], e["trial"]) for e in events(second / "small", "trial_ended")]
+    again = [(e["cell"], e["trial"]) for e in events(second / "small", "trial_ended")]
     assert done < set(again)
     assert len(again) == len(set(again))
     table = pd.read_csv(second / "small" / "accuracy_table.csv")

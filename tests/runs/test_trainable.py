@@ -19,7 +19,7 @@ import torch
 from models.config import ModelConfig
 from models.fit import Fit
 from models.loading import Pretrained, load_pretrained
-from records.cell import Group
+from records.cell import Cell
 from tests.runs.helpers import small
 from tune.storage.storage import Storage
 from tune.trials.checkpoints import BEFORE, CHECKSUM
@@ -30,7 +30,7 @@ from tune.workers.object_store import SharedSplit, share_array
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 TRIAL = {
-    "group": "100/llrd",
+    "cell": "100/llrd",
     "number": 0,
     "config": {"blocks": "11", "head_start": "zeros", "lr": 1e-3, "batch_size": 16},
     "probe": None,
@@ -147,7 +147,7 @@ def test_the_final_fit_of_the_searchs_seed_goes_on_from_the_winners_trial(
     tmp_path: Path, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workbench = bench(pretrained)
-    winner = FinalFit(Group(100, "llrd"), 0, 0, TRIAL["config"], None, "")  # type: ignore[arg-type]
+    winner = FinalFit(Cell(100, "llrd"), 0, 0, TRIAL["config"], None, "")  # type: ignore[arg-type]
     trial = begin(workbench, tmp_path)
     reports = [trial.step() for _ in range(3)]
 

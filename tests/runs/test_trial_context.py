@@ -20,7 +20,7 @@ from models.head import LinearHead
 from models.loading import Pretrained, load_pretrained
 from models.recipe import Recipe
 from models.zero_shot import Prompts
-from records.cell import Group
+from records.cell import Cell
 from tests.runs.helpers import small
 from tune.setup import prepare
 from tune.trials.trial_context import Workbench
@@ -121,10 +121,10 @@ TUNED = {"blocks": "11", "batch_size": 10, "lr": 1e-3}
 
 @pytest.mark.ray
 def test_heads_start_where_the_recipe_says(bench: Workbench, pretrained: Pretrained) -> None:
-    group, probe = Group(100, "llrd"), {"blocks": "none", "head_lr": 1e-2, "batch_size": 10}
+    cell, probe = Cell(100, "llrd"), {"blocks": "none", "head_lr": 1e-2, "batch_size": 10}
 
     def start(head_start: str) -> LinearHead:
-        return bench.fit(group, {**TUNED, "head_start": head_start}, probe, 0).model.head.head(0)
+        return bench.fit(cell, {**TUNED, "head_start": head_start}, probe, 0).model.head.head(0)
 
     assert pretrained.zero_shot is not None
     assert torch.equal(start("zero_shot").weight, pretrained.zero_shot.weight)
@@ -135,10 +135,10 @@ def test_heads_start_where_the_recipe_says(bench: Workbench, pretrained: Pretrai
 
 @pytest.mark.ray
 def test_a_probe_is_the_same_as_read_back_from_the_journal(bench: Workbench) -> None:
-    group, config = Group(100, "llrd"), {**TUNED, "head_start": "probe"}
+    cell, config = Cell(100, "llrd"), {**TUNED, "head_start": "probe"}
     probe = {"blocks": "none", "solver": "lbfgs", "head_lr": (1e-2,), "weight_decay": (1e-3,)}
     heads = [
-        bench.fit(group, config, given, 0).model.head.head(0).weight
+        bench.fit(cell, config, given, 0).model.head.head(0).weight
         for given in (probe, json.loads(json.dumps(probe)))
     ]
     assert torch.equal(*heads)
@@ -147,18 +147,18 @@ def test_a_probe_is_the_same_as_read_back_from_the_journal(bench: Workbench) -> 
 @pytest.mark.ray
 @pytest.mark.parametrize("blocks", ["none", "11"])
 def test_a_fit_trains_on_as_many_views_as_it_asks_for(blocks: str, bench: Workbench) -> None:
-    group = Group(100, "frozen" if blocks == "none" else "llrd")
+    cell = Cell(100, "frozen" if blocks == "none" else "llrd")
     config = {**TUNED, "blocks": blocks, "head_start": "zeros"}
     heads = []
     for views in (0, 1, 2):
-        fit = bench.fit(group, {**config, "views": views}, None, 0)
+        fit = bench.fit(cell, {**config, "views": views}, None, 0)
         assert (fit._train.copies, fit._val.copies) == (1 + views, 1)
         fit.advance(60)
         heads.append(fit.restore_best().weight.clone())
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(heads, 2))
     without = dataclasses.replace(bench, train=bench.val)
     with pytest.raises(ValueError, match="cached"):  # not ignored
-        without.fit(group, {**config, "views": 1}, None, 0)
+        without.fit(cell, {**config, "views": 1}, None, 0)
 
 
 @pytest.mark.ray

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from data import DataConfig, Dataset, Duplicate, Split, load_dataset
 from errors import InputError
-from records.cell import Group
+from records.cell import Cell
 from search_spaces.distributions import parse_space
 from search_spaces.schema import Experiment, load_experiment, read_yaml
 from tests.tune.search.simulated import FIXED, FROZEN, LLRD, ZEROS, Simulation, experiment
@@ -56,7 +56,7 @@ def run(tmp_path: Path) -> Path:
 
 def begin(path: Path) -> None:
     """Start a trial: from then on there is something to lose."""
-    started = {"event": "trial_started", "group": "10/frozen", "trial": 0, "config": {}}
+    started = {"event": "trial_started", "cell": "10/frozen", "trial": 0, "config": {}}
     (path / "events.jsonl").write_text(json.dumps(started) + "\n")
 
 
@@ -247,11 +247,11 @@ def read_best(path: Path) -> Any:
 
 
 def winner(partition: float, method: str, **config: Any) -> Winner:
-    return Winner(Group(partition, method), 3, config, None, 2 / 3, 90, config)
+    return Winner(Cell(partition, method), 3, config, None, 2 / 3, 90, config)
 
 
 def write(path: Path, *winners: Winner) -> Any:
-    RunDirectory(path, True).write_winners({w.group: w for w in winners}, "frozen")
+    RunDirectory(path, True).write_winners({w.cell: w for w in winners}, "frozen")
     return read_best(path)
 
 
@@ -310,7 +310,7 @@ def test_best_configs_of_a_search_make_an_experiment(tmp_path: Path) -> None:
     methods = {method: {"space": entry["config"]} for method, entry in entries.items()}
     fixed = experiment(methods=methods)
     for method in methods:
-        assert fixed.methods[method].parsed.first() == winners[Group(100, method)].config
+        assert fixed.methods[method].parsed.first() == winners[Cell(100, method)].config
 
 
 def test_the_same_winners_are_the_same_bytes(tmp_path: Path) -> None:

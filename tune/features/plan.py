@@ -32,7 +32,7 @@ ITEM_BYTES = {"float32": 4, "float16": 2}
 
 @dataclass(frozen=True)
 class Plan:
-    """Groups, trials and features of an experiment.
+    """Cells, trials and features of an experiment.
 
     Attributes:
         boundaries: to be cached, from the lowest to "head".
@@ -101,7 +101,7 @@ class Plan:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """What checkpoints take at most: of trials that wait at a rung, and of each group's best.
+        """What checkpoints take at most: of trials that wait at a rung, and of each cell's best.
 
         Weights, two moments, the best weights and the average, of one in `reduction_factor` of
         the trials at the first rung and of fewer above: of half of all, at most.
@@ -160,7 +160,7 @@ class Plan:
         images = ", ".join(f"{count} {split}" for split, count in self.images.items())
         console.print(f"[bold]{experiment.name}[/]: {experiment.data.source}, images: {images}")
         console.print(f"encoder: {experiment.model.name} {experiment.model.pretrained or ''}")
-        columns = ("groups", "trials a group", "samples a trial", "a sample", "from pixels")
+        columns = ("cells", "trials a cell", "samples a trial", "a sample", "from pixels")
         methods = Table("method", *columns, box=None)
         partitions = len(experiment.data.partitions)
         for name in experiment.methods:

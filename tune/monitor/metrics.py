@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from records.cell import Group
-from tune.search.cell_search import GroupSearch
+from records.cell import Cell
+from tune.search.cell_search import CellSearch
 from tune.search.search import Search
 from tune.search.time_budget import Clock
 
@@ -89,54 +89,54 @@ class Rate:
         return (total - before) / (now - since) if now > since + self._after else 0.0
 
 
-def labels(group: Group) -> tuple[str, str]:
-    """Values of a group's tags."""
-    return f"{group.partition:g}", group.method
+def labels(cell: Cell) -> tuple[str, str]:
+    """Values of a cell's tags."""
+    return f"{cell.partition:g}", cell.method
 
 
-def states_of(group: GroupSearch) -> Counter[str]:
-    """A group's trials by state, all of `STATES`."""
+def states_of(cell: CellSearch) -> Counter[str]:
+    """A cell's trials by state, all of `STATES`."""
     counts = Counter(dict.fromkeys(STATES, 0))
-    counts.update(trial.status for trial in group.trials.values())
-    counts["running"] -= len(group.orphans)  # those are still to be proposed
-    counts["left"] = group.unproposed
+    counts.update(trial.status for trial in cell.trials.values())
+    counts["running"] -= len(cell.orphans)  # those are still to be proposed
+    counts["left"] = cell.unproposed
     return counts
 
 
 def states(search: Search) -> Counter[str]:
     """All trials by state."""
     total = Counter(dict.fromkeys(STATES, 0))
-    for group in search.groups.values():
-        total.update(states_of(group))
+    for cell in search.cells.values():
+        total.update(states_of(cell))
     return total
 
 
 def search_readings(search: Search, clock: Clock) -> Readings:
     """Where the search stands."""
     readings: dict[tuple[Metric, tuple[str, ...]], float] = {}
-    for group, state in search.groups.items():
+    for cell, state in search.cells.items():
         for name, count in states_of(state).items():
-            readings[TRIALS, (*labels(group), name)] = count
+            readings[TRIALS, (*labels(cell), name)] = count
         spent = sum(trial.seconds for trial in state.trials.values())
-        readings[DEVICE_SECONDS, (*labels(group), "search")] = spent
-        readings[FINAL_FITS_LEFT, labels(group)] = clock.seeds
+        readings[DEVICE_SECONDS, (*labels(cell), "search")] = spent
+        readings[FINAL_FITS_LEFT, labels(cell)] = clock.seeds
         if winner := state.winner():
-            readings[BEST, labels(group)] = winner.val_accuracy
+            readings[BEST, labels(cell)] = winner.val_accuracy
     left = clock.left(search)
     return readings if left is None else {**readings, (SECONDS_LEFT, ()): left}
 
 
-def sample_readings(search: Search, rates: dict[Group, Rate], now: float) -> Readings:
-    """Training samples a second by group.
+def sample_readings(search: Search, rates: dict[Cell, Rate], now: float) -> Readings:
+    """Training samples a second by cell.
 
     Args:
-        rates: what was seen before; a group's first look is added.
+        rates: what was seen before; a cell's first look is added.
     """
     return {
-        (SAMPLES_PER_SECOND, labels(group)): rates.setdefault(group, Rate()).at(
+        (SAMPLES_PER_SECOND, labels(cell)): rates.setdefault(cell, Rate()).at(
             now, sum(trial.samples for trial in state.trials.values())
         )
-        for group, state in search.groups.items()
+        for cell, state in search.cells.items()
     }
 
 
@@ -151,17 +151,17 @@ def feature_readings(splits: str, done: int, wanted: int, rate: float) -> Readin
 
 
 def final_readings(
-    fits_left: Mapping[Group, int], spent: Mapping[Group, float], seconds_left: float
+    fits_left: Mapping[Cell, int], spent: Mapping[Cell, float], seconds_left: float
 ) -> Readings:
     """Where the final fits stand.
 
     Args:
-        fits_left: by group.
-        spent: device-seconds by group.
+        fits_left: by cell.
+        spent: device-seconds by cell.
         seconds_left: to the end of the run.
     """
     return {
-        **{(FINAL_FITS_LEFT, labels(group)): count for group, count in fits_left.items()},
+        **{(FINAL_FITS_LEFT, labels(cell)): count for cell, count in fits_left.items()},
         **{(DEVICE_SECONDS, (*labels(g), "final")): seconds for g, seconds in spent.items()},
         (SECONDS_LEFT, ()): seconds_left,
     }

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from records.cell import Group
+from records.cell import Cell
 from tune.monitor.metrics import (
     ENDED,
     SAMPLES_PER_SECOND,
@@ -26,7 +26,7 @@ from tune.monitor.metrics import (
     states,
     states_of,
 )
-from tune.search.cell_search import GroupSearch
+from tune.search.cell_search import CellSearch
 from tune.search.search import Search
 from tune.search.time_budget import Clock
 
@@ -58,7 +58,7 @@ class Progress(ray_tune.Callback):
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._gauges, self._now = gauges, now
         self._printed = self._drawn = now()
-        self._rates: dict[Group, Rate] = {}
+        self._rates: dict[Cell, Rate] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks; nobody reads that
@@ -108,14 +108,12 @@ class Progress(ray_tune.Callback):
         return {**search_readings(self._search, self._clock), **speeds}
 
     def _table(self) -> Stack:
-        groups = self._search.groups
-        methods = list(dict.fromkeys(group.method for group in groups))
+        cells = self._search.cells
+        methods = list(dict.fromkeys(cell.method for cell in cells))
         table = Table("partition", *methods, box=None, header_style="bold", pad_edge=False)
-        for partition in dict.fromkeys(group.partition for group in groups):
-            cells = [
-                _cell(search) for group, search in groups.items() if group.partition == partition
-            ]
-            table.add_row(f"{partition:g}%", *cells)
+        for partition in dict.fromkeys(cell.partition for cell in cells):
+            texts = [_cell(s) for cell, s in cells.items() if cell.partition == partition]
+            table.add_row(f"{partition:g}%", *texts)
         return Stack(table, Text(self._line(), style="dim"))
 
     def _line(self) -> str:
@@ -130,7 +128,7 @@ class Progress(ray_tune.Callback):
         )
 
 
-def _cell(search: GroupSearch) -> Text:
+def _cell(search: CellSearch) -> Text:
     statuses = states_of(search)
     ended = sum(statuses[state] for state in ENDED)
     winner = search.winner()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from records.cell import Group
+from records.cell import Cell
 from records.journal import Journal
 from tune.monitor import metrics
 from tune.monitor.metrics import Gauges, Rate
@@ -62,7 +62,7 @@ class Watch:
 
     def in_time(self, fit: FinalFit) -> bool:
         """Whether a final fit may begin: every winner's first always, for a whole table."""
-        return fit.seed == 0 or self.clock.allows(self._search, fit.group)
+        return fit.seed == 0 or self.clock.allows(self._search, fit.cell)
 
     def search(self) -> Progress:
         """Shows the search, as one of the Tuner's callbacks."""
@@ -104,13 +104,13 @@ class Watch:
             wanted: all of them.
             pending: those that are still to be made.
         """
-        left = Counter({fit.group: 0 for fit in wanted})
-        left.update(fit.group for fit in pending)
-        failed: Counter[Group] = Counter()
-        spent: dict[Group, float] = {}
+        left = Counter({fit.cell: 0 for fit in wanted})
+        left.update(fit.cell for fit in pending)
+        failed: Counter[Cell] = Counter()
+        spent: dict[Cell, float] = {}
         for fit in wanted:
             if fit not in pending:
-                spent[fit.group] = spent.get(fit.group, 0.0) + seconds_of(fit, run_dir)
+                spent[fit.cell] = spent.get(fit.cell, 0.0) + seconds_of(fit, run_dir)
         with self._line(f"final fits: {len(pending)} left") as line:
 
             def show(last: bool = False) -> None:
@@ -121,10 +121,10 @@ class Watch:
 
             def tell(fit: FinalFit, failure: str | None) -> None:
                 if failure:
-                    failed[fit.group] += 1
+                    failed[fit.cell] += 1
                 else:
-                    left[fit.group] -= 1
-                    spent[fit.group] = spent.get(fit.group, 0.0) + seconds_of(fit, run_dir)
+                    left[fit.cell] -= 1
+                    spent[fit.cell] = spent.get(fit.cell, 0.0) + seconds_of(fit, run_dir)
                 show()
 
             show(last=True)

@@ -1,4 +1,4 @@
-"""The state of one group's search: its trials, its rungs, its study and its winner."""
+"""The state of one cell's search: its trials, its rungs, its study and its winner."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 from optuna.storages import BaseStorage
 
-from records.cell import Group
+from records.cell import Cell
 from search_spaces.distributions import Params
 from search_spaces.schema import Experiment
-from tune.search.sampler import GroupStudy
+from tune.search.sampler import CellStudy
 from tune.search.schedulers.asha import Rungs
 
 DEFAULT_ORIGIN = "default"
-"""The origin of a group's first trial, the recipe's default."""
+"""The origin of a cell's first trial, the recipe's default."""
 SAMPLER = "sampler"
-"""The origin of a configuration that the group's own study proposed."""
+"""The origin of a configuration that the cell's own study proposed."""
 FROM_PARTITION = "partition "
 """Begins the origin of a configuration that a smaller partition was good with."""
 
@@ -47,14 +47,14 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Winner:
-    """The best trial of a group by validation score.
+    """The best trial of a cell by validation score.
 
     Attributes:
         config: trains a single head, of a bank the best.
         tried: the configuration as it was tried, a bank with all its heads.
     """
 
-    group: Group
+    cell: Cell
     number: int
     config: Params
     probe: Params | None
@@ -63,25 +63,25 @@ class Winner:
     tried: Params
 
 
-class GroupSearch:
-    """The state of one group: its trials, rungs and study.
+class CellSearch:
+    """The state of one cell: its trials, rungs and study.
 
     Args:
         images: of its partition's training split, as listed.
     """
 
     def __init__(
-        self, group: Group, experiment: Experiment, storage: BaseStorage, images: int
+        self, cell: Cell, experiment: Experiment, storage: BaseStorage, images: int
     ) -> None:
-        method = experiment.methods[group.method]
-        self.group = group
-        self.budget = experiment.trials(group.method)
-        self.horizon = experiment.horizon(group.method)
+        method = experiment.methods[cell.method]
+        self.cell = cell
+        self.budget = experiment.trials(cell.method)
+        self.horizon = experiment.horizon(cell.method)
         self.needs_probe = method.needs_probe
         self.trials: dict[int, TrialRecord] = {}
         self.rungs = Rungs(experiment.search, self.horizon, self.budget, images)
-        self.study = GroupStudy(
-            *(group, method.parsed, experiment.search, self.budget, experiment.seed, storage)
+        self.study = CellStudy(
+            *(cell, method.parsed, experiment.search, self.budget, experiment.seed, storage)
         )
         self.orphans: list[int] = []  # of a killed run: to be proposed again, as they were
         self._space = method.parsed
@@ -132,7 +132,7 @@ class GroupSearch:
 
         With `grace` it is not judged inside its own warm-up, where slow starters look like bad
         ones. What did well at a smaller partition is judged by the last rung alone, as that says
-        more than an early one. The default always runs to the horizon, so that every group has
+        more than an early one. The default always runs to the horizon, so that every cell has
         one honest full result.
         """
         trial = self.trials[number]
@@ -171,7 +171,7 @@ class GroupSearch:
         assert trial.best is not None
         config = {**trial.config, **trial.best.get("chosen", {})}
         accuracy, samples = trial.best["val_accuracy"], trial.best["samples"]
-        return Winner(self.group, number, config, trial.probe, accuracy, samples, trial.config)
+        return Winner(self.cell, number, config, trial.probe, accuracy, samples, trial.config)
 
 
 def _finite(score: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Which settings mattered, group by group and over all partitions."""
+"""Which settings mattered, cell by cell and over all partitions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, create_trial
 
-from records.cell import Group
+from records.cell import Cell
 from search_spaces.distributions import Space
 from search_spaces.schema import Experiment
-from tune.search.cell_search import SAMPLER, GroupSearch, TrialRecord
+from tune.search.cell_search import SAMPLER, CellSearch, TrialRecord
 
 BEST = 1 / 3  # the share of trials that is compared with all
 MIN_TRIALS = 15  # so that it is five trials: with fewer PED-ANOVA is not stable, says Optuna
@@ -22,7 +22,7 @@ Ranked = tuple[TrialRecord, float]
 
 
 class Importance(NamedTuple):
-    """A row of `importance.csv`; a group's importances sum to 1.
+    """A row of `importance.csv`; a cell's importances sum to 1.
 
     `trials` is how many sampled the parameter.
     """
@@ -34,9 +34,7 @@ class Importance(NamedTuple):
     trials: int
 
 
-def importances(
-    experiment: Experiment, groups: Mapping[Group, GroupSearch]
-) -> Iterator[Importance]:
+def importances(experiment: Experiment, cells: Mapping[Cell, CellSearch]) -> Iterator[Importance]:
     """Importance of every searched parameter: how far the values of the best third differ from
     all values, by PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255).
 
@@ -47,16 +45,16 @@ def importances(
     """
     for method, config in experiment.methods.items():
         pooled: list[Ranked] = []
-        for group, search in groups.items():
-            if group.method == method:
+        for cell, search in cells.items():
+            if cell.method == method:
                 ranked = list(_ranked(search))
-                yield from _evaluated(f"{group.partition:g}", method, config.parsed, ranked)
+                yield from _evaluated(f"{cell.partition:g}", method, config.parsed, ranked)
                 pooled += ranked
         yield from _evaluated(ALL, method, config.parsed, pooled)
 
 
-def _ranked(search: GroupSearch) -> Iterator[Ranked]:
-    """A group's sampled trials with their ranks, from 0 for the worst to 1; equals share one."""
+def _ranked(search: CellSearch) -> Iterator[Ranked]:
+    """A cell's sampled trials with their ranks, from 0 for the worst to 1; equals share one."""
     places = {}
     for number, trial in search.trials.items():
         if trial.origin == SAMPLER and trial.status != "failed":

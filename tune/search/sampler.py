@@ -1,4 +1,4 @@
-"""One group's Optuna study, told the truth about stopped trials."""
+"""One cell's Optuna study, told the truth about stopped trials."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from records.cell import Group
+from records.cell import Cell
 from search_spaces.distributions import Params, Space
 from search_spaces.schema import SearchConfig
 
 DEFAULT = 0
-"""The number of a group's first trial: the recipe's default."""
+"""The number of a cell's first trial: the recipe's default."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 # Optuna 6 will take `gamma` away, and requirements.txt keeps it out until there is a successor.
@@ -31,34 +31,34 @@ warnings.filterwarnings("ignore", message=".*`gamma`", category=FutureWarning)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-class GroupStudy:
-    """Proposes a group's configurations, by ask and tell.
+class CellStudy:
+    """Proposes a cell's configurations, by ask and tell.
 
-    Every proposal's randomness is a function of (seed, group, number of the trial), so a resumed
+    Every proposal's randomness is a function of (seed, cell, number of the trial), so a resumed
     study proposes what an uninterrupted one would have.
 
     Args:
-        group: names the study in the storage.
+        cell: names the study in the storage.
         space: what to sample from.
         search: the sampler and its settings.
-        trials: of the group; a space of no more configurations is walked through.
+        trials: of the cell; a space of no more configurations is walked through.
         seed: the experiment's.
-        storage: shared by all groups of the run.
+        storage: shared by all cells of the run.
     """
 
     def __init__(
         self,
-        group: Group,
+        cell: Cell,
         space: Space,
         search: SearchConfig,
         trials: int,
         seed: int,
         storage: BaseStorage,
     ) -> None:
-        self._group, self._space, self._search, self._seed = group, space, search, seed
+        self._cell, self._space, self._search, self._seed = cell, space, search, seed
         self._budget = trials
         self._study = optuna.create_study(
-            study_name=str(group), storage=storage, direction="maximize"
+            study_name=str(cell), storage=storage, direction="maximize"
         )
         self._numbers: list[int] = []  # of the study's trials, in its order
         self.asked: dict[int, optuna.Trial] = {}  # trials that run or wait, by number
@@ -146,12 +146,12 @@ class GroupStudy:
         )
 
     def _entropy(self, number: int) -> int:
-        entropy = [self._seed, zlib.crc32(str(self._group).encode()), number]
+        entropy = [self._seed, zlib.crc32(str(self._cell).encode()), number]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 def _good(trials: int) -> int:
-    """How many of so many trials TPE calls good: a quarter. Optuna's tenth is one of a group's
+    """How many of so many trials TPE calls good: a quarter. Optuna's tenth is one of a cell's
     first ten, around which it then stays (docs/search.md)."""
     return math.ceil(trials / 4)
 

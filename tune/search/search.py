@@ -1,4 +1,4 @@
-"""The search over all groups: whose turn it is, who goes on, who wins.
+"""The search over all cells: whose turn it is, who goes on, who wins.
 
 Nothing here knows Ray: `tune/trials/tuner.py` adapts it to one Tuner, and a test or a simulation
 drives it with a loop. Every decision is written to the journal before it takes effect, so that
@@ -13,7 +13,7 @@ from typing import Any
 
 from optuna.storages import BaseStorage
 
-from records.cell import Group
+from records.cell import Cell
 from records.journal import Journal
 from search_spaces.distributions import Params
 from search_spaces.schema import Experiment
@@ -21,18 +21,18 @@ from tune.search.cell_search import (
     DEFAULT_ORIGIN,
     FROM_PARTITION,
     SAMPLER,
-    GroupSearch,
+    CellSearch,
     TrialRecord,
     Winner,
 )
 from tune.search.sampler import DEFAULT
 from tune.search.warm_start import transferred
 
-__all__ = ["GroupSearch", "Proposal", "Search", "TrialRecord", "Winner"]
+__all__ = ["CellSearch", "Proposal", "Search", "TrialRecord", "Winner"]
 
 
 LEAD = 1.5
-"""How far the smallest partition's groups are served ahead of the largest's, in budgets, where
+"""How far the smallest partition's cells are served ahead of the largest's, in budgets, where
 configurations are handed up: most of what one partition learns, the next ones begin with."""
 
 
@@ -40,19 +40,19 @@ configurations are handed up: most of what one partition learns, the next ones b
 class Proposal:
     """A trial to run. `probe` is the configuration of the probe whose head it starts from."""
 
-    group: Group
+    cell: Cell
     number: int
     config: Params
     probe: Params | None
 
 
 class Search:
-    """All groups of an experiment.
+    """All cells of an experiment.
 
     Args:
-        experiment: names the groups and their budgets.
+        experiment: names the cells and their budgets.
         journal: receives every decision.
-        storage: holds the groups' studies; empty.
+        storage: holds the cells' studies; empty.
         images: training images of each partition, by which a rung may come too early to judge.
     """
 
@@ -68,14 +68,14 @@ class Search:
         self._awaited = any(method.needs_probe for method in experiment.methods.values())
         self._transfer = experiment.search.transfer
         self._enough = experiment.search.asha.reduction_factor
-        self.on_end: Callable[[Group, int], None] = lambda group, number: None
+        self.on_end: Callable[[Cell, int], None] = lambda cell, number: None
         """Called with every trial that has ended for good."""
         self.closed: str | None = None
-        self.groups = {
-            group: GroupSearch(group, experiment, storage, images[partition])
+        self.cells = {
+            cell: CellSearch(cell, experiment, storage, images[partition])
             for partition in experiment.data.partitions
             for method in experiment.methods
-            for group in (Group(partition, method),)
+            for cell in (Cell(partition, method),)
         }
 
     @property
@@ -83,7 +83,7 @@ class Search:
         """Whether nothing is left to propose or to wait for."""
         if self.closed:
             return True
-        return all(search.finished for search in self.groups.values())
+        return all(search.finished for search in self.cells.values())
 
     def close(self, reason: str) -> None:
         """Propose nothing more, and end every running trial at its next report."""
@@ -91,17 +91,17 @@ class Search:
             return
         self.closed = reason
         self._journal.write("search_closed", reason=reason)
-        for group, search in self.groups.items():
+        for cell, search in self.cells.items():
             for number, trial in search.trials.items():
                 if trial.status == "paused":
-                    self.end(group, number, "cut", reason)
+                    self.end(cell, number, "cut", reason)
 
     @property
-    def unfinished(self) -> list[tuple[Group, int]]:
-        """Trials that may yet go on, by group and number: a resumed run takes up what was cut."""
+    def unfinished(self) -> list[tuple[Cell, int]]:
+        """Trials that may yet go on, by cell and number: a resumed run takes up what was cut."""
         return [
-            (group, number)
-            for group, search in self.groups.items()
+            (cell, number)
+            for cell, search in self.cells.items()
             for number, trial in search.trials.items()
             if trial.status in ("running", "paused", "cut")
         ]
@@ -109,16 +109,16 @@ class Search:
     # Proposing
 
     def propose(self) -> Proposal | None:
-        """The next trial; None while every group that has one left waits for its probe or rungs.
+        """The next trial; None while every cell that has one left waits for its probe or rungs.
 
-        First what a killed run was doing, then the probes that other groups wait for, then every
-        group's first trial, then the group with the smallest share of its budget served, smaller
-        partitions ahead if they hand up what they find. In the group promotions come before new
-        configurations. Groups whose probe is not decided wait.
+        First what a killed run was doing, then the probes that other cells wait for, then every
+        cell's first trial, then the cell with the smallest share of its budget served, smaller
+        partitions ahead if they hand up what they find. In the cell promotions come before new
+        configurations. Cells whose probe is not decided wait.
         """
         if self.closed:
             return None
-        waiting = [s for s in self.groups.values() if s.has_next and self._ready(s)]
+        waiting = [s for s in self.cells.values() if s.has_next and self._ready(s)]
         if not waiting:
             return None
         search = min(waiting, key=self._turn)
@@ -126,7 +126,7 @@ class Search:
         trial = search.trials[number]
         self._journal.write(
             "trial_started",
-            group=str(search.group),
+            cell=str(search.cell),
             trial=number,
             origin=trial.origin,
             config=trial.config,
@@ -134,21 +134,21 @@ class Search:
         )
         trial.status = "running"
         search.start(number)
-        return Proposal(search.group, number, trial.config, trial.probe)
+        return Proposal(search.cell, number, trial.config, trial.probe)
 
-    def _turn(self, search: GroupSearch) -> tuple[bool, bool, bool, float]:
-        """Where a group stands in the queue; the lowest is served."""
-        probe = search.group.method == self._probe and self._awaited
+    def _turn(self, search: CellSearch) -> tuple[bool, bool, bool, float]:
+        """Where a cell stands in the queue; the lowest is served."""
+        probe = search.cell.method == self._probe and self._awaited
         lag = 0.0
         if self._transfer and not probe:
-            partitions = sorted({group.partition for group in self.groups})
-            place = partitions.index(search.group.partition)
+            partitions = sorted({cell.partition for cell in self.cells})
+            place = partitions.index(search.cell.partition)
             lag = LEAD * place / max(1, len(partitions) - 1)
         served = search.proposed / search.budget
         return not search.orphans, not probe, search.proposed > 0, served + lag
 
-    def _next(self, search: GroupSearch) -> int:
-        """The number of the group's next trial: an orphan, a promoted or a new one."""
+    def _next(self, search: CellSearch) -> int:
+        """The number of the cell's next trial: an orphan, a promoted or a new one."""
         if search.orphans:
             number = search.orphans.pop(0)
             self._adopt(search, number)
@@ -160,43 +160,43 @@ class Search:
         search.trials[number] = self._ask(search, number)
         return number
 
-    def _ask(self, search: GroupSearch, number: int) -> TrialRecord:
+    def _ask(self, search: CellSearch, number: int) -> TrialRecord:
         """A new trial, with the probe that its partition has by now."""
         origin, given = DEFAULT_ORIGIN if number == DEFAULT else SAMPLER, None
         early = 0 < number <= search.budget / 2
         if early and search.transferred < self._transfer:
-            found = transferred(search, self.groups, self._enough)
+            found = transferred(search, self.cells, self._enough)
             if found:
                 origin, given = f"{FROM_PARTITION}{found[0]:g}", found[1]
         config = search.study.ask(number, given)
-        probe = self._probe_config(search.group) if search.needs_probe else None
+        probe = self._probe_config(search.cell) if search.needs_probe else None
         if search.needs_probe and probe is None and config.get("head_start", "probe") == "probe":
             config = {**config, "head_start": "zeros"}  # its probe found nothing to start from
         return TrialRecord(config, probe, origin)
 
-    def _adopt(self, search: GroupSearch, number: int) -> None:
+    def _adopt(self, search: CellSearch, number: int) -> None:
         """Take up a trial of a killed run as it was, its probe too."""
         trial = search.trials[number]
         search.study.adopt(number, trial.config)
         for milestone, score in trial.reports.items():
             search.study.report(number, milestone, score)
 
-    def _ready(self, search: GroupSearch) -> bool:
+    def _ready(self, search: CellSearch) -> bool:
         if not search.needs_probe:
             return True
-        return self.groups[self._probe_group(search.group)].finished
+        return self.cells[self._probe_cell(search.cell)].finished
 
-    def _probe_group(self, group: Group) -> Group:
+    def _probe_cell(self, cell: Cell) -> Cell:
         assert self._probe is not None  # an experiment that needs a probe has one
-        return Group(group.partition, self._probe)
+        return Cell(cell.partition, self._probe)
 
-    def _probe_config(self, group: Group) -> Params | None:
-        winner = self.groups[self._probe_group(group)].winner()
+    def _probe_config(self, cell: Cell) -> Params | None:
+        winner = self.cells[self._probe_cell(cell)].winner()
         return winner.config if winner else None
 
     # Reports
 
-    def report(self, group: Group, number: int, report: Mapping[str, Any]) -> bool:
+    def report(self, cell: Cell, number: int, report: Mapping[str, Any]) -> bool:
         """Take a trial's report; returns whether the trial goes on.
 
         Args:
@@ -204,26 +204,26 @@ class Search:
                 the score without), val_accuracy, val_loss, diverged, and what else is to be
                 kept in the journal.
         """
-        search = self.groups[group]
+        search = self.cells[cell]
         trial = search.trials[number]
         if trial.status != "running":
             return False
         milestone = int(report["milestone"])
         if milestone not in trial.reports:
-            self._journal.write("trial_report", group=str(group), trial=number, **report)
+            self._journal.write("trial_report", cell=str(cell), trial=number, **report)
         end = search.take(number, report)
         if end:
-            self.end(group, number, end, "loss is not finite" if end == "diverged" else "")
+            self.end(cell, number, end, "loss is not finite" if end == "diverged" else "")
         elif self.closed:
-            self.end(group, number, "cut", self.closed)
+            self.end(cell, number, "cut", self.closed)
         elif search.rungs.waits(number):
             self._judge(search, number)
         return trial.status == "running"
 
-    def _judge(self, search: GroupSearch, number: int) -> None:
+    def _judge(self, search: CellSearch, number: int) -> None:
         """A trial at a rung goes on at once, or waits there, unless it would wait in vain."""
         trial = search.trials[number]
-        told = {"group": str(search.group), "trial": number, "milestone": max(trial.reports)}
+        told = {"cell": str(search.cell), "trial": number, "milestone": max(trial.reports)}
         if search.rungs.admits(number):
             self._journal.write("trial_promoted", **told)
             search.start(number)
@@ -233,43 +233,43 @@ class Search:
             trial.status = "paused"
         self._settle(search)
 
-    def end(self, group: Group, number: int, status: str, reason: str = "") -> None:
+    def end(self, cell: Cell, number: int, status: str, reason: str = "") -> None:
         """A trial has ended; a second end of the same trial changes nothing."""
-        search = self.groups[group]
+        search = self.cells[cell]
         trial = search.trials[number]
         if trial.status not in ("running", "paused"):
             return
         self._journal.write(
-            "trial_ended", group=str(group), trial=number, status=status, reason=reason
+            "trial_ended", cell=str(cell), trial=number, status=status, reason=reason
         )
         trial.status = status
         if number in search.study.asked:
             search.study.tell(number, status, trial.score)
         if status != "cut":  # a resumed run takes up what was cut
             search.rungs.end(number)
-            self.on_end(group, number)
+            self.on_end(cell, number)
             self._settle(search)
 
-    def _settle(self, search: GroupSearch) -> None:
+    def _settle(self, search: CellSearch) -> None:
         """Stop for good whoever waits in vain."""
         while not self.closed and (hopeless := search.rungs.hopeless()):
-            self.end(search.group, hopeless[0], "stopped")
+            self.end(search.cell, hopeless[0], "stopped")
 
-    def winners(self) -> dict[Group, Winner]:
-        """The winner of every group that has one."""
-        found = {group: search.winner() for group, search in self.groups.items()}
-        return {group: winner for group, winner in found.items() if winner}
+    def winners(self) -> dict[Cell, Winner]:
+        """The winner of every cell that has one."""
+        found = {cell: search.winner() for cell, search in self.cells.items()}
+        return {cell: winner for cell, winner in found.items() if winner}
 
     # Resuming
 
     def replay(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Rebuild the state that wrote `events`; trials left running will be proposed again.
 
-        Trials of groups that the experiment no longer has are passed over.
+        Trials of cells that the experiment no longer has are passed over.
         """
-        ends: dict[tuple[Group, int], str | None] = {}  # by the last report of each trial
+        ends: dict[tuple[Cell, int], str | None] = {}  # by the last report of each trial
         for event in events:
-            search = self.groups.get(Group.parse(event["group"])) if "trial" in event else None
+            search = self.cells.get(Cell.parse(event["cell"])) if "trial" in event else None
             if search is None:
                 continue
             number = int(event["trial"])
@@ -280,7 +280,7 @@ class Search:
                     search.trials.setdefault(number, record).status = "running"
                     search.start(number)
                 case "trial_report":
-                    ends[search.group, number] = search.take(number, event)
+                    ends[search.cell, number] = search.take(number, event)
                 case "trial_promoted":
                     search.start(number)
                 case "trial_paused":
@@ -289,8 +289,8 @@ class Search:
                     search.trials[number].status = event["status"]
                     if event["status"] != "cut":
                         search.rungs.end(number)
-        for group, search in self.groups.items():
-            self._decide(search, {n: end for (g, n), end in ends.items() if g == group})
+        for cell, search in self.cells.items():
+            self._decide(search, {n: end for (g, n), end in ends.items() if g == cell})
             self._settle(search)
             for number, trial in sorted(search.trials.items()):
                 if trial.status == "paused":
@@ -299,7 +299,7 @@ class Search:
                     known = (trial.config, trial.status, trial.reports, trial.score)
                     search.study.replay(number, *known)
 
-    def _decide(self, search: GroupSearch, ends: Mapping[int, str | None]) -> None:
+    def _decide(self, search: CellSearch, ends: Mapping[int, str | None]) -> None:
         """What becomes of replayed trials that were running or were cut.
 
         Args:
@@ -313,7 +313,7 @@ class Search:
             if search.trials[number].status != "running":
                 continue  # stopped for good by one before it
             if end:  # killed between its last report and its end
-                self.end(search.group, number, end)
+                self.end(search.cell, number, end)
             elif search.rungs.waits(number):
                 self._judge(search, number)
             if search.trials[number].status == "running":

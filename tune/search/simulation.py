@@ -51,9 +51,9 @@ class Player:
         while len(self.flying) < self._slots and (proposal := self.search.propose()):
             self.proposals.append(proposal)
             # As a trial does that finds its checkpoint: it reports its last milestone once more.
-            trial = self.search.groups[proposal.group].trials[proposal.number]
+            trial = self.search.cells[proposal.cell].trials[proposal.number]
             last = max(trial.reports, default=0)
-            horizon = self.experiment.horizon(proposal.group.method)
+            horizon = self.experiment.horizon(proposal.cell.method)
             points = milestones(horizon, self.experiment.search)
             self.flying.append(Flight(proposal, [point for point in points if point >= last]))
 
@@ -63,9 +63,9 @@ class Player:
         proposal = flight.proposal
         report = self._evaluate(proposal, flight.ahead.pop(0))
         if report is None:
-            self.search.end(proposal.group, proposal.number, "failed", "its process died")
+            self.search.end(proposal.cell, proposal.number, "failed", "its process died")
             self.flying.remove(flight)
-        elif not self.search.report(proposal.group, proposal.number, report):
+        elif not self.search.report(proposal.cell, proposal.number, report):
             self.flying.remove(flight)
 
     def run(self, reports: int | None = None) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from records.cell import Group
+from records.cell import Cell
 from search_spaces.schema import Experiment
 from tune.search.cell_search import TrialRecord
 from tune.search.search import Search
@@ -47,76 +47,76 @@ class Clock:
         spent = self._now() - self._began
         return spent + self._last_reports(search) + self.after_search(search) >= self._budget
 
-    def allows(self, search: Search, group: Group) -> bool:
-        """Whether another final fit of the group ends in time, as far as is known."""
+    def allows(self, search: Search, cell: Cell) -> bool:
+        """Whether another final fit of the cell ends in time, as far as is known."""
         if self._budget is None:
             return True
         spent = self._now() - self._began
-        return spent + MARGIN * self._full_fit(search, group) + REPORT < self._budget
+        return spent + MARGIN * self._full_fit(search, cell) + REPORT < self._budget
 
     def _last_reports(self, search: Search) -> float:
         """Seconds until every running trial has come to its next report, where it is ended."""
         running = [
-            self._full_fit(search, group)
-            for group, state in search.groups.items()
+            self._full_fit(search, cell)
+            for cell, state in search.cells.items()
             if any(trial.status == "running" for trial in state.trials.values())
         ]
         return max(running, default=0.0) / self._experiment.search.evaluations
 
     def after_search(self, search: Search) -> float:
         """Seconds from the search's end to the run's."""
-        fits = self.seeds * sum(self._full_fit(search, group) for group in search.groups)
+        fits = self.seeds * sum(self._full_fit(search, cell) for cell in search.cells)
         return STARTUP + self.test_seconds + MARGIN * fits / self._slots
 
     def left(self, search: Search) -> float | None:
         """Seconds to the end of the run; None before every method has something to go by."""
         remaining = 0.0
         ended = _mean_seconds(search)
-        for group, state in search.groups.items():
+        for cell, state in search.cells.items():
             running = sum(t.status == "running" for t in state.trials.values())
             running -= len(state.orphans)  # those are still to be proposed
             to_go = running / 2 + (0 if search.closed else state.unproposed)
             if not to_go:
                 continue
-            if group.method not in ended and not any(_timed(search, group.method)):
+            if cell.method not in ended and not any(_timed(search, cell.method)):
                 return None  # no trial of the method has reported yet
-            remaining += to_go * ended.get(group.method, self._full_fit(search, group))
+            remaining += to_go * ended.get(cell.method, self._full_fit(search, cell))
         return remaining / self._slots + self.after_search(search)
 
     def fits_left(
         self,
         search: Search,
-        left: Mapping[Group, int],
-        spent: Mapping[Group, float],
-        failed: Mapping[Group, int] = MappingProxyType({}),
+        left: Mapping[Cell, int],
+        spent: Mapping[Cell, float],
+        failed: Mapping[Cell, int] = MappingProxyType({}),
     ) -> float:
         """Seconds to the end of the run, once its final fits are being made.
 
         Args:
-            left: fits not made yet, by group.
-            spent: device-seconds of those that are made, of groups that have any.
+            left: fits not made yet, by cell.
+            spent: device-seconds of those that are made, of cells that have any.
             failed: of those that are left, the ones that this run does not try again.
         """
         seconds = 0.0
-        expected = {group: self._full_fit(search, group) for group in left}
-        for method in {group.method for group in left}:
-            groups = [group for group in left if group.method == method]
-            made = sum((self.seeds - left[g]) * expected[g] for g in groups if g in spent)
-            taken = sum(spent.get(g, 0.0) for g in groups)
+        expected = {cell: self._full_fit(search, cell) for cell in left}
+        for method in {cell.method for cell in left}:
+            cells = [cell for cell in left if cell.method == method]
+            made = sum((self.seeds - left[g]) * expected[g] for g in cells if g in spent)
+            taken = sum(spent.get(g, 0.0) for g in cells)
             # As if one more had been made as expected: the first ones go on from the search's own.
-            one = sum(expected[g] for g in groups) / len(groups)
+            one = sum(expected[g] for g in cells) / len(cells)
             pace = (taken + MARGIN * one) / (made + one) if one else MARGIN
-            seconds += pace * sum((left[g] - failed.get(g, 0)) * expected[g] for g in groups)
+            seconds += pace * sum((left[g] - failed.get(g, 0)) * expected[g] for g in cells)
         return seconds / self._slots
 
-    def _full_fit(self, search: Search, group: Group) -> float:
-        """Device-seconds of a final fit: of the group's best trial, run to the horizon."""
-        horizon = self._experiment.horizon(group.method)
-        winner = search.groups[group].winner()
+    def _full_fit(self, search: Search, cell: Cell) -> float:
+        """Device-seconds of a final fit: of the cell's best trial, run to the horizon."""
+        horizon = self._experiment.horizon(cell.method)
+        winner = search.cells[cell].winner()
         if winner:
-            trials = [search.groups[group].trials[winner.number]]
+            trials = [search.cells[cell].trials[winner.number]]
         else:
-            trials = list(_timed(search, group.method))
+            trials = list(_timed(search, cell.method))
         whole = [t.seconds * max(1.0, horizon / t.samples) for t in trials]
         return sum(whole) / len(whole) if whole else 0.0
 
@@ -124,14 +124,14 @@ class Clock:
 def _mean_seconds(search: Search) -> dict[str, float]:
     """Of each method's trials that are not running, over all partitions."""
     taken: dict[str, list[float]] = {}
-    for group, state in search.groups.items():
-        taken.setdefault(group.method, []).extend(
+    for cell, state in search.cells.items():
+        taken.setdefault(cell.method, []).extend(
             t.seconds for t in state.trials.values() if t.samples and t.status != "running"
         )
     return {method: sum(each) / len(each) for method, each in taken.items() if each}
 
 
 def _timed(search: Search, method: str) -> Iterator[TrialRecord]:
-    for group, state in search.groups.items():
-        if group.method == method:
+    for cell, state in search.cells.items():
+        if cell.method == method:
             yield from (trial for trial in state.trials.values() if trial.samples)

@@ -1,32 +1,32 @@
-"""What a group learns from smaller partitions: their best configurations, tried early."""
+"""What a cell learns from smaller partitions: their best configurations, tried early."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from records.cell import Group
+from records.cell import Cell
 from search_spaces.distributions import Params
-from tune.search.cell_search import GroupSearch, TrialRecord
+from tune.search.cell_search import CellSearch, TrialRecord
 
 
 def transferred(
-    search: GroupSearch, groups: Mapping[Group, GroupSearch], enough: int
+    search: CellSearch, cells: Mapping[Cell, CellSearch], enough: int
 ) -> tuple[float, Params] | None:
     """A configuration for `search` to try, and the partition it did well on; None if none is due.
 
     Smaller partitions of the same method are asked in turn, the nearest first: for their best
-    configurations, then for their second best, and so on. A configuration that the group tried
+    configurations, then for their second best, and so on. A configuration that the cell tried
     already is passed over.
 
     Args:
         enough: trials that must have been judged at a partition before it is asked.
     """
     smaller = sorted(
-        (g for g in groups if g.method == search.group.method
-         and g.partition < search.group.partition),
+        (g for g in cells if g.method == search.cell.method
+         and g.partition < search.cell.partition),
         reverse=True,
     )  # fmt: skip
-    ranked = {g.partition: list(_ranked(groups[g])) for g in smaller}
+    ranked = {g.partition: list(_ranked(cells[g])) for g in smaller}
     tried = [search.searched(trial.config) for trial in search.trials.values()]
     for rank in range(max(map(len, ranked.values()), default=0)):
         for partition, configs in ranked.items():
@@ -37,7 +37,7 @@ def transferred(
     return None
 
 
-def _ranked(search: GroupSearch) -> Iterator[Params]:
+def _ranked(search: CellSearch) -> Iterator[Params]:
     """Configurations that were judged, the best first: by the highest rung, then the score."""
     judged = [(n, t) for n, t in search.trials.items() if t.reports and t.status != "diverged"]
     yield from (trial.config for _, trial in sorted(judged, key=_place))

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from errors import InputError, one_line
-from records.cell import Group
+from records.cell import Cell
 from tune.storage.storage import ERRORS, Storage
 
 log = logging.getLogger(__name__)
@@ -43,18 +43,18 @@ class Checkpoint:
         self,
         folder: Storage,
         bench: Workbench,
-        group: Group,
+        cell: Cell,
         number: int,
         config: Mapping[str, Any],
         probe: Mapping[str, Any] | None,
         fit: Fit,
     ) -> None:
-        self._folder, self._name = folder, checkpoint_name(group, number)
+        self._folder, self._name = folder, checkpoint_name(cell, number)
         self._reported = 0  # the milestone
         experiment = bench.experiment
         # Another run's file may lie there, on a machine the driver could not clean up.
-        names = [str(group), number, config, probe if fit.recipe.start == "probe" else None]
-        rests_on = [bench.identity, experiment.seed, experiment.horizon(group.method)]
+        names = [str(cell), number, config, probe if fit.recipe.start == "probe" else None]
+        rests_on = [bench.identity, experiment.seed, experiment.horizon(cell.method)]
         after = [fit.precision, experiment.final.ema]
         self._identity = json.dumps([*names, *rests_on, *after], sort_keys=True)
 
@@ -109,7 +109,7 @@ class Checkpoint:
 
 
 class KeptCheckpoints:
-    """Which files of a search's trials stay: of those that may go on, and of each group's best.
+    """Which files of a search's trials stay: of those that may go on, and of each cell's best.
 
     The final fit of the best one with the search's own seed goes on from there. Everything else
     in the folder is removed: a killed run leaves files of trials that had just ended, and files
@@ -125,28 +125,26 @@ class KeptCheckpoints:
 
     def __init__(self, folder: Storage, search: Search) -> None:
         self.folder, self._search = folder, search
-        leaders = {
-            group: self._leader(group, state.trials) for group, state in search.groups.items()
-        }
-        self._best = {group: number for group, number in leaders.items() if number is not None}
+        leaders = {cell: self._leader(cell, state.trials) for cell, state in search.cells.items()}
+        self._best = {cell: number for cell, number in leaders.items() if number is not None}
         self._due: set[str] = set()  # files that are to go
         self._discard_ahead()
-        winners = {(group, winner.number) for group, winner in search.winners().items()}
+        winners = {(cell, winner.number) for cell, winner in search.winners().items()}
         self._keep({*search.unfinished, *self._best.items(), *winners})
 
-    def ended(self, group: Group, number: int) -> None:
-        """A trial has ended for good: of it and the group's best before it, one file stays."""
-        rivals = {number, self._best.get(group, number)}
-        leader = self._leader(group, rivals)
+    def ended(self, cell: Cell, number: int) -> None:
+        """A trial has ended for good: of it and the cell's best before it, one file stays."""
+        rivals = {number, self._best.get(cell, number)}
+        leader = self._leader(cell, rivals)
         if leader is not None:
-            self._best[group] = leader
+            self._best[cell] = leader
         lost = rivals - {leader}
         with self._patiently():
-            self._remove({checkpoint_name(group, rival) for rival in lost})
+            self._remove({checkpoint_name(cell, rival) for rival in lost})
 
-    def _leader(self, group: Group, numbers: Iterable[int]) -> int | None:
+    def _leader(self, cell: Cell, numbers: Iterable[int]) -> int | None:
         """The best of some trials, of those that have ended soundly."""
-        trials = self._search.groups[group].trials
+        trials = self._search.cells[cell].trials
         sound = [n for n in numbers if trials[n].best and trials[n].status in SOUND]
         return max(sound, key=lambda n: (trials[n].score, -n), default=None)
 
@@ -154,7 +152,7 @@ class KeptCheckpoints:
         """The winners have been fitted: keep only what a resumed run would take up."""
         self._keep(set(self._search.unfinished))
 
-    def _keep(self, trials: set[tuple[Group, int]]) -> None:
+    def _keep(self, trials: set[tuple[Cell, int]]) -> None:
         with self._patiently():
             kept = {checkpoint_name(*trial) for trial in trials}
             self._remove({*self.folder.files()} - kept)
@@ -179,10 +177,10 @@ class KeptCheckpoints:
         report may be missing: a trial that takes it up makes that one again.
         """
         try:
-            for group, number in self._search.unfinished:
-                known = max(self._search.groups[group].trials[number].reports, default=0)
-                if self._reported_before(checkpoint_name(group, number)) > known:
-                    self.folder.delete(checkpoint_name(group, number))
+            for cell, number in self._search.unfinished:
+                known = max(self._search.cells[cell].trials[number].reports, default=0)
+                if self._reported_before(checkpoint_name(cell, number)) > known:
+                    self.folder.delete(checkpoint_name(cell, number))
         except ERRORS as error:
             raise InputError(
                 f"{self.folder.path}: cannot be read or written to: {one_line(error)}; what was "
@@ -198,9 +196,9 @@ class KeptCheckpoints:
         return 0
 
 
-def checkpoint_name(group: Group, number: int) -> str:
+def checkpoint_name(cell: Cell, number: int) -> str:
     """The file of a trial's checkpoint."""
-    return f"{group.partition:g}-{group.method}-{number}.pt"
+    return f"{cell.partition:g}-{cell.method}-{number}.pt"
 
 
 def _checksum(file: IO[bytes], size: int | None = None) -> bytes:

@@ -16,7 +16,7 @@ from files import replacing
 from models.exported import Description, save_exported
 from models.fit import Fit
 from models.recipe import Recipe
-from records.cell import Group
+from records.cell import Cell
 from search_spaces.schema import FinalConfig
 from tune.search.search import Winner
 from tune.storage.storage import Storage
@@ -39,7 +39,7 @@ class FinalFit:
     tried after training.
     """
 
-    group: Group
+    cell: Cell
     trial: int
     seed: int
     config: Mapping[str, Any]
@@ -54,23 +54,23 @@ class FinalFit:
 
     def path(self, run_dir: Path) -> Path:
         """Of what came out."""
-        return run_dir / FOLDER / f"{_stem(self.group)}{self.seed}.json"
+        return run_dir / FOLDER / f"{_stem(self.cell)}{self.seed}.json"
 
     def weights_path(self, run_dir: Path) -> Path:
         """Of the trained weights."""
-        return weights_path(run_dir, self.group, self.seed)
+        return weights_path(run_dir, self.cell, self.seed)
 
 
-def weights_path(run_dir: Path, group: Group, seed: int) -> Path:
-    """Where the weights of a group's final fit lie."""
-    return run_dir / WINNERS / f"{_stem(group)}{seed}.safetensors"
+def weights_path(run_dir: Path, cell: Cell, seed: int) -> Path:
+    """Where the weights of a cell's final fit lie."""
+    return run_dir / WINNERS / f"{_stem(cell)}{seed}.safetensors"
 
 
-def _stem(group: Group) -> str:
-    return f"{group.partition:g}-{group.method}-seed"
+def _stem(cell: Cell) -> str:
+    return f"{cell.partition:g}-{cell.method}-seed"
 
 
-def final_fits(winners: Mapping[Group, Winner], final: FinalConfig, data: str) -> list[FinalFit]:
+def final_fits(winners: Mapping[Cell, Winner], final: FinalConfig, data: str) -> list[FinalFit]:
     """Every winner with every seed; first all with one, the long ones, at large partitions, first.
 
     Of a bank each seed chooses its head on validation anew, as a fit that trains the encoder
@@ -80,16 +80,16 @@ def final_fits(winners: Mapping[Group, Winner], final: FinalConfig, data: str) -
         data: names the splits that fits are chosen and scored on.
     """
     fits = []
-    for group, winner in winners.items():
+    for cell, winner in winners.items():
         recipe = Recipe(**winner.tried)
         probe = winner.probe if recipe.start == "probe" else None
         after = [] if recipe.frozen_encoder else [final.ema, final.wise_ft]
         basis = json.dumps([data, after])
         fits += [
-            FinalFit(group, winner.number, seed, winner.tried, probe, basis)
+            FinalFit(cell, winner.number, seed, winner.tried, probe, basis)
             for seed in range(final.seeds)
         ]
-    return sorted(fits, key=lambda fit: (fit.seed, -fit.group.partition))
+    return sorted(fits, key=lambda fit: (fit.seed, -fit.cell.partition))
 
 
 def pending(fits: list[FinalFit], run_dir: Path, export: bool) -> list[FinalFit]:
@@ -103,9 +103,9 @@ def pending(fits: list[FinalFit], run_dir: Path, export: bool) -> list[FinalFit]
 
 
 def discard_others(fits: list[FinalFit], run_dir: Path) -> None:
-    """Remove results, of these fits' groups, that are of other winners or of seeds too many."""
+    """Remove results, of these fits' cells, that are of other winners or of seeds too many."""
     wanted = {fit.path(run_dir): fit.identity for fit in fits}
-    stems = {_stem(fit.group) for fit in fits}
+    stems = {_stem(fit.cell) for fit in fits}
     for path in (run_dir / FOLDER).glob("*.json"):
         ours = path.stem.rstrip("0123456789") in stems
         if ours and _identity_on_disk(path) != wanted.get(path):
@@ -152,14 +152,14 @@ class FinalFitWorker:
         """Train one winner with one seed and score it, once; returns what is to be written."""
         began = time.perf_counter()
         bench = self.bench
-        experiment, group = bench.experiment, fit.group
+        experiment, cell = bench.experiment, fit.cell
         torch.set_num_threads(max(1, int(experiment.resources.cpus_per_trial)))
         recipe = Recipe(**fit.config)
-        trained = bench.fit(group, fit.config, fit.probe, fit.seed)
+        trained = bench.fit(cell, fit.config, fit.probe, fit.seed)
         if fit.seed == 0:
-            winner = (group, fit.trial, fit.config, fit.probe)
+            winner = (cell, fit.trial, fit.config, fit.probe)
             Checkpoint(self.checkpoints, bench, *winner, trained).take_up(trained)
-        bench.run(trained, group.method)
+        bench.run(trained, cell.method)
         chosen = _chosen_after_training(trained, experiment.final.wise_ft)
         best = trained.best
         assert best is not None
@@ -170,11 +170,11 @@ class FinalFitWorker:
             self.tests, lambda test: trained.logits(test.examples(boundary))[best.head]
         )
         record = {
-            "partition": group.partition,
-            "method": group.method,
+            "partition": cell.partition,
+            "method": cell.method,
             "seed": fit.seed,
-            "n_train": len(bench.rows(group.partition, fit.seed)),
-            "n_val": len(bench.val_rows(group.partition, fit.seed)),
+            "n_train": len(bench.rows(cell.partition, fit.seed)),
+            "n_val": len(bench.val_rows(cell.partition, fit.seed)),
             "n_test": len(self.tests[TEST]),
             "val_accuracy": best.val_accuracy,
             "test_accuracy": scores[TEST]["accuracy"],

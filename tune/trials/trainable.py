@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import tune as ray_tune
 
-from records.cell import Group
+from records.cell import Cell
 from tune.storage.storage import Storage
 from tune.trials.checkpoints import Checkpoint
 
@@ -94,11 +94,11 @@ class SuffixTrial(ray_tune.Trainable):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         asked = self._asked
-        group = Group.parse(asked["group"])
-        fit = bench.fit(group, asked["config"], asked["probe"], seed=0)
-        self._points = bench.milestones(fit, group.method)
+        cell = Cell.parse(asked["cell"])
+        fit = bench.fit(cell, asked["config"], asked["probe"], seed=0)
+        self._points = bench.milestones(fit, cell.method)
         self._checkpoint = Checkpoint(
-            *(self._checkpoints, bench, group, asked["number"]),
+            *(self._checkpoints, bench, cell, asked["number"]),
             *(asked["config"], asked["probe"], fit),
         )
         self._reported = self._checkpoint.take_up(fit)

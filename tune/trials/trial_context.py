@@ -21,7 +21,7 @@ from models.loading import Pretrained
 from models.precision import Precision, available_device
 from models.recipe import Recipe
 from models.results import Evaluation
-from records.cell import Group
+from records.cell import Cell
 from search_spaces.schema import Experiment
 from tune.search.schedulers.asha import milestones
 from tune.workers.object_store import SharedSplit, fetch
@@ -47,12 +47,12 @@ class Workbench:
 
     def fit(
         self,
-        group: Group,
+        cell: Cell,
         config: Mapping[str, Any],
         probe: Mapping[str, Any] | None,
         seed: int,
     ) -> Fit:
-        """A fit of `config` on the group's partition, ready for its first step.
+        """A fit of `config` on the cell's partition, ready for its first step.
 
         Args:
             config: a recipe's settings.
@@ -63,7 +63,7 @@ class Workbench:
         recipe = Recipe(**config)
         start = None
         if recipe.start == "probe" and probe is not None:
-            start = _probe_head(self, group.partition, Recipe(**probe), seed)
+            start = _probe_head(self, cell.partition, Recipe(**probe), seed)
         elif recipe.start == "zero_shot":
             start = self._pretrained.zero_shot
         boundary = self.boundary(recipe)
@@ -71,10 +71,10 @@ class Workbench:
             self.encoder,
             recipe,
             boundary,
-            self.train.examples(boundary, self.rows(group.partition, seed), recipe.views),
-            self.val.examples(boundary, self.val_rows(group.partition, seed)),
+            self.train.examples(boundary, self.rows(cell.partition, seed), recipe.views),
+            self.val.examples(boundary, self.val_rows(cell.partition, seed)),
             classes=self.classes,
-            horizon=self.experiment.horizon(group.method),
+            horizon=self.experiment.horizon(cell.method),
             seed=derived_seed(self.experiment.seed, seed, "order"),
             start=start,
             average=self.experiment.final.ema and not recipe.frozen_encoder,
@@ -157,6 +157,6 @@ def _probe_head(bench: Workbench, partition: float, probe: Recipe, seed: int) ->
     """
     method = bench.experiment.probe
     assert method is not None
-    fit = bench.fit(Group(partition, method), probe.model_dump(), None, seed)
+    fit = bench.fit(Cell(partition, method), probe.model_dump(), None, seed)
     bench.run(fit, method)
     return fit.restore_best() if fit.best else None

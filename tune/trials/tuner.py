@@ -17,7 +17,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from errors import InputError, one_line
-from records.cell import Group
+from records.cell import Cell
 from tune.search.search import Search
 from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.trainable import SuffixTrial
@@ -49,7 +49,7 @@ class _NoSnapshot:
         return {}
 
 
-class GroupedSearcher(_NoSnapshot, Searcher):
+class CellSearcher(_NoSnapshot, Searcher):
     """Hands out `Search`'s proposals. Tune unwraps a searcher's attribute named `searcher`.
 
     Args:
@@ -61,12 +61,12 @@ class GroupedSearcher(_NoSnapshot, Searcher):
     """
 
     def __init__(
-        self, search: Search, scheduler: GroupedScheduler, slots: int, spare: int = 0
+        self, search: Search, scheduler: CellScheduler, slots: int, spare: int = 0
     ) -> None:
         super().__init__(metric="score", mode="max")
         self._search, self._scheduler = search, scheduler
         self._slots, self._spare = slots, spare
-        self._out: dict[str, tuple[Group, int]] = {}
+        self._out: dict[str, tuple[Cell, int]] = {}
 
     def suggest(self, trial_id: str) -> Any:
         enough = len(self._out) >= self._slots and self._scheduler.waiting >= self._spare
@@ -75,9 +75,9 @@ class GroupedSearcher(_NoSnapshot, Searcher):
         proposal = self._search.propose()
         if proposal is None:
             return Searcher.FINISHED if self._search.finished else None
-        self._out[trial_id] = (proposal.group, proposal.number)
+        self._out[trial_id] = (proposal.cell, proposal.number)
         return {
-            "group": str(proposal.group),
+            "cell": str(proposal.cell),
             "number": proposal.number,
             "config": proposal.config,
             "probe": proposal.probe,
@@ -87,9 +87,9 @@ class GroupedSearcher(_NoSnapshot, Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        group, number = self._out.pop(trial_id)
+        cell, number = self._out.pop(trial_id)
         if error:
-            self._search.end(group, number, "failed", self._scheduler.failures.pop(trial_id, ""))
+            self._search.end(cell, number, "failed", self._scheduler.failures.pop(trial_id, ""))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the state."""
@@ -98,7 +98,7 @@ class GroupedSearcher(_NoSnapshot, Searcher):
         raise NotImplementedError("a run is resumed from its journal")
 
 
-class GroupedScheduler(_NoSnapshot, FIFOScheduler):
+class CellScheduler(_NoSnapshot, FIFOScheduler):
     """Passes every result to the search.
 
     Args:
@@ -177,8 +177,8 @@ class GroupedScheduler(_NoSnapshot, FIFOScheduler):
     # promoted, it comes back as a new one that finds its checkpoint.
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         self._heard[trial.trial_id] = time.monotonic()
-        group, number = Group.parse(trial.config["group"]), trial.config["number"]
-        goes_on = self._search.report(group, number, _as_reported(result))
+        cell, number = Cell.parse(trial.config["cell"]), trial.config["number"]
+        goes_on = self._search.report(cell, number, _as_reported(result))
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
 
@@ -224,7 +224,7 @@ def run_tuner(
         return
     search.on_end = checkpoints.ended
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + spare)  # all actors start side by side
-    scheduler = GroupedScheduler(search, placement, patience)
+    scheduler = CellScheduler(search, placement, patience)
     trial = ray_tune.with_parameters(
         trainable,
         bench=(ray.put(bench),),
@@ -234,7 +234,7 @@ def run_tuner(
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(trial, placement.request),
         tune_config=ray_tune.TuneConfig(
-            search_alg=GroupedSearcher(search, scheduler, slots, spare),
+            search_alg=CellSearcher(search, scheduler, slots, spare),
             scheduler=scheduler,
             num_samples=-1,
             reuse_actors=True,

@@ -62,6 +62,6 @@ def test_where_all_fit_all_are_chosen() -> None:
 
 def test_the_boundary_that_is_asked_for_most_stays() -> None:
     forward = [10] * 8
-    # Without 3 its 1 sample runs two groups more; without 6 its 2 samples run three.
+    # Without 3 its 1 sample runs two cells more; without 6 its 2 samples run three.
     assert choose_boundaries([4] * 8, {1: 5.0, 3: 1.0, 6: 2.0}, forward, 8) == (1, 6)
     assert choose_boundaries([4] * 8, {1: 5.0, 3: 9.0, 6: 2.0}, forward, 8) == (1, 3)

@@ -197,7 +197,7 @@ def test_exported_weights_are_those_that_can_be_trained(encoder: Encoder) -> Non
     assert planned(encoder, {"blocks": "2"}, final={"export": False}).export_bytes == 0
 
 
-def test_trials_are_counted_over_all_groups(encoder: Encoder) -> None:
+def test_trials_are_counted_over_all_cells(encoder: Encoder) -> None:
     plan = planned(encoder, {"blocks": "2"}, {**ZEROS["space"], "blocks": "1"})
     assert plan.trials == 2 * (3 + 1 + 16)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from records.cell import Group
+from records.cell import Cell
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.monitor import metrics
 from tune.monitor.metrics import (
@@ -28,7 +28,7 @@ from tune.monitor.metrics import (
 from tune.search.search import Search
 from tune.search.time_budget import Clock
 
-ONE, ALL = Group(1, "zeros"), Group(100, "zeros")
+ONE, ALL = Cell(1, "zeros"), Cell(100, "zeros")
 
 
 class Hands:
@@ -70,7 +70,7 @@ class FakeGauges:
 
 @pytest.fixture
 def simulation(tmp_path: Path) -> Simulation:
-    """Two groups of four trials, 90 samples each."""
+    """Two cells of four trials, 90 samples each."""
     spec = experiment(methods={"zeros": ZEROS}, scheduler="none")
     return Simulation(spec, tmp_path / "events.jsonl")
 
@@ -83,12 +83,12 @@ def readings_of(simulation: Simulation) -> metrics.Readings:
     return search_readings(simulation.search, clock_of(simulation))
 
 
-def train(search: Search, milestone: int, score: float, seconds: float) -> Group:
-    """Start the next trial and let it report once; returns its group."""
+def train(search: Search, milestone: int, score: float, seconds: float) -> Cell:
+    """Start the next trial and let it report once; returns its cell."""
     proposal = search.propose()
     assert proposal
-    search.report(proposal.group, proposal.number, a_report(milestone, score, seconds=seconds))
-    return proposal.group
+    search.report(proposal.cell, proposal.number, a_report(milestone, score, seconds=seconds))
+    return proposal.cell
 
 
 def test_a_new_search_has_all_its_trials_left_and_no_best(simulation: Simulation) -> None:
@@ -108,11 +108,11 @@ def test_a_groups_numbers_are_its_own(simulation: Simulation) -> None:
     second = train(simulation.search, 30, 0.4, seconds=3.0)
     assert {first, second} == {ONE, ALL}
     readings, clock = readings_of(simulation), clock_of(simulation)
-    for group, state, best, seconds in (
+    for cell, state, best, seconds in (
         (first, "completed", 0.7, 8.0),
         (second, "running", 0.4, 3.0),
     ):
-        tags = metrics.labels(group)
+        tags = metrics.labels(cell)
         assert readings[TRIALS, (*tags, state)] == 1
         assert readings[TRIALS, (*tags, "left")] == 3
         assert readings[BEST, tags] == best
@@ -129,7 +129,7 @@ def test_states_add_up_to_the_trials_at_every_moment_of_a_search(tmp_path: Path)
         states = metrics.states(simulation.search)
         assert set(states) == set(metrics.STATES)
         assert states.total() == planned
-        started = {(proposal.group, proposal.number) for proposal in simulation.proposals}
+        started = {(proposal.cell, proposal.number) for proposal in simulation.proposals}
         assert states["left"] == planned - len(started)
         assert states["running"] <= 2
     assert metrics.states(simulation.search)["completed"] > 0
@@ -160,13 +160,13 @@ def test_a_rate_is_not_told_at_once() -> None:
     assert [rate.at(0, 10), rate.at(2, 90), rate.at(4, 90)] == [0, 0, 20]
 
 
-def test_samples_a_second_are_by_group(simulation: Simulation) -> None:
-    rates: dict[Group, Rate] = {}
+def test_samples_a_second_are_by_cell(simulation: Simulation) -> None:
+    rates: dict[Cell, Rate] = {}
     sample_readings(simulation.search, rates, now=0)
-    group = train(simulation.search, 90, 0.7, seconds=8.0)
+    cell = train(simulation.search, 90, 0.7, seconds=8.0)
     readings = sample_readings(simulation.search, rates, now=30)
-    (other,) = {ONE, ALL} - {group}
-    assert readings[SAMPLES_PER_SECOND, metrics.labels(group)] == 3
+    (other,) = {ONE, ALL} - {cell}
+    assert readings[SAMPLES_PER_SECOND, metrics.labels(cell)] == 3
     assert readings[SAMPLES_PER_SECOND, metrics.labels(other)] == 0
 
 

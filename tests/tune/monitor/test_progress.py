@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from records.cell import Group
+from records.cell import Cell
 from search_spaces.schema import Experiment
 from tests.tune.monitor.terminal import frames
 from tests.tune.monitor.test_metrics import FakeGauges, Hands
@@ -35,11 +35,11 @@ def documented() -> tuple[list[str], list[str]]:
     return table, plain
 
 
-def accuracy(group: Group, config: Mapping[str, Any], milestone: int) -> float:
+def accuracy(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
     """Rises with images and samples; tuning gains most where images are few."""
-    best = {10: 0.95, 100: 0.99}[group.partition]
-    gain = 0.0 if group.method == "frozen" else 2 * (1 - best) / 5
-    return best + gain - 0.03 * drawn(str(group), config) - 0.3 / (3 + milestone)
+    best = {10: 0.95, 100: 0.99}[cell.partition]
+    gain = 0.0 if cell.method == "frozen" else 2 * (1 - best) / 5
+    return best + gain - 0.03 * drawn(str(cell), config) - 0.3 / (3 + milestone)
 
 
 def spec_of(**search: Any) -> Experiment:
@@ -168,10 +168,10 @@ def test_cells_count_what_the_search_holds(terminal: Shown) -> None:
         while not terminal.simulation.search.finished:
             terminal.go_on(1)
             shown = cells(terminal)
-            for group, state in terminal.simulation.search.groups.items():
+            for cell, state in terminal.simulation.search.cells.items():
                 statuses = [trial.status for trial in state.trials.values()]
                 ended = len(statuses) - statuses.count("running") - statuses.count("paused")
-                cell = shown[f"{group.partition:g}%"][group.method]
+                cell = shown[f"{cell.partition:g}%"][cell.method]
                 found = re.fullmatch(r"(.+) (\d+)/(\d+)(?: \+(\d+))?(?: \((\d+)✂\))?", cell)
                 assert found
                 best = state.winner()
@@ -184,7 +184,7 @@ def test_cells_count_what_the_search_holds(terminal: Shown) -> None:
 def test_what_diverged_or_failed_has_ended_and_was_not_stopped(tmp_path: Path) -> None:
     scores = {"frozen": float("nan"), "llrd": -1.0}  # diverges, dies
     spec = spec_of(trials=2, scheduler="none")
-    shown = Shown(tmp_path, spec, terminal=True, scorer=lambda group, *_: scores[group.method])
+    shown = Shown(tmp_path, spec, terminal=True, scorer=lambda cell, *_: scores[cell.method])
     with contextlib.closing(shown.progress):
         shown.progress.setup()
         shown.finish()
@@ -194,12 +194,12 @@ def test_what_diverged_or_failed_has_ended_and_was_not_stopped(tmp_path: Path) -
 def test_groups_that_are_finished_are_green(terminal: Shown) -> None:
     with contextlib.closing(terminal.progress):
         terminal.progress.setup()
-        while not terminal.simulation.search.groups[Group(10, "frozen")].finished:
+        while not terminal.simulation.search.cells[Cell(10, "frozen")].finished:
             terminal.go_on(1)
         cells(terminal)
         last = terminal.output.getvalue().rsplit("partition", 1)[1]
     green = [text.split()[1] for text in re.findall(r"\x1b\[32m(.*?)\x1b", last)]
-    finished = [s for s in terminal.simulation.search.groups.values() if s.finished]
+    finished = [s for s in terminal.simulation.search.cells.values() if s.finished]
     assert len(green) == len(finished) >= 1
     assert set(green) == {"3/3"}
 

@@ -1,6 +1,6 @@
 """A search without Ray: a loop in the Tuner's place, and scores that follow from the configuration.
 
-Scores are a function of (group, configuration, milestone), so that two runs that make the same
+Scores are a function of (cell, configuration, milestone), so that two runs that make the same
 decisions get the same winners; so are prospects, where a run has them. Some configurations
 diverge and some kill their process.
 """
@@ -19,7 +19,7 @@ import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from records.cell import Group
+from records.cell import Cell
 from records.journal import Journal, read_events
 from search_spaces.schema import Experiment
 from tune.search.schedulers.asha import Rungs, rung_milestones
@@ -45,7 +45,7 @@ LLRD = {
 FIXED = {"space": {"blocks": "11", "lr": 1e-4}}
 ZEROS = {"space": {"blocks": "11", "head_start": "zeros", "lr": {"loguniform": [1e-5, 1e-2]}}}
 
-Scorer = Callable[[Group, Mapping[str, Any], int], float]
+Scorer = Callable[[Cell, Mapping[str, Any], int], float]
 
 
 def experiment(
@@ -74,18 +74,18 @@ def drawn(*key: Any) -> float:
     return zlib.crc32(text.encode()) / 2**32
 
 
-def smooth(group: Group, config: Mapping[str, Any], milestone: int) -> float:
+def smooth(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
     """Rises with training, from a place that the configuration decides."""
-    return 0.6 * drawn(str(group), config) + 0.3 * (1 - 10 / (10 + milestone))
+    return 0.6 * drawn(str(cell), config) + 0.3 * (1 - 10 / (10 + milestone))
 
 
-def rough(group: Group, config: Mapping[str, Any], milestone: int) -> float:
+def rough(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
     """Ranks change from milestone to milestone; NaN for "diverged", -1 for "its process dies"."""
-    if drawn(str(group), config, "dies at", milestone) < 0.06:
+    if drawn(str(cell), config, "dies at", milestone) < 0.06:
         return -1.0
-    if drawn(str(group), config, "diverges at", milestone) < 0.06:
+    if drawn(str(cell), config, "diverges at", milestone) < 0.06:
         return float("nan")
-    return round(drawn(str(group), config, milestone), 1)  # coarse, so that some tie
+    return round(drawn(str(cell), config, milestone), 1)  # coarse, so that some tie
 
 
 def records(rungs: Rungs) -> dict[int, dict[int, float]]:
@@ -140,10 +140,10 @@ class Simulation(Player):
         super().__init__(spec, search, self._scored, draw.choice, slots)
 
     def _scored(self, proposal: Proposal, milestone: int) -> dict[str, Any] | None:
-        score = self._scorer(proposal.group, proposal.config, milestone)
+        score = self._scorer(proposal.cell, proposal.config, milestone)
         more: dict[str, Any] = {}
         if self._prospects:
-            more["prospect"] = drawn(str(proposal.group), proposal.config, milestone, "prospect")
+            more["prospect"] = drawn(str(proposal.cell), proposal.config, milestone, "prospect")
         if len(proposal.config.get("head_lr", ())) > 1:
             more["chosen"] = {"head_lr": max(proposal.config["head_lr"]), "weight_decay": 0.0}
         return None if score == -1 else a_report(milestone, score, **more)
@@ -155,8 +155,8 @@ class Simulation(Player):
     @property
     def outcome(self) -> dict[str, Any]:
         """Everything a run is to be judged by, as plain JSON: trials, rungs and winners."""
-        groups = {
-            str(group): {
+        cells = {
+            str(cell): {
                 "trials": {
                     n: [t.config, t.reports, t.status, t.score if t.best else None]
                     for n, t in sorted(state.trials.items())
@@ -164,17 +164,17 @@ class Simulation(Player):
                 "rungs": records(state.rungs),
                 "winner": state.winner(),
             }
-            for group, state in self.search.groups.items()
+            for cell, state in self.search.cells.items()
         }
-        plain: dict[str, Any] = json.loads(json.dumps(groups, default=vars))
+        plain: dict[str, Any] = json.loads(json.dumps(cells, default=vars))
         return plain
 
     def check_finished(self) -> None:
         """The invariants of a finished search, however often it was killed on the way."""
         assert self.search.finished
-        for group, state in self.search.groups.items():
+        for cell, state in self.search.cells.items():
             assert state.unproposed == 0
-            assert sorted(state.trials) == list(range(self.experiment.trials(group.method)))
+            assert sorted(state.trials) == list(range(self.experiment.trials(cell.method)))
             for trial in state.trials.values():
                 assert trial.status in ("completed", "stopped", "diverged", "failed")
                 assert trial.status != "stopped" or trial.origin != "default"
@@ -182,13 +182,13 @@ class Simulation(Player):
 
     def check_against_journal(self) -> None:
         """Trials, rungs and studies hold what the journal says, no more and no less."""
-        started: dict[tuple[Group, int], Any] = {}
-        status: dict[tuple[Group, int], str] = {}
-        reports: dict[tuple[Group, int], dict[int, Any]] = {}
+        started: dict[tuple[Cell, int], Any] = {}
+        status: dict[tuple[Cell, int], str] = {}
+        reports: dict[tuple[Cell, int], dict[int, Any]] = {}
         for event in read_events(self.path):
             if not event["event"].startswith("trial"):
                 continue
-            key = (Group.parse(event["group"]), event["trial"])
+            key = (Cell.parse(event["cell"]), event["trial"])
             if event["event"] == "trial_started":
                 before = status.get(key, "running")
                 assert before in ("running", "paused", "cut"), f"{key} starts again: {before}"
@@ -206,26 +206,26 @@ class Simulation(Player):
                 status[key] = event.get("status", "paused")
         kept = {key: {m: e.get("prospect", e["score"]) for m, e in reports.get(key, {}).items()
                       if not e["diverged"]} for key in started}  # fmt: skip
-        for group, state in self.search.groups.items():
-            keys = {number for g, number in started if g == group}
+        for cell, state in self.search.cells.items():
+            keys = {number for g, number in started if g == cell}
             assert keys == set(state.trials)
             for number, trial in state.trials.items():
-                assert trial.reports == kept[group, number]
+                assert trial.reports == kept[cell, number]
                 waits = number in state.orphans
-                assert trial.status == ("running" if waits else status[group, number])
+                assert trial.status == ("running" if waits else status[cell, number])
             recorded = records(state.rungs)
             for rung in rung_milestones(state.horizon, self.experiment.search):
-                here = {n: kept[group, n].get(rung) for n in keys}
+                here = {n: kept[cell, n].get(rung) for n in keys}
                 assert recorded.get(rung, {}).items() <= here.items()
             for number in keys:  # whoever was judged was judged at every rung from there on
                 judged = [n for n in recorded if number in recorded[n]]
                 later = [n for n in recorded if judged and n >= min(judged)]
-                assert judged == [n for n in later if n in kept[group, number]]
+                assert judged == [n for n in later if n in kept[cell, number]]
             told = sorted(
                 json.dumps(
                     [t.state.name, t.params, t.intermediate_values, t.values], sort_keys=True
                 )
-                for t in optuna.load_study(study_name=str(group), storage=self.storage).trials
+                for t in optuna.load_study(study_name=str(cell), storage=self.storage).trials
             )
             assert told == sorted(
                 self._as_told(state, trial)
@@ -237,7 +237,7 @@ class Simulation(Player):
         states = {"completed": TrialState.COMPLETE, "failed": TrialState.FAIL,
                   "running": TrialState.RUNNING, "paused": TrialState.RUNNING}  # fmt: skip
         told = states.get(trial.status, TrialState.PRUNED)
-        space = self.experiment.methods[state.group.method].parsed
+        space = self.experiment.methods[state.cell.method].parsed
         params = {name: trial.config[name] for name in space.distributions(trial.config)}
         values = [trial.score] if told is TrialState.COMPLETE else None
         if told is TrialState.PRUNED and trial.reports:

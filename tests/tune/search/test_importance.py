@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from records.cell import Group
+from records.cell import Cell
 from tests.tune.search.simulated import FROZEN, Scorer, Simulation, experiment
 from tune.search.importance import BEST, MIN_TRIALS, Importance, importances
 
@@ -29,13 +29,13 @@ def rows(tmp_path: Path, scorer: Scorer, trials: int = 40, **search: Any) -> lis
     spec = experiment(methods=methods, trials=trials, **{"transfer": 0, **search})
     tmp_path.mkdir(exist_ok=True)
     simulation = Simulation(spec, tmp_path / "events.jsonl", scorer).run()
-    return list(importances(spec, simulation.search.groups))
+    return list(importances(spec, simulation.search.cells))
 
 
 def by(name: str) -> Scorer:
     """Scores that depend on one parameter of `llrd` alone."""
 
-    def score(group: Group, config: Mapping[str, Any], milestone: int) -> float:
+    def score(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
         value = config.get(name, 0.0)
         return BLOCKS[value] if name == "blocks" else float(value)
 
@@ -46,11 +46,11 @@ def by(name: str) -> Scorer:
 def test_what_alone_decides_comes_out_first(name: str, tmp_path: Path) -> None:
     found = rows(tmp_path, by(name))
     for partition in ("1", "100", "all"):
-        group = [row for row in found if (row.partition, row.method) == (partition, "llrd")]
-        assert {row.parameter for row in group} == LLRD["space"].keys()  # conditional ones too
-        assert max(group, key=lambda row: row.importance).parameter == name
-        assert sum(row.importance for row in group) == pytest.approx(1, abs=1e-3)
-        counts = {row.parameter: row.trials for row in group}
+        cell = [row for row in found if (row.partition, row.method) == (partition, "llrd")]
+        assert {row.parameter for row in cell} == LLRD["space"].keys()  # conditional ones too
+        assert max(cell, key=lambda row: row.importance).parameter == name
+        assert sum(row.importance for row in cell) == pytest.approx(1, abs=1e-3)
+        counts = {row.parameter: row.trials for row in cell}
         assert counts.pop("llrd_decay") < counts["blocks"]  # of those that sampled it
         assert set(counts.values()) == {78 if partition == "all" else 39}  # not the default
 
@@ -87,8 +87,8 @@ def test_a_parameter_alone_has_nothing_to_be_compared_with(
     spec = experiment(methods=methods, scheduler="none")
     scorer = by("label_smoothing")
     simulation = Simulation(spec, tmp_path / "events.jsonl", scorer).run()
-    assert all(len(group.trials) == 40 for group in simulation.search.groups.values())
-    assert list(importances(spec, simulation.search.groups)) == []
+    assert all(len(cell.trials) == 40 for cell in simulation.search.cells.values())
+    assert list(importances(spec, simulation.search.cells)) == []
 
 
 def test_five_trials_are_among_the_best() -> None:
@@ -106,8 +106,8 @@ def test_what_smaller_partitions_proposed_takes_no_part(tmp_path: Path) -> None:
 def test_levels_of_partitions_are_no_importance(tmp_path: Path) -> None:
     """Over all partitions trials are ranked within their own: else the better one's win."""
 
-    def score(group: Group, config: Mapping[str, Any], milestone: int) -> float:
-        return float(group.partition + config.get("warmup", 0.0))
+    def score(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
+        return float(cell.partition + config.get("warmup", 0.0))
 
     pooled = [row for row in rows(tmp_path, score) if row.partition == "all"]
     assert max(pooled, key=lambda row: row.importance).parameter == "warmup"
@@ -118,9 +118,9 @@ def test_where_all_scores_are_the_same_nothing_mattered(tmp_path: Path) -> None:
 
 
 def test_what_diverges_counts_as_worst(tmp_path: Path) -> None:
-    def score(group: Group, config: Mapping[str, Any], milestone: int) -> float:
+    def score(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
         return float("nan") if config.get("warmup", 0) > 0.25 else 0.5
 
-    group = [row for row in rows(tmp_path, score) if (row.partition, row.method) == ("1", "llrd")]
-    assert group[0].trials == 39
-    assert max(group, key=lambda row: row.importance).parameter == "warmup"
+    cell = [row for row in rows(tmp_path, score) if (row.partition, row.method) == ("1", "llrd")]
+    assert cell[0].trials == 39
+    assert max(cell, key=lambda row: row.importance).parameter == "warmup"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from records.cell import Group
+from records.cell import Cell
 from records.journal import read_events
 from search_spaces.schema import Experiment
 from tests.tune.search.simulated import (
@@ -29,9 +29,9 @@ from tests.tune.search.simulated import (
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 
-def fails(group: Group, config: Mapping[str, Any], milestone: int) -> float:
+def fails(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
     """Probes at 1% always die."""
-    return -1.0 if group == Group(1, "frozen") else smooth(group, config, milestone)
+    return -1.0 if cell == Cell(1, "frozen") else smooth(cell, config, milestone)
 
 
 def killed(path: Path, whole: Path, lines: int, torn: int = 0) -> Path:
@@ -45,13 +45,13 @@ def resumed(spec: Experiment, path: Path, *arguments: Any) -> Simulation:
     """A new process on what an earlier one left."""
     simulation = Simulation(spec, path, *arguments)
     ended = {
-        (Group.parse(e["group"]), e["trial"])
+        (Cell.parse(e["cell"]), e["trial"])
         for e in read_events(path)
         if e["event"] == "trial_ended" and e["status"] != "cut"
     }
     simulation.run()
     simulation.check_finished()
-    assert not ended & {(p.group, p.number) for p in simulation.proposals}
+    assert not ended & {(p.cell, p.number) for p in simulation.proposals}
     return simulation
 
 
@@ -134,19 +134,19 @@ def test_who_was_running_or_free_when_a_run_was_killed_is_proposed_again(
     whole = Simulation(spec, path, smooth, slots=4, prospects=prospects)
     whole.fill()
     while whole.flying:
-        flying = {(f.proposal.group, f.proposal.number) for f in whole.flying}
+        flying = {(f.proposal.cell, f.proposal.number) for f in whole.flying}
         cut = tmp_path / "cut.jsonl"
         cut.write_bytes(path.read_bytes())
         again = Simulation(spec, cut, smooth, slots=len(flying), prospects=prospects)
         again.fill()
-        assert {(p.group, p.number) for p in again.proposals} == flying
+        assert {(p.cell, p.number) for p in again.proposals} == flying
         again.search.close("time is up")
         again.run()
         late = Simulation(spec, cut, smooth, prospects=prospects).search
-        for group, number in flying:
-            if whole.search.groups[group].trials[number].origin != "sampler":
-                over = again.search.groups[group].trials[number].status == "completed"
-                assert over or number in late.groups[group].orphans
+        for cell, number in flying:
+            if whole.search.cells[cell].trials[number].origin != "sampler":
+                over = again.search.cells[cell].trials[number].status == "completed"
+                assert over or number in late.cells[cell].orphans
         whole.step()
         whole.fill()
 
@@ -154,18 +154,18 @@ def test_who_was_running_or_free_when_a_run_was_killed_is_proposed_again(
 def test_what_was_in_flight_is_proposed_again_as_it_was(tmp_path: Path) -> None:
     spec, path = experiment(), tmp_path / "events.jsonl"
     before = Simulation(spec, path, smooth, slots=4).run(24)
-    flying = {(f.proposal.group, f.proposal.number): f.proposal for f in before.flying}
-    reports = {k: before.search.groups[k[0]].trials[k[1]].reports for k in flying}
+    flying = {(f.proposal.cell, f.proposal.number): f.proposal for f in before.flying}
+    reports = {k: before.search.cells[k[0]].trials[k[1]].reports for k in flying}
     assert len(flying) == 4
     assert any(reports.values())
     after = Simulation(spec, path, smooth, slots=4)
-    for (group, number), known in reports.items():
-        assert after.search.groups[group].trials[number].reports == known
+    for (cell, number), known in reports.items():
+        assert after.search.cells[cell].trials[number].reports == known
     after.run()
     again = after.proposals[:4]
-    assert {(p.group, p.number) for p in again} == set(flying)
+    assert {(p.cell, p.number) for p in again} == set(flying)
     for proposal in again:
-        original = flying[proposal.group, proposal.number]
+        original = flying[proposal.cell, proposal.number]
         assert json.dumps([proposal.config, proposal.probe]) == json.dumps(
             [original.config, original.probe]
         )
@@ -196,21 +196,21 @@ def test_a_verdict_that_was_not_written_is_given_again(
 ) -> None:
     """Killed between a trial's last report and its end: the report alone decides."""
     spec = experiment(methods={"zeros": ZEROS}, partitions=(1,), evaluations=1, trials=7)
-    path, group = tmp_path / "events.jsonl", Group(1, "zeros")
+    path, cell = tmp_path / "events.jsonl", Cell(1, "zeros")
     search = Simulation(spec, path).search
     for _ in range(4):
         search.propose()
-    search.report(group, 0, a_report(10, 0.4))
+    search.report(cell, 0, a_report(10, 0.4))
     for trial, score in ((1, 0.2), (2, 0.25)):
-        search.report(group, trial, a_report(10, score))
+        search.report(cell, trial, a_report(10, score))
     number, other = (0, 3) if status == "completed" else (3, 0)
     for milestone, score in zip((10, 30, 90), scores, strict=False):
-        search.report(group, number, a_report(milestone, score))
-    assert search.groups[group].trials[number].status == status
+        search.report(cell, number, a_report(milestone, score))
+    assert search.cells[cell].trials[number].status == status
     *_, last = events = read_events(path)
     path = killed(tmp_path / "killed.jsonl", path, len(events) - 1)
     again = Simulation(spec, path)
-    assert again.search.groups[group].trials[number].status == status
+    assert again.search.cells[cell].trials[number].status == status
     written = read_events(path)[-1]
     assert {**written, "time": 0, "reason": ""} == {**last, "time": 0, "reason": ""}
     assert again.search.propose().number == other  # type: ignore[union-attr]
@@ -238,14 +238,14 @@ def test_a_finished_run_is_extended(tmp_path: Path, extension: dict[str, Any], s
     larger = experiment(**extension)
     after = resumed(larger, path, rough, slots)
     budget = sum(larger.trials(m) for m in larger.methods) * len(larger.data.partitions)
-    assert len({(p.group, p.number) for p in after.proposals}) == budget - 16
-    for group, state in before.items():
-        extended = after.outcome[group]["trials"]
+    assert len({(p.cell, p.number) for p in after.proposals}) == budget - 16
+    for cell, state in before.items():
+        extended = after.outcome[cell]["trials"]
         assert state["trials"] == {n: extended[n] for n in state["trials"]}
 
 
 def test_more_trials_at_once_or_later_are_the_same_with_one_slot(tmp_path: Path) -> None:
-    """Of a single group without rungs, whose trials see nothing but each other."""
+    """Of a single cell without rungs, whose trials see nothing but each other."""
     options: dict[str, Any] = {"methods": {"zeros": ZEROS}, "partitions": (1,), "sampler": "tpe"}
     options["scheduler"] = "none"  # a rung's places go by how many trials are to come
     at_once = Simulation(experiment(trials=9, **options), tmp_path / "once", rough).run()
@@ -268,7 +268,7 @@ def test_a_smaller_experiment_keeps_what_was_done(tmp_path: Path, smaller: dict[
     after = Simulation(experiment(**smaller), path)
     assert after.search.finished
     assert after.search.propose() is None
-    assert after.outcome == {group: before[group] for group in after.outcome}
+    assert after.outcome == {cell: before[cell] for cell in after.outcome}
     assert after.outcome
 
 

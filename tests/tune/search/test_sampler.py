@@ -9,13 +9,13 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from records.cell import Group
+from records.cell import Cell
 from search_spaces.distributions import Params, parse_space
 from search_spaces.schema import SearchConfig
 from tests.tune.search.simulated import LLRD
-from tune.search.sampler import GroupStudy, _as_seen, fresh_studies
+from tune.search.sampler import CellStudy, _as_seen, fresh_studies
 
-GROUP = Group(10, "llrd")
+GROUP = Cell(10, "llrd")
 SPACE = parse_space(LLRD["space"], LLRD["default"])  # type: ignore[arg-type]
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 Finish = tuple[Params, str, dict[int, float], float]
@@ -29,17 +29,17 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> BaseStorage:
 
 
 def study(
-    storage: BaseStorage | None = None, group: Group = GROUP, seed: int = 0, sampler: str = "tpe"
-) -> GroupStudy:
+    storage: BaseStorage | None = None, cell: Cell = GROUP, seed: int = 0, sampler: str = "tpe"
+) -> CellStudy:
     search = SearchConfig.model_validate({"sampler": sampler, "startup_trials": 2})
-    return GroupStudy(group, SPACE, search, search.trials, seed, storage or InMemoryStorage())
+    return CellStudy(cell, SPACE, search, search.trials, seed, storage or InMemoryStorage())
 
 
 def reports_of(number: int) -> dict[int, float]:
     return {10: 0.1 * (number % 3), 30: 0.2 + 0.1 * (number % 4)}
 
 
-def run(study: GroupStudy, count: int, begin: int = 0) -> list[Finish]:
+def run(study: CellStudy, count: int, begin: int = 0) -> list[Finish]:
     """Trials that complete, are stopped and fail in turn."""
     finished = []
     for number in range(begin, begin + count):
@@ -53,7 +53,7 @@ def run(study: GroupStudy, count: int, begin: int = 0) -> list[Finish]:
     return finished
 
 
-def contents(study: GroupStudy) -> list[tuple[Any, ...]]:
+def contents(study: CellStudy) -> list[tuple[Any, ...]]:
     return [
         (t.number, t.state, t.params, t.distributions, t.values, t.intermediate_values)
         for t in study.trials
@@ -61,9 +61,9 @@ def contents(study: GroupStudy) -> list[tuple[Any, ...]]:
 
 
 def test_trial_0_is_the_default(storage: BaseStorage) -> None:
-    group = study(storage)
-    assert group.ask(0) == SPACE.first()
-    assert group.trials[0].params == SPACE.first()
+    cell = study(storage)
+    assert cell.ask(0) == SPACE.first()
+    assert cell.trials[0].params == SPACE.first()
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -84,7 +84,7 @@ def test_without_a_model_a_proposal_needs_no_history(sampler: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"group": Group(20, "llrd")}, {"group": Group(10, "deep")}, {"seed": 1}]
+    "other", [{"cell": Cell(20, "llrd")}, {"cell": Cell(10, "deep")}, {"seed": 1}]
 )
 def test_groups_and_seeds_propose_different_points(other: dict[str, Any]) -> None:
     rates = [[s.ask(n)["lr"] for n in range(1, 6)] for s in (study(), study(**other))]
@@ -92,8 +92,8 @@ def test_groups_and_seeds_propose_different_points(other: dict[str, Any]) -> Non
 
 
 def test_numbers_propose_different_points() -> None:
-    group = study()
-    assert len({group.ask(number)["lr"] for number in range(1, 20)}) == 19
+    cell = study()
+    assert len({cell.ask(number)["lr"] for number in range(1, 20)}) == 19
 
 
 @pytest.mark.parametrize(
@@ -109,60 +109,60 @@ def test_numbers_propose_different_points() -> None:
 def test_optuna_is_told_how_a_trial_ended(
     storage: BaseStorage, status: str, state: TrialState, value: float | None
 ) -> None:
-    group = study(storage)
-    group.ask(0)
-    group.report(0, 10, 0.4)
-    group.report(0, 30, 0.7)
-    group.report(0, 60, 0.6)
-    assert [t.state for t in group.trials] == [TrialState.RUNNING]
-    group.tell(0, status, 0.7)
-    (trial,) = group.trials
+    cell = study(storage)
+    cell.ask(0)
+    cell.report(0, 10, 0.4)
+    cell.report(0, 30, 0.7)
+    cell.report(0, 60, 0.6)
+    assert [t.state for t in cell.trials] == [TrialState.RUNNING]
+    cell.tell(0, status, 0.7)
+    (trial,) = cell.trials
     assert trial.state is state
     assert trial.value == value
     assert trial.intermediate_values == {10: 0.4, 30: 0.7, 60: 0.6}
-    assert group.asked == {}
+    assert cell.asked == {}
 
 
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_trial_that_diverged_late_is_shown_as_worse_than_any(resumed: bool) -> None:
-    group, reports = study(), {10: 0.4, 30: 0.9}
-    params = group.ask(0)
+    cell, reports = study(), {10: 0.4, 30: 0.9}
+    params = cell.ask(0)
     for milestone, score in reports.items():
-        group.report(0, milestone, score)
-    group.tell(0, "diverged", 0.9)
+        cell.report(0, milestone, score)
+    cell.tell(0, "diverged", 0.9)
     if resumed:
-        group = study()
-        group.replay(0, params, "diverged", reports, 0.9)
-    (trial,) = group.trials
+        cell = study()
+        cell.replay(0, params, "diverged", reports, 0.9)
+    (trial,) = cell.trials
     assert trial.intermediate_values == reports
     assert _as_seen(trial).intermediate_values == {}
 
 
 def test_stopped_trials_are_never_best(storage: BaseStorage) -> None:
-    group = study(storage)
+    cell = study(storage)
     for number, status, score in ((0, "completed", 0.2), (1, "stopped", 0.9)):
-        group.ask(number)
-        group.report(number, 10, score)
-        group.tell(number, status, score)
+        cell.ask(number)
+        cell.report(number, 10, score)
+        cell.tell(number, status, score)
     stored = optuna.load_study(study_name=str(GROUP), storage=storage)
     assert stored.best_trial.number == 0
 
 
 def test_trials_may_end_out_of_order() -> None:
-    group = study()
-    params = [group.ask(number) for number in range(4)]
+    cell = study()
+    params = [cell.ask(number) for number in range(4)]
     for number in (2, 0, 3, 1):
-        group.report(number, 10, number / 10)
-        group.tell(number, "completed", number / 10)
-    assert [t.value for t in group.trials] == [0.0, 0.1, 0.2, 0.3]
-    assert [t.params["lr"] for t in group.trials] == [p["lr"] for p in params]
+        cell.report(number, 10, number / 10)
+        cell.tell(number, "completed", number / 10)
+    assert [t.value for t in cell.trials] == [0.0, 0.1, 0.2, 0.3]
+    assert [t.params["lr"] for t in cell.trials] == [p["lr"] for p in params]
 
 
 def test_inactive_parameters_are_not_told() -> None:
-    group = study(sampler="random")
+    cell = study(sampler="random")
     for number in range(12):
-        group.ask(number)
-    told = [(t.params["blocks"], "llrd_decay" in t.params) for t in group.trials]
+        cell.ask(number)
+    told = [(t.params["blocks"], "llrd_decay" in t.params) for t in cell.trials]
     assert {("11", False)} < set(told) <= {("11", False), ("11-7", True), ("all", True)}
 
 
@@ -179,37 +179,37 @@ def test_replay_rebuilds_the_study(storage: BaseStorage, count: int) -> None:
 def test_an_adopted_trial_runs_as_it_was_proposed(storage: BaseStorage) -> None:
     before = study()
     finished, orphan = run(before, 2), before.ask(2)
-    group = study(storage)
+    cell = study(storage)
     for number, trial in enumerate(finished):
-        group.replay(number, *trial)
-    group.adopt(2, orphan)
-    assert [t.state for t in group.trials][-1] is TrialState.RUNNING
-    assert {**SPACE.fixed, **group.trials[-1].params}.items() <= orphan.items()
-    for each in (before, group):
+        cell.replay(number, *trial)
+    cell.adopt(2, orphan)
+    assert [t.state for t in cell.trials][-1] is TrialState.RUNNING
+    assert {**SPACE.fixed, **cell.trials[-1].params}.items() <= orphan.items()
+    for each in (before, cell):
         each.report(2, 10, 0.5)
         each.tell(2, "completed", 0.5)
-    assert contents(group) == contents(before)
-    assert run(group, 3, begin=3) == run(before, 3, begin=3)
+    assert contents(cell) == contents(before)
+    assert run(cell, 3, begin=3) == run(before, 3, begin=3)
 
 
 def test_a_head_start_that_was_overruled_is_adopted_and_replayed() -> None:
     space = parse_space({"blocks": "11", "head_start": {"choice": ["probe"]}, **LR}, {})
-    group = GroupStudy(GROUP, space, SearchConfig(), 16, 0, InMemoryStorage())
+    cell = CellStudy(GROUP, space, SearchConfig(), 16, 0, InMemoryStorage())
     config = {"blocks": "11", "head_start": "zeros", "lr": 0.5}
-    group.replay(0, config, "completed", {10: 0.5}, 0.5)
-    group.adopt(1, config)
-    assert [t.params["lr"] for t in group.trials] == [0.5, 0.5]
+    cell.replay(0, config, "completed", {10: 0.5}, 0.5)
+    cell.adopt(1, config)
+    assert [t.params["lr"] for t in cell.trials] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_it_is_the_groups_own_number_of_trials_that_counts(sampler: Any) -> None:
     space = parse_space({"blocks": {"choice": ["11", "10", "9", "8", "7", "6"]}}, {})
-    group = GroupStudy(GROUP, space, SearchConfig(sampler=sampler, trials=4), 6, 0,
+    cell = CellStudy(GROUP, space, SearchConfig(sampler=sampler, trials=4), 6, 0,
                        InMemoryStorage())  # fmt: skip
     found = set()
     for number in range(6):
-        found.add(group.ask(number)["blocks"])
-        group.tell(number, "completed", 0.5)
+        found.add(cell.ask(number)["blocks"])
+        cell.tell(number, "completed", 0.5)
     assert len(found) == 6
 
 
@@ -217,8 +217,8 @@ LR = {"lr": {"uniform": [0.1, 1.0]}}
 
 
 def test_studies_of_a_run_share_a_storage(storage: BaseStorage) -> None:
-    for group in (Group(1, "llrd"), Group(10, "llrd")):
-        run(study(storage, group), 2)
+    for cell in (Cell(1, "llrd"), Cell(10, "llrd")):
+        run(study(storage, cell), 2)
     names = optuna.get_all_study_names(storage)
     assert names == ["1/llrd", "10/llrd"]
     assert all(len(optuna.load_study(study_name=n, storage=storage).trials) == 2 for n in names)
@@ -232,35 +232,35 @@ def test_a_space_no_larger_than_a_group_is_walked_through(sampler: Any, seed: in
          "head_start": "zeros"}, {}
     )  # fmt: skip
     search = SearchConfig(sampler=sampler)
-    group = GroupStudy(GROUP, space, search, search.trials, seed, InMemoryStorage())
+    cell = CellStudy(GROUP, space, search, search.trials, seed, InMemoryStorage())
     configs = []
     for number in range(6):
-        configs.append(group.ask(number))
+        configs.append(cell.ask(number))
         if number % 2:  # the others run or wait meanwhile
-            group.report(number, 10, 0.5)
-            group.tell(number, "completed", 0.5)
+            cell.report(number, 10, 0.5)
+            cell.tell(number, "completed", 0.5)
     assert len({(c["blocks"], c["label_smoothing"]) for c in configs}) == 6
 
 
 def test_sampling_leaves_the_study_as_it_is(storage: BaseStorage) -> None:
-    group = study(storage)
-    run(group, 8)
-    group.ask(8)
-    group.report(8, 10, 0.3)
-    before, numbers = contents(group), [trial.number for trial in group.trials]
-    assert group.sampled(9) == group.sampled(9)
-    assert contents(group) == before
-    assert [trial.number for trial in group.trials] == numbers
+    cell = study(storage)
+    run(cell, 8)
+    cell.ask(8)
+    cell.report(8, 10, 0.3)
+    before, numbers = contents(cell), [trial.number for trial in cell.trials]
+    assert cell.sampled(9) == cell.sampled(9)
+    assert contents(cell) == before
+    assert [trial.number for trial in cell.trials] == numbers
 
 
 def test_optuna_reads_the_file_that_is_written_and_a_run_starts_it_anew(tmp_path: Path) -> None:
     path = tmp_path / "optuna.journal"
-    group = study(fresh_studies(path))
-    run(group, 8)
+    cell = study(fresh_studies(path))
+    run(cell, 8)
     read = optuna.load_study(
         study_name=str(GROUP), storage=JournalStorage(JournalFileBackend(str(path)))
     )
     assert [(t.state, t.params, t.values) for t in read.trials] == [
-        (t.state, t.params, t.values) for t in group.trials
+        (t.state, t.params, t.values) for t in cell.trials
     ]
     assert fresh_studies(path).get_all_studies() == []

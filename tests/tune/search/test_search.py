@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from records.cell import Group
+from records.cell import Cell
 from records.journal import read_events
 from search_spaces.schema import Experiment
 from tests.tune.search.simulated import (
@@ -26,7 +26,7 @@ from tests.tune.search.simulated import (
 from tune.search.search import Search
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-GROUPS = [Group(p, m) for p in (1, 100) for m in ("frozen", "llrd", "fixed")]
+GROUPS = [Cell(p, m) for p in (1, 100) for m in ("frozen", "llrd", "fixed")]
 
 
 @pytest.fixture
@@ -34,19 +34,19 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "events.jsonl"
 
 
-def fails(group: Group, config: Mapping[str, Any], milestone: int) -> float:
+def fails(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
     """Probes at 1% always die."""
-    return -1.0 if group == Group(1, "frozen") else smooth(group, config, milestone)
+    return -1.0 if cell == Cell(1, "frozen") else smooth(cell, config, milestone)
 
 
 def only(path: Path, space: Mapping[str, Any] = ZEROS, **options: Any) -> Search:
-    """A search of one group, 1/zeros, without rungs unless asked for."""
+    """A search of one cell, 1/zeros, without rungs unless asked for."""
     options = {"scheduler": "none", "trials": 3, **options}
     spec = experiment(methods={"zeros": space}, partitions=(1,), **options)
     return Simulation(spec, path).search
 
 
-ONE = Group(1, "zeros")
+ONE = Cell(1, "zeros")
 
 
 # Whose turn it is
@@ -58,17 +58,17 @@ ONE = Group(1, "zeros")
 def test_every_group_gets_its_budget(path: Path, slots: int, seed: int, scorer: Any) -> None:
     simulation = Simulation(experiment(), path, scorer, slots, seed).run()
     simulation.check_finished()
-    counts = Counter(group for group, _ in {(p.group, p.number) for p in simulation.proposals})
+    counts = Counter(cell for cell, _ in {(p.cell, p.number) for p in simulation.proposals})
     assert counts == {g: {"frozen": 3, "llrd": 4, "fixed": 1}[g.method] for g in GROUPS}
     assert simulation.search.propose() is None
 
 
-def test_the_default_comes_first_in_every_group(path: Path) -> None:
+def test_the_default_comes_first_in_every_cell(path: Path) -> None:
     spec = experiment()
     simulation = Simulation(spec, path, slots=3).run()
     for proposal in simulation.proposals:
         if proposal.number == 0:
-            assert proposal.config == spec.methods[proposal.group.method].parsed.first()
+            assert proposal.config == spec.methods[proposal.cell.method].parsed.first()
 
 
 @pytest.mark.parametrize("slots", [1, 3])
@@ -76,25 +76,25 @@ def test_first_trials_of_groups_that_are_ready_come_first(path: Path, slots: int
     simulation = Simulation(experiment(), path, slots=slots)
     search = simulation.search
     while not search.finished:
-        ready = [s for s in search.groups.values() if s.proposed == 0 and _ready(search, s.group)]
+        ready = [s for s in search.cells.values() if s.proposed == 0 and _ready(search, s.cell)]
         before = len(simulation.proposals)
         free = len(simulation.flying) < slots
         simulation.fill()
         new = simulation.proposals[before:]
         if ready and free:
-            assert new[0].number == 0 or new[0].group.method == "frozen"
+            assert new[0].number == 0 or new[0].cell.method == "frozen"
         simulation.step()
 
 
-def _ready(search: Search, group: Group) -> bool:
-    return group.method == "frozen" or search.groups[Group(group.partition, "frozen")].finished
+def _ready(search: Search, cell: Cell) -> bool:
+    return cell.method == "frozen" or search.cells[Cell(cell.partition, "frozen")].finished
 
 
 def test_then_the_group_with_the_smallest_share_served(path: Path) -> None:
     methods = {"zeros": {**ZEROS, "trials": 6}, "other": {**ZEROS, "trials": 3}}
     spec = experiment(methods=methods, partitions=(1,), scheduler="none")
     simulation = Simulation(spec, path).run()
-    order = [p.group.method for p in simulation.proposals]
+    order = [p.cell.method for p in simulation.proposals]
     assert order == [
         "zeros",
         "other",
@@ -115,7 +115,7 @@ def test_groups_wait_for_their_probe(path: Path, slots: int) -> None:
     while not search.finished:
         simulation.fill()
         for proposal in simulation.proposals[checked:]:
-            assert _ready(search, proposal.group)
+            assert _ready(search, proposal.cell)
             checked += 1
         simulation.step()
     assert checked == len(simulation.proposals) >= 16
@@ -124,31 +124,31 @@ def test_groups_wait_for_their_probe(path: Path, slots: int) -> None:
 def test_nothing_to_propose_is_not_yet_finished(path: Path) -> None:
     search = Simulation(experiment(), path).search
     probes = [search.propose() for _ in range(6)]
-    assert {p.group.method for p in probes if p} == {"frozen"}
+    assert {p.cell.method for p in probes if p} == {"frozen"}
     assert search.propose() is None
     assert not search.finished
     for proposal in probes[:3]:
         assert proposal
-        search.end(proposal.group, proposal.number, "failed")
-    assert (search.propose() is not None) == search.groups[Group(1, "frozen")].finished
+        search.end(proposal.cell, proposal.number, "failed")
+    assert (search.propose() is not None) == search.cells[Cell(1, "frozen")].finished
 
 
 def test_methods_that_start_from_zeros_wait_for_nobody(path: Path) -> None:
     spec = experiment(methods={"frozen": FROZEN, "llrd": LLRD, "zeros": ZEROS})
     search = Simulation(spec, path).search
     first = [search.propose() for _ in range(8)]
-    assert {p.group.method for p in first[:6] if p} == {"frozen"}  # none of which has ended
-    assert [str(p.group) for p in first[6:] if p] == ["1/zeros", "100/zeros"]
+    assert {p.cell.method for p in first[:6] if p} == {"frozen"}  # none of which has ended
+    assert [str(p.cell) for p in first[6:] if p] == ["1/zeros", "100/zeros"]
     assert all(p and p.probe is None for p in first)
 
 
 def test_the_unproposed_count_down_to_nothing(path: Path) -> None:
     simulation = Simulation(experiment(), path)
-    groups = simulation.search.groups.values()
-    left = [sum(group.unproposed for group in groups)]
+    cells = simulation.search.cells.values()
+    left = [sum(cell.unproposed for cell in cells)]
     while not simulation.search.finished:
         simulation.run(1)
-        left.append(sum(group.unproposed for group in groups))
+        left.append(sum(cell.unproposed for cell in cells))
     assert left[0] == 16
     assert left[-1] == 0
     assert left == sorted(left, reverse=True)
@@ -157,7 +157,7 @@ def test_the_unproposed_count_down_to_nothing(path: Path) -> None:
 def test_a_plan_of_fewer_configurations_than_trials_is_shortened(path: Path) -> None:
     space = {"space": {"blocks": {"choice": ["11", "all"]}, "head_start": "zeros"}}
     search = only(path, space, trials=10)
-    assert search.groups[ONE].budget == 2
+    assert search.cells[ONE].budget == 2
 
 
 # The probe's head
@@ -167,16 +167,16 @@ def test_trials_start_from_the_winner_of_their_partitions_probe(path: Path) -> N
     simulation = Simulation(experiment(), path, slots=3).run()
     winners = simulation.search.winners()
     for proposal in simulation.proposals:
-        if proposal.group.method == "frozen":
+        if proposal.cell.method == "frozen":
             assert proposal.probe is None
         else:
-            assert proposal.probe == winners[Group(proposal.group.partition, "frozen")].config
+            assert proposal.probe == winners[Cell(proposal.cell.partition, "frozen")].config
 
 
 def test_a_probe_names_a_single_head(path: Path) -> None:
     simulation = Simulation(experiment(), path).run()
-    for group, winner in simulation.search.winners().items():
-        if group.method == "frozen":
+    for cell, winner in simulation.search.winners().items():
+        if cell.method == "frozen":
             assert winner.config["head_lr"] == 1e-2  # out of the bank
             assert winner.config["weight_decay"] == 0.0
 
@@ -186,12 +186,12 @@ def test_without_a_probe_heads_start_from_zeros(path: Path) -> None:
     spec = experiment(methods={"frozen": FROZEN, "llrd": LLRD, "fixed": explicit})
     simulation = Simulation(spec, path, fails).run()
     simulation.check_finished()
-    assert Group(1, "frozen") not in simulation.search.winners()
+    assert Cell(1, "frozen") not in simulation.search.winners()
     for proposal in simulation.proposals:
-        if proposal.group.method != "frozen" and proposal.group.partition == 1:
+        if proposal.cell.method != "frozen" and proposal.cell.partition == 1:
             assert proposal.probe is None
             assert proposal.config["head_start"] == "zeros"
-        elif proposal.group.method != "frozen":
+        elif proposal.cell.method != "frozen":
             assert proposal.probe is not None
             assert proposal.config.get("head_start", "probe") == "probe"
     started = [e for e in read_events(path) if e["event"] == "trial_started"]
@@ -211,9 +211,9 @@ def run_scores(search: Search, *trials: list[float]) -> None:
         assert proposal
         for milestone, score in zip((30, 60, 90), scores, strict=False):
             if score == -1:
-                search.end(proposal.group, proposal.number, "failed")
+                search.end(proposal.cell, proposal.number, "failed")
                 break
-            search.report(proposal.group, proposal.number, a_report(milestone, score))
+            search.report(proposal.cell, proposal.number, a_report(milestone, score))
 
 
 nan = float("nan")
@@ -242,7 +242,7 @@ def test_the_winner_has_the_best_score(
     assert (winner.number, winner.samples) == (number, samples)
     best = max(score for score in trials[number])
     assert winner.val_accuracy == best
-    assert winner.config == search.groups[ONE].trials[number].config
+    assert winner.config == search.cells[ONE].trials[number].config
 
 
 def test_scores_rank_and_accuracies_are_told(path: Path) -> None:
@@ -280,7 +280,7 @@ def test_no_other_trial_scores_above_the_winner(
 
 
 def statuses(search: Search) -> list[str]:
-    return [trial.status for trial in search.groups[ONE].trials.values()]
+    return [trial.status for trial in search.cells[ONE].trials.values()]
 
 
 def test_trials_end_as_their_reports_say(path: Path) -> None:
@@ -322,8 +322,8 @@ def test_a_trial_that_reports_again_changes_nothing(path: Path) -> None:
     before = path.read_bytes()
     assert search.report(ONE, 0, a_report(10, 0.9))
     assert path.read_bytes() == before
-    assert search.groups[ONE].trials[0].reports == {10: 0.5}
-    assert search.groups[ONE].study.trials[0].intermediate_values == {10: 0.5}
+    assert search.cells[ONE].trials[0].reports == {10: 0.5}
+    assert search.cells[ONE].study.trials[0].intermediate_values == {10: 0.5}
 
 
 def test_decisions_are_on_disk_before_they_take_effect(path: Path) -> None:
@@ -338,7 +338,7 @@ def test_decisions_are_on_disk_before_they_take_effect(path: Path) -> None:
 def test_closing_cuts_what_runs_and_proposes_nothing(path: Path, slots: int) -> None:
     simulation = Simulation(experiment(), path, slots=slots).run(9)
     search = simulation.search
-    flying = [(f.proposal.group, f.proposal.number) for f in simulation.flying]
+    flying = [(f.proposal.cell, f.proposal.number) for f in simulation.flying]
     assert len(flying) == slots
     proposed = len(simulation.proposals)
     search.close("time is up")
@@ -347,7 +347,7 @@ def test_closing_cuts_what_runs_and_proposes_nothing(path: Path, slots: int) -> 
     assert search.propose() is None
     simulation.run()
     assert len(simulation.proposals) == proposed
-    ends = [search.groups[g].trials[n].status for g, n in flying]
+    ends = [search.cells[g].trials[n].status for g, n in flying]
     assert set(ends) <= {"cut", "stopped", "completed"}
     assert "cut" in ends
     simulation.check_against_journal()
@@ -384,7 +384,7 @@ def test_a_method_more_does_not_change_the_others(tmp_path: Path) -> None:
     few = Simulation(experiment(), tmp_path / "few").run().outcome
     methods = {"zeros": ZEROS, "frozen": FROZEN, "llrd": LLRD, "fixed": FIXED}
     many = Simulation(experiment(methods=methods), tmp_path / "many").run().outcome
-    assert few == {group: many[group] for group in few}
+    assert few == {cell: many[cell] for cell in few}
 
 
 def test_asha_saves_training_and_keeps_the_best_of_smooth_curves(tmp_path: Path) -> None:
@@ -394,5 +394,5 @@ def test_asha_saves_training_and_keeps_the_best_of_smooth_curves(tmp_path: Path)
     asha = Simulation(experiment(**spec), tmp_path / "asha", smooth).run().search
     full = Simulation(experiment(scheduler="none", **spec), tmp_path / "full", smooth).run().search
     assert asha.winners() == full.winners()
-    spent = [sum(t.samples for t in s.groups[ONE].trials.values()) for s in (asha, full)]
+    spent = [sum(t.samples for t in s.cells[ONE].trials.values()) for s in (asha, full)]
     assert spent[0] < 0.6 * spent[1]

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from records.cell import Group
+from records.cell import Cell
 from search_spaces.schema import Experiment
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.search.search import Search
 from tune.search.time_budget import MARGIN, REPORT, STARTUP, Clock
 
-ONE, ALL = Group(1, "zeros"), Group(100, "zeros")
+ONE, ALL = Cell(1, "zeros"), Cell(100, "zeros")
 SEEDS = 3
 
 
@@ -27,7 +27,7 @@ class Time:
 
 @pytest.fixture
 def spec() -> Experiment:
-    """Two groups of four trials, 90 samples each."""
+    """Two cells of four trials, 90 samples each."""
     return experiment(methods={"zeros": ZEROS}, scheduler="none")
 
 
@@ -40,14 +40,14 @@ def clock(spec: Experiment, budget: float | None = None, slots: int = 1, **optio
     return Clock(spec, slots, budget, began=1000.0, **options)
 
 
-def train(search: Search, group: Group, milestone: int, seconds: float) -> None:
-    """Start the group's next trial and let it report once."""
-    state = search.groups[group]
+def train(search: Search, cell: Cell, milestone: int, seconds: float) -> None:
+    """Start the cell's next trial and let it report once."""
+    state = search.cells[cell]
     while state.proposed == len(state.trials):
         proposal = search.propose()
         assert proposal
-        if proposal.group == group:
-            search.report(group, proposal.number, a_report(milestone, 0.5, seconds=seconds))
+        if proposal.cell == cell:
+            search.report(cell, proposal.number, a_report(milestone, 0.5, seconds=seconds))
             return
 
 
@@ -86,7 +86,7 @@ def test_final_fits_are_expected_to_take_as_long_as_their_winners(
     alone = clock(spec)
     assert alone.after_search(search) == STARTUP
     train(search, ONE, 90, seconds=8.0)
-    fits = SEEDS * 2  # two groups
+    fits = SEEDS * 2  # two cells
     assert alone.after_search(search) == STARTUP + MARGIN * fits * 8.0
     train(search, ALL, 90, seconds=4.0)
     both = STARTUP + MARGIN * SEEDS * (8.0 + 4.0)
@@ -144,9 +144,9 @@ def test_less_is_left_as_a_search_goes_on(tmp_path: Path) -> None:
     watch, left = clock(spec), []
     while not simulation.search.finished:
         simulation.run(1)
-        # From then on each group has a trial to go by.
+        # From then on each cell has a trial to go by.
         if all(s.trials and s.trials[0].status != "running"
-               for s in simulation.search.groups.values()):  # fmt: skip
+               for s in simulation.search.cells.values()):  # fmt: skip
             left.append(watch.left(simulation.search))
     assert left == sorted(left, reverse=True)  # type: ignore[type-var]
     assert len(left) > 5
@@ -178,7 +178,7 @@ def test_the_time_left_of_final_fits_goes_by_those_that_are_made(
     none = watch.fits_left(search, {ONE: 3, ALL: 3}, {})
     assert none == pytest.approx(MARGIN * SEEDS * (8.0 + 4.0) / 2)
     # One of the larger ones is made, and took three times as long as was to be expected. It counts
-    # beside one that takes what was expected, of both groups' mean.
+    # beside one that takes what was expected, of both cells' mean.
     some = watch.fits_left(search, {ONE: 3, ALL: 2}, {ALL: 12.0})
     pace = (12.0 + MARGIN * 6.0) / (4.0 + 6.0)
     assert some == pytest.approx(pace * (3 * 8.0 + 2 * 4.0) / 2)
@@ -192,7 +192,7 @@ def test_the_time_left_is_not_known_before_every_method_has_reported(tmp_path: P
     spec = experiment(methods={"zeros": ZEROS, "more": ZEROS}, scheduler="none")
     search = Simulation(spec, tmp_path / "events.jsonl").search
     train(search, ONE, 90, seconds=8.0)
-    known = {group.method for group, state in search.groups.items() if state.trials}
+    known = {cell.method for cell, state in search.cells.items() if state.trials}
     assert known == {"zeros"}
     assert clock(spec).left(search) is None
 
@@ -200,8 +200,8 @@ def test_the_time_left_is_not_known_before_every_method_has_reported(tmp_path: P
 def test_fast_methods_say_nothing_of_slow_ones(tmp_path: Path) -> None:
     spec = experiment(methods={"zeros": ZEROS, "more": ZEROS}, scheduler="none")
     simulation = Simulation(spec, tmp_path / "events.jsonl").run()
-    watch, groups = clock(spec), list(simulation.search.groups)
-    none = watch.fits_left(simulation.search, dict.fromkeys(groups, SEEDS), {})
-    left = {group: SEEDS if group.method == "zeros" else 0 for group in groups}
-    spent = {group: 0.001 for group in groups if group.method == "more"}
+    watch, cells = clock(spec), list(simulation.search.cells)
+    none = watch.fits_left(simulation.search, dict.fromkeys(cells, SEEDS), {})
+    left = {cell: SEEDS if cell.method == "zeros" else 0 for cell in cells}
+    spent = {cell: 0.001 for cell in cells if cell.method == "more"}
     assert watch.fits_left(simulation.search, left, spent) == pytest.approx(none / 2)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from records.cell import Group
+from records.cell import Cell
 from records.journal import read_events
 from tests.tune.search.simulated import (
     ZEROS,
@@ -22,7 +22,7 @@ from tests.tune.search.simulated import (
 from tune.search.search import LEAD, Search
 
 METHODS = {"zeros": ZEROS}
-ONE, TEN, ALL = (Group(partition, "zeros") for partition in (1, 10, 100))
+ONE, TEN, ALL = (Cell(partition, "zeros") for partition in (1, 10, 100))
 
 
 def search(path: Path, **options: Any) -> Search:
@@ -31,57 +31,57 @@ def search(path: Path, **options: Any) -> Search:
     return Simulation(experiment(methods=METHODS, **options), path / "events.jsonl").search
 
 
-def start(search: Search, group: Group, score: float | None = None) -> int:
-    """Start a group's next trial, whatever else is started on the way; it may report."""
+def start(search: Search, cell: Cell, score: float | None = None) -> int:
+    """Start a cell's next trial, whatever else is started on the way; it may report."""
     while proposal := search.propose():
-        if proposal.group == group:
+        if proposal.cell == cell:
             if score is not None:
-                search.report(group, proposal.number, a_report(10, score))
+                search.report(cell, proposal.number, a_report(10, score))
             return proposal.number
     raise AssertionError("nothing left")
 
 
-def origins(search: Search, group: Group) -> list[str]:
-    return [trial.origin for trial in search.groups[group].trials.values()]
+def origins(search: Search, cell: Cell) -> list[str]:
+    return [trial.origin for trial in search.cells[cell].trials.values()]
 
 
 def test_the_best_of_the_nearest_smaller_partition_comes_first(tmp_path: Path) -> None:
-    group = search(tmp_path)
+    cell = search(tmp_path)
     for score in (0.1, 0.2, 0.5, 0.3):
-        start(group, ONE, score)
-    number = start(group, TEN)
-    trials = group.groups[TEN].trials
-    assert origins(group, TEN)[:2] == ["default", "partition 1"]
+        start(cell, ONE, score)
+    number = start(cell, TEN)
+    trials = cell.cells[TEN].trials
+    assert origins(cell, TEN)[:2] == ["default", "partition 1"]
     assert number == 1
-    assert trials[1].config == group.groups[ONE].trials[2].config
+    assert trials[1].config == cell.cells[ONE].trials[2].config
 
 
 def test_each_smaller_partition_in_turn_the_nearest_first(tmp_path: Path) -> None:
     found = search(tmp_path, transfer=3, trials=20)
-    for state, best in ((found.groups[ONE], 1), (found.groups[TEN], 2)):
+    for state, best in ((found.cells[ONE], 1), (found.cells[TEN], 2)):
         for number in range(4):
             if number not in state.trials:
                 state.trials[number] = found._ask(state, number)
             trial = state.trials[number]
             trial.reports = {10: 0.9 if number == best else number / 100}
             trial.origin = "sampler"
-    state = found.groups[ALL]
+    state = found.cells[ALL]
     state.trials[0] = found._ask(state, 0)
     for number, (partition, source) in enumerate([(10, 2), (1, 1), (10, 3)], start=1):
         state.trials[number] = found._ask(state, number)
         assert state.trials[number].origin == f"partition {partition}"
-        expected = found.groups[Group(partition, "zeros")].trials[source].config
+        expected = found.cells[Cell(partition, "zeros")].trials[source].config
         assert state.trials[number].config == expected
 
 
 def test_a_higher_rung_counts_more_than_a_higher_score(tmp_path: Path) -> None:
-    group = search(tmp_path)
+    cell = search(tmp_path)
     for score in (0.4, 0.1, 0.2):
-        start(group, ONE, score)
-    trials = group.groups[ONE].trials
+        start(cell, ONE, score)
+    trials = cell.cells[ONE].trials
     trials[1].reports[30] = 0.2
-    start(group, TEN)
-    assert group.groups[TEN].trials[1].config == trials[1].config
+    start(cell, TEN)
+    assert cell.cells[TEN].trials[1].config == trials[1].config
 
 
 @pytest.mark.parametrize("scorer", [smooth, rough])
@@ -93,11 +93,11 @@ def test_transfers_are_bounded_early_new_and_told(
     spec = experiment(methods=METHODS, partitions=(1, 10, 100), trials=8, transfer=transfer)
     simulation = Simulation(spec, tmp_path / "events.jsonl", scorer, slots).run()
     simulation.check_finished()
-    for group, state in simulation.search.groups.items():
+    for cell, state in simulation.search.cells.items():
         moved = [n for n, t in state.trials.items() if t.origin.startswith("partition")]
         assert len(moved) <= transfer
         assert all(0 < number <= 4 for number in moved)
-        assert not (group == ONE and moved)
+        assert not (cell == ONE and moved)
         rates = [trial.config["lr"] for trial in state.trials.values()]
         assert len(set(rates)) == len(rates)
         assert sorted(t.params["lr"] for t in state.study.trials) == sorted(rates)
@@ -108,13 +108,13 @@ def test_transfers_are_bounded_early_new_and_told(
     if transfer:
         assert "partition" in " ".join(origins(simulation.search, ALL))
     told = {
-        (e["group"], e["trial"]): e["origin"]
+        (e["cell"], e["trial"]): e["origin"]
         for e in read_events(tmp_path / "events.jsonl")
         if e["event"] == "trial_started"
     }
     assert told == {
         (str(g), n): t.origin
-        for g, s in simulation.search.groups.items()
+        for g, s in simulation.search.cells.items()
         for n, t in s.trials.items()
     }
 
@@ -125,9 +125,9 @@ def test_nothing_is_taken_from_a_partition_that_knows_too_little(
 ) -> None:
     found = search(tmp_path)
     for number in range(4):
-        trial = found.groups[ONE].trials[number] = found._ask(found.groups[ONE], number)
+        trial = found.cells[ONE].trials[number] = found._ask(found.cells[ONE], number)
         trial.reports = {10: 0.5} if number < known else {}
-    state = found.groups[TEN]
+    state = found.cells[TEN]
     for number in range(2):
         state.trials[number] = found._ask(state, number)
     assert origins(found, TEN) == ["default", origin]
@@ -141,25 +141,25 @@ def test_every_group_has_its_first_trial_before_any_but_a_probe_has_its_second(
     partitions = (1, *range(10, 101, 10))
     spec = experiment(partitions=partitions, trials=8, transfer=transfer)
     simulation = Simulation(spec, tmp_path / "events.jsonl", slots=slots).run()
-    order = [p for p in simulation.proposals if p.group.method != "frozen"]
-    groups = {p.group for p in order}
-    assert len(groups) == 11 * (len(spec.methods) - 1)
-    first = [(p.group, p.number) for p in order if p.number == 0 and p.probe is not None]
+    order = [p for p in simulation.proposals if p.cell.method != "frozen"]
+    cells = {p.cell for p in order}
+    assert len(cells) == 11 * (len(spec.methods) - 1)
+    first = [(p.cell, p.number) for p in order if p.number == 0 and p.probe is not None]
     seconds = [k for k, p in enumerate(order) if p.number == 1]
-    begun = {p.group for p in order[: min(seconds)]}
-    assert len(begun) == len(groups)
-    assert len(first) >= 11  # groups that had to wait for their probe
+    begun = {p.cell for p in order[: min(seconds)]}
+    assert len(begun) == len(cells)
+    assert len(first) >= 11  # cells that had to wait for their probe
 
 
 def test_smaller_partitions_are_ahead_by_no_more_than_the_lead(tmp_path: Path) -> None:
     spec = experiment(methods=METHODS, partitions=(1, 10, 100), trials=8, transfer=2)
     simulation = Simulation(spec, tmp_path / "events.jsonl")
     simulation.fill()
-    groups = simulation.search.groups
+    cells = simulation.search.cells
     while simulation.flying:
         simulation.step()
         simulation.fill()
-        served = [groups[g].proposed / 8 for g in (ONE, TEN, ALL)]
+        served = [cells[g].proposed / 8 for g in (ONE, TEN, ALL)]
         if len(simulation.proposals) >= 3:
             assert min(served) > 0
         assert max(a - b for a, b in itertools.pairwise(served)) <= LEAD / 2 + 1 / 8

@@ -1,4 +1,4 @@
-"""Which checkpoints stay: of trials that may go on, and of each group's best."""
+"""Which checkpoints stay: of trials that may go on, and of each cell's best."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 import pytest
 
 from errors import InputError
-from records.cell import Group
+from records.cell import Cell
 from tests.tune.search.simulated import ZEROS, Simulation, experiment, rough, smooth
 from tune.search.search import Search
 from tune.storage.storage import Storage
 from tune.trials.checkpoints import BEFORE, CHECKSUM, KeptCheckpoints, checkpoint_name
 
 METHODS = {"zeros": ZEROS}
-ONE = Group(1, "zeros")
+ONE = Cell(1, "zeros")
 ALIVE = ("running", "paused", "cut")
 
 
 def trials(search: Search) -> dict[str, str]:
     """The status of every trial, by its checkpoint's name."""
     return {
-        checkpoint_name(group, number): trial.status
-        for group, state in search.groups.items()
+        checkpoint_name(cell, number): trial.status
+        for cell, state in search.cells.items()
         for number, trial in state.trials.items()
     }
 
@@ -47,13 +47,13 @@ def best(search: Search) -> set[str]:
 
 
 def best_ended(search: Search) -> set[str]:
-    """The checkpoints of each group's best trial of those that cannot go on."""
+    """The checkpoints of each cell's best trial of those that cannot go on."""
     found = set()
-    for group, state in search.groups.items():
+    for cell, state in search.cells.items():
         ended = {n: t for n, t in state.trials.items() if t.status in ("completed", "stopped")}
         if ended:
             first = max(ended, key=lambda n: (ended[n].score, -n))
-            found.add(checkpoint_name(group, first))
+            found.add(checkpoint_name(cell, first))
     return found
 
 
@@ -67,20 +67,20 @@ def test_a_trial_that_has_ended_keeps_its_checkpoint_only_as_the_best(
     folder.mkdir()
     kept = KeptCheckpoints(Storage.at(folder), search)
 
-    def ended(group: Group, number: int) -> None:
-        (folder / checkpoint_name(group, number)).touch()
-        kept.ended(group, number)
+    def ended(cell: Cell, number: int) -> None:
+        (folder / checkpoint_name(cell, number)).touch()
+        kept.ended(cell, number)
 
     search.on_end = ended
     for _ in range(25):
         simulation.run(1)
-        assert len(names(folder)) <= len(search.groups)
+        assert len(names(folder)) <= len(search.cells)
         assert set(names(folder)) <= {n for n, s in trials(search).items() if s not in ALIVE}
     simulation.run()
     # A trial whose process died may win; it is fitted anew.
     fallen = {name for name, status in trials(search).items() if status == "failed"}
     assert best(search) - fallen <= names(folder)
-    assert len(names(folder)) <= len(search.groups)
+    assert len(names(folder)) <= len(search.cells)
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "hyperband", "none"])
@@ -88,13 +88,13 @@ def test_what_is_cut_off_keeps_its_checkpoint(tmp_path: Path, scheduler: str) ->
     spec = experiment(scheduler=scheduler, trials=9, methods=METHODS)
     simulation = Simulation(spec, tmp_path / "events.jsonl", rough, slots=3)
     search = simulation.search
-    gone: list[tuple[Group, int]] = []
-    search.on_end = lambda group, number: gone.append((group, number))
+    gone: list[tuple[Cell, int]] = []
+    search.on_end = lambda cell, number: gone.append((cell, number))
     simulation.run(20)
     search.close("time is up")
     simulation.run()
     over = [
-        (g, n) for g, s in search.groups.items() for n, t in s.trials.items()
+        (g, n) for g, s in search.cells.items() for n, t in s.trials.items()
         if t.status not in ALIVE
     ]  # fmt: skip
     assert sorted(gone, key=str) == sorted(over, key=str)
@@ -157,7 +157,7 @@ def test_few_checkpoints_wait(tmp_path: Path) -> None:
     while simulation.flying:
         simulation.step()
         simulation.fill()
-        paused = [t for t in simulation.search.groups[ONE].trials.values() if t.status == "paused"]
+        paused = [t for t in simulation.search.cells[ONE].trials.values() if t.status == "paused"]
         assert len(paused) <= 9 + 3
 
 
@@ -185,7 +185,7 @@ def test_what_a_storage_does_not_remove_goes_at_the_next_end(
     folder.mkdir()
     kept = KeptCheckpoints(Storage.at(folder), search)
     written(search, folder)
-    first, second = sorted({*search.groups[ONE].trials} - {kept._best[ONE]})[:2]
+    first, second = sorted({*search.cells[ONE].trials} - {kept._best[ONE]})[:2]
     with away("delete"):
         kept.ended(ONE, first)
     assert "connection reset" in caplog.text
@@ -219,13 +219,13 @@ def left(folder: Path, name: str, before: int) -> None:
     (folder / name).write_bytes(b"weights" + before.to_bytes(BEFORE, "little") + b"\0" * CHECKSUM)
 
 
-def cut_off(tmp_path: Path) -> tuple[Search, Group, int, list[int]]:
+def cut_off(tmp_path: Path) -> tuple[Search, Cell, int, list[int]]:
     """A search with a trial in flight, and that one's reports."""
     spec = experiment(methods=METHODS, scheduler="none")
     search = Simulation(spec, tmp_path / "events.jsonl", smooth, slots=3).run(7).search
-    for group, number in search.unfinished:
-        if reports := search.groups[group].trials[number].reports:
-            return search, group, number, sorted(reports)
+    for cell, number in search.unfinished:
+        if reports := search.cells[cell].trials[number].reports:
+            return search, cell, number, sorted(reports)
     raise AssertionError("none in flight has reported")
 
 
@@ -234,8 +234,8 @@ def test_a_trial_beyond_the_report_after_the_last_known_begins_again(
     tmp_path: Path, ahead: int, stays: bool
 ) -> None:
     """Else the rungs between would never hear of it."""
-    search, group, number, reports = cut_off(tmp_path)
-    name = checkpoint_name(group, number)
+    search, cell, number, reports = cut_off(tmp_path)
+    name = checkpoint_name(cell, number)
     left(tmp_path / "kept", name, reports[-1] + ahead)
     KeptCheckpoints(Storage.at(tmp_path / "kept"), search)
     assert (name in names(tmp_path / "kept")) == stays
@@ -245,8 +245,8 @@ def test_a_trial_beyond_the_report_after_the_last_known_begins_again(
 def test_a_start_from_a_storage_that_fails_is_refused_in_one_line(
     tmp_path: Path, failing: str
 ) -> None:
-    search, group, number, reports = cut_off(tmp_path)
-    left(tmp_path / "kept", checkpoint_name(group, number), reports[-1] + 1)
+    search, cell, number, reports = cut_off(tmp_path)
+    left(tmp_path / "kept", checkpoint_name(cell, number), reports[-1] + 1)
     with away(failing), pytest.raises(InputError, match="--resume tries again") as caught:
         KeptCheckpoints(Storage.at(tmp_path / "kept"), search)
     assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ import pytest
 
 from data import DataConfig, load_dataset
 from data.dataset import ExtraTest
-from records.cell import Group
+from records.cell import Cell
 from search_spaces.schema import FinalConfig
 from tests.tune.search.simulated import Simulation, experiment
 from tune.search.search import Winner
@@ -26,11 +26,11 @@ DATA = "digest of data"
 def winner(
     partition: float, method: str, config: Mapping[str, Any], probe: dict[str, Any] | None = None
 ) -> Winner:
-    return Winner(Group(partition, method), 0, dict(config), probe, 0.9, 90, dict(config))
+    return Winner(Cell(partition, method), 0, dict(config), probe, 0.9, 90, dict(config))
 
 
 WINNERS = {
-    w.group: w
+    w.cell: w
     for w in (
         winner(1, "frozen", PROBE),
         winner(1, "llrd", TUNED, PROBE),
@@ -56,25 +56,25 @@ def export(fit: FinalFit, run_dir: Path) -> None:
 def test_every_winner_is_fitted_once_with_every_seed() -> None:
     fits = final_fits(WINNERS, FinalConfig(seeds=3), DATA)
     assert len(fits) == 15
-    assert {(fit.group, fit.seed) for fit in fits} == {(g, s) for g in WINNERS for s in range(3)}
-    assert all(fit.config == WINNERS[fit.group].config for fit in fits)
+    assert {(fit.cell, fit.seed) for fit in fits} == {(g, s) for g in WINNERS for s in range(3)}
+    assert all(fit.config == WINNERS[fit.cell].config for fit in fits)
 
 
 def test_all_winners_are_measured_once_before_any_twice_and_large_partitions_first() -> None:
     fits = final_fits(WINNERS, FinalConfig(seeds=2), DATA)
     assert [fit.seed for fit in fits] == [0] * 5 + [1] * 5
-    partitions = [fit.group.partition for fit in fits]
+    partitions = [fit.cell.partition for fit in fits]
     assert partitions == [100, 100, 12.5, 1, 1] * 2
 
 
 def test_heads_start_from_the_probe_that_the_winner_started_from() -> None:
-    probes = {fit.group: fit.probe for fit in final_fits(WINNERS, FinalConfig(seeds=1), DATA)}
-    assert probes[Group(1, "llrd")] == PROBE
-    assert probes[Group(100, "llrd")] == {**PROBE, "head_lr": 1e-3}
-    assert probes[Group(12.5, "llrd")] is None
-    assert probes[Group(1, "frozen")] is None
+    probes = {fit.cell: fit.probe for fit in final_fits(WINNERS, FinalConfig(seeds=1), DATA)}
+    assert probes[Cell(1, "llrd")] == PROBE
+    assert probes[Cell(100, "llrd")] == {**PROBE, "head_lr": 1e-3}
+    assert probes[Cell(12.5, "llrd")] is None
+    assert probes[Cell(1, "frozen")] is None
     zeros = winner(1, "llrd", {**TUNED, "head_start": "zeros"}, PROBE)
-    assert [fit.probe for fit in final_fits({zeros.group: zeros}, FinalConfig(seeds=1), DATA)] == [
+    assert [fit.probe for fit in final_fits({zeros.cell: zeros}, FinalConfig(seeds=1), DATA)] == [
         None
     ]
 
@@ -83,7 +83,7 @@ def test_every_seed_of_a_bank_chooses_its_own_head() -> None:
     bank = {**PROBE, "weight_decay": (1e-3, 1e-1)}
     chosen = winner(1, "frozen", {**PROBE, "weight_decay": 1e-1})
     found = dataclasses.replace(chosen, tried=bank)
-    fits = final_fits({found.group: found}, FinalConfig(seeds=2), DATA)
+    fits = final_fits({found.cell: found}, FinalConfig(seeds=2), DATA)
     assert [fit.config for fit in fits] == [bank, bank]
 
 
@@ -100,7 +100,7 @@ def test_every_fit_has_a_file_of_its_own(tmp_path: Path) -> None:
 
 
 def fit(**changes: Any) -> FinalFit:
-    return FinalFit(**{"group": Group(1, "llrd"), "trial": 3, "seed": 0, "config": TUNED,
+    return FinalFit(**{"cell": Cell(1, "llrd"), "trial": 3, "seed": 0, "config": TUNED,
                        "probe": PROBE, "basis": DATA}
                     | changes)  # fmt: skip
 
@@ -162,21 +162,21 @@ def test_finished_fits_are_not_pending_and_more_seeds_are(tmp_path: Path) -> Non
 def test_a_new_winner_is_fitted_again(tmp_path: Path) -> None:
     for done in final_fits(WINNERS, FinalConfig(seeds=2), DATA):
         finish(done, tmp_path)
-    group = Group(12.5, "llrd")
-    better = {**WINNERS, group: winner(12.5, "llrd", {**TUNED, "lr": 1e-3})}
+    cell = Cell(12.5, "llrd")
+    better = {**WINNERS, cell: winner(12.5, "llrd", {**TUNED, "lr": 1e-3})}
     again = pending(final_fits(better, FinalConfig(seeds=2), DATA), tmp_path, export=False)
-    assert {(f.group, f.seed) for f in again} == {(group, 0), (group, 1)}
+    assert {(f.cell, f.seed) for f in again} == {(cell, 0), (cell, 1)}
 
 
 def test_a_new_probe_leaves_alone_what_started_from_the_old_one(tmp_path: Path) -> None:
     for done in final_fits(WINNERS, FinalConfig(seeds=1), DATA):
         finish(done, tmp_path)
-    better = {**WINNERS, Group(1, "frozen"): winner(1, "frozen", {**PROBE, "head_lr": 1e-1})}
+    better = {**WINNERS, Cell(1, "frozen"): winner(1, "frozen", {**PROBE, "head_lr": 1e-1})}
     again = {
-        fit.group
+        fit.cell
         for fit in pending(final_fits(better, FinalConfig(seeds=1), DATA), tmp_path, export=False)
     }
-    assert again == {Group(1, "frozen")}
+    assert again == {Cell(1, "frozen")}
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"config_id": 3}', "\x00"])
@@ -204,7 +204,7 @@ def test_weights_are_discarded_with_their_result_and_kept_with_it(tmp_path: Path
         finish(done, tmp_path)
         export(done, tmp_path)
     new = winner(1, "llrd", {**TUNED, "lr": 1e-3}, PROBE)
-    discard_others(final_fits({**WINNERS, new.group: new}, FinalConfig(seeds=1), DATA), tmp_path)
+    discard_others(final_fits({**WINNERS, new.cell: new}, FinalConfig(seeds=1), DATA), tmp_path)
     results = {path.stem for path in (tmp_path / "final_fits").iterdir()}
     weights = {path.stem for path in (tmp_path / "winners").iterdir()}
     assert results == weights
@@ -216,7 +216,7 @@ def test_fits_of_other_winners_and_of_seeds_too_many_are_discarded(tmp_path: Pat
         finish(done, tmp_path)
     new = winner(1, "llrd", {**TUNED, "lr": 1e-3}, PROBE)
     wanted = final_fits(
-        {new.group: new, Group(100, "llrd"): WINNERS[Group(100, "llrd")]},
+        {new.cell: new, Cell(100, "llrd"): WINNERS[Cell(100, "llrd")]},
         FinalConfig(seeds=3),
         DATA,
     )
@@ -226,7 +226,7 @@ def test_fits_of_other_winners_and_of_seeds_too_many_are_discarded(tmp_path: Pat
     assert {name for name in left if name.startswith("100-llrd-")} == {
         f"100-llrd-seed{seed}.json" for seed in range(3)
     }
-    assert len(left) == 3 + 3 * 5  # groups that the experiment leaves out this time keep theirs
+    assert len(left) == 3 + 3 * 5  # cells that the experiment leaves out this time keep theirs
 
 
 # What a final fit rests on
@@ -271,12 +271,12 @@ def test_what_is_tried_after_training_concerns_what_trains_the_encoder(tmp_path:
     for done in final_fits(WINNERS, FinalConfig(seeds=1), DATA):
         finish(done, tmp_path)
     plain = FinalConfig(seeds=1, ema=False, wise_ft=())
-    again = {fit.group for fit in pending(final_fits(WINNERS, plain, DATA), tmp_path, export=False)}
-    assert again == {group for group in WINNERS if group.method == "llrd"}
+    again = {fit.cell for fit in pending(final_fits(WINNERS, plain, DATA), tmp_path, export=False)}
+    assert again == {cell for cell in WINNERS if cell.method == "llrd"}
 
 
 def test_a_method_whose_name_ends_like_a_seed_keeps_its_results(tmp_path: Path) -> None:
-    other = fit(group=Group(1, "llrd-seed2"))
+    other = fit(cell=Cell(1, "llrd-seed2"))
     finish(other, tmp_path)
     discard_others(final_fits(WINNERS, FinalConfig(seeds=1), DATA), tmp_path)
     assert other.path(tmp_path).exists()

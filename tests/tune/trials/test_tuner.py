@@ -16,24 +16,24 @@ import tune.trials.tuner
 import tune.workers.cluster
 from errors import InputError
 from models.precision import CONTEXT
-from records.cell import Group
+from records.cell import Cell
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.search.search import Search
-from tune.trials.tuner import PATIENCE, GroupedScheduler, GroupedSearcher
+from tune.trials.tuner import PATIENCE, CellScheduler, CellSearcher
 from tune.workers.cluster import NO_MACHINE
 from tune.workers.placement import Placement
 
 PLACEMENT = Placement({"CPU": 1.0})
-ALL = Group(100, "zeros")
+ALL = Cell(100, "zeros")
 
 
 def search(path: Path, trials: int) -> Search:
-    """One group without rungs."""
+    """One cell without rungs."""
     spec = experiment(methods={"zeros": ZEROS}, partitions=(100,), scheduler="none", trials=trials)
     return Simulation(spec, path / "events.jsonl").search
 
 
-def suggested(searcher: GroupedSearcher, names: Sequence[str]) -> list[int | None]:
+def suggested(searcher: CellSearcher, names: Sequence[str]) -> list[int | None]:
     """The numbers of the trials that are handed out."""
     found = [searcher.suggest(name) for name in names]
     return [trial and trial["number"] for trial in found]
@@ -41,7 +41,7 @@ def suggested(searcher: GroupedSearcher, names: Sequence[str]) -> list[int | Non
 
 def test_no_more_trials_are_out_than_there_are_slots(tmp_path: Path) -> None:
     nine = search(tmp_path, trials=9)
-    searcher = GroupedSearcher(nine, GroupedScheduler(nine, PLACEMENT), slots=2)
+    searcher = CellSearcher(nine, CellScheduler(nine, PLACEMENT), slots=2)
     assert suggested(searcher, "abc") == [0, 1, None]
     searcher.on_trial_complete("a", {})
     assert suggested(searcher, "cd") == [2, None]
@@ -51,7 +51,7 @@ def test_no_more_trials_are_out_than_there_are_slots(tmp_path: Path) -> None:
 
 def test_tune_hears_of_the_end_while_the_last_trials_run(tmp_path: Path) -> None:
     finite = search(tmp_path, trials=1)
-    searcher = GroupedSearcher(finite, GroupedScheduler(finite, PLACEMENT), slots=1)
+    searcher = CellSearcher(finite, CellScheduler(finite, PLACEMENT), slots=1)
     assert suggested(searcher, "ab") == [0, None]
     assert not finite.report(ALL, 0, a_report(90, 0.5))
     assert searcher.suggest("b") == Searcher.FINISHED
@@ -59,8 +59,8 @@ def test_tune_hears_of_the_end_while_the_last_trials_run(tmp_path: Path) -> None
 
 def test_one_more_waits_where_machines_may_join(tmp_path: Path) -> None:
     nine = search(tmp_path, trials=9)
-    scheduler = GroupedScheduler(nine, PLACEMENT)
-    searcher = GroupedSearcher(nine, scheduler, slots=1, spare=1)
+    scheduler = CellScheduler(nine, PLACEMENT)
+    searcher = CellSearcher(nine, scheduler, slots=1, spare=1)
     trials = [pending() for _ in range(3)]
     for number, trial in enumerate(trials):
         assert suggested(searcher, str(number)) == [number]
@@ -79,7 +79,7 @@ def pending() -> Any:
 
 def test_a_free_actor_is_given_the_newest_trial(tmp_path: Path) -> None:
     """The others' own actors are starting, and Tune would kill the one whose trial it takes."""
-    scheduler = GroupedScheduler(search(tmp_path, trials=9), PLACEMENT)
+    scheduler = CellScheduler(search(tmp_path, trials=9), PLACEMENT)
     assert scheduler.choose_trial_to_run(None) is None
     first, second, third = trials = [pending() for _ in range(3)]
     for trial in trials:
@@ -95,7 +95,7 @@ def test_a_free_actor_is_given_the_newest_trial(tmp_path: Path) -> None:
 def test_none_waits_for_ever_where_machines_are_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scheduler = GroupedScheduler(search(tmp_path, trials=9), PLACEMENT)
+    scheduler = CellScheduler(search(tmp_path, trials=9), PLACEMENT)
     now = 0.0
     monkeypatch.setattr(tune.trials.tuner.time, "monotonic", lambda: now)
     first, second = pending(), pending()
@@ -111,7 +111,7 @@ def test_a_search_without_machines_ends_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = True
-    scheduler = GroupedScheduler(search(tmp_path, trials=9), PLACEMENT)
+    scheduler = CellScheduler(search(tmp_path, trials=9), PLACEMENT)
     monkeypatch.setattr(tune.workers.cluster, "slots_now", lambda slot: int(busy))
     now = 0.0
     monkeypatch.setattr(tune.trials.tuner.time, "monotonic", lambda: now)
@@ -143,7 +143,7 @@ def test_a_trial_waits_not_for_ever_for_a_machine_that_it_fits_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = True
-    scheduler = GroupedScheduler(search(tmp_path, trials=9), PLACEMENT)
+    scheduler = CellScheduler(search(tmp_path, trials=9), PLACEMENT)
     monkeypatch.setattr(Placement, "lost", lambda self, config: not there)
     now = 0.0
     monkeypatch.setattr(tune.trials.tuner.time, "monotonic", lambda: now)
@@ -167,7 +167,7 @@ def test_what_waits_for_the_large_machine_keeps_no_other_idle(tmp_path: Path) ->
         {"small": 3, "large": 1},
         {("11", "ln"): (CONTEXT, 1)},
     )
-    scheduler = GroupedScheduler(nine, placement)
+    scheduler = CellScheduler(nine, placement)
     choosy = {"config": {"blocks": "11", "kinds": "ln"}, "anywhere": False}
     assert not scheduler.crowded(choosy["config"])
     scheduler.on_trial_add(None, SimpleNamespace(status=Trial.PENDING, config=choosy))

@@ -1,4 +1,4 @@
-"""Which trials of a group go on: successive halving by promotion, alone or in brackets.
+"""Which trials of a cell go on: successive halving by promotion, alone or in brackets.
 
 ASHA is Algorithm 2 of Li et al. 2020 (arXiv:1810.05934), the brackets are Hyperband's (Li et al.
 2018, arXiv:1603.06560). Nothing here knows what a trial is but its number and its scores.
@@ -30,7 +30,7 @@ def milestones(
 def rung_milestones(horizon: int, search: SearchConfig, images: int = 0) -> tuple[int, ...]:
     """Samples of each rung: the horizon, and down from it by the reduction factor.
 
-    Of a group with so many training `images`, only the rungs at which trials have seen them
+    Of a cell with so many training `images`, only the rungs at which trials have seen them
     `asha.epochs` times, or the one before the horizon if there is no such. Before, those that
     learn slowest look best, as they have lost least of what they started with (docs/search.md).
     """
@@ -180,13 +180,13 @@ class Bracket:
 
 
 class Rungs:
-    """A group's brackets: one for `asha` and `none`, one for each first rung for `hyperband`.
+    """A cell's brackets: one for `asha` and `none`, one for each first rung for `hyperband`.
 
     Args:
         search: with the scheduler, the reduction factor and the rungs.
         horizon: samples of the last rung, where trials end anyway.
-        budget: trials of the group.
-        images: training images of the group's partition, whose views are not counted.
+        budget: trials of the cell.
+        images: training images of the cell's partition, whose views are not counted.
     """
 
     def __init__(self, search: SearchConfig, horizon: int, budget: int, images: int = 0) -> None:

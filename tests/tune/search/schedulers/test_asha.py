@@ -67,77 +67,77 @@ def rungs(budget: int, scheduler: str = "asha", eta: int = 3, grace: bool = Fals
     return Rungs(SearchConfig.model_validate({"scheduler": scheduler, "asha": asha}), 90, budget)
 
 
-def report(group: Rungs, trial: int, score: float, milestone: int = 10) -> bool:
+def report(cell: Rungs, trial: int, score: float, milestone: int = 10) -> bool:
     """Start the trial if it is new, let it report, and tell whether it goes on."""
-    group.start(trial)
-    group.record(milestone, trial, score)
-    if group.waits(trial) and group.admits(trial):
-        group.start(trial)
-    return not group.waits(trial)
+    cell.start(trial)
+    cell.record(milestone, trial, score)
+    if cell.waits(trial) and cell.admits(trial):
+        cell.start(trial)
+    return not cell.waits(trial)
 
 
 # Who goes on
 
 
 def test_the_best_third_of_a_rung_goes_on_as_soon_as_it_is_known() -> None:
-    group = rungs(9)
-    assert [report(group, n, s) for n, s in enumerate([0.3, 0.1, 0.2])] == [False] * 3
-    assert group.promotable() == 0
-    group.start(0)
-    assert group.promotable() is None  # a third of three is one
-    assert [report(group, n, s) for n, s in ((3, 0.25), (4, 0.1))] == [False] * 2
-    assert group.promotable() is None  # there is one place in five still
-    assert not report(group, 5, 0.1)
-    assert group.promotable() == 3
+    cell = rungs(9)
+    assert [report(cell, n, s) for n, s in enumerate([0.3, 0.1, 0.2])] == [False] * 3
+    assert cell.promotable() == 0
+    cell.start(0)
+    assert cell.promotable() is None  # a third of three is one
+    assert [report(cell, n, s) for n, s in ((3, 0.25), (4, 0.1))] == [False] * 2
+    assert cell.promotable() is None  # there is one place in five still
+    assert not report(cell, 5, 0.1)
+    assert cell.promotable() == 3
 
 
 def test_a_trial_that_is_promotable_when_it_reports_just_goes_on() -> None:
-    group = rungs(9)
-    assert [report(group, n, s) for n, s in enumerate([0.1, 0.2, 0.3])] == [False, False, True]
+    cell = rungs(9)
+    assert [report(cell, n, s) for n, s in enumerate([0.1, 0.2, 0.3])] == [False, False, True]
 
 
 def test_promotions_come_from_the_highest_rung_first() -> None:
-    group = rungs(27)
+    cell = rungs(27)
     for trial in range(9):
-        report(group, trial, trial / 10)  # 2, 5 and 8 go on
+        report(cell, trial, trial / 10)  # 2, 5 and 8 go on
     for trial in (8, 5, 2):
-        assert not group.waits(trial)
-        report(group, trial, trial / 10, 30)
+        assert not cell.waits(trial)
+        report(cell, trial, trial / 10, 30)
     for trial in (9, 10, 11):
-        group.start(trial)
-        group.record(10, trial, 0.5)
-    assert group.promotable() == 8
-    group.start(8)
-    assert group.promotable() == 7
+        cell.start(trial)
+        cell.record(10, trial, 0.5)
+    assert cell.promotable() == 8
+    cell.start(8)
+    assert cell.promotable() == 7
 
 
 def test_of_a_full_rung_at_least_one_goes_on() -> None:
-    group = rungs(2)
-    assert not report(group, 0, 0.5)
-    assert not report(group, 1, 0.2)
-    assert group.hopeless() == [1]
-    assert group.promotable() == 0
+    cell = rungs(2)
+    assert not report(cell, 0, 0.5)
+    assert not report(cell, 1, 0.2)
+    assert cell.hopeless() == [1]
+    assert cell.promotable() == 0
 
 
 def test_those_without_hope_are_known_early() -> None:
-    group = rungs(9)
+    cell = rungs(9)
     for trial, score in enumerate([0.5, 0.4, 0.3, 0.2]):
-        report(group, trial, score)
-    assert group.hopeless() == [3]  # three are better, and nine trials have three places
-    group.end(3)
-    assert group.hopeless() == []
+        report(cell, trial, score)
+    assert cell.hopeless() == [3]  # three are better, and nine trials have three places
+    cell.end(3)
+    assert cell.hopeless() == []
 
 
 def test_trials_that_end_elsewhere_make_a_rung_full() -> None:
-    group = rungs(4)
+    cell = rungs(4)
     for trial, score in enumerate([0.5, 0.4]):
-        report(group, trial, score)
+        report(cell, trial, score)
     for trial in (2, 3):  # two diverge on their way
-        assert group.promotable() is None
-        group.start(trial)
-        group.end(trial)
-    assert group.promotable() == 0
-    assert group.hopeless() == [1]
+        assert cell.promotable() is None
+        cell.start(trial)
+        cell.end(trial)
+    assert cell.promotable() == 0
+    assert cell.hopeless() == [1]
 
 
 scores = st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5])
@@ -164,57 +164,57 @@ def test_free_trials_are_never_held_back_and_change_nothing_for_the_others(
 
 
 def test_late_trials_are_judged_by_the_last_rung_alone() -> None:
-    group = Rungs(SearchConfig(transfer=1), 90, 12)
-    group.start(0, late=True)
-    assert report(group, 0, 0.1, 10)  # worse than the others will be, and goes on
+    cell = Rungs(SearchConfig(transfer=1), 90, 12)
+    cell.start(0, late=True)
+    assert report(cell, 0, 0.1, 10)  # worse than the others will be, and goes on
     for trial in range(1, 4):
-        group.start(trial)
-        report(group, trial, 0.5 + trial / 10, 10)
-    assert 0 not in records(group)[10]
-    assert not report(group, 0, 0.1, 30)
-    assert records(group)[30] == {0: 0.1}
+        cell.start(trial)
+        report(cell, trial, 0.5 + trial / 10, 10)
+    assert 0 not in records(cell)[10]
+    assert not report(cell, 0, 0.1, 30)
+    assert records(cell)[30] == {0: 0.1}
     # Nobody is given up who may still be among the promoted: further late ones may come.
-    assert group.hopeless() == []
+    assert cell.hopeless() == []
 
 
 def test_late_trials_without_a_rung_to_judge_them_go_on() -> None:
-    group = Rungs(SearchConfig(transfer=1, scheduler="none"), 90, 3)
-    group.start(0, late=True)
-    assert report(group, 0, 0.1, 30)
-    assert report(group, 0, 0.1, 90)
+    cell = Rungs(SearchConfig(transfer=1, scheduler="none"), 90, 3)
+    cell.start(0, late=True)
+    assert report(cell, 0, 0.1, 30)
+    assert report(cell, 0, 0.1, 90)
 
 
 def test_free_trials_that_rank_first_leave_the_others_their_places() -> None:
-    group = rungs(6)
+    cell = rungs(6)
     for trial in (0, 1):
-        group.start(trial, free=True)
-        assert report(group, trial, 1.0)
-    assert [report(group, n, n / 10) for n in range(2, 6)] == [False, False, True, True]
+        cell.start(trial, free=True)
+        assert report(cell, trial, 1.0)
+    assert [report(cell, n, n / 10) for n in range(2, 6)] == [False, False, True, True]
 
 
 def test_nobody_is_judged_or_recorded_in_its_grace() -> None:
-    group = rungs(9, grace=True)
-    group.start(0, grace=10)
-    assert report(group, 0, 0.0)
-    assert records(group)[10] == {}
-    assert not report(group, 0, 0.0, 30)
+    cell = rungs(9, grace=True)
+    cell.start(0, grace=10)
+    assert report(cell, 0, 0.0)
+    assert records(cell)[10] == {}
+    assert not report(cell, 0, 0.0, 30)
 
 
 def test_those_still_to_begin_beyond_a_rung_will_count_at_the_next() -> None:
-    group = rungs(12, grace=True)
+    cell = rungs(12, grace=True)
     for trial, score in enumerate([0.5, 0.4, 0.3]):
-        group.start(trial, grace=10)
-        report(group, trial, score, 30)
-    assert group.hopeless() == []  # twelve trials would have four places
+        cell.start(trial, grace=10)
+        report(cell, trial, score, 30)
+    assert cell.hopeless() == []  # twelve trials would have four places
 
 
 def test_between_rungs_and_twice_at_one_everybody_goes_on() -> None:
-    group = rungs(3)
+    cell = rungs(3)
     for trial, score in enumerate([0.1, 0.2, 0.3]):
-        report(group, trial, score)
+        report(cell, trial, score)
     for milestone in (10, 20):
-        assert report(group, 2, 0.0, milestone)
-    assert records(group) == {10: {0: 0.1, 1: 0.2, 2: 0.3}, 30: {}, 90: {}}
+        assert report(cell, 2, 0.0, milestone)
+    assert records(cell) == {10: {0: 0.1, 1: 0.2, 2: 0.3}, 30: {}, 90: {}}
 
 
 # Hyperband's brackets
@@ -223,24 +223,24 @@ def test_between_rungs_and_twice_at_one_everybody_goes_on() -> None:
 @given(st.integers(1, 6), st.integers(2, 5), st.integers(1, 80))
 def test_brackets_keep_hyperbands_shares_at_every_number(n: int, eta: int, budget: int) -> None:
     asha = AshaConfig(rungs=n, reduction_factor=eta)
-    group = Rungs(SearchConfig(scheduler="hyperband", asha=asha), eta**n, budget)
-    count = len(group.brackets)
+    cell = Rungs(SearchConfig(scheduler="hyperband", asha=asha), eta**n, budget)
+    count = len(cell.brackets)
     weights = [math.ceil(count / (s + 1) * eta**s) for s in reversed(range(count))]
-    held = Counter(group.bracket_of(trial) for trial in range(budget))
+    held = Counter(cell.bracket_of(trial) for trial in range(budget))
     for bracket, weight in enumerate(weights):
         assert abs(held[bracket] - budget * weight / sum(weights)) < max(1, count - 1)
 
 
 def test_brackets_of_three_rungs() -> None:
-    group = rungs(17, "hyperband")
-    assert [[r.milestone for r in b.rungs] for b in group.brackets] == [
+    cell = rungs(17, "hyperband")
+    assert [[r.milestone for r in b.rungs] for b in cell.brackets] == [
         [10, 30, 90],
         [30, 90],
         [90],
     ]
-    held = Counter(group.bracket_of(trial) for trial in range(17))
+    held = Counter(cell.bracket_of(trial) for trial in range(17))
     assert held == {0: 9, 1: 5, 2: 3}
-    assert {group.bracket_of(trial) for trial in range(4)} == {0, 1, 2}
+    assert {cell.bracket_of(trial) for trial in range(4)} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "none"])
@@ -249,10 +249,10 @@ def test_other_schedulers_have_one_bracket(scheduler: str) -> None:
 
 
 def test_brackets_judge_apart() -> None:
-    group = rungs(17, "hyperband")
-    first = {b: next(n for n in range(17) if group.bracket_of(n) == b) for b in range(3)}
-    assert report(group, first[2], 0.0)
-    assert report(group, first[1], 0.0)
-    assert not report(group, first[0], 1.0)
-    assert not report(group, first[1], 0.0, 30)
-    assert report(group, first[2], 0.0, 30)
+    cell = rungs(17, "hyperband")
+    first = {b: next(n for n in range(17) if cell.bracket_of(n) == b) for b in range(3)}
+    assert report(cell, first[2], 0.0)
+    assert report(cell, first[1], 0.0)
+    assert not report(cell, first[0], 1.0)
+    assert not report(cell, first[1], 0.0, 30)
+    assert report(cell, first[2], 0.0, 30)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from records.cell import Group
+from records.cell import Cell
 from search_spaces.schema import SearchConfig
 from tests.tune.search.simulated import Simulation, a_report, experiment, records
 from tune.search.schedulers.asha import Rungs, rung_milestones
 
-ONE = Group(1, "curves")
+ONE = Cell(1, "curves")
 SPACE = {"blocks": "11", "head_start": "zeros", "lr": {"loguniform": [1e-5, 1e-2]}}
 nan = math.nan
 
@@ -25,14 +25,14 @@ Curve = Callable[[int], float]
 
 def play(path: Path, curves: Sequence[Curve], space: Mapping[str, Any] | None = None,
          images: int = 0, **search: Any) -> Simulation:  # fmt: skip
-    """A search of one group, with so many training images, whose trial number n has the curve n;
+    """A search of one cell, with so many training images, whose trial number n has the curve n;
     rungs at 10, 30 and 90."""
     method = {"space": {**SPACE, **(space or {})}}
     spec = experiment(methods={"curves": method}, partitions=(1,),
                       **{"trials": len(curves), **search})  # fmt: skip
     order: list[float] = []
 
-    def scored(group: Group, config: Mapping[str, Any], milestone: int) -> float:
+    def scored(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
         if config["lr"] not in order:
             order.append(config["lr"])
         return curves[order.index(config["lr"])](milestone)
@@ -45,7 +45,7 @@ def play(path: Path, curves: Sequence[Curve], space: Mapping[str, Any] | None = 
 
 def seen(simulation: Simulation) -> dict[int, int]:
     """Trial to the samples it trained."""
-    return {n: t.samples for n, t in simulation.search.groups[ONE].trials.items()}
+    return {n: t.samples for n, t in simulation.search.cells[ONE].trials.items()}
 
 
 def flat(score: float) -> Curve:
@@ -75,7 +75,7 @@ def test_a_slow_starter_in_its_warm_up_is_not_judged(tmp_path: Path) -> None:
     curves = [*COMMON[:6], slow, *COMMON[6:]]
     simulation = play(tmp_path, curves, space, asha={"grace": True})
     assert simulation.search.winners()[ONE].number == 6
-    assert records(simulation.search.groups[ONE].rungs)[10] == {}
+    assert records(simulation.search.cells[ONE].rungs)[10] == {}
 
 
 def test_a_rung_before_the_images_were_seen_twice_judges_nobody(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_a_rung_before_the_images_were_seen_twice_judges_nobody(tmp_path: Path) 
 
 
 def test_hyperband_finds_a_slow_starter(tmp_path: Path) -> None:
-    group = Rungs(SearchConfig(scheduler="hyperband"), 90, 12)
-    for number in (n for n in range(1, 12) if group.bracket_of(n) > 0):
+    cell = Rungs(SearchConfig(scheduler="hyperband"), 90, 12)
+    for number in (n for n in range(1, 12) if cell.bracket_of(n) > 0):
         folder = tmp_path / str(number)
         folder.mkdir()
         curves = [*COMMON[:number], slow, *COMMON[number:]]
@@ -120,13 +120,13 @@ def test_trials_are_compared_by_prospect_and_the_winner_has_the_best_score(tmp_p
     goes_on = [search.report(ONE, n, a_report(10, scores[n], prospect=prospects[n]))
                for n in scores]  # fmt: skip
     assert goes_on == [False, False, True]
-    state = search.groups[ONE]
+    state = search.cells[ONE]
     assert records(state.rungs)[10] == prospects
     assert [t.intermediate_values.get(10) for t in state.study.trials] == [None, 0.1, 0.2, 0.6]
     assert search.winners()[ONE].number == 1
     again = Simulation(spec, tmp_path / "events.jsonl").search
     assert again.winners() == search.winners()
-    assert records(again.groups[ONE].rungs)[10] == prospects
+    assert records(again.cells[ONE].rungs)[10] == prospects
 
 
 # First and few records
@@ -173,9 +173,9 @@ def test_nan_is_stopped_and_pushes_nobody_out(tmp_path: Path) -> None:
     sound = [flat(0.5), flat(0.1), flat(0.2), flat(0.3)]
     curves = [*sound, *([lambda milestone: nan] * 20)]
     simulation = play(tmp_path, curves)
-    group = simulation.search.groups[ONE]
-    assert [t.status for t in list(group.trials.values())[4:]] == ["diverged"] * 20
-    assert set(records(group.rungs)[10]) == {1, 2, 3}
+    cell = simulation.search.cells[ONE]
+    assert [t.status for t in list(cell.trials.values())[4:]] == ["diverged"] * 20
+    assert set(records(cell.rungs)[10]) == {1, 2, 3}
     assert seen(simulation)[3] >= 30  # among the best third of three, not of twenty-three
     assert seen(simulation)[2] == 10
     assert simulation.search.winners()[ONE].number == 0
@@ -205,7 +205,7 @@ def test_for_any_scores(
     points = rung_milestones(90, spec.search)
     order: list[float] = []
 
-    def scored(group: Group, config: Mapping[str, Any], milestone: int) -> float:
+    def scored(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
         if config["lr"] not in order:
             order.append(config["lr"])
         return scores[order.index(config["lr"])][points.index(milestone)]
@@ -213,10 +213,10 @@ def test_for_any_scores(
     simulation = Simulation(spec, path, scored, slots, seed)
     simulation.run()
     simulation.check_finished()
-    group = simulation.search.groups[ONE]
+    cell = simulation.search.cells[ONE]
     for k, point in enumerate(points):
-        reached = sum(t.samples >= point for t in group.trials.values())
+        reached = sum(t.samples >= point for t in cell.trials.values())
         assert reached <= math.ceil(budget / eta**k) + (k > 0)  # one more: the default
-    for rung in group.rungs.brackets[0].rungs[:-1]:
+    for rung in cell.rungs.brackets[0].rungs[:-1]:
         if rung.records:
-            assert group.trials[rung.order[0]].samples > rung.milestone
+            assert cell.trials[rung.order[0]].samples > rung.milestone
