@@ -10,13 +10,11 @@ Results lie in results/<name>/, the table in accuracy_table.md.
 from __future__ import annotations
 
 import argparse
-import atexit
 import os
 import re
 import shlex
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -173,21 +171,5 @@ def _interrupt(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def leave(code: int) -> NoReturn:
-    """End this process; one that is interrupted leaves what `--storage` has no time to copy."""
-    if code == INTERRUPTED:
-        from pyarrow.fs import ensure_s3_finalized
-
-        from tune.storage.mirror import COPYING
-
-        if any(thread.name == COPYING for thread in threading.enumerate()):
-            atexit.unregister(ensure_s3_finalized)  # pyarrow's own, which waits for every upload
-            atexit._run_exitfuncs()  # Ray's among them, which ends its processes
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    sys.exit(code)
-
-
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())
