@@ -22,6 +22,7 @@ from rich.console import Console
 
 from errors import InputError
 from files import room_in
+from tune.workers.ray_environment import set_ray_environment
 
 ROOT = Path(__file__).resolve().parent
 DEFAULT = ROOT / "search_spaces" / "digits.yaml"
@@ -115,12 +116,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if given[:1] == ["evaluate"]:
             arguments = parse_evaluate(given[1:])
-            _keep_to_loopback(arguments.address)
+            set_ray_environment(loopback=arguments.address is None)
             from tune.evaluate import evaluate
 
             return 0 if evaluate(arguments.run_dir, arguments.address, Console()) else 1
         arguments = parse(given)
-        _keep_to_loopback(arguments.address)
+        set_ray_environment(loopback=arguments.address is None)
         from search_spaces.schema import load_experiment
 
         experiment = load_experiment(
@@ -157,12 +158,6 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
     report.render(Console())
     return 0
-
-
-def _keep_to_loopback(address: str | None) -> None:
-    """One machine: everything Ray starts listens on 127.0.0.1. It reads this on import."""
-    if address is None:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -28,8 +28,9 @@ from tune.search.search import Winner
 from tune.trials.final_fits import TEST, FinalFit, final_fits
 from tune.trials.trial_context import derived_seed, highest_boundary
 from tune.workers.actor_pool import Pool
-from tune.workers.cluster import Cluster, NodeView
+from tune.workers.cluster import Cluster
 from tune.workers.placement import Placement
+from tune.workers.survey import NodeView
 
 FINGERPRINT = 32  # characters of it in a folder's name
 
