@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -30,7 +31,7 @@ from records.journal import Journal, read_events
 from report import Report, write_report
 from search_spaces.schema import Experiment
 from tune.monitor.metrics import Gauges
-from tune.monitor.progress import duration
+from tune.monitor.screen import Screen, duration
 from tune.monitor.watch import Watch
 from tune.run_dir import RunDirectory, identity
 from tune.search.importance import importances
@@ -57,6 +58,7 @@ from tune.trials.final_fits import (
     discard_others,
     pending,
     run_final_fits,
+    spent_on,
 )
 from tune.trials.trial_context import Workbench
 from tune.trials.tuner import run_tuner
@@ -142,14 +144,16 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
             ):
                 console.print(cluster.describe(), highlight=False)
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
-                clock = Clock(experiment, cluster.slots, options.time_budget, began)
-                watch = Watch(search, journal, clock, console, gauges)
+                watch = Watch(Screen(console, gauges), journal)
                 nodes = _checked_nodes(prepared, cluster, journal)
                 kept = KeptCheckpoints(storage / CHECKPOINTS, search)
                 stages = Stages(prepared, directory, journal, events, cluster, nodes, watch, kept)
                 directory.record(resolved)
-                winners = stages.search(search)
-                stages.score(winners)
+                clock = Clock(
+                    experiment, cluster.slots, options.time_budget, began, stages.test_seconds
+                )
+                winners = stages.search(search, clock)
+                stages.score(search, clock, winners)
         else:
             discard_others(fits, directory.path)
             directory.record(resolved)
@@ -179,7 +183,7 @@ class Stages:
         self._experiment, self._dataset = prepared.experiment, prepared.dataset
         self._plan, self._directory = prepared.plan, directory
         self._journal, self._events = journal, events
-        self._cluster, self._watch, self._console = cluster, watch, watch.console
+        self._cluster, self._watch, self._console = cluster, watch, watch.screen.console
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, self._experiment.model.precision)
         directory.check_precision(precision, events)
@@ -198,7 +202,7 @@ class Stages:
         share = sum(images[name] for name in tests(self._dataset)) / (
             images["train"] * (1 + self._experiment.views) + images["val"]
         )
-        watch.clock.test_seconds = (time.monotonic() - began) * share
+        self.test_seconds = (time.monotonic() - began) * share  # expected, of their features
         self._bench = Workbench(
             self._experiment,
             pretrained,
@@ -209,9 +213,9 @@ class Stages:
             shared["val"],
         )
 
-    def search(self, search: Search) -> dict[Cell, Winner]:
+    def search(self, search: Search, clock: Clock) -> dict[Cell, Winner]:
         """Run the search; returns the winners, which from here on are fixed."""
-        progress = self._watch.search()
+        progress = self._watch.search(search, clock)
         scratch = self._directory.path.absolute() / "ray"  # Tune's, of no use to anyone after
         with self._watch.timed("search"), contextlib.closing(progress):
             run_tuner(
@@ -239,7 +243,7 @@ class Stages:
         self._directory.write_importance(importances(self._experiment, search.cells))
         return winners
 
-    def score(self, winners: dict[Cell, Winner]) -> None:
+    def score(self, search: Search, clock: Clock, winners: dict[Cell, Winner]) -> None:
         """Refit the winners over their seeds and score each on the test splits, once."""
         wanted = final_fits_of(self._prepared, winners)
         fits = pending(wanted, self._directory.path, self._experiment.final.export)
@@ -253,34 +257,44 @@ class Stages:
             # Not before: where those images are refused, the results that are there stay.
             discard_others(wanted, self._directory.path)
             with self._watch.timed("final fits"):
-                left = self._fit_winners(wanted, fits, scored)
+                left = self._fit_winners(search, clock, wanted, fits, scored)
         if not left:  # a resumed run makes what is left, from its winner's checkpoint
             self._kept.release()
 
     def _fit_winners(
-        self, wanted: list[FinalFit], fits: list[FinalFit], scored: dict[str, SharedSplit]
+        self,
+        search: Search,
+        clock: Clock,
+        wanted: list[FinalFit],
+        fits: list[FinalFit],
+        scored: dict[str, SharedSplit],
     ) -> list[FinalFit]:
         """Make the fits that are missing, as far as time allows; returns what is left of them."""
         worker = FinalFitWorker(
             *(self._bench, scored, self._prepared.pretrained.fingerprint, self._dataset.classes),
             self._kept.folder,
         )
-        run_dir, begun = self._directory.path, takewhile(self._watch.in_time, fits)
-        with self._watch.final_fits(wanted, fits, run_dir) as ended:
-            for fit, failure in run_final_fits(begun, worker, run_dir, self._pool):
-                ended(fit, failure)
+        run_dir = self._directory.path
+        # The first seed of every winner is always fitted, for a whole table.
+        begun = takewhile(lambda fit: fit.seed == 0 or clock.allows(search, fit.cell), fits)
+        left = Counter({fit.cell: 0 for fit in wanted})
+        left.update(fit.cell for fit in fits)
+        spent = spent_on((fit for fit in wanted if fit not in fits), run_dir)
+        with self._watch.final_fits(search, clock, left, spent) as ended:
+            for fit, seconds, failure in run_final_fits(begun, worker, run_dir, self._pool):
+                ended(fit.cell, seconds, failure is None)
                 if failure:
                     self._journal.write(
                         "final_fit_failed", cell=str(fit.cell), seed=fit.seed, reason=failure
                     )
                     self._console.print(f"final fit of {fit.cell}, seed {fit.seed}: {failure}")
-        left = pending(fits, run_dir, self._experiment.final.export)
-        if left:
+        not_made = pending(fits, run_dir, self._experiment.final.export)
+        if not_made:
             self._console.print(
-                f"{len(left)} of {len(wanted)} final fits are not made; --resume makes them",
+                f"{len(not_made)} of {len(wanted)} final fits are not made; --resume makes them",
                 highlight=False,
             )
-        return left
+        return not_made
 
     def _test_splits(self, boundaries: Sequence[str]) -> dict[str, SharedSplit]:
         """The test split and the extra tests, now that all winners are fixed."""

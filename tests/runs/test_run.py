@@ -187,9 +187,11 @@ def test_no_checkpoint_outlives_its_trial(results: Path) -> None:
 def test_a_final_fit_that_failed_finds_its_checkpoint_when_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(fits: Iterable[FinalFit], *rest: Any) -> Iterator[tuple[FinalFit, str | None]]:
+    def failing(
+        fits: Iterable[FinalFit], *rest: Any
+    ) -> Iterator[tuple[FinalFit, float, str | None]]:
         *others, last = fits
-        yield last, "out of memory"
+        yield last, 0.0, "out of memory"
         yield from run_final_fits(others, *rest)
 
     methods = ["frozen", "seed_llrd"]

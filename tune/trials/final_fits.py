@@ -115,11 +115,15 @@ def discard_others(fits: list[FinalFit], run_dir: Path) -> None:
 
 def run_final_fits(
     fits: Iterable[FinalFit], worker: FinalFitWorker, run_dir: Path, pool: Pool
-) -> Iterator[tuple[FinalFit, str | None]]:
-    """Run fits on all slots, one atomic file each; yields each with why it failed, if it did."""
+) -> Iterator[tuple[FinalFit, float, str | None]]:
+    """Run fits on all slots, one atomic file each.
+
+    Yields:
+        Each fit that has ended, the device-seconds it took, and why it failed, if it did.
+    """
     for fit, result in pool.map(FinalFitWorker.fit_and_score, worker, fits):
         if isinstance(result, Exception):
-            yield fit, str(result).strip().splitlines()[-1]
+            yield fit, 0.0, str(result).strip().splitlines()[-1]
             continue
         record, description, weights = result
         if weights is not None:  # first, so that a result has its weights
@@ -127,7 +131,7 @@ def run_final_fits(
                 save_exported(path, description, weights)
         with replacing(fit.path(run_dir)) as path:
             path.write_text(json.dumps(record), encoding="utf-8")
-        yield fit, None
+        yield fit, record["seconds"], None
 
 
 Result = tuple[dict[str, Any], Description, dict[str, torch.Tensor] | None]
@@ -221,6 +225,15 @@ def score_tests(
         accuracy = float((predictions == test.labels).mean())
         scores[name] = {"accuracy": accuracy, "predictions": predictions.tolist()}
     return scores
+
+
+def spent_on(fits: Iterable[FinalFit], run_dir: Path) -> dict[Cell, float]:
+    """Sum the device-seconds of fits that were made before, by cell."""
+    spent: dict[Cell, float] = {}
+    for fit in fits:
+        seconds = json.loads(fit.path(run_dir).read_text(encoding="utf-8"))["seconds"]
+        spent[fit.cell] = spent.get(fit.cell, 0.0) + seconds
+    return spent
 
 
 def _identity_on_disk(path: Path) -> str | None:
