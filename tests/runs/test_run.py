@@ -187,9 +187,7 @@ def test_no_checkpoint_outlives_its_trial(results: Path) -> None:
 def test_a_final_fit_that_failed_finds_its_checkpoint_when_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(
-        fits: Iterable[FinalFit], *rest: Any
-    ) -> Iterator[tuple[FinalFit, float, str | None]]:
+    def failing(fits: Iterable[FinalFit], *rest: Any) -> Iterator[Any]:
         *others, last = fits
         yield last, 0.0, "out of memory"
         yield from run_final_fits(others, *rest)

@@ -77,6 +77,8 @@ def final_fits(winners: Mapping[Cell, Winner], final: FinalConfig, data: str) ->
     chooses its number of steps: what suits one draw of few images need not suit another.
 
     Args:
+        winners: by cell.
+        final: the number of seeds, and what is tried after training.
         data: names the splits that fits are chosen and scored on.
     """
     fits = []

@@ -55,6 +55,7 @@ class Workbench:
         """A fit of `config` on the cell's partition, ready for its first step.
 
         Args:
+            cell: whose partition.
             config: a recipe's settings.
             probe: the settings of the probe to start from, refitted here with the same seed.
             seed: 0 for the search; each seed has its own draw of the partition and its own order
