@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _interrupt(*_: Any) -> NoReturn:
-    """A scheduler's preemption is an interruption like Ctrl-C; some tell it twice."""
+    """Take a scheduler's preemption as Ctrl-C; some schedulers send the signal twice."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 

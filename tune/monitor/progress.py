@@ -31,13 +31,7 @@ LIVE_INTERVAL = 0.5  # seconds between two drawings of the table
 
 
 class Progress(ray_tune.Callback):
-    """Shows the search, and keeps it to its time budget.
-
-    Args:
-        search: what is shown.
-        clock: tells how long things take.
-        screen: where to.
-    """
+    """Shows the search on a screen, and keeps it to its time budget."""
 
     def __init__(self, search: Search, clock: Clock, screen: Screen) -> None:
         self._search, self._clock, self._screen = search, clock, screen

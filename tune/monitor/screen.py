@@ -16,13 +16,7 @@ PLAIN_INTERVAL = 30.0  # seconds between lines where there is no terminal
 
 @dataclass(frozen=True)
 class Screen:
-    """A console and gauges.
-
-    Attributes:
-        console: where lines go.
-        gauges: kept up to date.
-        now: a monotonic clock.
-    """
+    """A console for lines, gauges for numbers, and a monotonic clock."""
 
     console: Console
     gauges: Gauges
@@ -48,24 +42,17 @@ class Screen:
 
 
 class Every:
-    """Says, when asked, whether an interval has passed since it last said so.
-
-    Args:
-        seconds: the interval.
-        now: a monotonic clock.
-    """
+    """Says, when asked, whether an interval, in seconds, has passed since it last said so."""
 
     def __init__(self, seconds: float, now: Callable[[], float]) -> None:
         self._seconds, self._now = seconds, now
         self._last = now()
 
     def __call__(self) -> bool:
-        """Whether the interval has passed; the next one begins then."""
-        now = self._now()
-        due = now - self._last >= self._seconds
-        if due:
-            self._last = now
-        return due
+        if self._now() - self._last < self._seconds:
+            return False
+        self._last = self._now()
+        return True
 
 
 def duration(seconds: float) -> str:

@@ -70,11 +70,11 @@ class Watch:
     def final_fits(
         self, search: Search, clock: Clock, left: Mapping[Cell, int], spent: Mapping[Cell, float]
     ) -> Iterator[Callable[[Cell, float, bool], None]]:
-        """Show the final fits; yield what takes the cell of each that ends, seconds and success.
+        """Show the final fits; yield what takes each one's cell, device-seconds and success.
 
         Args:
             search: the run's, which has ended.
-            clock: tells how long fits take.
+            clock: estimates how long fits take.
             left: number of fits still to be made, of every cell.
             spent: device-seconds of fits that were made before, by cell.
         """

@@ -86,10 +86,6 @@ class CellSearcher(_NoSnapshot, Searcher):
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the journal is the state."""
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Refuse: a run is resumed from its journal."""
-        raise NotImplementedError("a run is resumed from its journal")
-
 
 class CellScheduler(_NoSnapshot, FIFOScheduler):
     """Passes every result to the search.

@@ -93,15 +93,7 @@ class Pool:
                     self._look_after(running, start)
                     continue
                 actor, job = running.pop(ready[0])
-                sound = True
-                try:
-                    result = ray.get(ready[0])
-                except ray.exceptions.RayError as error:
-                    result, sound = error, isinstance(getattr(error, "cause", None), InputError)
-                if sound:
-                    self._idle.append(actor)
-                else:
-                    ray.kill(actor)
+                result = self._taken_back(actor, ready[0])
                 for following in queue:
                     start(self._taken(), following)
                     break
@@ -126,6 +118,18 @@ class Pool:
             ray.kill(actor)
             self._idle.remove(idle)
             start(idle, job)
+
+    def _taken_back(self, actor: Any, task: Any) -> Any:
+        """Return a task's result, and keep its actor if that is sound."""
+        try:
+            result = ray.get(task)
+        except ray.exceptions.RayError as error:
+            if not isinstance(getattr(error, "cause", None), InputError):
+                ray.kill(actor)
+                return error
+            result = error
+        self._idle.append(actor)
+        return result
 
     def _taken(self) -> Any:
         return self._idle.pop() if self._idle else self._actor.remote()
@@ -175,7 +179,5 @@ def _state(actor: Any) -> str | None:
 
 
 class _Slot:
-    """One process at work."""
-
     def do(self, work: Callable[[Any, Any], Any], handle: tuple[Any], job: Any) -> Any:
         return work(fetch(handle[0]), job)

@@ -30,7 +30,7 @@ class NodeView:
         address: its IP address.
         sees_images: whether it can read any of a few images.
         code: the folder from which its workers import this project.
-        gpu_bytes: memory of its smallest GPU, if it has any and can tell.
+        gpu_bytes: memory of its smallest GPU; None if it has none or its driver does not say.
     """
 
     id: str
@@ -98,10 +98,7 @@ def resolved_precision(
 
     Where machines differ, it is what all of them have in hardware.
 
-    Args:
-        cluster: its machines are asked.
-        name: the precision, or `auto`.
-        trouble: says in a process with a GPU what is wrong with that.
+    `trouble` says in a process with a GPU what is wrong with that.
 
     Raises:
         InputError: torch cannot use a GPU that Ray gives out.
