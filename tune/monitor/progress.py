@@ -77,7 +77,7 @@ class Progress(ray_tune.Callback):
             self._search.close("time budget")
             rest = duration(self._clock.after_search(self._search))
             self._screen.print(f"time budget: the search ends here; final fits take about {rest}")
-        if self._due():
+        if self._due.passed():
             if self._terminal:
                 self._live.update(self._table(), refresh=True)
             else:

@@ -38,7 +38,7 @@ class Screen:
                 yield status.update
             return
         due = Every(PLAIN_INTERVAL, self.now)
-        yield lambda text: self.print(text) if due() else None
+        yield lambda text: self.print(text) if due.passed() else None
 
 
 class Every:
@@ -48,7 +48,8 @@ class Every:
         self._seconds, self._now = seconds, now
         self._last = now()
 
-    def __call__(self) -> bool:
+    def passed(self) -> bool:
+        """Whether the interval has passed; then the next one begins."""
         if self._now() - self._last < self._seconds:
             return False
         self._last = self._now()
