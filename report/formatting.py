@@ -1,4 +1,4 @@
-"""Values in words: configurations short enough for a cell, exact enough to repeat by hand."""
+"""Formatting: configurations and numbers, short enough for a table and exact enough to rerun."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from records.history import is_zero_shot, trains_encoder
 
 
 def describe(config: Mapping[str, Any]) -> str:
-    """Say a configuration in words; keys it does not know are left out.
+    """Describe a configuration in one line; keys that it does not know are left out.
 
     >>> describe({"blocks": "11-7", "kinds": "ln+attn", "lr": 3e-4, "llrd_decay": 0.75})
     'ln+attn of blocks 11-7, lr 3e-4, decay 0.75'
@@ -30,7 +30,7 @@ def describe(config: Mapping[str, Any]) -> str:
 
 
 def span(values: Iterable[float], show: Callable[[float], str]) -> str:
-    """Write the range of some values, `40 to 180`, or the one they share."""
+    """Write the range of some values, `40 to 180`, or their one common value."""
     low, high = show(min(values := list(values))), show(max(values))
     return low if low == high else f"{low} to {high}"
 
@@ -62,7 +62,7 @@ def _plain(value: Any) -> str:
 
 
 def _shortest(value: Any, *, scientific_first: bool) -> str:
-    """Write a float with two digits in its shorter form; where both are as short, in the first."""
+    """Write a float with two digits in its shorter form; a tie goes to the preferred form."""
     if not isinstance(value, float):
         return str(value)
     rounded = float(f"{value:.1e}")
@@ -74,7 +74,7 @@ def _shortest(value: Any, *, scientific_first: bool) -> str:
 
 
 def _head_start(value: Any) -> str:
-    """Say where the head starts: a name, or a mere yes."""
+    """Say where the head starts; the value is a name or a boolean."""
     return ("head start" if value else "") if isinstance(value, bool) else f"head start {value}"
 
 
@@ -93,7 +93,7 @@ _SETTINGS: dict[str, Callable[[Any], str]] = {
     "views": _views,
     "head_start": _head_start,
 }
-# A solver that goes to the optimum has no rates, batches or start.
+# L-BFGS finds the optimum, so it has no rates, batches or start.
 _SETTINGS_LBFGS: dict[str, Callable[[Any], str]] = {
     "weight_decay": lambda value: f"L2 {_plain(value)}",
     "label_smoothing": _SETTINGS["label_smoothing"],

@@ -239,7 +239,7 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
     skipped = (tmp_path / "photos" / "skipped_images.csv").read_text().splitlines()
     assert len(skipped) == 2
     assert skipped[1].startswith("train,")
-    assert "images skipped: 1" in report.markdown
+    assert "The run skipped 1 image (" in report.markdown
     assert report.table.n_train.tolist() == [10, 19]
     assert report.table.n_val.tolist() == [10, 20]
     assert (report.table.test_accuracy > 0.7).all()

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from records.cell import Cell
-from records.journal import Journal
+from records import Cell, JournalWriter, StageEnded
 from tune.monitor import metrics
 from tune.monitor.metrics import Rate
 from tune.monitor.progress import Progress
@@ -26,7 +25,7 @@ class Watch:
         journal: gets the time of each stage.
     """
 
-    def __init__(self, screen: Screen, journal: Journal) -> None:
+    def __init__(self, screen: Screen, journal: JournalWriter) -> None:
         self.screen, self._journal = screen, journal
 
     @contextmanager
@@ -35,7 +34,7 @@ class Watch:
         began = self.screen.now()
         yield
         seconds = self.screen.now() - began
-        self._journal.write("stage", stage=stage, seconds=round(seconds, 3))
+        self._journal.write(StageEnded(stage, round(seconds, 3)))
         self.screen.print(f"{stage}: {duration(seconds)}")
 
     def search(self, search: Search, clock: Clock) -> Progress:

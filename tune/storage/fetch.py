@@ -8,7 +8,7 @@ from pathlib import Path
 
 from errors import InputError, one_line
 from files import replacing
-from records.journal import events_in, holds_run
+from records import holds_run, parse_journal
 from tune.storage.copier import State, belongs, files_of, state_of
 from tune.storage.storage import ERRORS, JOURNAL, Storage
 
@@ -70,7 +70,7 @@ def _bring(directory: Path, storage: Storage, name: str) -> State:
 def _run_in(journal: bytes, where: str, resume: bool) -> bytes:
     """The whole lines of a journal, if it holds a run; a crash may have cut its last line."""
     whole = journal[: journal.rfind(b"\n") + 1]
-    return whole if holds_run(events_in(whole, f"{where}/{JOURNAL}"), where, resume) else b""
+    return whole if holds_run(parse_journal(whole, f"{where}/{JOURNAL}"), where, resume) else b""
 
 
 def _content(storage: Storage, name: str) -> bytes:

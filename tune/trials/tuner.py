@@ -16,20 +16,15 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from errors import one_line
-from records.cell import Cell
+from records import Cell, TrialReport
 from tune.search.search import Search
 from tune.trials.checkpoints import KeptCheckpoints
-from tune.trials.trainable import SuffixTrial
+from tune.trials.trainable import REPORT, SCORE, SuffixTrial
 from tune.trials.trial_context import Workbench
 from tune.workers.placement import Placement, TrialQueue
 from tune.workers.ray_environment import start_together
 
-REPORTED = (
-    *("milestone", "taken_up", "samples", "steps", "train_loss", "val_accuracy", "val_loss"),
-    *("score", "prospect", "weight_distance", "diverged", "seconds", "node"),
-)
 RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception)\b", re.MULTILINE)
-NESTED = "chosen/"  # Tune flattens what a trial nests
 
 
 class _NoSnapshot:
@@ -53,7 +48,7 @@ class CellSearcher(_NoSnapshot, Searcher):
     def __init__(
         self, search: Search, scheduler: CellScheduler, slots: int, spare: int = 0
     ) -> None:
-        super().__init__(metric="score", mode="max")
+        super().__init__(metric=SCORE, mode="max")
         self._search, self._scheduler = search, scheduler
         self._slots, self._spare = slots, spare
         self._out: dict[str, tuple[Cell, int]] = {}
@@ -130,7 +125,8 @@ class CellScheduler(_NoSnapshot, FIFOScheduler):
         """
         self._heard[trial.trial_id] = time.monotonic()
         cell, number = Cell.parse(trial.config["cell"]), trial.config["number"]
-        goes_on = self._search.report(cell, number, _as_reported(result))
+        report: TrialReport = result[REPORT]
+        goes_on = self._search.report(cell, number, report)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
 
@@ -142,13 +138,6 @@ def _reason(trial: Trial, otherwise: str) -> str:
         if not raised.startswith("ray."):  # Ray's own errors describe the process, at length
             otherwise = raised or otherwise
     return f"{one_line(otherwise, 300)}; see Ray's logs"
-
-
-def _as_reported(result: dict[str, Any]) -> dict[str, Any]:
-    """The trial's own report, out of what Tune made of it."""
-    report = {key: result[key] for key in REPORTED}
-    chosen = {k.removeprefix(NESTED): v for k, v in result.items() if k.startswith(NESTED)}
-    return report | {"chosen": chosen} if chosen else report
 
 
 def run_tuner(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -15,29 +14,11 @@ from data import ImageSource, UnreadableImageError
 from errors import InputError, one_line
 from models.config import PrecisionName
 from models.precision import Precision, available_device
+from records import NodeView
 from tune.workers.cluster import ROOT, Cluster
 from tune.workers.machines import alive
 
 BUSY = 60.0  # seconds to wait for a GPU that somebody else may hold; then it is not asked
-
-
-@dataclass(frozen=True)
-class NodeView:
-    """What one machine of the cluster says of itself.
-
-    Attributes:
-        id: its name in Ray.
-        address: its IP address.
-        sees_images: whether it can read any of a few images.
-        code: the folder from which its workers import this project.
-        gpu_bytes: memory of its smallest GPU; None if it has none or its driver does not say.
-    """
-
-    id: str
-    address: str
-    sees_images: bool
-    code: str
-    gpu_bytes: int | None
 
 
 def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> list[NodeView]:

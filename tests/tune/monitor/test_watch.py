@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -11,7 +10,7 @@ from types import MappingProxyType
 import pytest
 from rich.console import Console
 
-from records.cell import Cell
+from records import Cell, StageEnded, read_journal
 from tests.tune.monitor.test_metrics import FakeGauges, Hands
 from tests.tune.search.simulated import ZEROS, Simulation, experiment
 from tune.monitor.metrics import Gauges
@@ -138,5 +137,4 @@ def test_a_stage_says_how_long_it_took(watched: Watched) -> None:
     with watched.watch.timed("features"):
         watched.hands.seconds = 100
     assert watched.lines == ["features: 2 min"]
-    last = json.loads(watched.simulation.path.read_text().splitlines()[-1])
-    assert (last["event"], last["stage"], last["seconds"]) == ("stage", "features", 100.0)
+    assert read_journal(watched.simulation.path)[-1] == StageEnded("features", 100.0)
