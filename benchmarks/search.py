@@ -46,7 +46,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
         "scheduler": "hyperband",
         "sampler": "random",
         "transfer": 0,
-        "asha": {"epochs": 0},
+        "hyperband": {"epochs": 0},
     },
     "ASHA + random": {"sampler": "random", "transfer": 0, "asha": {"epochs": 0}},
     "ASHA + TPE": {"transfer": 0, "asha": {"epochs": 0}},

@@ -25,9 +25,8 @@ from records.journal import Journal
 from tests.chaos import times
 from tests.chaos.processes import count, wait_for
 from tests.runs.helpers import SMALL, command, events, final_fits_in, listening, small, start
-from tests.tune.search.simulated import records
 from tune.search.cell_search import DEFAULT_ORIGIN
-from tune.search.schedulers.asha import rung_milestones
+from tune.search.schedulers import rung_milestones
 from tune.search.search import Search
 from tune.setup import prepare, training_images
 
@@ -133,7 +132,7 @@ def _check_studies(run_dir: Path) -> None:
             key = (report["cell"], report["trial"])
             if key[0] == str(cell) and key in judged and report["milestone"] in rungs:
                 expected[report["milestone"]].setdefault(report["trial"], report["prospect"])
-        assert records(state.rungs) == expected
+        assert state.scheduler.records() == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

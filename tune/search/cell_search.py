@@ -13,7 +13,7 @@ from records.cell import Cell
 from search_spaces.distributions import Params
 from search_spaces.schema import Experiment
 from tune.search.sampler import CellStudy
-from tune.search.schedulers.asha import Rungs
+from tune.search.schedulers import milestones, new_scheduler
 
 DEFAULT_ORIGIN = "default"
 """The origin of a cell's first trial, the recipe's default."""
@@ -79,13 +79,13 @@ class CellSearch:
         self.horizon = experiment.horizon(cell.method)
         self.needs_probe = method.needs_probe
         self.trials: dict[int, TrialRecord] = {}
-        self.rungs = Rungs(experiment.search, self.horizon, self.budget, images)
+        self.milestones = milestones(self.horizon, experiment.search, images)
+        self.scheduler = new_scheduler(experiment.search, self.horizon, self.budget, images)
         self.study = CellStudy(
             *(cell, method.parsed, experiment.search, self.budget, experiment.seed, storage)
         )
         self.orphans: list[int] = []  # of a killed run: to be proposed again, as they were
         self._space = method.parsed
-        self._grace = experiment.search.asha.grace
 
     @property
     def proposed(self) -> int:
@@ -116,7 +116,7 @@ class CellSearch:
     @property
     def has_next(self) -> bool:
         """Whether a trial could start or go on now."""
-        return not self.exhausted or self.rungs.promotable() is not None
+        return not self.exhausted or self.scheduler.promotable() is not None
 
     @property
     def transferred(self) -> int:
@@ -128,17 +128,18 @@ class CellSearch:
         return {name: config[name] for name in self._space.distributions(config)}
 
     def start(self, number: int) -> None:
-        """Let the rungs know of a trial that starts or goes on.
+        """Let the scheduler know of a trial that starts or goes on.
 
-        With `grace` it is not judged inside its own warm-up, where slow starters look like bad
-        ones. What did well at a smaller partition is judged by the last rung alone, as that says
-        more than an early one. The default always runs to the horizon, so that every cell has
-        one honest full result.
+        What did well at a smaller partition is judged by the last rung before the horizon alone,
+        as that partition says more than an early rung. The default always runs to the horizon, so
+        that every cell has one honest full result.
         """
-        trial = self.trials[number]
-        grace = trial.config.get("warmup", 0.0) * self.horizon if self._grace else 0.0
-        late = trial.origin.startswith(FROM_PARTITION)
-        self.rungs.start(number, grace, late, free=trial.origin == DEFAULT_ORIGIN)
+        origin, judged_from = self.trials[number].origin, 0.0
+        if origin == DEFAULT_ORIGIN:
+            judged_from = math.inf
+        elif origin.startswith(FROM_PARTITION):
+            judged_from = self.scheduler.milestones[-2:][0]
+        self.scheduler.start(number, judged_from)
 
     def take(self, number: int, report: Mapping[str, Any]) -> str | None:
         """Let trial, rungs and study know of a report; returns how the trial ends by it, if so.
@@ -157,7 +158,7 @@ class CellSearch:
                 trial.best = dict(report)
             if number in self.study.asked:
                 self.study.report(number, milestone, prospect)
-        self.rungs.record(milestone, number, prospect)
+        self.scheduler.record(milestone, number, prospect)
         return "completed" if milestone >= self.horizon else None
 
     def winner(self) -> Winner | None:

@@ -23,6 +23,8 @@ from search_spaces.schema import SearchConfig
 
 DEFAULT = 0
 """The number of a cell's first trial: the recipe's default."""
+RANDOM = 5
+"""Trials of a cell before TPE has a model; 3 and 8 measured worse (docs/search.md)."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 # Optuna 6 will take `gamma` away, and requirements.txt keeps it out until there is a successor.
@@ -101,7 +103,7 @@ class CellStudy:
         else:
             options: dict[str, Any] = {"multivariate": True, "group": True, "constant_liar": True}
             sampler = TPESampler(
-                n_startup_trials=self._search.startup_trials,
+                n_startup_trials=RANDOM,
                 gamma=_good,
                 seed=self._entropy(number),
                 **options,

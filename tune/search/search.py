@@ -67,7 +67,6 @@ class Search:
         self._probe = experiment.probe
         self._awaited = any(method.needs_probe for method in experiment.methods.values())
         self._transfer = experiment.search.transfer
-        self._enough = experiment.search.asha.reduction_factor
         self.on_end: Callable[[Cell, int], None] = lambda cell, number: None
         """Called with every trial that has ended for good."""
         self.closed: str | None = None
@@ -153,7 +152,7 @@ class Search:
             number = search.orphans.pop(0)
             self._adopt(search, number)
             return number
-        promotable = search.rungs.promotable()
+        promotable = search.scheduler.promotable()
         if promotable is not None:
             return promotable
         number = len(search.trials)
@@ -165,7 +164,7 @@ class Search:
         origin, given = DEFAULT_ORIGIN if number == DEFAULT else SAMPLER, None
         early = 0 < number <= search.budget / 2
         if early and search.transferred < self._transfer:
-            found = transferred(search, self.cells, self._enough)
+            found = transferred(search, self.cells)
             if found:
                 origin, given = f"{FROM_PARTITION}{found[0]:g}", found[1]
         config = search.study.ask(number, given)
@@ -216,7 +215,7 @@ class Search:
             self.end(cell, number, end, "loss is not finite" if end == "diverged" else "")
         elif self.closed:
             self.end(cell, number, "cut", self.closed)
-        elif search.rungs.waits(number):
+        elif search.scheduler.waits(number):
             self._judge(search, number)
         return trial.status == "running"
 
@@ -224,11 +223,11 @@ class Search:
         """A trial at a rung goes on at once, or waits there, unless it would wait in vain."""
         trial = search.trials[number]
         told = {"cell": str(search.cell), "trial": number, "milestone": max(trial.reports)}
-        if search.rungs.admits(number):
+        if search.scheduler.admits(number):
             self._journal.write("trial_promoted", **told)
             search.start(number)
         else:
-            if number not in search.rungs.hopeless():
+            if number not in search.scheduler.hopeless():
                 self._journal.write("trial_paused", **told)
             trial.status = "paused"
         self._settle(search)
@@ -246,13 +245,13 @@ class Search:
         if number in search.study.asked:
             search.study.tell(number, status, trial.score)
         if status != "cut":  # a resumed run takes up what was cut
-            search.rungs.end(number)
+            search.scheduler.end(number)
             self.on_end(cell, number)
             self._settle(search)
 
     def _settle(self, search: CellSearch) -> None:
         """Stop for good whoever waits in vain."""
-        while not self.closed and (hopeless := search.rungs.hopeless()):
+        while not self.closed and (hopeless := search.scheduler.hopeless()):
             self.end(search.cell, hopeless[0], "stopped")
 
     def winners(self) -> dict[Cell, Winner]:
@@ -288,7 +287,7 @@ class Search:
                 case "trial_ended":
                     search.trials[number].status = event["status"]
                     if event["status"] != "cut":
-                        search.rungs.end(number)
+                        search.scheduler.end(number)
         for cell, search in self.cells.items():
             self._decide(search, {n: end for (g, n), end in ends.items() if g == cell})
             self._settle(search)
@@ -314,7 +313,7 @@ class Search:
                 continue  # stopped for good by one before it
             if end:  # killed between its last report and its end
                 self.end(search.cell, number, end)
-            elif search.rungs.waits(number):
+            elif search.scheduler.waits(number):
                 self._judge(search, number)
             if search.trials[number].status == "running":
                 search.orphans.append(number)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.schema import Experiment
-from tune.search.schedulers.asha import milestones
 from tune.search.search import Proposal, Search
 
 
@@ -51,11 +50,10 @@ class Player:
         while len(self.flying) < self._slots and (proposal := self.search.propose()):
             self.proposals.append(proposal)
             # As a trial does that finds its checkpoint: it reports its last milestone once more.
-            trial = self.search.cells[proposal.cell].trials[proposal.number]
-            last = max(trial.reports, default=0)
-            horizon = self.experiment.horizon(proposal.cell.method)
-            points = milestones(horizon, self.experiment.search)
-            self.flying.append(Flight(proposal, [point for point in points if point >= last]))
+            cell_search = self.search.cells[proposal.cell]
+            last = max(cell_search.trials[proposal.number].reports, default=0)
+            ahead = [point for point in cell_search.milestones if point >= last]
+            self.flying.append(Flight(proposal, ahead))
 
     def step(self) -> None:
         """Let one of the trials in flight reach its next milestone."""

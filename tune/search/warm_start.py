@@ -8,18 +8,18 @@ from records.cell import Cell
 from search_spaces.distributions import Params
 from tune.search.cell_search import CellSearch, TrialRecord
 
+ENOUGH = 3
+"""Trials that a partition has judged before its best configurations are handed on."""
+
 
 def transferred(
-    search: CellSearch, cells: Mapping[Cell, CellSearch], enough: int
+    search: CellSearch, cells: Mapping[Cell, CellSearch]
 ) -> tuple[float, Params] | None:
     """A configuration for `search` to try, and the partition it did well on; None if none is due.
 
     Smaller partitions of the same method are asked in turn, the nearest first: for their best
     configurations, then for their second best, and so on. A configuration that the cell tried
     already is passed over.
-
-    Args:
-        enough: trials that must have been judged at a partition before it is asked.
     """
     smaller = sorted(
         (g for g in cells if g.method == search.cell.method
@@ -30,7 +30,7 @@ def transferred(
     tried = [search.searched(trial.config) for trial in search.trials.values()]
     for rank in range(max(map(len, ranked.values()), default=0)):
         for partition, configs in ranked.items():
-            if len(configs) >= max(enough, rank + 1):
+            if len(configs) >= max(ENOUGH, rank + 1):
                 candidate = search.searched(configs[rank])
                 if candidate not in tried:
                     return partition, configs[rank]

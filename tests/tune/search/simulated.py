@@ -22,7 +22,6 @@ from optuna.trial import TrialState
 from records.cell import Cell
 from records.journal import Journal, read_events
 from search_spaces.schema import Experiment
-from tune.search.schedulers.asha import Rungs, rung_milestones
 from tune.search.search import Proposal, Search
 from tune.search.simulation import Player
 
@@ -86,15 +85,6 @@ def rough(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
     if drawn(str(cell), config, "diverges at", milestone) < 0.06:
         return float("nan")
     return round(drawn(str(cell), config, milestone), 1)  # coarse, so that some tie
-
-
-def records(rungs: Rungs) -> dict[int, dict[int, float]]:
-    """Milestone to the scores of the trials that were recorded there, of all brackets."""
-    found: dict[int, dict[int, float]] = {}
-    for bracket in rungs.brackets:
-        for rung in bracket.rungs:
-            found.setdefault(rung.milestone, {}).update(rung.records)
-    return found
 
 
 def a_report(milestone: int, score: float, **more: Any) -> dict[str, Any]:
@@ -161,7 +151,7 @@ class Simulation(Player):
                     n: [t.config, t.reports, t.status, t.score if t.best else None]
                     for n, t in sorted(state.trials.items())
                 },
-                "rungs": records(state.rungs),
+                "rungs": state.scheduler.records(),
                 "winner": state.winner(),
             }
             for cell, state in self.search.cells.items()
@@ -213,8 +203,8 @@ class Simulation(Player):
                 assert trial.reports == kept[cell, number]
                 waits = number in state.orphans
                 assert trial.status == ("running" if waits else status[cell, number])
-            recorded = records(state.rungs)
-            for rung in rung_milestones(state.horizon, self.experiment.search):
+            recorded = state.scheduler.records()
+            for rung in state.scheduler.milestones:
                 here = {n: kept[cell, n].get(rung) for n in keys}
                 assert recorded.get(rung, {}).items() <= here.items()
             for number in keys:  # whoever was judged was judged at every rung from there on

@@ -17,7 +17,11 @@ from tests.tune.search.simulated import FROZEN, LLRD, ZEROS, Simulation, experim
 
 RECORDED = Path(__file__).with_name("proposals.json")
 ONE, TWO = {"zeros": ZEROS}, {"frozen": FROZEN, "llrd": LLRD}
-SMALL = {"blocks": {"choice": ["11", "all", "11-7"]}, "head_start": "zeros", "warmup": {"choice": [0, 0.1]}}
+SMALL = {
+    "blocks": {"choice": ["11", "all", "11-7"]},
+    "head_start": "zeros",
+    "warmup": {"choice": [0, 0.1]},
+}
 HEADS = {**LLRD["space"], "head_start": {"choice": ["probe", "zero_shot"]}}  # type: ignore[dict-item]
 SEARCHES: dict[str, dict[str, Any]] = {
     "tpe": {"methods": TWO, "partitions": (10,), "trials": 18},
@@ -63,8 +67,10 @@ def record() -> None:
         for slots in (1, 4):
             with tempfile.TemporaryDirectory() as folder:
                 found[f"{name}, {slots} slots"] = proposals(name, slots, Path(folder))
-    lines = [f"  {json.dumps(name)}: [\n" + ",\n".join(f"    {json.dumps(p)}" for p in made) + "\n  ]"
-             for name, made in found.items()]  # fmt: skip
+    lines = [
+        f'  "{name}": [\n' + ",\n".join(f"    {json.dumps(p)}" for p in made) + "\n  ]"
+        for name, made in found.items()
+    ]
     RECORDED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 

@@ -61,7 +61,7 @@ def resumed(spec: Experiment, path: Path, *arguments: Any) -> Simulation:
         (smooth, {}),
         (rough, {"seed": 1}),
         (fails, {"trials": 3}),
-        (rough, {"sampler": "tpe", "startup_trials": 2, "partitions": (1,), "trials": 6}),
+        (rough, {"sampler": "tpe", "partitions": (1,), "trials": 9}),
         (smooth, {"scheduler": "hyperband", "partitions": (1,), "trials": 9}),
         (rough, {"scheduler": "none", "seed": 2}),
         (smooth, {"transfer": 2, "trials": 8, "methods": {"zeros": ZEROS}}),

@@ -31,7 +31,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> BaseStorage:
 def study(
     storage: BaseStorage | None = None, cell: Cell = GROUP, seed: int = 0, sampler: str = "tpe"
 ) -> CellStudy:
-    search = SearchConfig.model_validate({"sampler": sampler, "startup_trials": 2})
+    search = SearchConfig.model_validate({"sampler": sampler})
     return CellStudy(cell, SPACE, search, search.trials, seed, storage or InMemoryStorage())
 
 

@@ -374,9 +374,9 @@ def test_with_one_slot_a_run_is_a_function_of_its_experiment(tmp_path: Path, sam
     def outcome(name: str, spec: Experiment) -> Any:
         return Simulation(spec, tmp_path / name, rough).run().outcome
 
-    spec = experiment(sampler=sampler, startup_trials=2)
+    spec = experiment(sampler=sampler, trials=9)
     assert outcome("a", spec) == outcome("b", spec)
-    other = experiment(sampler=sampler, startup_trials=2, seed=1)
+    other = experiment(sampler=sampler, trials=9, seed=1)
     assert outcome("c", other) != outcome("a2", spec)
 
 

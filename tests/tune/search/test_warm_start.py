@@ -15,7 +15,6 @@ from tests.tune.search.simulated import (
     Simulation,
     a_report,
     experiment,
-    records,
     rough,
     smooth,
 )
@@ -102,7 +101,7 @@ def test_transfers_are_bounded_early_new_and_told(
         assert len(set(rates)) == len(rates)
         assert sorted(t.params["lr"] for t in state.study.trials) == sorted(rates)
         for number in moved:  # the last rung alone judges what was transferred
-            assert number not in records(state.rungs).get(10, {})
+            assert number not in state.scheduler.records().get(10, {})
             trial = state.trials[number]
             assert max(trial.reports, default=0) >= 30 or trial.status in ("diverged", "failed")
     if transfer:
