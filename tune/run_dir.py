@@ -19,12 +19,10 @@ from data import Dataset, Duplicate, Split
 from errors import InputError, one_line
 from files import replacing
 from models.recipe import Recipe
-from records.cell import Cell
-from records.journal import holds_run, read_events
+from records import Cell, Event, ImagesRead, PrecisionChosen, Winner, holds_run, read_journal
 from search_spaces.schema import Experiment
 from tune.features.stage import Skipped
 from tune.search.importance import Importance
-from tune.search.search import Winner
 from tune.storage.storage import JOURNAL
 
 EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_tests",
@@ -49,7 +47,7 @@ class RunDirectory:
         self.path = path
         self._previous: dict[str, Any] | None = None
         try:
-            if holds_run(read_events(self.journal), path, resume):
+            if holds_run(read_journal(self.journal), path, resume):
                 self._previous = _read(self._file("experiment.yaml"))
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -98,7 +96,7 @@ class RunDirectory:
         """Write `experiment.yaml`: from here on the run is this one."""
         self._write("experiment.yaml", yaml.safe_dump(dict(resolved), sort_keys=False))
 
-    def check_images(self, images: Mapping[str, str], events: Iterable[Mapping[str, Any]]) -> None:
+    def check_images(self, images: Mapping[str, str], events: Iterable[Event]) -> None:
         """Check that a resumed run has the images that it was made with, content and all.
 
         Args:
@@ -110,20 +108,20 @@ class RunDirectory:
         """
         if self._previous is None:
             return
-        told = {n: d for e in events if e["event"] == "images" for n, d in e["images"].items()}
+        told = {n: d for e in events if isinstance(e, ImagesRead) for n, d in e.images.items()}
         if changed := [n for n, content in images.items() if told.get(n, content) != content]:
             raise InputError(
                 f"--resume: {changed[0]} images have changed since {self.path} was made, or other "
                 "ones cannot be read (skipped_images.csv); put them back, or --name starts another"
             )
 
-    def check_precision(self, precision: str, events: Iterable[Mapping[str, Any]]) -> None:
+    def check_precision(self, precision: str, events: Iterable[Event]) -> None:
         """Check that a resumed run computes as before; `auto` may mean another on other devices.
 
         Raises:
             InputError: it does not, so that scores could not be compared.
         """
-        told = [e["precision"] for e in events if e["event"] == "precision"]
+        told = [e.precision for e in events if isinstance(e, PrecisionChosen)]
         if self._previous is not None and told and told[-1] != precision:
             raise InputError(
                 f"--resume: {self.path} was made in {told[-1]}, and model.precision: auto is "
@@ -137,7 +135,7 @@ class RunDirectory:
         for cell, winner in winners.items():
             entry: dict[str, Any] = {
                 "val_accuracy": round(winner.val_accuracy, 6),
-                "trial": winner.number,
+                "trial": winner.trial,
                 "samples": winner.samples,
                 "config": _plain(winner.config),
             }

@@ -18,17 +18,16 @@ from models.encoder import PIXELS
 from models.flops import training_memory
 from models.loading import Pretrained, load_pretrained
 from models.zero_shot import Prompts
-from records.cell import Cell
+from records import Cell, NodeView, Winner
 from report.formatting import listed
 from search_spaces.schema import Experiment
 from tune.features.plan import Plan, make_plan, recipes_of
 from tune.features.stage import FeatureStage
 from tune.run_dir import data_digest, identity
-from tune.search.search import Winner
 from tune.trials.final_fits import TEST, FinalFit, final_fits
 from tune.trials.trial_context import derived_seed, highest_boundary
 from tune.workers.actor_pool import Pool
-from tune.workers.cluster import Cluster, NodeView
+from tune.workers.cluster import Cluster
 from tune.workers.placement import Placement
 
 FINGERPRINT = 32  # characters of it in a folder's name

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from records.cell import Cell
-from records.journal import Journal
+from records import Cell, JournalWriter, StageEnded
 from tune.monitor import metrics
 from tune.monitor.metrics import Gauges, Rate
 from tune.monitor.progress import PLAIN_INTERVAL, Progress, duration
@@ -41,7 +40,7 @@ class Watch:
     def __init__(
         self,
         search: Search,
-        journal: Journal,
+        journal: JournalWriter,
         clock: Clock,
         console: Console,
         gauges: Gauges,
@@ -57,7 +56,7 @@ class Watch:
         began = self._now()
         yield
         seconds = self._now() - began
-        self._journal.write("stage", stage=stage, seconds=round(seconds, 3))
+        self._journal.write(StageEnded(stage, round(seconds, 3)))
         self.console.print(f"{stage}: {duration(seconds)}", highlight=False)
 
     def in_time(self, fit: FinalFit) -> bool:

@@ -16,9 +16,8 @@ from files import replacing
 from models.exported import Description, save_exported
 from models.fit import Fit
 from models.recipe import Recipe
-from records.cell import Cell
+from records import Cell, Winner
 from search_spaces.schema import FinalConfig
-from tune.search.search import Winner
 from tune.storage.storage import Storage
 from tune.trials.checkpoints import Checkpoint
 from tune.trials.trial_context import Workbench
@@ -86,7 +85,7 @@ def final_fits(winners: Mapping[Cell, Winner], final: FinalConfig, data: str) ->
         after = [] if recipe.frozen_encoder else [final.ema, final.wise_ft]
         basis = json.dumps([data, after])
         fits += [
-            FinalFit(cell, winner.number, seed, winner.tried, probe, basis)
+            FinalFit(cell, winner.trial, seed, winner.tried, probe, basis)
             for seed in range(final.seeds)
         ]
     return sorted(fits, key=lambda fit: (fit.seed, -fit.cell.partition))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from records import StageEnded, read_journal
 from tests.tune.monitor.terminal import frames
 from tests.tune.monitor.test_metrics import FakeGauges, Hands
 from tests.tune.search.simulated import ZEROS, Simulation, experiment
@@ -162,5 +163,4 @@ def test_a_stage_says_how_long_it_took(watched: Watched) -> None:
     with watched.watch.timed("features"):
         watched.hands.seconds = 100
     assert watched.lines == ["features: 2 min"]
-    last = json.loads(watched.simulation.path.read_text().splitlines()[-1])
-    assert (last["event"], last["stage"], last["seconds"]) == ("stage", "features", 100.0)
+    assert read_journal(watched.simulation.path)[-1] == StageEnded("features", 100.0)

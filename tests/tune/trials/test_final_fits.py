@@ -10,10 +10,9 @@ import pytest
 
 from data import DataConfig, load_dataset
 from data.dataset import ExtraTest
-from records.cell import Cell
+from records import Cell, Winner
 from search_spaces.schema import FinalConfig
 from tests.tune.search.simulated import Simulation, experiment
-from tune.search.search import Winner
 from tune.setup import Prepared, final_fits_of
 from tune.trials.final_fits import FinalFit, discard_others, final_fits, pending
 
@@ -26,7 +25,16 @@ DATA = "digest of data"
 def winner(
     partition: float, method: str, config: Mapping[str, Any], probe: dict[str, Any] | None = None
 ) -> Winner:
-    return Winner(Cell(partition, method), 0, dict(config), probe, 0.9, 90, dict(config))
+    return Winner(
+        cell=Cell(partition, method),
+        trial=0,
+        val_accuracy=0.9,
+        samples=90,
+        kind="tuned",
+        config=dict(config),
+        tried=dict(config),
+        probe=probe,
+    )
 
 
 WINNERS = {
