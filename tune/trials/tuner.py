@@ -211,7 +211,7 @@ def run_tuner(
     """
     if search.finished:
         return
-    search.on_end = checkpoints.ended
+    search.subscribe(checkpoints.ended)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + spare)  # all actors start side by side
     scheduler = CellScheduler(search, placement, patience)
     trial = ray_tune.with_parameters(

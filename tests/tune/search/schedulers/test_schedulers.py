@@ -166,13 +166,13 @@ def test_a_scheduler_in_a_file_of_its_own_runs_a_search(toy: Path) -> None:
     simulation.check_finished()
     state = simulation.search.cells[Cell(1, "zeros")]
     assert state.milestones == (27, 30, 60, 90)
-    ends = [trial.status for trial in state.trials.values()]
+    ends = [trial.ended for trial in state.trials.values()]
     assert ends.count("stopped") >= 3
     assert ends.count("completed") >= 3
     scores: list[float] = []
     for trial in list(state.trials.values())[1:]:  # one after the other; the default is not judged
         scores.append(trial.reports[27])
-        assert (trial.status == "stopped") == (scores[-1] < median(scores))
+        assert (trial.ended == "stopped") == (scores[-1] < median(scores))
 
 
 def test_its_settings_are_checked_as_others_are(toy: Path) -> None:
