@@ -23,7 +23,7 @@ from scipy.stats import t
 from benchmarks.fits import Laboratory
 from models.fit import Fit
 from search_spaces.schema import load_experiment
-from tune.search.schedulers.asha import milestones
+from tune.search.schedulers import milestones
 
 TUNED = "tuned"
 ADDITIONS = ("averaged", "interpolated", "both", "views")
@@ -35,7 +35,7 @@ def trained(
     """A fit of the method's default, at its horizon."""
     config = lab.experiment.methods[method].parsed.first() | {"views": views}
     fit = lab.fit(config, method, partition, lab.probe(partition, seed), seed, average)
-    for point in milestones(lab.experiment.horizon(method), lab.experiment.search):
+    for point in milestones(lab.experiment.horizon(method), lab.experiment.search, fit.images):
         fit.advance(point)
     return fit
 

@@ -24,7 +24,7 @@ from benchmarks.table import Row
 from data import Dataset, Split, load_dataset, partition_indices
 from models.config import LOCAL_DIR
 from search_spaces.schema import Experiment, load_experiment
-from tune.search.schedulers.asha import milestones
+from tune.search.schedulers import milestones
 from tune.trials.trial_context import derived_seed
 
 IMAGES_APART = 2.5  # validation images on which two predictions may differ: rounding
@@ -114,7 +114,7 @@ def as_job(ours: Finished, trials: pd.DataFrame, folder: Path) -> Job:
             Trial(
                 json.loads(trial["config"]),
                 horizon,
-                list(milestones(horizon, experiment.search, images=len(rows))),
+                list(milestones(horizon, experiment.search, len(rows))),
                 derived_seed(experiment.seed, 0, "order"),
                 rows.tolist(),
             )

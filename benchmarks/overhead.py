@@ -47,7 +47,6 @@ from benchmarks.watched import (
 from models.recipe import Recipe
 from records import JournalWriter
 from search_spaces.schema import Experiment, load_experiment
-from tune.search.sampler import fresh_studies
 from tune.search.search import Proposal, Search
 from tune.setup import Prepared, feature_stage, prepare, training_images
 from tune.storage.storage import Storage
@@ -131,8 +130,7 @@ def watched_search(
         path = Path(folder)
         checkpoints = Storage.at(path / "checkpoints")
         with contextlib.closing(JournalWriter(path / "events.jsonl")) as journal:
-            studies = fresh_studies(path / "optuna.journal")
-            search = TimedSearch(experiment, journal, studies, images)
+            search = TimedSearch(experiment, journal, images)
             began = time.time()
             run_tuner(
                 search,

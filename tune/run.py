@@ -41,15 +41,15 @@ from records import (
     read_journal,
 )
 from report import Report, write_report
+from report.optuna import write_studies
 from search_spaces.schema import Experiment
 from tune.monitor.metrics import Gauges
 from tune.monitor.screen import Screen, duration
 from tune.monitor.watch import Watch
 from tune.run_dir import RunDirectory, identity
 from tune.search.importance import importances
-from tune.search.sampler import fresh_studies
 from tune.search.search import Search
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 from tune.setup import (
     Prepared,
     basis,
@@ -145,8 +145,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         journal.write(RunStarted(bool(events), experiment.seed))
         for warning in dataset.warnings:
             journal.write(Footnote(warning))
-        studies = fresh_studies(directory.path / "optuna.journal")
-        search = Search(experiment, journal, studies, training_images(prepared))
+        search = Search(experiment, journal, training_images(prepared))
         search.replay(events)
         fits = final_fits_of(prepared, search.winners())
         if not search.finished or pending(fits, directory.path, experiment.final.export):
@@ -161,7 +160,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                 kept = KeptCheckpoints(storage / CHECKPOINTS, search)
                 stages = Stages(prepared, directory, journal, events, cluster, nodes, watch, kept)
                 directory.record(resolved)
-                clock = Clock(
+                clock = TimeBudget(
                     experiment, cluster.slots, options.time_budget, began, stages.test_seconds
                 )
                 winners = stages.search(search, clock)
@@ -169,6 +168,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         else:
             discard_others(fits, directory.path)
             directory.record(resolved)
+        write_studies(directory.path)
         journal.write(RunFinished(round(time.monotonic() - began, 3)))
     console.print(f"done in {duration(time.monotonic() - began)}", highlight=False)
 
@@ -225,7 +225,7 @@ class Stages:
             shared["val"],
         )
 
-    def search(self, search: Search, clock: Clock) -> dict[Cell, Winner]:
+    def search(self, search: Search, clock: TimeBudget) -> dict[Cell, Winner]:
         """Run the search; returns the winners, which from here on are fixed."""
         progress = self._watch.search(search, clock)
         scratch = self._directory.path.absolute() / "ray"  # Tune's, of no use to anyone after
@@ -249,7 +249,7 @@ class Stages:
         self._directory.write_importance(importances(self._experiment, search.cells))
         return winners
 
-    def score(self, search: Search, clock: Clock, winners: dict[Cell, Winner]) -> None:
+    def score(self, search: Search, clock: TimeBudget, winners: dict[Cell, Winner]) -> None:
         """Refit the winners over their seeds and score each on the test splits, once."""
         wanted = final_fits_of(self._prepared, winners)
         fits = pending(wanted, self._directory.path, self._experiment.final.export)
@@ -270,7 +270,7 @@ class Stages:
     def _fit_winners(
         self,
         search: Search,
-        clock: Clock,
+        clock: TimeBudget,
         wanted: list[FinalFit],
         fits: list[FinalFit],
         scored: dict[str, SharedSplit],

@@ -25,7 +25,7 @@ from tune.monitor.metrics import (
 from tune.monitor.screen import PLAIN_INTERVAL, Every, Screen, duration
 from tune.search.cell_search import CellSearch
 from tune.search.search import Search
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 
 LIVE_INTERVAL = 0.5  # seconds between two drawings of the table
 
@@ -33,7 +33,7 @@ LIVE_INTERVAL = 0.5  # seconds between two drawings of the table
 class Progress(ray_tune.Callback):
     """Shows the search on a screen, and keeps it to its time budget."""
 
-    def __init__(self, search: Search, clock: Clock, screen: Screen) -> None:
+    def __init__(self, search: Search, clock: TimeBudget, screen: Screen) -> None:
         self._search, self._clock, self._screen = search, clock, screen
         # Drawn at ticks alone: between them nothing changes that a thread could draw.
         self._live = Live(console=screen.console, auto_refresh=False, transient=True)

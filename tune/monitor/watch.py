@@ -12,7 +12,7 @@ from tune.monitor.metrics import Rate
 from tune.monitor.progress import Progress
 from tune.monitor.screen import Screen, duration
 from tune.search.search import Search
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 
 SURE = 3.0  # seconds of encoding before a speed is shown: jobs end several at once
 
@@ -37,7 +37,7 @@ class Watch:
         self._journal.write(StageEnded(stage, round(seconds, 3)))
         self.screen.print(f"{stage}: {duration(seconds)}")
 
-    def search(self, search: Search, clock: Clock) -> Progress:
+    def search(self, search: Search, clock: TimeBudget) -> Progress:
         """Show the search, as one of the Tuner's callbacks, and keep it to its time budget."""
         return Progress(search, clock, self.screen)
 
@@ -67,7 +67,11 @@ class Watch:
 
     @contextmanager
     def final_fits(
-        self, search: Search, clock: Clock, left: Mapping[Cell, int], spent: Mapping[Cell, float]
+        self,
+        search: Search,
+        clock: TimeBudget,
+        left: Mapping[Cell, int],
+        spent: Mapping[Cell, float],
     ) -> Iterator[Callable[[Cell, float, bool], None]]:
         """Show the final fits; yield what takes each one's cell, device-seconds and success.
 

@@ -22,7 +22,7 @@ from tune.monitor.metrics import Gauges
 from tune.monitor.progress import LIVE_INTERVAL, Progress
 from tune.monitor.screen import PLAIN_INTERVAL, Screen, duration
 from tune.monitor.watch import Watch
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "watching.md"
 STEP = 1.25  # seconds between two reports
@@ -63,7 +63,7 @@ class Shown:
     ) -> None:
         self.simulation = Simulation(spec, folder / "events.jsonl", scorer, slots=2)
         self.hands, self.made, self.output = Hands(), FakeGauges(), io.StringIO()
-        self.clock = Clock(spec, slots=2, budget=budget, began=0.0, now=self.hands)
+        self.clock = TimeBudget(spec, slots=2, budget=budget, began=0.0, now=self.hands)
         self.console = Console(file=self.output, force_terminal=terminal, width=100)
         gauges = Gauges("simulated", self.made, now=self.hands)
         self.watch = Watch(Screen(self.console, gauges, self.hands), self.simulation.journal)
@@ -167,7 +167,7 @@ def test_cells_count_what_the_search_holds(terminal: Shown) -> None:
             terminal.go_on(1)
             shown = cells(terminal)
             for cell, state in terminal.simulation.search.cells.items():
-                statuses = [trial.status for trial in state.trials.values()]
+                statuses = [state.status(number) for number in state.trials]
                 ended = len(statuses) - statuses.count("running") - statuses.count("paused")
                 cell = shown[f"{cell.partition:g}%"][cell.method]
                 found = re.fullmatch(r"(.+) (\d+)/(\d+)(?: \+(\d+))?(?: \((\d+)✂\))?", cell)

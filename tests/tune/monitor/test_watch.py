@@ -16,7 +16,7 @@ from tests.tune.search.simulated import ZEROS, Simulation, experiment
 from tune.monitor.metrics import Gauges
 from tune.monitor.screen import Screen
 from tune.monitor.watch import Watch
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 
 
 class Watched:
@@ -26,7 +26,7 @@ class Watched:
         spec = experiment(methods={"zeros": ZEROS}, scheduler="none")
         self.simulation = Simulation(spec, folder / "events.jsonl").run()
         self.hands, self.made, self.output = Hands(), FakeGauges(), io.StringIO()
-        self.clock = Clock(spec, slots=1, budget=None, began=0.0)
+        self.clock = TimeBudget(spec, slots=1, budget=None, began=0.0)
         console = Console(file=self.output, force_terminal=False, width=40)
         gauges = Gauges("simulated", self.made, self.hands)
         self.watch = Watch(Screen(console, gauges, self.hands), self.simulation.journal)
