@@ -26,7 +26,7 @@ PREFIX = "clip_search_"
 RUN = "run"
 """A tag of every metric: the experiment's name. A cluster may run several."""
 
-OF_GROUP = ("partition", "method")
+CELL_TAGS = ("partition", "method")
 STATES = ("running", "paused", "completed", "stopped", "diverged", "failed", "cut", "left")
 """Of trials, in the journal's words; `left` are those not proposed yet."""
 ENDED = ("completed", "stopped", "diverged", "failed", "cut")
@@ -47,17 +47,17 @@ class Metric:
     tags: tuple[str, ...] = ()
 
 
-TRIALS = Metric("trials", "Trials by state", (*OF_GROUP, "state"))
-BEST = Metric("best_val_accuracy", "Best validation accuracy so far, 0 to 1", OF_GROUP)
+TRIALS = Metric("trials", "Trials by state", (*CELL_TAGS, "state"))
+BEST = Metric("best_val_accuracy", "Best validation accuracy so far, 0 to 1", CELL_TAGS)
 SAMPLES_PER_SECOND = Metric(
-    "samples_per_second", "Training samples a second, all slots, over the last minute", OF_GROUP
+    "samples_per_second", "Training samples a second, all slots, over the last minute", CELL_TAGS
 )
 DEVICE_SECONDS = Metric(
     "device_seconds",
     "Seconds that fits held their slots; stage: search, final",
-    (*OF_GROUP, "stage"),
+    (*CELL_TAGS, "stage"),
 )
-FINAL_FITS_LEFT = Metric("final_fits_left", "Final fits not made yet", OF_GROUP)
+FINAL_FITS_LEFT = Metric("final_fits_left", "Final fits not made yet", CELL_TAGS)
 SECONDS_LEFT = Metric("seconds_left", "Expected seconds to the end of the run")
 IMAGES_DONE = Metric("images_done", "Images the feature stage has encoded", ("splits",))
 IMAGES_WANTED = Metric("images_wanted", "Images the feature stage is to encode", ("splits",))
@@ -170,7 +170,7 @@ def final_readings(
     """
     return {
         **{(FINAL_FITS_LEFT, labels(cell)): count for cell, count in fits_left.items()},
-        **{(DEVICE_SECONDS, (*labels(g), "final")): seconds for g, seconds in spent.items()},
+        **{(DEVICE_SECONDS, (*labels(cell), "final")): seconds for cell, seconds in spent.items()},
         (SECONDS_LEFT, ()): seconds_left,
     }
 
