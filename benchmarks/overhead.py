@@ -54,7 +54,7 @@ from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.trainable import SuffixTrial
 from tune.trials.trial_context import Workbench
 from tune.trials.tuner import run_tuner
-from tune.workers.actor_pool import Pool
+from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import MINIMUM_STORE, Cluster, connected
 from tune.workers.placement import Placement
 from tune.workers.survey import resolved_precision
@@ -152,7 +152,7 @@ def workbench(prepared: Prepared, cluster: Cluster) -> Workbench:
     pretrained = ray.put(prepared.pretrained)
     precision = resolved_precision(cluster, experiment.model.precision)
     made = feature_stage(
-        prepared, pretrained, Pool(cluster.slot, cluster.slots, cluster.hosts), precision
+        prepared, pretrained, ActorPool(cluster.slot, cluster.slots, cluster.hosts), precision
     ).run(
         {"train": dataset.train, "val": dataset.val},
         plan.boundaries,

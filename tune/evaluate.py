@@ -27,7 +27,7 @@ from search_spaces.schema import Experiment, read_yaml
 from tune.run_dir import EARLIER, identity
 from tune.setup import Prepared, feature_stage, prepare
 from tune.trials.final_fits import TEST, score_tests, weights_path
-from tune.workers.actor_pool import Pool, result_of
+from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.cluster import connected
 from tune.workers.object_store import SharedSplit, fetch
 from tune.workers.survey import resolved_precision
@@ -123,7 +123,7 @@ def _scored(
     descriptions = {path: _described(path, prepared) for path in fits}
     with (
         connected(experiment.resources, address, prepared.plan.store_bytes) as cluster,
-        Pool(cluster.slot, cluster.slots, cluster.hosts) as pool,
+        ActorPool(cluster.slot, cluster.slots, cluster.hosts) as pool,
     ):
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, experiment.model.precision)

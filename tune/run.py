@@ -74,7 +74,7 @@ from tune.trials.final_fits import (
 )
 from tune.trials.trial_context import Workbench
 from tune.trials.tuner import run_tuner
-from tune.workers.actor_pool import Pool
+from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster, connected
 from tune.workers.object_store import SharedSplit
 from tune.workers.survey import resolved_precision, survey
@@ -201,7 +201,7 @@ class Stages:
         directory.check_precision(precision, events)
         journal.write(PrecisionChosen(precision))
         self._placement = placement(prepared, cluster, nodes, precision)
-        self._pool = Pool(cluster.slot, cluster.slots, cluster.hosts)
+        self._pool = ActorPool(cluster.slot, cluster.slots, cluster.hosts)
         self._features = feature_stage(prepared, pretrained, self._pool, precision)
         self._contents: dict[str, SplitContent] = {}
         self._images: dict[str, Split] = {}

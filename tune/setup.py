@@ -26,7 +26,7 @@ from tune.features.stage import FeatureStage
 from tune.run_dir import data_digest, identity
 from tune.trials.final_fits import TEST, FinalFit, final_fits
 from tune.trials.trial_context import derived_seed, highest_boundary
-from tune.workers.actor_pool import Pool
+from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster
 from tune.workers.placement import Placement
 
@@ -71,7 +71,7 @@ def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
 def feature_stage(
     prepared: Prepared,
     pretrained: ray.ObjectRef[Pretrained],
-    pool: Pool,
+    pool: ActorPool,
     precision: PrecisionName,
 ) -> FeatureStage:
     """The stage that makes this experiment's features, of its main source's images."""

@@ -19,7 +19,7 @@ from models.config import AugmentationConfig, ModelConfig
 from models.loading import Pretrained, load_pretrained
 from tests.runs.helpers import small
 from tune.features.stage import HASHES, FeatureStage
-from tune.workers.actor_pool import Pool
+from tune.workers.actor_pool import ActorPool
 from tune.workers.object_store import SharedSplit
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -38,7 +38,7 @@ def stage(cache: Path, pretrained: Pretrained, source: object, map_above: int) -
         pretrained=ray.put(pretrained),
         source=source,  # type: ignore[arg-type]
         augmentation=AUGMENTATION,
-        pool=Pool({"CPU": 1}, 2),
+        pool=ActorPool({"CPU": 1}, 2),
         batch_size=4,
         dtype="float32",
         precision="float32",

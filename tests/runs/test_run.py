@@ -31,7 +31,7 @@ from tests.runs.helpers import (
 )
 from tune.features.stage import EncoderWorker
 from tune.trials.final_fits import FinalFit, run_final_fits
-from tune.workers.actor_pool import Pool
+from tune.workers.actor_pool import ActorPool
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 COLUMNS = (
@@ -151,13 +151,13 @@ def test_an_unreadable_image_is_told_with_the_set_it_is_of(results: Path) -> Non
 
 @pytest.mark.usefixtures("results")
 def test_a_second_run_computes_no_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pooled = Pool.map
+    pooled = ActorPool.map
 
-    def no_features(pool: Pool, work: Any, context: Any, jobs: list[Any]) -> Any:
+    def no_features(pool: ActorPool, work: Any, context: Any, jobs: list[Any]) -> Any:
         assert work is not EncoderWorker.encode or jobs == []
         return pooled(pool, work, context, jobs)
 
-    monkeypatch.setattr(Pool, "map", no_features)
+    monkeypatch.setattr(ActorPool, "map", no_features)
     run_quietly(small("final.seeds=1", methods=["frozen"]), tmp_path)
     assert (tmp_path / "small" / "accuracy_table.md").exists()
 

@@ -23,7 +23,7 @@ import tune.run
 from tests.object_store import object_store
 from tests.runs.helpers import arguments_of
 from tune.storage.storage import Storage
-from tune.workers.actor_pool import Pool
+from tune.workers.actor_pool import ActorPool
 from tune.workers.survey import resolved_precision
 
 SMALL_GPU, LARGE_GPU = 1040, 81920  # MiB; the first has 16 MiB beyond what any process takes
@@ -44,10 +44,10 @@ def no_trouble() -> str:
 
 
 def note_nodes(nodes: dict[str, list[str]]) -> None:
-    """Have `Pool.map` note on which nodes its processes are, by what they do."""
-    plain = Pool.map
+    """Have `ActorPool.map` note on which nodes its processes are, by what they do."""
+    plain = ActorPool.map
 
-    def noting(pool: Pool, work: Any, context: Any, jobs: Any) -> Iterator[tuple[Any, Any]]:
+    def noting(pool: ActorPool, work: Any, context: Any, jobs: Any) -> Iterator[tuple[Any, Any]]:
         found: set[str] = set()
         for each in plain(pool, work, context, jobs):
             found |= {
@@ -58,7 +58,7 @@ def note_nodes(nodes: dict[str, list[str]]) -> None:
             yield each
         nodes.setdefault(work.__name__, []).extend(sorted(found))
 
-    Pool.map = noting  # type: ignore[method-assign]
+    ActorPool.map = noting  # type: ignore[method-assign]
 
 
 def main(out: Path) -> int:

@@ -32,7 +32,7 @@ from models.config import PrecisionName
 from models.loading import Pretrained
 from models.micro_batches import MicroBatches
 from models.precision import Precision, available_device
-from tune.workers.actor_pool import Pool, result_of
+from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.object_store import SharedArray, SharedSplit, share_array
 
 TENSOR = "x"  # every tower supported so far hands one tensor from group to group
@@ -91,7 +91,7 @@ class FeatureStage:
     pretrained: ray.ObjectRef[Pretrained]
     source: ImageSource
     augmentation: Augmentation
-    pool: Pool
+    pool: ActorPool
     batch_size: int
     dtype: str
     precision: PrecisionName

@@ -21,7 +21,7 @@ from search_spaces.schema import FinalConfig
 from tune.storage.storage import Storage
 from tune.trials.checkpoints import Checkpoint
 from tune.trials.trial_context import Workbench
-from tune.workers.actor_pool import Pool
+from tune.workers.actor_pool import ActorPool
 from tune.workers.object_store import SharedSplit
 
 FOLDER = "final_fits"
@@ -115,7 +115,7 @@ def discard_others(fits: list[FinalFit], run_dir: Path) -> None:
 
 
 def run_final_fits(
-    fits: Iterable[FinalFit], worker: FinalFitWorker, run_dir: Path, pool: Pool
+    fits: Iterable[FinalFit], worker: FinalFitWorker, run_dir: Path, pool: ActorPool
 ) -> Iterator[tuple[FinalFit, float, str | None]]:
     """Run fits on all slots, one atomic file each.
 

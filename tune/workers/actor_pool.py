@@ -17,7 +17,7 @@ Job = TypeVar("Job")
 LOOK = 5.0  # seconds between looks at which actors have lost their machines
 
 
-class Pool:
+class ActorPool:
     """Actors, one a slot, started as jobs come; in a `with` block they outlive the jobs.
 
     Ray's tasks would not do: Ray does not use a process again that ran a GPU task, so each job
@@ -147,7 +147,7 @@ def result_of(result: Any, what: str) -> Any:
     """Return a job's result, or raise its error.
 
     Args:
-        result: what `Pool.map` yielded.
+        result: what `ActorPool.map` yielded.
         what: names the job in a message.
 
     Raises:
