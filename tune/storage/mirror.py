@@ -14,8 +14,8 @@ from rich.console import Console
 
 from errors import InputError, one_line
 from files import replacing
-from records import holds_run, parse_journal
-from tune.storage.storage import CHECKPOINTS, ERRORS, JOURNAL, Storage
+from records import CHECKPOINTS, JOURNAL, holds_run, parse_journal
+from tune.storage.storage import ERRORS, Storage
 
 SMALL = (".jsonl", ".csv", ".json", ".yaml", ".md")  # what a run decided and found
 WEIGHTS = ".safetensors"
