@@ -26,6 +26,8 @@ from errors import InputError
 from files import check_folder
 from models.recipe import Recipe
 from records import (
+    CHECKPOINTS,
+    TEST,
     Cell,
     Event,
     FinalFitFailed,
@@ -52,20 +54,19 @@ from tune.search.search import Search
 from tune.search.time_budget import TimeBudget
 from tune.setup import (
     Prepared,
-    basis,
     feature_stage,
     final_fits_of,
     placement,
     prepare,
+    run_fingerprint,
     tests,
     training_images,
 )
 from tune.storage.mirror import mirrored, place_of_copy
-from tune.storage.storage import CHECKPOINTS, Storage
+from tune.storage.storage import Storage
 from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.final_fits import (
-    TEST,
-    FinalFit,
+    FinalFitJob,
     FinalFitWorker,
     discard_others,
     pending,
@@ -218,7 +219,7 @@ class Stages:
         self._bench = Workbench(
             self._experiment,
             pretrained,
-            basis(prepared),
+            run_fingerprint(prepared),
             precision,
             len(self._dataset.classes),
             shared["train"],
@@ -271,10 +272,10 @@ class Stages:
         self,
         search: Search,
         clock: TimeBudget,
-        wanted: list[FinalFit],
-        fits: list[FinalFit],
+        wanted: list[FinalFitJob],
+        fits: list[FinalFitJob],
         scored: dict[str, SharedSplit],
-    ) -> list[FinalFit]:
+    ) -> list[FinalFitJob]:
         """Make the fits that are missing, as far as time allows; returns what is left of them."""
         worker = FinalFitWorker(
             *(self._bench, scored, self._prepared.pretrained.fingerprint, self._dataset.classes),
