@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.recipe import Recipe
-from search_spaces.distributions import parse_space
+from search_spaces import parse_space
 from tests.search_spaces.test_distributions import DECAY, parsed, samples
 
 LR = {"uniform": [1e-3, 1.0]}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from errors import InputError
 from models.recipe import Recipe
-from search_spaces.schema import Experiment, load_experiment
+from search_spaces import Experiment, load_experiment
 from tests.search_spaces.written import SMALL, refused
 from tests.tune.search.simulated import FROZEN
 

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from data import DataConfig, Dataset, Duplicate, Split, load_dataset
 from errors import InputError
 from records.cell import Cell
-from search_spaces.distributions import parse_space
-from search_spaces.schema import Experiment, load_experiment, read_yaml
+from search_spaces import Experiment, load_experiment, parse_space
 from tests.tune.search.simulated import FIXED, FROZEN, LLRD, ZEROS, Simulation, experiment
 from tune.features.stage import Skipped
 from tune.run_dir import RunDirectory, identity
 from tune.search.importance import Importance
 from tune.search.search import Winner
+from yaml_files import read_yaml
 
 IDENTITY = {"model": "aaa", "data": "bbb"}
 METHODS = {"frozen": FROZEN, "llrd": LLRD, "fixed": FIXED}
