@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from data import DataConfig, SourceConfig
 from errors import InputError, did_you_mean
-from search_spaces.schema import Experiment, MethodConfig
+from search_spaces.schema import Experiment
 from yaml_files import read_yaml
+
+LONGEST = 500  # characters of the message about one mistake
+_PLAIN = {
+    "tuple_type": "expected a list, as in [a, b]",
+    "model_type": "expected keys and values",
+    "dict_type": "expected keys and values",
+}
 
 
 def load_experiment(
@@ -27,12 +33,19 @@ def load_experiment(
         path: the YAML file.
         settings: `key.path=value` strings, values in YAML (`--set`).
         overrides: dotted keys to values, as given by other options of the command line.
-        trials: of every cell, instead of what the file says for all or for single methods.
-        methods: the only methods to keep; the probe is kept besides if they start from it.
+        trials: trials of every cell, instead of what the file says for all or single methods.
+        methods: the only methods to keep, beside the probe that they may start from.
 
     Raises:
-        InputError: one line naming file, key and what is allowed.
+        InputError: a mistake, in one line that names file, key and what is allowed.
     """
+    tree = _read(path)
+    options = _override(tree, settings, overrides or {}, trials)
+    experiment = _validated(tree, str(path), options)
+    return _with_methods(experiment, list(methods), str(path)) if methods else experiment
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -43,29 +56,40 @@ def load_experiment(
     if not isinstance(tree, dict):
         raise InputError(f"{path}: expected keys and values such as `name: food`, got {tree!r:.60}")
     tree.setdefault("name", path.stem)
-    said: dict[str, str] = {}  # keys that do not stand in the file, and the options they are from
+    return tree
+
+
+def _override(
+    tree: dict[str, Any], settings: Sequence[str], overrides: Mapping[str, Any], trials: int | None
+) -> dict[str, str]:
+    """Change `tree` as the command line says.
+
+    Returns:
+        The option that each changed key is from, by dotted key.
+    """
+    options: dict[str, str] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
             raise InputError(f"--set {setting!r}: expected key.path=value")
         where = f"--set {' '.join(key.split())}"
         _assign(tree, key.strip(), read_yaml(value, where), f"--set {setting!r}")
-        said[key.strip()] = "--set"
-    for key, value in (overrides or {}).items():
+        options[key.strip()] = "--set"
+    for key, value in overrides.items():
         _assign(tree, key, value, key)
-        said[key] = f"--{key.split('.')[-1]}"
+        options[key] = f"--{key.split('.')[-1]}"
     if trials is not None:
-        said["search.trials"] = "--trials"
         _assign(tree, "search.trials", trials, "--trials")
-        given = tree.get("methods")
-        for method in given.values() if isinstance(given, dict) else ():
+        options["search.trials"] = "--trials"
+        methods = tree.get("methods")
+        for method in methods.values() if isinstance(methods, dict) else ():
             if isinstance(method, dict):
                 method.pop("trials", None)
-    experiment = _validated(tree, str(path), said)
-    return _with_methods(experiment, list(methods), str(path)) if methods else experiment
+    return options
 
 
 def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set the value of a dotted key, and make the sections above it."""
     *parents, last = key.split(".")
     node: Any = tree
     for parent in parents:
@@ -78,20 +102,20 @@ def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
 
 
 def _validated(
-    tree: dict[str, Any], where: str, said: Mapping[str, str] | None = None
+    tree: dict[str, Any], where: str, options: Mapping[str, str] | None = None
 ) -> Experiment:
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        raise InputError(_one_line(error, where, said or {})) from None
+        raise InputError(_one_line(error, where, options or {})) from None
 
 
-def _one_line(error: ValidationError, file: str, said: Mapping[str, str]) -> str:
-    """The first mistake: file and key or the option, what is wrong and what is allowed."""
+def _one_line(error: ValidationError, file: str, options: Mapping[str, str]) -> str:
+    """Describe the first mistake: file and key or option, what is wrong, and what is allowed."""
     first = error.errors()[0]
     key = ".".join(str(piece) for piece in first["loc"])
     where = f"{file}: {key}" if key else file
-    for given, option in said.items():
+    for given, option in options.items():
         if key == given or key.startswith(f"{given}."):
             where = f"--set {key}" if option == "--set" else option
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -108,32 +132,17 @@ def _one_line(error: ValidationError, file: str, said: Mapping[str, str]) -> str
     return " ".join(f"{where}: {message}{got}{more}".split())
 
 
-LONGEST = 500  # characters of what is said of one mistake
-_PLAIN = {
-    "tuple_type": "expected a list, as in [a, b]",
-    "model_type": "expected keys and values",
-    "dict_type": "expected keys and values",
-}
-
-
 def _fields(parents: list[str]) -> list[str]:
-    """The keys allowed under `parents`."""
+    """Return the keys that are allowed under `parents`."""
     node: Any = Experiment
     for parent in parents:
-        if node in _NAMED.values():  # a section whose keys are the user's own names
-            node = next(config for config, section in _NAMED.items() if section is node)
-        else:
-            node = node.model_fields[parent].annotation
-    return list(node.model_fields) if hasattr(node, "model_fields") else []
-
-
-_NAMED = {
-    MethodConfig: Experiment.model_fields["methods"].annotation,
-    SourceConfig: DataConfig.model_fields["extra_tests"].annotation,
-}
+        named_by_user = get_origin(node) is dict
+        node = get_args(node)[1] if named_by_user else node.model_fields[parent].annotation
+    return list(node.model_fields)
 
 
 def _with_methods(experiment: Experiment, methods: list[str], where: str) -> Experiment:
+    """Keep some methods, and the probe if they may start from its head."""
     for method in methods:
         if method not in experiment.methods:
             hint = did_you_mean(method, experiment.methods)

@@ -1,4 +1,4 @@
-"""The experiment: everything a run is told, validated before anything heavy starts."""
+"""The sections of a search space file, checked before anything heavy starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data import DataConfig
 from models.config import AugmentationConfig, ModelConfig
 from search_spaces.distributions import Space, parse_space
 
-MOST = 10**12  # samples or the like: more than anyone trains, and numbers that fit everywhere
+MOST = 10**12  # trials or samples: more than anyone needs, and a number that fits everywhere
 
 
 class _Config(BaseModel):
@@ -23,16 +23,16 @@ class _Config(BaseModel):
 class AshaConfig(_Config):
     """When trials are stopped: successive halving in each cell."""
 
-    rungs: int = Field(3, ge=1, le=10, description="rungs, the last one being the horizon")
+    rungs: int = Field(3, ge=1, le=10, description="number of rungs; the last is the horizon")
     reduction_factor: int = Field(
-        3, ge=2, le=1000, description="one in so many goes on from a rung"
+        3, ge=2, le=1000, description="one in this many trials goes on from a rung"
     )
     grace: bool = Field(False, description="judge no trial inside its own warm-up")
     epochs: float = Field(
         2,
         ge=0,
         allow_inf_nan=False,
-        description="times a trial sees its images before a rung but the last judges it",
+        description="times a trial sees its images before any rung but the last judges it",
     )
 
 
@@ -44,7 +44,7 @@ class SearchConfig(_Config):
         100_000, ge=1, le=MOST, description="the horizon: training samples a full trial sees"
     )
     evaluations: int = Field(
-        3, ge=1, le=10_000, description="evenly spaced evaluations, beside the rungs'"
+        3, ge=1, le=10_000, description="evenly spaced evaluations, beside those at rungs"
     )
     scheduler: Literal["asha", "hyperband", "none"] = "asha"
     asha: AshaConfig = AshaConfig()
@@ -53,12 +53,12 @@ class SearchConfig(_Config):
         5, ge=1, le=MOST, description="random trials before TPE has a model"
     )
     transfer: int = Field(
-        0, ge=0, le=MOST, description="trials of a cell that smaller partitions' best may take"
+        0, ge=0, le=MOST, description="trials of a cell that repeat the best of smaller partitions"
     )
 
 
 class FinalConfig(_Config):
-    """How winners are measured, and what is tried by validation after each of their fits."""
+    """How winners are measured, and which final weights are tried on validation."""
 
     seeds: int = Field(3, ge=1, le=100, description="final fits of each winner")
     ema: bool = Field(True, description="try the weights averaged over steps")
@@ -76,10 +76,10 @@ class FinalConfig(_Config):
 
 
 class ResourcesConfig(_Config):
-    """What one trial takes; trials run side by side as far as the machines go."""
+    """The resources of one trial; as many trials run at a time as the machines have room for."""
 
     gpus_per_trial: float = Field(
-        1.0, gt=0, le=1, allow_inf_nan=False, description="a share of a GPU, where there are any"
+        1.0, gt=0, le=1, allow_inf_nan=False, description="share of a GPU, if there are any"
     )
     cpus_per_trial: float = Field(1.0, gt=0, allow_inf_nan=False)
     report_seconds: float = Field(
@@ -87,20 +87,20 @@ class ResourcesConfig(_Config):
         gt=0,
         allow_inf_nan=False,
         le=1e6,
-        description="without a report for so long, a trial hangs: its process is ended",
+        description="seconds without a report after which a trial is ended",
     )
 
 
 class FeaturesConfig(_Config):
-    """Features: where they are cached and how they are computed."""
+    """Where features are cached, and how they are computed."""
 
-    cache: Path | None = Field(None, description="folder; a user cache folder without")
+    cache: Path | None = Field(None, description="folder; the user's cache folder if null")
     dtype: Literal["float32", "float16"] = "float32"
     batch_size: int = Field(64, ge=1, le=65536)
 
 
 class ReportConfig(_Config):
-    """What the table compares with the probe."""
+    """The method that the table compares with the probe."""
 
     gain: str | None = Field(None, description="the method whose gain is shown")
 
@@ -115,6 +115,7 @@ class MethodConfig(_Config):
 
     @cached_property
     def parsed(self) -> Space:
+        """The method's search space."""
         return parse_space(self.space, self.default)
 
     @model_validator(mode="after")
@@ -136,7 +137,7 @@ class MethodConfig(_Config):
 
     @property
     def needs_probe(self) -> bool:
-        """Whether a trial may start from the partition's best probe head."""
+        """Whether a trial may start from the best probe head of its partition."""
         return not self.frozen_encoder and "probe" in self.parsed.reachable("head_start")
 
     @property
@@ -146,7 +147,7 @@ class MethodConfig(_Config):
 
     @property
     def views(self) -> int:
-        """The most augmented copies of an image that a trial may use."""
+        """The largest number of augmented copies of an image that a trial may use."""
         return int(max(self.parsed.reachable("views")))
 
 
@@ -175,7 +176,7 @@ class Experiment(_Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
-        # Journal and files name partitions by six significant digits.
+        # The journal and other files name partitions by six significant digits.
         if long := [p for p in self.data.partitions if float(f"{p:g}") != p]:
             raise ValueError(f"data.partitions: {long[0]} has more than six significant digits")
         if self.report.gain is not None and self.report.gain not in self.methods:
@@ -191,7 +192,7 @@ class Experiment(_Config):
 
     @property
     def probe(self) -> str | None:
-        """The method whose winners the others' heads start from: the first of probes."""
+        """The first method that is a probe: the others' heads start from its winners."""
         return next((name for name, m in self.methods.items() if m.probes), None)
 
     @property
@@ -201,18 +202,18 @@ class Experiment(_Config):
 
     @property
     def views(self) -> int:
-        """How many augmented copies of each training image are to be cached."""
+        """The number of augmented copies of each training image to cache."""
         return max(method.views for method in self.methods.values())
 
     def trials(self, method: str) -> int:
-        """Trials of each of the method's cells: no more than its space has configurations."""
+        """Return the trials of each of the method's cells, at most one per configuration."""
         config = self.methods[method]
         return int(min(config.trials or self.search.trials, config.parsed.size))
 
     def horizon(self, method: str) -> int:
-        """Samples a full trial of the method sees, at every partition."""
+        """Return the training samples that a full trial of the method sees."""
         return self.methods[method].samples or self.search.samples
 
     def resolved(self) -> dict[str, Any]:
-        """Plain values, as written to experiment.yaml."""
+        """Return plain values, as `experiment.yaml` holds them."""
         return self.model_dump(mode="json")
