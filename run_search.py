@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0 if evaluate(arguments.run_dir, arguments.address, Console()) else 1
         arguments = parse(given)
         _keep_to_loopback(arguments.address)
-        from search_spaces.schema import load_experiment
+        from search_spaces import load_experiment
 
         experiment = load_experiment(
             arguments.space,

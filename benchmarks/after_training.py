@@ -22,7 +22,7 @@ from scipy.stats import t
 
 from benchmarks.fits import Laboratory
 from models.fit import Fit
-from search_spaces.schema import load_experiment
+from search_spaces import load_experiment
 from tune.search.schedulers.asha import milestones
 
 TUNED = "tuned"

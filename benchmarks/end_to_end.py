@@ -23,7 +23,7 @@ from benchmarks.limits import watched
 from benchmarks.table import Row
 from data import Dataset, Split, load_dataset, partition_indices
 from models.config import LOCAL_DIR
-from search_spaces.schema import Experiment, load_experiment
+from search_spaces import Experiment, load_experiment
 from tune.search.schedulers.asha import milestones
 from tune.trials.trial_context import derived_seed
 

@@ -17,8 +17,7 @@ from models.head import LinearHead
 from models.loading import load_pretrained
 from models.precision import Precision
 from models.recipe import Recipe
-from search_spaces.distributions import Params
-from search_spaces.schema import Experiment
+from search_spaces import Experiment, Params
 from tune.trials.trial_context import derived_seed
 
 BATCH = 64  # images in one pass

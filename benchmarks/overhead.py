@@ -46,7 +46,7 @@ from benchmarks.watched import (
 )
 from models.recipe import Recipe
 from records import JournalWriter
-from search_spaces.schema import Experiment, load_experiment
+from search_spaces import Experiment, load_experiment
 from tune.search.sampler import fresh_studies
 from tune.search.search import Proposal, Search
 from tune.setup import Prepared, feature_stage, prepare, training_images

@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
+from ruamel.yaml.nodes import MappingNode, ScalarNode
 
 from errors import InputError, did_you_mean
 from files import expanded
+from yaml_files import read_nodes
 
 _NUMBERING = re.compile(r"\A(?:\d+\.|n\d{8} )+(?=[^\W\d])")
 """`001.` (CUB-200, Caltech-256) or a WordNet id, `n02085620-` (Stanford Dogs), before the name."""
@@ -67,18 +68,16 @@ def shared_words(classes: Sequence[str], words: Sequence[str]) -> list[str]:
 def _read(file: Path) -> dict[str, str]:
     where = f"data.class_names: {file}"
     try:
-        # Nodes, not values: text stays as it is written, and a key that stands twice is seen.
-        tree = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: cannot be read ({error})") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, yaml.MappingNode):
+    tree = read_nodes(text, where)  # nodes, so that names stay as they are written
+    if not isinstance(tree, MappingNode):
         raise InputError(f"{where}: expected class names and words, such as `apple_pie: apple pie`")
     words: dict[str, str] = {}
     for key, value in tree.value:
         place = f"{where}: line {key.start_mark.line + 1}"
-        if not isinstance(key, yaml.ScalarNode) or not isinstance(value, yaml.ScalarNode):
+        if not isinstance(key, ScalarNode) or not isinstance(value, ScalarNode):
             raise InputError(f"{place}: expected one class name and its words")
         if key.value in words:
             raise InputError(f"{place}: {key.value!r} stands twice")

@@ -23,13 +23,14 @@ from records.cell import Cell
 from records.final_fit import FinalFit
 from records.tables import TEST_IMAGES, read_table
 from report.run import read_run
-from search_spaces.schema import Experiment, read_yaml
+from search_spaces import Experiment
 from tune.run_dir import EARLIER, identity
 from tune.setup import Prepared, feature_stage, prepare
 from tune.trials.final_fits import TEST, score_tests, weights_path
 from tune.workers.actor_pool import Pool, result_of
 from tune.workers.cluster import connected, resolved_precision
 from tune.workers.object_store import SharedSplit, fetch
+from yaml_files import read_yaml
 
 Winner = tuple[Description, dict[str, torch.Tensor]]
 Fits = Mapping[Path, FinalFit]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path, PurePath
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from data.config import ColumnNames
 from data.sources.base import SPLIT_NAMES, FileSource, Listing, SplitName
 from errors import InputError
 from files import expanded
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def list_csv(place: str, root: Path | None, columns: ColumnNames) -> Listing:
@@ -45,6 +47,8 @@ def list_csv(place: str, root: Path | None, columns: ColumnNames) -> Listing:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
+    import pandas as pd  # here, as it takes long: search spaces are read without it
+
     try:
         table = pd.read_csv(
             path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig"

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from data.sources.digits import list_digits
 from report import Report
-from search_spaces.schema import Experiment, load_experiment
+from search_spaces import Experiment, load_experiment
 from tune.run import Options, run
 
 ROOT = Path(__file__).resolve().parents[2]

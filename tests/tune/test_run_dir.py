@@ -22,12 +22,12 @@ from records import (
     Winner,
     journal_line,
 )
-from search_spaces.distributions import parse_space
-from search_spaces.schema import Experiment, load_experiment, read_yaml
+from search_spaces import Experiment, load_experiment, parse_space
 from tests.tune.search.simulated import FIXED, FROZEN, LLRD, ZEROS, Simulation, experiment
 from tune.features.stage import Skipped
 from tune.run_dir import RunDirectory, identity
 from tune.search.importance import Importance
+from yaml_files import read_yaml
 
 IDENTITY = {"model": "aaa", "data": "bbb"}
 METHODS = {"frozen": FROZEN, "llrd": LLRD, "fixed": FIXED}
