@@ -56,8 +56,9 @@ from tune.trials.trainable import SuffixTrial
 from tune.trials.trial_context import Workbench
 from tune.trials.tuner import run_tuner
 from tune.workers.actor_pool import Pool
-from tune.workers.cluster import MINIMUM_STORE, Cluster, connected, resolved_precision
+from tune.workers.cluster import MINIMUM_STORE, Cluster, connected
 from tune.workers.placement import Placement
+from tune.workers.survey import resolved_precision
 
 DIGITS = Path(__file__).resolve().parents[1] / "search_spaces" / "digits.yaml"
 Row = tuple[str, str]

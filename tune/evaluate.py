@@ -28,8 +28,9 @@ from tune.run_dir import EARLIER, identity
 from tune.setup import Prepared, feature_stage, prepare
 from tune.trials.final_fits import TEST, score_tests, weights_path
 from tune.workers.actor_pool import Pool, result_of
-from tune.workers.cluster import connected, resolved_precision
+from tune.workers.cluster import connected
 from tune.workers.object_store import SharedSplit, fetch
+from tune.workers.survey import resolved_precision
 from yaml_files import read_yaml
 
 Winner = tuple[Description, dict[str, torch.Tensor]]

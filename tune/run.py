@@ -73,8 +73,9 @@ from tune.trials.final_fits import (
 from tune.trials.trial_context import Workbench
 from tune.trials.tuner import run_tuner
 from tune.workers.actor_pool import Pool
-from tune.workers.cluster import Cluster, connected, resolved_precision, survey
+from tune.workers.cluster import Cluster, connected
 from tune.workers.object_store import SharedSplit
+from tune.workers.survey import resolved_precision, survey
 
 
 @dataclass(frozen=True)
