@@ -10,11 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from data.class_names import shared_words, words_of
 from data.config import DataConfig, SourceConfig
-from data.sources.base import ImageSource, Listing, SplitName
-from data.sources.listing import list_images
+from data.sources import SOURCES, ImageSource, Listing
+from data.sources.base import SplitName
 from data.splits import numbered, stratified_split
 from errors import InputError, did_you_mean
-from files import expanded
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +96,7 @@ def load_dataset(config: DataConfig) -> Dataset:
             training lacks, or too few images (or groups) to draw a split from; an extra test has
             the main source; the file of class names is ill-formed.
     """
-    listing = list_images(config, "data")
+    listing = _list_images(config, "data")
     splits = np.array(listing.splits, dtype=object)
     _draw(config, listing, splits)
     classes = _class_names(config, listing, splits)
@@ -123,6 +122,14 @@ def load_dataset(config: DataConfig) -> Dataset:
     return Dataset(classes, words, train, val, test, listing.source, extra_tests, warnings)
 
 
+def _list_images(config: SourceConfig, section: str) -> Listing:
+    """List a source's images; errors start with `section`, the experiment's key that holds it."""
+    try:
+        return SOURCES[config.kind].list_images(config)
+    except InputError as error:  # it starts with a key of SourceConfig
+        raise InputError(f"{section}.{error}") from error
+
+
 def _split(listing: Listing, rows: NDArray[np.int64], ids: Mapping[str, int]) -> Split:
     """The given rows of a listing, labelled, with their groups."""
     labels = np.array([ids[listing.labels[row]] for row in rows], dtype=np.int64)
@@ -140,7 +147,7 @@ def _extra_test(
             f"{section}.source: {extra.source} is data.source itself; "
             "allowed are other images, such as another folder's or table's"
         )
-    listing = list_images(extra, section)
+    listing = _list_images(extra, section)
     own = np.array([split == "test" for split in listing.splits])
     rows = np.flatnonzero(own if own.any() else ~own)
     for label in dict.fromkeys(listing.labels[row] for row in rows):
@@ -154,10 +161,8 @@ def _extra_test(
 
 
 def _same_images(one: SourceConfig, other: SourceConfig) -> bool:
-    if one.kind in ("folder", "csv") and one.kind == other.kind:
-        first, second = (expanded(config.place, "source").resolve() for config in (one, other))
-        return first == second
-    return one.source == other.source
+    kind = SOURCES[one.kind]
+    return one.kind == other.kind and kind.canonical(one) == kind.canonical(other)
 
 
 def _draw(config: DataConfig, listing: Listing, splits: NDArray[np.object_]) -> None:

@@ -10,15 +10,20 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from data import DataConfig, load_dataset
-from data.sources.base import FileSource
-from data.sources.torchvision_sets import TorchvisionSource, _open, list_torchvision
+from data import DataConfig, SourceConfig, load_dataset
+from data.sources import SOURCES, FileSource, Listing
+from data.sources.torchvision_sets import TorchvisionSource, _open
 from errors import InputError
 
 
 @pytest.fixture(autouse=True)
 def _nothing_open() -> None:
     _open.cache_clear()
+
+
+def list_torchvision(name: str, root: Path) -> Listing:
+    config = SourceConfig(source=f"torchvision:{name}", root=root)
+    return SOURCES["torchvision"].list_images(config)
 
 
 def add_set(monkeypatch: pytest.MonkeyPatch, constructor: type) -> None:
