@@ -33,7 +33,8 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_source_is_one_file_and_a_name() -> None:
     dataset = load_dataset(DataConfig(source="shapes:40", test_fraction=0.25, val_fraction=0.25))
     assert dataset.classes == ("square", "stripe")
-    assert [len(split) for split in (dataset.train, dataset.val, dataset.test)] == [20, 10, 10]
+    test = dataset.tests["test"].split
+    assert [len(split) for split in (dataset.train, dataset.val, test)] == [20, 10, 10]
     rows = partition_indices(dataset.train.labels, 10, seed=0)
     some = dataset.train.select(rows)
     assert sorted(some.labels.tolist()) == [0, 1]

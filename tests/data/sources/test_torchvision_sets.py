@@ -113,8 +113,9 @@ def test_a_set_without_splits_or_label_list_is_read_through(tmp_path: Path) -> N
         add_set(patch, Fake)
         dataset = load_dataset(DataConfig(source="torchvision:Tiny", root=tmp_path))
         assert dataset.classes == ("0", "1")
-        assert len(dataset.train) + len(dataset.val) + len(dataset.test) == 40
-        assert dataset.source.image(dataset.test.keys[0]).size == (4, 4)
+        test = dataset.tests["test"].split
+        assert len(dataset.train) + len(dataset.val) + len(test) == 40
+        assert dataset.source.image(test.keys[0]).size == (4, 4)
 
 
 @pytest.mark.parametrize(
