@@ -13,7 +13,6 @@ import torch
 from pydantic import ValidationError
 from rich.console import Console
 
-from data import ImageSource, Split
 from errors import InputError
 from models.classifier import restored
 from models.exported import Description, load_exported, read_description
@@ -129,19 +128,18 @@ def _scored(
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, experiment.model.precision)
         stage = feature_stage(prepared, pretrained, pool, precision)
-        sources: dict[str, tuple[Split, ImageSource]] = {TEST: (dataset.test, dataset.source)}
-        sources |= {name: (x.split, x.source) for name, x in dataset.extra_tests.items()}
         listed = read_table(run_dir / "test_images.csv", TEST_IMAGES)
         tests: dict[str, SharedSplit] = {}
-        for name, (split, source) in sources.items():
+        for name, test in dataset.tests.items():
             if any(name != TEST and name not in fit.extra for fit in fits.values()):
                 continue  # it was added, and is not scored yet
-            made = dataclasses.replace(stage, source=source).run(
-                {name: split},
+            made = dataclasses.replace(stage, source=test.source).run(
+                {name: test.split},
                 sorted({description.boundary for description in descriptions.values()}),
                 experiment.data.max_unreadable,
             )
-            images = zip(made.contents[name].keys, made.splits[name].labels.tolist(), strict=True)
+            split = made.contents[name].split
+            images = zip(split.keys, split.labels.tolist(), strict=True)
             before = listed[listed["set"] == name]
             if [(key, str(label)) for key, label in images] != list(
                 zip(before["key"], before["label"], strict=True)

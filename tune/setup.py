@@ -23,8 +23,8 @@ from report.formatting import listed
 from search_spaces.schema import Experiment
 from tune.features.plan import Plan, make_plan, recipes_of
 from tune.features.stage import FeatureStage
-from tune.run_dir import data_digest, identity
-from tune.trials.final_fits import TEST, FinalFit, final_fits
+from tune.run_dir import identity
+from tune.trials.final_fits import FinalFit, final_fits
 from tune.trials.trial_context import derived_seed, highest_boundary
 from tune.workers.actor_pool import Pool
 from tune.workers.cluster import Cluster
@@ -58,8 +58,8 @@ def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
     if experiment.needs_zero_shot:
         prompts = Prompts(dataset.words, experiment.data.templates)
     pretrained = load_pretrained(experiment.model, prompts, cache / "zero_shot")
-    splits = {"train": dataset.train, "val": dataset.val, **tests(dataset)}
-    images = {name: len(split) for name, split in splits.items()}
+    images = {"train": len(dataset.train), "val": len(dataset.val)}
+    images |= {name: len(test.split) for name, test in dataset.tests.items()}
     name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
     files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
     cached = sum(file.stat().st_size for file in files)
@@ -90,12 +90,6 @@ def feature_stage(
         precision=precision,
         map_above=prepared.plan.map_above,
     )
-
-
-def tests(dataset: Dataset) -> dict[str, Split]:
-    """Everything that winners are scored on, by name."""
-    extra = {name: test.split for name, test in dataset.extra_tests.items()}
-    return {TEST: dataset.test, **extra}
 
 
 def basis(prepared: Prepared) -> str:
@@ -145,10 +139,7 @@ def _partition_sizes(experiment: Experiment, train: Split) -> dict[float, int]:
 
 def final_fits_of(prepared: Prepared, winners: dict[Cell, Winner]) -> list[FinalFit]:
     """The final fits that an experiment asks for."""
-    dataset = prepared.dataset
-    scored = dict(sorted(tests(dataset).items()))  # in whatever order they are written
-    data = data_digest(dataset, dataset.val, *scored.values())
-    return final_fits(winners, prepared.experiment.final, json.dumps([data, list(scored)]))
+    return final_fits(winners, prepared.experiment.final, prepared.dataset.scored_digest)
 
 
 def placement(

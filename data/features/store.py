@@ -3,8 +3,9 @@
     <root>/<fingerprint>/<boundary>/<name>.safetensors   shards, in any number
     <root>/<fingerprint>/<boundary>/assembled/<name>/    one memory-mapped order of rows
 
-A row is found by the digest of its image, so one new image costs one image. A damaged shard is
-set aside (`*.corrupt`) and its rows are missing again.
+A row is found by the digest of its image, so one new image costs one image; data-set libraries key
+their caches by the whole set or by file name, so this store is our own. A damaged shard is set
+aside (`*.corrupt`) and its rows are missing again.
 """
 
 from __future__ import annotations

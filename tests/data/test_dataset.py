@@ -17,7 +17,7 @@ def table(folder: Path, rows: list[str], header: str = "path,label,split") -> Da
 
 
 def splits_of(dataset: Dataset) -> list[Split]:
-    return [dataset.train, dataset.val, dataset.test]
+    return [dataset.train, dataset.val, dataset.tests["test"].split]
 
 
 def test_digits_are_divided_by_the_fractions() -> None:
@@ -32,9 +32,11 @@ def test_draws_are_stratified_and_follow_the_seed() -> None:
     first, again, other = (
         load_dataset(DataConfig(source="digits", split_seed=seed)) for seed in (0, 0, 1)
     )
-    assert first.test.keys == again.test.keys != other.test.keys
+    keys = [dataset.tests["test"].split.keys for dataset in (first, again, other)]
+    assert keys[0] == keys[1] != keys[2]
+    test = first.tests["test"].split
     shares = np.bincount(first.train.labels) / len(first.train)
-    assert np.abs(shares - np.bincount(first.test.labels) / len(first.test)).max() < 0.01
+    assert np.abs(shares - np.bincount(test.labels) / len(test)).max() < 0.01
 
 
 def test_given_splits_are_kept_and_lacking_ones_drawn_from_train(tmp_path: Path) -> None:
@@ -42,7 +44,7 @@ def test_given_splits_are_kept_and_lacking_ones_drawn_from_train(tmp_path: Path)
         f"test{n},{n % 2},test" for n in (0, 1)
     ]
     dataset = load_dataset(table(tmp_path, rows))
-    assert dataset.test.keys == ("test0", "test1")
+    assert dataset.tests["test"].split.keys == ("test0", "test1")
     assert len(dataset.val) == 6
     assert all(key.startswith("train") for key in dataset.val.keys + dataset.train.keys)
 
@@ -90,8 +92,8 @@ def test_an_extra_test_has_groups_of_its_own(tmp_path: Path) -> None:
     phone = SourceConfig(source=f"csv:{tmp_path / 'phone.csv'}")
     config = table(tmp_path, rows).model_copy(update={"extra_tests": {"phone": phone}})
     dataset = load_dataset(config)
-    assert dataset.extra_tests["phone"].split.groups == ("p", "q", "p")
-    assert dataset.test.groups is None
+    assert dataset.tests["phone"].split.groups == ("p", "q", "p")
+    assert dataset.tests["test"].split.groups is None
 
 
 def test_a_class_absent_from_val_or_test_is_a_warning(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torchvision import datasets
 
-from data import DataConfig, Dataset, load_dataset
+from data import DataConfig, Dataset, Split, load_dataset
 from errors import InputError
 
 MAIN = [f"{split}/{name},{name},{split}" for split in ("train", "val", "test") for name in "abc"]
@@ -21,9 +21,13 @@ def load(folder: Path, **extra_tests: dict[str, object]) -> Dataset:
     return load_dataset(DataConfig.model_validate({"source": source, "extra_tests": extra_tests}))
 
 
+def splits_of(dataset: Dataset) -> list[Split]:
+    return [dataset.train, dataset.val, dataset.tests["test"].split]
+
+
 def test_a_source_without_a_test_split_is_a_test_as_a_whole(tmp_path: Path) -> None:
     source = table(tmp_path / "other.csv", ["1,c,train", "2,a,val", "3,c,train"])
-    extra = load(tmp_path, street={"source": source}).extra_tests["street"]
+    extra = load(tmp_path, street={"source": source}).tests["street"]
     assert extra.split.keys == ("1", "2", "3")
     assert extra.split.labels.tolist() == [2, 0, 2]
 
@@ -31,7 +35,7 @@ def test_a_source_without_a_test_split_is_a_test_as_a_whole(tmp_path: Path) -> N
 def test_of_a_source_with_a_test_split_only_that_is_taken(tmp_path: Path) -> None:
     # Its training images may have classes of their own.
     source = table(tmp_path / "other.csv", ["1,a,train", "2,b,test", "3,z,train", "4,a,test"])
-    extra = load(tmp_path, street={"source": source}).extra_tests["street"]
+    extra = load(tmp_path, street={"source": source}).tests["street"]
     assert extra.split.keys == ("2", "4")
     assert extra.split.labels.tolist() == [1, 0]
 
@@ -47,13 +51,12 @@ def test_extra_tests_have_their_own_source_and_change_no_split(tmp_path: Path) -
         listed={"source": source, "columns": {"path": "file", "label": "kind"}},
     )
     without = load(tmp_path)
-    assert without.extra_tests == {}
-    for name in ("train", "val", "test"):
-        ours, theirs = getattr(with_tests, name), getattr(without, name)
+    assert list(without.tests) == ["test"]
+    for ours, theirs in zip(splits_of(with_tests), splits_of(without), strict=True):
         assert ours.keys == theirs.keys
         assert ours.labels.tolist() == theirs.labels.tolist()
-    photos, listed = (with_tests.extra_tests[name] for name in ("photos", "listed"))
-    assert list(with_tests.extra_tests) == ["photos", "listed"]
+    photos, listed = (with_tests.tests[name] for name in ("photos", "listed"))
+    assert list(with_tests.tests) == ["test", "photos", "listed"]
     assert photos.split.keys == ("a/1.jpg", "b/2.jpg", "c/3.jpg")
     assert photos.source.digest("a/1.jpg") == listed.source.digest("photos/a/1.jpg")
 
