@@ -25,6 +25,7 @@ from optuna.distributions import (
 
 from errors import did_you_mean
 from models.recipe import NO_BLOCKS, Recipe
+from models.solvers import SOLVERS
 
 Params = dict[str, Any]
 MANY = 10_000  # configurations: more than any cell tries
@@ -212,16 +213,19 @@ def parse_space(space: Mapping[str, Any], default: Mapping[str, Any]) -> Space:
 
 
 def _check_solver(space: Space) -> None:
-    """Whatever is sampled, only a probe may be solved, and only CLIP's own head left as it is."""
-    solvers = [solver for solver in space.reachable("solver") if solver != "adamw"]
+    """Check that every solver meets the blocks and the starts of the head that it can take."""
     trained = [blocks for blocks in space.reachable("blocks") if blocks != NO_BLOCKS]
-    if solvers and trained:
-        raise ValueError(f"solver: {solvers[0]} needs blocks: none, but blocks may be {trained[0]}")
-    others = [start for start in space.reachable("head_start") if start != "zero_shot"]
-    if "none" in solvers and others:  # there is no other head
-        raise ValueError(
-            f"solver: none needs head_start: zero_shot, but head_start may be {others[0]}"
-        )
+    for solver in (SOLVERS[name] for name in space.reachable("solver")):
+        if trained and not solver.trains_encoder:
+            raise ValueError(
+                f"solver: {solver.name} needs blocks: none, but blocks may be {trained[0]}"
+            )
+        for start in space.reachable("head_start"):
+            if solver.only_start not in (None, start):
+                raise ValueError(
+                    f"solver: {solver.name} needs head_start: {solver.only_start}, but head_start "
+                    f"may be {start}"
+                )
 
 
 def _check_banks(space: Space) -> None:

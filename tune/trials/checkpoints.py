@@ -65,7 +65,7 @@ class Checkpoint:
         """
         import torch
 
-        saved = {"identity": self._identity, "fit": fit.state(), "report": dict(report)}
+        saved = {"identity": self._identity, "fit": fit.state_dict(), "report": dict(report)}
         try:
             with self._folder.writing(self._name) as file:
                 torch.save(saved, file)
@@ -102,7 +102,7 @@ class Checkpoint:
             return None
         if saved["identity"] != self._identity:
             return None
-        fit.load(saved["fit"])
+        fit.load_state_dict(saved["fit"])
         report: dict[str, Any] = saved["report"]
         self._reported = int(report["milestone"])
         return report
