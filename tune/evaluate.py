@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from errors import InputError
-from models.classifier import restored
+from models.classifier import build_classifier
 from models.exported import Description, load_exported, read_description
 from models.loading import Pretrained
 from models.precision import Precision, available_device
+from models.selection import select
 from records.cell import Cell
 from records.final_fit import FinalFit
 from records.tables import TEST_IMAGES, read_table
@@ -174,10 +175,11 @@ class Evaluator:
         torch.set_num_threads(self.threads)
         description, weights = job[1]
         pretrained: Pretrained = fetch(self.pretrained)
-        boundary, recipe = description.boundary, description.recipe
+        encoder, boundary = pretrained.encoder, description.boundary
         precision = Precision(available_device(), description.precision)
         try:
-            classifier = restored(pretrained.encoder, recipe, boundary, weights, precision)
+            selection = select(description.recipe, encoder)
+            classifier = build_classifier(encoder, selection, boundary, weights, precision)
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{job[0]}: {' '.join(str(error).split())}") from None
         return score_tests(

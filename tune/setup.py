@@ -21,11 +21,11 @@ from models.zero_shot import Prompts
 from records import Cell, NodeView, Winner
 from report.formatting import listed
 from search_spaces.schema import Experiment
-from tune.features.plan import Plan, make_plan, recipes_of
+from tune.features.plan import Plan, make_plan, selections_of
 from tune.features.stage import FeatureStage
 from tune.run_dir import identity
 from tune.trials.final_fits import FinalFit, final_fits
-from tune.trials.trial_context import derived_seed, highest_boundary
+from tune.trials.trial_context import derived_seed
 from tune.workers.actor_pool import Pool
 from tune.workers.cluster import Cluster
 from tune.workers.placement import Placement
@@ -158,9 +158,9 @@ def placement(
     encoder, boundaries = prepared.pretrained.encoder, prepared.plan.boundaries
     needs = {}
     for name, method in prepared.experiment.methods.items():
-        for recipe in recipes_of(name, method, encoder):
-            if not recipe.frozen_encoder:
-                fed = highest_boundary(encoder, recipe, boundaries)
-                layers = (recipe.blocks, recipe.kinds)
-                needs[layers] = training_memory(encoder, recipe, fed, precision)
+        for selection in selections_of(name, method, encoder):
+            if selection.parameters:
+                fed = selection.fed_from(boundaries)
+                layers = (selection.recipe.blocks, selection.recipe.kinds)
+                needs[layers] = training_memory(encoder, selection, fed, precision)
     return dataclasses.replace(placed, needs=needs)

@@ -18,11 +18,11 @@ from rich.table import Table
 from errors import InputError
 from files import check_folder, nearest
 from models.encoder import HEAD, PIXELS, Encoder
-from models.flops import group_flops, sample_flops, trained_count
+from models.flops import group_flops, sample_flops
 from models.recipe import Recipe
+from models.selection import Selection, select
 from search_spaces.schema import Experiment, MethodConfig
 from tune.features.cached_boundaries import choose_boundaries
-from tune.trials.trial_context import highest_boundary
 
 FEATURES_SHARE = 0.25  # of memory, for all features at the boundaries that are chosen
 DISK_SHARE = 0.5  # of what is free, for the same where memory cannot hold even the lowest
@@ -207,10 +207,10 @@ def make_plan(
     Raises:
         InputError: a method asks for blocks that the encoder does not have.
     """
-    recipes = {name: recipes_of(name, m, encoder) for name, m in experiment.methods.items()}
+    choices = {name: selections_of(name, m, encoder) for name, m in experiment.methods.items()}
     memory = psutil.virtual_memory().total
     item = ITEM_BYTES[experiment.features.dtype]
-    starts = {name: [r.boundary(encoder) for r in found] for name, found in recipes.items()}
+    starts = {name: [choice.boundary for choice in found] for name, found in choices.items()}
     augmented = {b for name, m in experiment.methods.items() if m.views for b in starts[name]}
     image_bytes = {b: item * math.prod(encoder.shapes[b]) for b in encoder.boundaries}
     # Every configuration of a method is as likely as any other.
@@ -236,7 +236,9 @@ def make_plan(
         experiment=experiment,
         boundaries=chosen,
         view_boundaries=_ordered(augmented & {*chosen}, encoder),
-        trained_bytes={n: 4 * max(trained_count(encoder, r) for r in recipes[n]) for n in recipes},
+        trained_bytes={
+            n: 4 * max(choice.count for choice in found) for n, found in choices.items()
+        },
         image_bytes={b: image_bytes[b] for b in chosen},
         images=images,
         encoder_bytes=sum(4 * p.numel() for p in encoder.parameters()),
@@ -245,33 +247,28 @@ def make_plan(
         memory=memory,
         encoder_flops=sum(forward),
         sample_flops={
-            name: _costs(found, encoder, forward, chosen) for name, found in recipes.items()
+            name: _costs(found, encoder, forward, chosen) for name, found in choices.items()
         },
     )
 
 
-def recipes_of(name: str, method: MethodConfig, encoder: Encoder) -> list[Recipe]:
-    """Every choice of layers that a trial of the method can make."""
+def selections_of(name: str, method: MethodConfig, encoder: Encoder) -> list[Selection]:
+    """List every choice of layers that a trial of the method can make."""
     space, found = method.parsed, []
     for blocks, kinds in itertools.product(space.reachable("blocks"), space.reachable("kinds")):
-        recipe = Recipe(blocks=blocks, kinds=kinds)
         try:
-            recipe.boundary(encoder)
+            found.append(select(Recipe(blocks=blocks, kinds=kinds), encoder))
         except InputError as error:
             raise InputError(f"methods.{name}.space.{error}") from None
-        found.append(recipe)
     return found
 
 
 def _costs(
-    recipes: list[Recipe], encoder: Encoder, forward: tuple[int, ...], cached: tuple[str, ...]
+    choices: list[Selection], encoder: Encoder, forward: tuple[int, ...], cached: tuple[str, ...]
 ) -> tuple[float, float]:
-    """Operations a sample in the mean over recipes, from what is cached and from pixels."""
-    from_cache = [
-        sample_flops(encoder, forward, recipe, highest_boundary(encoder, recipe, cached))
-        for recipe in recipes
-    ]
-    from_pixels = [sample_flops(encoder, forward, recipe, PIXELS) for recipe in recipes]
+    """Operations a sample in the mean over choices, from what is cached and from pixels."""
+    from_cache = [sample_flops(encoder, forward, c, c.fed_from(cached)) for c in choices]
+    from_pixels = [sample_flops(encoder, forward, choice, PIXELS) for choice in choices]
     return mean(from_cache), mean(from_pixels)
 
 

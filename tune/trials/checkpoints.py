@@ -65,7 +65,11 @@ class Checkpoint:
         """
         import torch
 
-        saved = {"identity": self._identity, "fit": fit.state(), "report": encode(report)}
+        saved = {
+            "identity": self._identity,
+            "fit": fit.state_dict(),
+            "report": encode(report),
+        }
         try:
             with self._folder.writing(self._name) as file:
                 torch.save(saved, file)
@@ -102,7 +106,7 @@ class Checkpoint:
             return None
         if saved["identity"] != self._identity:
             return None
-        fit.load(saved["fit"])
+        fit.load_state_dict(saved["fit"])
         report = decode(TrialReport, saved["report"])
         self._reported = report.milestone
         return report

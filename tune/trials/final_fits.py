@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from files import replacing
-from models.exported import Description, save_exported
+from models.exported import Description, exported_weights, save_exported
+from models.final_weights import select_weights
 from models.fit import Fit
 from models.recipe import Recipe
 from records import Cell, Winner
@@ -198,7 +199,8 @@ class FinalFitWorker:
             classes=self.classes,
             about={key: record[key] for key in ("partition", "method", "seed", "test_accuracy")},
         )
-        return record, description, trained.exported() if experiment.final.export else None
+        weights = exported_weights(trained) if experiment.final.export else None
+        return record, description, weights
 
 
 def _chosen_after_training(fit: Fit, alphas: tuple[float, ...]) -> dict[str, Any]:
@@ -206,8 +208,8 @@ def _chosen_after_training(fit: Fit, alphas: tuple[float, ...]) -> dict[str, Any
     if fit.recipe.frozen_encoder:
         fit.restore_best()
         return {"alpha": None, "ema": None}
-    polish = fit.polish(alphas)
-    return {"alpha": polish.alpha, "ema": polish.averaged}
+    chosen = select_weights(fit, alphas)
+    return {"alpha": chosen.alpha, "ema": chosen.averaged}
 
 
 def score_tests(
