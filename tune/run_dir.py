@@ -21,7 +21,7 @@ from models.recipe import Recipe
 from records.cell import Cell
 from records.journal import holds_run, read_events
 from search_spaces.schema import Experiment
-from tune.features.stage import Skipped
+from tune.features import Skipped
 from tune.search.importance import Importance
 from tune.search.search import Winner
 from tune.storage.storage import JOURNAL

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +11,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from data import partition_indices
+from data import derived_seed, partition_rows
 from models.config import PrecisionName
 from models.encoder import Encoder
 from models.fit import Fit
@@ -99,15 +98,15 @@ class Workbench:
 
     def rows(self, partition: float, seed: int) -> Rows:
         """The training images of a partition, as drawn for a seed; nested over partitions."""
-        draw = derived_seed(self.experiment.seed, seed, "partition")
-        return partition_indices(self.train.labels, partition, draw, self.train.groups)
+        labels, groups = self.train.labels, self.train.groups
+        return partition_rows(labels, groups, partition, self.experiment.seed, seed)
 
     def val_rows(self, partition: float, seed: int) -> Rows:
         """The validation images a partition is judged by: all, or as many as it would have."""
         if self.experiment.data.validation == "full":
             return np.arange(len(self.val))
-        draw = derived_seed(self.experiment.seed, seed, "validation")
-        return partition_indices(self.val.labels, partition, draw, self.val.groups)
+        labels, groups = self.val.labels, self.val.groups
+        return partition_rows(labels, groups, partition, self.experiment.seed, seed, "validation")
 
     def boundary(self, recipe: Recipe) -> str:
         """The highest boundary at or below the recipe's own with all that it trains on cached."""
@@ -141,12 +140,6 @@ def highest_boundary(encoder: Encoder, recipe: Recipe, cached: Iterable[str]) ->
     if not cached:
         raise ValueError("none of the features that the recipe trains on is cached")
     return encoder.boundaries[max(i for b in cached if (i := encoder.index(b)) <= limit)]
-
-
-def derived_seed(seed: int, final_seed: int, purpose: str) -> int:
-    """One of several independent seeds that follow from the experiment's."""
-    entropy = [seed, final_seed, zlib.crc32(purpose.encode())]
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 @lru_cache(maxsize=64)
