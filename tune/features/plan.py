@@ -116,20 +116,13 @@ class Plan:
     @property
     def search_flops(self) -> tuple[float, float]:
         """Operations of training all trials, if none is stopped: as planned, and from pixels."""
-        samples = {
-            name: len(self.experiment.data.partitions)
-            * self.experiment.trials(name)
-            * self.experiment.horizon(name)
-            for name in self.sample_flops
-        }
-        ours, whole = zip(
-            *(
-                [samples[name] * cost for cost in costs]
-                for name, costs in self.sample_flops.items()
-            ),
-            strict=True,
-        )
-        return sum(ours), sum(whole)
+        experiment, planned, whole = self.experiment, 0.0, 0.0
+        for name, (from_cache, from_pixels) in self.sample_flops.items():
+            trials = len(experiment.data.partitions) * experiment.trials(name)
+            samples = trials * experiment.horizon(name)
+            planned += samples * from_cache
+            whole += samples * from_pixels
+        return planned, whole
 
     @property
     def trials(self) -> int:
@@ -231,7 +224,8 @@ def make_plan(
     sizes = [copies[b] * size for b, size in image_bytes.items()]
     # A trial that starts from a probe refits it on the embedding. A trial on views needs them at
     # its boundary or below.
-    always = frozenset({encoder.index(HEAD)} & wanted.keys()) | _floor(augmented, encoder)
+    lowest = {min(map(encoder.index, augmented))} if augmented else set()
+    always = frozenset(({encoder.index(HEAD)} & wanted.keys()) | lowest)
     free_disk = shutil.disk_usage(nearest(cache)).free
     room = FEATURES_SHARE * memory
     if sum(sizes[i] for i in {min(wanted), *always}) > room:
@@ -242,7 +236,7 @@ def make_plan(
     return Plan(
         experiment=experiment,
         boundaries=chosen,
-        view_boundaries=_ordered(augmented & {*chosen}, encoder),
+        view_boundaries=tuple(b for b in chosen if b in augmented),
         trained_bytes={n: 4 * max(trained_count(encoder, r) for r in recipes[n]) for n in recipes},
         image_bytes={b: image_bytes[b] for b in chosen},
         images=images,
@@ -280,15 +274,6 @@ def _costs(
     ]
     from_pixels = [sample_flops(encoder, forward, recipe, PIXELS) for recipe in recipes]
     return mean(from_cache), mean(from_pixels)
-
-
-def _floor(augmented: set[str], encoder: Encoder) -> frozenset[int]:
-    """The lowest boundary at which views are wanted, or nothing."""
-    return frozenset([min(encoder.index(b) for b in augmented)] if augmented else [])
-
-
-def _ordered(boundaries: set[str], encoder: Encoder) -> tuple[str, ...]:
-    return tuple(sorted(boundaries, key=encoder.index))
 
 
 def _flops(count: float) -> str:
