@@ -17,7 +17,7 @@ from errors import InputError
 
 
 def check_folder(folder: Path, key: str) -> None:
-    """Raises InputError if `folder` neither is a folder one may write to nor can become one."""
+    """Raise InputError unless `folder` is a writable folder or can be made one."""
     place = nearest(folder)
     if not place.is_dir():
         raise InputError(f"{key}: {place} is not a folder")
@@ -26,7 +26,7 @@ def check_folder(folder: Path, key: str) -> None:
 
 
 def expanded(path: Path | str, key: str) -> Path:
-    """A path with `~` and `~user` replaced; raises InputError where there is no such user."""
+    """Replace `~` and `~user` in a path; raise InputError if there is no such user."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -34,12 +34,12 @@ def expanded(path: Path | str, key: str) -> Path:
 
 
 def nearest(path: Path) -> Path:
-    """The nearest ancestor that exists, or `path` itself."""
+    """Find the nearest ancestor that exists; `path` itself if it does."""
     return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-"""A disk that takes no more."""
+"""The errors of a disk that takes no more."""
 
 
 @contextmanager
@@ -72,10 +72,10 @@ def _place(error: BaseException, folder: Path) -> Path:
 
 
 def _code(error: BaseException) -> int | None:
-    """The operating system's number of an error, of those of libraries in Rust too."""
-    told = re.search(r"\(os error (\d+)\)", str(error))
+    """The operating system's number of an error, also if a library in Rust raised it."""
+    in_text = re.search(r"\(os error (\d+)\)", str(error))
     number = getattr(error, "errno", None)
-    return int(told[1]) if told else number
+    return int(in_text[1]) if in_text else number
 
 
 @contextmanager
