@@ -1,4 +1,4 @@
-"""Paths, full disks, checksums, and files that appear whole or not at all."""
+"""Files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from errors import InputError
 
 
 def check_folder(folder: Path, key: str) -> None:
-    """Raise InputError unless `folder` is a writable folder or can be made one."""
+    """Raises InputError if `folder` neither is a folder one may write to nor can become one."""
     place = nearest(folder)
     if not place.is_dir():
         raise InputError(f"{key}: {place} is not a folder")
@@ -26,7 +26,7 @@ def check_folder(folder: Path, key: str) -> None:
 
 
 def expanded(path: Path | str, key: str) -> Path:
-    """Replace `~` and `~user` in a path; raise InputError if there is no such user."""
+    """A path with `~` and `~user` replaced; raises InputError where there is no such user."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -34,20 +34,18 @@ def expanded(path: Path | str, key: str) -> Path:
 
 
 def nearest(path: Path) -> Path:
-    """Find the nearest ancestor that exists; `path` itself if it does."""
+    """The nearest ancestor that exists, or `path` itself."""
     return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-"""The errors of a disk that takes no more."""
+"""A disk that takes no more."""
 
 
 @contextmanager
 def room_in(folder: Path) -> Iterator[None]:
-    """Turn any library's error about a full disk into one line.
-
-    The disk is that of `folder`, unless the error names a file elsewhere.
-    """
+    """Says in one line that a disk took no more, whatever library met that: `folder`'s, unless the
+    error names a file elsewhere."""
     try:
         yield
     except Exception as error:
@@ -72,10 +70,10 @@ def _place(error: BaseException, folder: Path) -> Path:
 
 
 def _code(error: BaseException) -> int | None:
-    """The operating system's number of an error, also if a library in Rust raised it."""
-    in_text = re.search(r"\(os error (\d+)\)", str(error))
+    """The operating system's number of an error, of those of libraries in Rust too."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
     number = getattr(error, "errno", None)
-    return int(in_text[1]) if in_text else number
+    return int(told[1]) if told else number
 
 
 @contextmanager

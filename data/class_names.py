@@ -67,7 +67,7 @@ def shared_words(classes: Sequence[str], words: Sequence[str]) -> list[str]:
 def _read(file: Path) -> dict[str, str]:
     where = f"data.class_names: {file}"
     try:
-        # Nodes rather than values: text stays as written, and duplicate keys can be found.
+        # Nodes, not values: text stays as it is written, and a key that stands twice is seen.
         tree = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: cannot be read ({error})") from error

@@ -267,7 +267,7 @@ def recipes_of(name: str, method: MethodConfig, encoder: Encoder) -> list[Recipe
 def _costs(
     recipes: list[Recipe], encoder: Encoder, forward: tuple[int, ...], cached: tuple[str, ...]
 ) -> tuple[float, float]:
-    """Mean operations on one sample over recipes, from what is cached and from pixels."""
+    """Operations a sample in the mean over recipes, from what is cached and from pixels."""
     from_cache = [
         sample_flops(encoder, forward, recipe, highest_boundary(encoder, recipe, cached))
         for recipe in recipes
