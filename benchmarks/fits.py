@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data import Split, load_dataset, partition_indices
+from data import Split, derived_seed, load_dataset, partition_rows
 from models.augmentation import Augmentation
 from models.encoder import HEAD, PIXELS
 from models.feature_dataset import Examples
@@ -19,7 +19,6 @@ from models.precision import Precision
 from models.recipe import Recipe
 from models.selection import select
 from search_spaces import Experiment, Params
-from tune.trials.trial_context import derived_seed
 
 BATCH = 64  # images in one pass
 Arrays = dict[str, NDArray[np.generic]]
@@ -84,9 +83,9 @@ class Laboratory:
 
     def rows(self, partition: float, seed: int) -> NDArray[np.int64]:
         """The training images that a run draws for a partition and a final seed."""
-        draw = derived_seed(self.experiment.seed, seed, "partition")
         train = self.dataset.train
-        return partition_indices(train.labels, partition, draw, train.group_ids)
+        groups = train.group_ids
+        return partition_rows(train.labels, groups, partition, self.experiment.seed, seed)
 
     def fit(
         self,

@@ -6,7 +6,7 @@ from data.dataset import Dataset, Split, TestSet, load_dataset
 from data.duplicates import Duplicate, SplitContent, find_duplicates, perceptual_hash
 from data.features import FeatureStore, MissingFeaturesError, cache_root
 from data.sources import FileSource, ImageSource, UnreadableImageError
-from data.splits import partition_indices, stratified_split
+from data.splits import derived_seed, partition_indices, partition_rows, stratified_split
 
 __all__ = [
     "CLIP_TEMPLATES",
@@ -24,10 +24,12 @@ __all__ = [
     "TestSet",
     "UnreadableImageError",
     "cache_root",
+    "derived_seed",
     "find_duplicates",
     "in_words",
     "load_dataset",
     "partition_indices",
+    "partition_rows",
     "perceptual_hash",
     "stratified_split",
 ]

@@ -99,18 +99,17 @@ class Dataset:
     @cached_property
     def search_digest(self) -> str:
         """SHA-256 of what a search depends on: classes, their words, train and val as listed."""
-        return self._digest({"train": self.train, "val": self.val})
+        return self._digest(self.train, self.val)
 
     @cached_property
     def scored_digest(self) -> str:
-        """SHA-256 of what winners are scored on: classes, their words, val and the test sets."""
-        tests = {name: test.split for name, test in sorted(self.tests.items())}
-        return self._digest({"val": self.val} | tests)
+        """Names and SHA-256 of what winners are scored on: val and the test sets."""
+        names = sorted(self.tests)
+        return json.dumps([self._digest(self.val, *(self.tests[n].split for n in names)), names])
 
-    def _digest(self, splits: Mapping[str, Split]) -> str:
-        names = [self.classes, self.words, list(splits)]
-        digest = hashlib.sha256(json.dumps(names).encode())
-        for split in splits.values():
+    def _digest(self, *splits: Split) -> str:
+        digest = hashlib.sha256("\n".join((*self.classes, *self.words)).encode())
+        for split in splits:
             digest.update("\n".join(split.keys).encode())
             digest.update(split.labels.tobytes())
             if split.groups is not None:

@@ -20,7 +20,7 @@ from files import replacing
 from models.recipe import Recipe
 from records import Cell, Event, ImagesRead, PrecisionChosen, Winner, holds_run, read_journal
 from search_spaces.schema import Experiment
-from tune.features.stage import Skipped
+from tune.features import Skipped
 from tune.search.importance import Importance
 from tune.storage.storage import JOURNAL
 

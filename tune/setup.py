@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ray
 
-from data import Dataset, FeatureStore, Split, cache_root, load_dataset, partition_indices
+from data import Dataset, FeatureStore, Split, cache_root, load_dataset, partition_rows
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
@@ -21,11 +21,9 @@ from models.zero_shot import Prompts
 from records import Cell, NodeView, Winner
 from report.formatting import listed
 from search_spaces.schema import Experiment
-from tune.features.plan import Plan, make_plan, selections_of
-from tune.features.stage import FeatureStage
+from tune.features import FeatureStage, Plan, make_plan, selections_of
 from tune.run_dir import identity
 from tune.trials.final_fits import FinalFit, final_fits
-from tune.trials.trial_context import derived_seed
 from tune.workers.actor_pool import Pool
 from tune.workers.cluster import Cluster
 from tune.workers.placement import Placement
@@ -130,9 +128,9 @@ def _check_partitions(experiment: Experiment, train: Split) -> None:
 
 
 def _partition_sizes(experiment: Experiment, train: Split) -> dict[float, int]:
-    draw, groups = derived_seed(experiment.seed, 0, "partition"), train.group_ids
+    labels, groups = train.labels, train.group_ids
     return {
-        partition: len(partition_indices(train.labels, partition, draw, groups))
+        partition: len(partition_rows(labels, groups, partition, experiment.seed))
         for partition in experiment.data.partitions
     }
 

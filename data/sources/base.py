@@ -90,8 +90,8 @@ class SourceKind(ABC):
     """A kind of source, such as `folder`: lists the images of a `SourceConfig`.
 
     Attributes:
-        place: what follows the colon of `data.source`, as messages name it; empty if the kind is
-            all there is to say.
+        place: what follows the colon of `data.source`, as messages name it: a PATH, or a word of
+            another kind; empty if nothing follows.
         takes_root: whether `data.root` means something to this kind.
     """
 
@@ -108,8 +108,8 @@ class SourceKind(ABC):
         """
 
     def canonical(self, config: SourceConfig) -> str | Path:
-        """Spell the source's place in one way: two sources with equal places are the same."""
-        return config.place
+        """Spell the source's place in one way: sources of one kind and place are the same."""
+        return config.path.resolve() if self.place == "PATH" else config.place
 
 
 @contextmanager

@@ -51,10 +51,6 @@ class CsvTable(SourceKind):
         labels = tuple(_column(path, table, columns.label))
         return Listing(FileSource(folder), tuple(keys), labels, tuple(splits), groups)
 
-    def canonical(self, config: SourceConfig) -> Path:
-        """Resolve the table's path."""
-        return config.path.resolve()
-
 
 def _read_table(path: Path) -> pd.DataFrame:
     import pandas as pd  # half a second to import, and needed by this source alone

@@ -46,10 +46,6 @@ class Folder(SourceKind):
         keys, labels, splits = zip(*rows, strict=True)
         return Listing(FileSource(root), keys, labels, splits)
 
-    def canonical(self, config: SourceConfig) -> Path:
-        """Resolve the folder's path."""
-        return config.path.resolve()
-
 
 def _split_folders(root: Path) -> dict[SplitName, Path]:
     folders: dict[SplitName, Path] = {}

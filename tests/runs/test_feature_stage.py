@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,19 @@ def test_a_cache_without_hashes_gets_them(
     for boundary in BOUNDARIES:
         arrays = [made.splits["train"].features[boundary].get() for made in (first, again)]
         np.testing.assert_array_equal(*arrays)
+
+
+def test_hashes_are_computed_once_for_all_encoders(
+    photos: Split, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    first = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
+    split = Split(photos.keys[4:10], photos.labels[4:10])
+    first.run({"train": split}, BOUNDARIES, 0)
+    other = replace(first, store=FeatureStore(tmp_path / "cache", "another encoder"))
+    (folder,) = (tmp_path / "cache" / HASHES).iterdir()
+    before = sorted(folder.iterdir())
+    other.run({"train": split.select(range(4))}, BOUNDARIES, 0)
+    assert sorted(folder.iterdir()) == before
 
 
 def test_too_many_broken_images_are_an_error(

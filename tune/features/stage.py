@@ -192,7 +192,7 @@ class FeatureStage:
         views = [self.augmentation.view_digest(digest, job.view) for digest in read]
         for boundary, array in encoded.features.items():
             self.store.add(boundary, views, {TENSOR: array})
-        if encoded.hashes is not None:
+        if encoded.hashes is not None and self._hashes.missing(HASH_BITS, read):
             self._hashes.add(HASH_BITS, read, {TENSOR: encoded.hashes})
 
     def _missing(

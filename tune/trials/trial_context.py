@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +11,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from data import partition_indices
+from data import derived_seed, partition_rows
 from models.config import PrecisionName
 from models.encoder import Encoder
 from models.fit import Fit
@@ -101,15 +100,15 @@ class Workbench:
 
     def rows(self, partition: float, seed: int) -> Rows:
         """The training images of a partition, as drawn for a seed; nested over partitions."""
-        draw = derived_seed(self.experiment.seed, seed, "partition")
-        return partition_indices(self.train.labels, partition, draw, self.train.groups)
+        labels, groups = self.train.labels, self.train.groups
+        return partition_rows(labels, groups, partition, self.experiment.seed, seed)
 
     def val_rows(self, partition: float, seed: int) -> Rows:
         """The validation images a partition is judged by: all, or as many as it would have."""
         if self.experiment.data.validation == "full":
             return np.arange(len(self.val))
-        draw = derived_seed(self.experiment.seed, seed, "validation")
-        return partition_indices(self.val.labels, partition, draw, self.val.groups)
+        labels, groups = self.val.labels, self.val.groups
+        return partition_rows(labels, groups, partition, self.experiment.seed, seed, "validation")
 
     def boundary(self, recipe: Recipe) -> str:
         """Where a fit of the recipe is fed."""
@@ -136,12 +135,6 @@ class Workbench:
             if not evaluations[-1].finite:
                 break
         return evaluations
-
-
-def derived_seed(seed: int, final_seed: int, purpose: str) -> int:
-    """One of several independent seeds that follow from the experiment's."""
-    entropy = [seed, final_seed, zlib.crc32(purpose.encode())]
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 @lru_cache(maxsize=64)

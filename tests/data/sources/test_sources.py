@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,23 +9,13 @@ from pathlib import Path
 import pytest
 
 from data import DataConfig, SourceConfig, load_dataset, partition_indices
-from data.sources import SOURCES
 from errors import InputError
-from tests.data.sources.toy import TOY
+from tests.data.sources.toy import register_toy
 
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A source of squares and stripes, from a file that the test writes."""
-    file = tmp_path / "toy_source.py"
-    file.write_text(TOY)
-    spec = importlib.util.spec_from_file_location("toy_source", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "toy_source", module)
-    spec.loader.exec_module(module)
-    monkeypatch.setitem(SOURCES, "shapes", module.Shapes())
+    register_toy(tmp_path, monkeypatch)
 
 
 @pytest.mark.usefixtures("toy")

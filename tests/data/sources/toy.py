@@ -1,4 +1,15 @@
-"""A whole data source, as somebody would add it; docs/architecture.md shows it too."""
+"""A whole data source, as somebody would add it, in a file of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from data.sources import SOURCES
 
 TOY = '''"""The `shapes:COUNT` source: squares and stripes in growing brightness."""
 
@@ -40,3 +51,16 @@ class Shapes(SourceKind):
         keys = tuple(f"{label}/{40 + 5 * n}" for n, label in enumerate(labels))
         return Listing(ShapesReader(), keys, labels, splits=("train",) * len(keys))
 '''
+
+
+def register_toy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Write the source into a file, import it and name it in the registry."""
+    (folder / "toy_source.py").write_text(TOY)
+    spec = importlib.util.spec_from_file_location("toy_source", folder / "toy_source.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "toy_source", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(SOURCES, "shapes", module.Shapes())
+    return module

@@ -1,4 +1,4 @@
-"""How many threads decode images beside one encoder."""
+"""What encodes images, without Ray: how many threads decode beside one encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
 from models.loading import load_pretrained
-from tune.features.worker import EncodeJob, EncoderWorker, ImageRef
+from tune.features import EncodeJob, EncoderWorker, ImageRef
 
 
 class Watched:
