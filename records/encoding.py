@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from types import UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from records.cell import Cell
 
@@ -93,12 +93,20 @@ def _value(hint: Any, value: Any) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return None if value is None else _value(arguments[0], value)
+    if origin is Literal:
+        if value not in arguments:
+            raise TypeError(f"{value!r} is none of {', '.join(map(str, arguments))}")
+        return value
     if hint is float:
         return math.nan if value is None else float(_checked(value, int | float))
     if hint is Cell:
         return Cell.parse(_checked(value, str))
     if origin is tuple:
         return tuple(_value(arguments[0], item) for item in _checked(value, list))
+    if origin is list:
+        if {*map(type, _checked(value, list))} - {arguments[0]}:
+            raise TypeError(f"its items must be of type {arguments[0].__name__}")
+        return value
     if origin is dict:
         return {key: _value(arguments[1], item) for key, item in _checked(value, dict).items()}
     if _is_record(hint):

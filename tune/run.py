@@ -25,6 +25,7 @@ from errors import InputError
 from files import check_folder
 from models.recipe import Recipe
 from records import (
+    CHECKPOINTS,
     Cell,
     Event,
     FinalFitFailed,
@@ -51,18 +52,18 @@ from tune.search.search import Search
 from tune.search.time_budget import Clock
 from tune.setup import (
     Prepared,
-    basis,
     feature_stage,
     final_fits_of,
     placement,
     prepare,
+    run_fingerprint,
     training_images,
 )
 from tune.storage.mirror import mirrored, place_of_copy
-from tune.storage.storage import CHECKPOINTS, Storage
+from tune.storage.storage import Storage
 from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.final_fits import (
-    FinalFit,
+    FinalFitJob,
     FinalFitWorker,
     discard_others,
     pending,
@@ -211,7 +212,7 @@ class Stages:
         self._bench = Workbench(
             self._experiment,
             pretrained,
-            basis(prepared),
+            run_fingerprint(prepared),
             precision,
             len(self._dataset.classes),
             shared["train"],
@@ -261,8 +262,8 @@ class Stages:
             self._kept.release()
 
     def _fit_winners(
-        self, wanted: list[FinalFit], fits: list[FinalFit], scored: dict[str, SharedSplit]
-    ) -> list[FinalFit]:
+        self, wanted: list[FinalFitJob], fits: list[FinalFitJob], scored: dict[str, SharedSplit]
+    ) -> list[FinalFitJob]:
         """Make the fits that are missing, as far as time allows; returns what is left of them."""
         worker = FinalFitWorker(
             *(self._bench, scored, self._prepared.pretrained.fingerprint, self._dataset.classes),

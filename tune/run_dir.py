@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import fcntl
 import platform
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -18,11 +16,26 @@ from data import Dataset, Duplicate, Split
 from errors import InputError, one_line
 from files import replacing
 from models.recipe import Recipe
-from records import Cell, Event, ImagesRead, PrecisionChosen, Winner, holds_run, read_journal
+from records import (
+    BEST_CONFIGS,
+    DUPLICATES,
+    EXPERIMENT,
+    IMPORTANCE,
+    JOURNAL,
+    SKIPPED,
+    TEST_IMAGES,
+    Cell,
+    Event,
+    ImagesRead,
+    ListedImage,
+    PrecisionChosen,
+    Winner,
+    holds_run,
+    read_journal,
+)
 from search_spaces.schema import Experiment
 from tune.features import Skipped
 from tune.search.importance import Importance
-from tune.storage.storage import JOURNAL
 
 EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_tests",
               "search.trials", "final", "resources", "features.cache", "features.batch_size",
@@ -47,7 +60,7 @@ class RunDirectory:
         self._previous: dict[str, Any] | None = None
         try:
             if holds_run(read_journal(self.journal), path, resume):
-                self._previous = _read(self._file("experiment.yaml"))
+                self._previous = _read(self._file(EXPERIMENT))
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--out: cannot write to {path}: {error.strerror}") from None
@@ -93,7 +106,7 @@ class RunDirectory:
 
     def record(self, resolved: Mapping[str, Any]) -> None:
         """Write `experiment.yaml`: from here on the run is this one."""
-        self._write("experiment.yaml", yaml.safe_dump(dict(resolved), sort_keys=False))
+        self._write(EXPERIMENT, yaml.safe_dump(dict(resolved), sort_keys=False))
 
     def check_images(self, images: Mapping[str, str], events: Iterable[Event]) -> None:
         """Check that a resumed run has the images that it was made with, content and all.
@@ -142,54 +155,29 @@ class RunDirectory:
             if recipe.start == "probe":
                 entry["starts_from"] = probe
             tree.setdefault(f"{cell.partition:g}", {})[cell.method] = entry
-        self._write("best_configs.yaml", yaml.safe_dump(tree, sort_keys=False))
+        self._write(BEST_CONFIGS, yaml.safe_dump(tree, sort_keys=False))
 
     def write_skipped(self, skipped: Iterable[Skipped], splits: Collection[str]) -> None:
-        """Write what was skipped of `splits` to `skipped_images.csv`, beside that of the others."""
-        rows = [row for row in self._skipped_before() if row[0] not in splits]
-        rows += [(s.split, s.key, s.reason) for s in skipped]
-        self._write_rows("skipped_images.csv", ("split", "key", "reason"), rows)
+        """Write the skipped images of `splits` to `skipped_images.csv`, after those of others."""
+        before = SKIPPED.read(self.path).itertuples(index=False)
+        SKIPPED.write(self.path, [*(row for row in before if row.split not in splits), *skipped])
 
     def write_importance(self, rows: Iterable[Importance]) -> None:
         """Write `importance.csv`: what mattered in each cell's search."""
-        self._write_rows("importance.csv", Importance._fields, rows)
+        IMPORTANCE.write(self.path, rows)
 
     def write_duplicates(self, found: Iterable[Duplicate]) -> None:
         """Write `duplicates.csv`, or remove it if there are none."""
-        rows = [dataclasses.astuple(duplicate) for duplicate in found]
-        columns = [field.name for field in dataclasses.fields(Duplicate)]
-        self._write_rows("duplicates.csv", columns, rows)
+        DUPLICATES.write(self.path, found)
 
     def write_test_images(self, sets: Mapping[str, Split]) -> None:
-        """Write `test_images.csv`: key and label of every image of each set, in the order in
-        which the final fits' files predict them; and its group, where any set has groups."""
-        columns: list[str] = ["set", "key", "label", "group"]
-        rows: list[tuple[Any, ...]] = []
+        """Write `test_images.csv`, in the order of the predictions in the final fits' files."""
+        rows: list[ListedImage] = []
         for name, split in sets.items():
             groups = split.groups or ("",) * len(split)
             images = zip(split.keys, split.labels.tolist(), groups, strict=True)
-            rows += [(name, *image) for image in images]
-        if not any(row[-1] for row in rows):
-            columns, rows = columns[:-1], [row[:-1] for row in rows]
-        self._write_rows("test_images.csv", columns, rows)
-
-    def _write_rows(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Write a CSV file; without rows there is none."""
-        found = list(rows)
-        if not found:
-            self._file(name).unlink(missing_ok=True)
-            return
-        with (
-            replacing(self._file(name)) as path,
-            path.open("w", newline="", encoding="utf-8") as file,
-        ):
-            csv.writer(file).writerows([columns, *found])
-
-    def _skipped_before(self) -> list[tuple[str, str, str]]:
-        if not self._file("skipped_images.csv").exists():
-            return []
-        with self._file("skipped_images.csv").open(newline="", encoding="utf-8") as file:
-            return [(row["split"], row["key"], row["reason"]) for row in csv.DictReader(file)]
+            rows += [ListedImage(name, *image) for image in images]
+        TEST_IMAGES.write(self.path, rows)
 
     def _write(self, name: str, text: str) -> None:
         with replacing(self._file(name)) as path:

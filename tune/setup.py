@@ -23,7 +23,7 @@ from report.formatting import listed
 from search_spaces.schema import Experiment
 from tune.features import FeatureStage, Plan, make_plan, selections_of
 from tune.run_dir import identity
-from tune.trials.final_fits import FinalFit, final_fits
+from tune.trials.final_fits import FinalFitJob, final_fits
 from tune.workers.actor_pool import Pool
 from tune.workers.cluster import Cluster
 from tune.workers.placement import Placement
@@ -90,8 +90,8 @@ def feature_stage(
     )
 
 
-def basis(prepared: Prepared) -> str:
-    """Names all that a fit rests on beside its recipe."""
+def run_fingerprint(prepared: Prepared) -> str:
+    """Name all that a fit depends on besides its recipe."""
     experiment, fingerprint = prepared.experiment, prepared.pretrained.fingerprint
     settings = experiment.resolved()
     return json.dumps(
@@ -135,7 +135,7 @@ def _partition_sizes(experiment: Experiment, train: Split) -> dict[float, int]:
     }
 
 
-def final_fits_of(prepared: Prepared, winners: dict[Cell, Winner]) -> list[FinalFit]:
+def final_fits_of(prepared: Prepared, winners: dict[Cell, Winner]) -> list[FinalFitJob]:
     """The final fits that an experiment asks for."""
     return final_fits(winners, prepared.experiment.final, prepared.dataset.scored_digest)
 

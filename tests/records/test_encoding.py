@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -41,6 +41,8 @@ class Outer:
     many: tuple[Inner, ...]
     by_name: dict[str, Inner]
     memory: int | None = None
+    kind: Literal["probe", "tuned"] = "probe"
+    classes: list[int] = field(default_factory=list)
     chosen: dict[str, float] = field(default_factory=dict)
 
 
@@ -55,6 +57,8 @@ outers = st.builds(
     many=st.lists(inners, max_size=2).map(tuple),
     by_name=st.dictionaries(st.text(), inners, max_size=2),
     memory=st.none() | st.integers(),
+    kind=st.sampled_from(["probe", "tuned"]),
+    classes=st.lists(st.integers(), max_size=3),
     chosen=st.dictionaries(st.text(), finite, max_size=2),
 )
 ONE = Outer(Cell(10, "llrd"), 3, True, Inner(0.5, "n"), {"lr": 1e-3}, (Inner(1, "a"),), {})
@@ -71,7 +75,7 @@ def test_a_record_inside_a_record_is_spread_into_it() -> None:
     assert encode(ONE) == {
         **{"cell": "10/llrd", "count": 3, "done": True, "loss": 0.5, "node": "n"},
         **{"config": {"lr": 1e-3}, "many": [{"loss": 1, "node": "a"}], "by_name": {}},
-        **{"memory": None, "chosen": {}},
+        **{"memory": None, "kind": "probe", "classes": [], "chosen": {}},
     }
     assert keys(Outer) == tuple(encode(ONE))
 
@@ -95,6 +99,8 @@ def test_what_is_not_finite_is_null_wherever_it_is_and_read_as_nan(value: float)
         ("config", [], r"config: \[\] is of the wrong type"),
         ("many", [{"loss": 1}], "it has no node"),
         ("memory", "much", "memory: 'much' is of the wrong type"),
+        ("kind", "frozen", "kind: 'frozen' is none of probe, tuned"),
+        ("classes", [1, "2"], "classes: its items must be of type int"),
         ("extra", 1, "it has an unknown field 'extra'"),
     ],
 )

@@ -19,11 +19,11 @@ import torch
 from models.config import ModelConfig
 from models.fit import Fit
 from models.loading import Pretrained, load_pretrained
-from records import Cell, TrialReport
+from records import Cell, FinalFitResult, TrialReport
 from tests.runs.helpers import small
 from tune.storage.storage import Storage
 from tune.trials.checkpoints import BEFORE, CHECKSUM
-from tune.trials.final_fits import FinalFit, FinalFitWorker
+from tune.trials.final_fits import FinalFitJob, FinalFitWorker
 from tune.trials.trainable import REPORT, SuffixTrial
 from tune.trials.trial_context import Workbench
 from tune.workers.object_store import SharedSplit, share_array
@@ -42,12 +42,12 @@ def pretrained() -> Pretrained:
     return load_pretrained(ModelConfig())
 
 
-def bench(pretrained: Pretrained, identity: str = "these data") -> Workbench:
+def bench(pretrained: Pretrained, fingerprint: str = "these data") -> Workbench:
     rng = torch.Generator().manual_seed(0)
     pixels = torch.randn(60, 3, 24, 24, generator=rng)
     features = pretrained.encoder.features(pixels, ["block 11"])["block 11"].numpy()
     split = SharedSplit(np.arange(60) % 10, {"block 11": share_array(features)})
-    return Workbench(small(), ray.put(pretrained), identity, "float32", 10, split, split)
+    return Workbench(small(), ray.put(pretrained), fingerprint, "float32", 10, split, split)
 
 
 def begin(workbench: Workbench, checkpoints: Path, **changes: Any) -> SuffixTrial:
@@ -120,19 +120,19 @@ def test_the_first_trial_of_a_process_leaves_no_fit_either(
 
 
 @pytest.mark.parametrize(
-    ("identity", "changes"),
+    ("fingerprint", "changes"),
     [
         ("other data", {}),
         ("these data", {"config": {**TRIAL["config"], "lr": 1e-4}}),  # type: ignore[dict-item]
     ],
 )
 def test_the_checkpoint_of_another_trial_is_not_taken(
-    identity: str, changes: dict[str, Any], tmp_path: Path, pretrained: Pretrained
+    fingerprint: str, changes: dict[str, Any], tmp_path: Path, pretrained: Pretrained
 ) -> None:
     begin(bench(pretrained), tmp_path).step()
     assert len(list(tmp_path.iterdir())) == 1
-    other = begin(bench(pretrained, identity), tmp_path, **changes)
-    fresh = begin(bench(pretrained, identity), tmp_path / "empty", **changes)
+    other = begin(bench(pretrained, fingerprint), tmp_path, **changes)
+    fresh = begin(bench(pretrained, fingerprint), tmp_path / "empty", **changes)
     assert [results(step(other)) for _ in range(2)] == [results(step(fresh)) for _ in range(2)]
 
 
@@ -151,19 +151,21 @@ def test_the_final_fit_of_the_searchs_seed_goes_on_from_the_winners_trial(
     tmp_path: Path, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workbench = bench(pretrained)
-    winner = FinalFit(Cell(100, "llrd"), 0, 0, TRIAL["config"], None, "")  # type: ignore[arg-type]
+    winner = FinalFitJob(Cell(100, "llrd"), 0, 0, TRIAL["config"], None, "")  # type: ignore[arg-type]
     trial = begin(workbench, tmp_path)
     reports = [step(trial) for _ in range(3)]
 
-    def scored(fit: FinalFit, checkpoints: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    def scored(
+        fit: FinalFitJob, checkpoints: Path
+    ) -> tuple[FinalFitResult, dict[str, torch.Tensor]]:
         tests = {"test": workbench.val}
         worker = FinalFitWorker(workbench, tests, "", tuple("0123456789"), Storage.at(checkpoints))
-        record, _, weights = worker.fit_and_score(fit)
+        result, _, weights = worker.fit_and_score(fit)
         assert weights is not None
-        return {k: v for k, v in record.items() if k != "seconds"}, weights
+        return dataclasses.replace(result, seconds=0.0), weights
 
     anew, weights = scored(winner, tmp_path / "empty")
-    assert anew["val_accuracy"] >= max(report.val_accuracy for report in reports)
+    assert anew.val_accuracy >= max(report.val_accuracy for report in reports)
     # A trial that was stopped is trained on from there.
     begin(workbench, tmp_path / "stopped").step()
     stopped, _ = scored(winner, tmp_path / "stopped")

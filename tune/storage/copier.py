@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from pyarrow.fs import FileInfo
 
-from tune.storage.storage import CHECKPOINTS, JOURNAL, Storage
+from records import CHECKPOINTS, JOURNAL
+from tune.storage.storage import Storage
 
 SMALL = (".jsonl", ".csv", ".json", ".yaml", ".md")  # what a run decided and found
 WEIGHTS = ".safetensors"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from errors import InputError, one_line
 from files import replacing
-from records import holds_run, parse_journal
+from records import JOURNAL, holds_run, parse_journal
 from tune.storage.copier import State, belongs, files_of, state_of
-from tune.storage.storage import ERRORS, JOURNAL, Storage
+from tune.storage.storage import ERRORS, Storage
 
 
 def fetch(directory: Path, storage: Storage, resume: bool) -> dict[str, State]:

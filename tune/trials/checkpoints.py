@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from errors import InputError, one_line
 from files import crc32
-from records import Cell, TrialReport, decode, encode
+from records import Cell, TrialReport, checkpoint_name, decode, encode
 from tune.storage.storage import ERRORS, Storage
 
 log = logging.getLogger(__name__)
@@ -54,9 +54,9 @@ class Checkpoint:
         experiment = bench.experiment
         # Another run's file may lie there, on a machine the driver could not clean up.
         names = [str(cell), number, config, probe if fit.recipe.start == "probe" else None]
-        rests_on = [bench.identity, experiment.seed, experiment.horizon(cell.method)]
+        rests_on = [bench.run_fingerprint, experiment.seed, experiment.horizon(cell.method)]
         after = [fit.precision, experiment.final.ema]
-        self._identity = json.dumps([*names, *rests_on, *after], sort_keys=True)
+        self._fit_key = json.dumps([*names, *rests_on, *after], sort_keys=True)
 
     def save(self, fit: Fit, report: TrialReport) -> None:
         """Write the fit as it is, with what it last reported.
@@ -66,7 +66,7 @@ class Checkpoint:
         import torch
 
         saved = {
-            "identity": self._identity,
+            "fit_key": self._fit_key,
             "fit": fit.state_dict(),
             "report": encode(report),
         }
@@ -104,7 +104,7 @@ class Checkpoint:
         except (*ERRORS, SystemError) as error:  # torch hides a file's own in that
             log.warning("%s: cannot be read, the trial starts anew: %s", self._name, error)
             return None
-        if saved["identity"] != self._identity:
+        if saved["fit_key"] != self._fit_key:
             return None
         fit.load_state_dict(saved["fit"])
         report = decode(TrialReport, saved["report"])
@@ -198,8 +198,3 @@ class KeptCheckpoints:
                 file.seek(size - BEFORE - CHECKSUM)
                 return int.from_bytes(file.read(BEFORE), "little")
         return 0
-
-
-def checkpoint_name(cell: Cell, number: int) -> str:
-    """The file of a trial's checkpoint."""
-    return f"{cell.partition:g}-{cell.method}-{number}.pt"
