@@ -1,16 +1,41 @@
-"""Fixtures of the whole suite."""
+"""Fixtures of the whole suite, and how long the tests of each room take."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
-# Ray reads these when imported: tests keep to loopback and tell nobody.
+# Ray reads these when it is imported: tests keep to loopback and report to nobody.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+if "PYTEST_XDIST_WORKER" in os.environ:  # beside another worker, torch has one core
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+ROOMS = "ROOM_SECONDS"
+"""The environment variable that names a file; two runs of pytest that share it add up."""
+seconds: Counter[str] = Counter()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up seconds by the folder under tests/; fixtures count where they are first used."""
+    folders = PurePosixPath(report.nodeid.split("::")[0]).parts[1:-1]
+    seconds[folders[0] if folders else "tests/*.py"] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the seconds of each room, those of an earlier run included (see `ROOMS`)."""
+    if name := os.environ.get(ROOMS):
+        file = Path(name)
+        seconds.update(json.loads(file.read_text()) if file.exists() else {})
+        file.write_text(json.dumps(seconds))
+    terminalreporter.section("seconds of tests by room")
+    for room, spent in seconds.most_common():
+        terminalreporter.write_line(f"{spent:7.1f} {room}")
 
 
 @pytest.fixture(scope="session", autouse=True)
