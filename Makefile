@@ -25,8 +25,7 @@ fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray"
 
 chaos: $(VENV)/.dev
-	CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/runs/test_interruptions.py \
-		tests/runs/test_batch_jobs.py $(ARGS)
+	CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/runs/test_interruptions.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
