@@ -7,8 +7,12 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from search_spaces.schema import Experiment
 
 # Ray reads these when it is imported: tests keep to loopback and report to nobody.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
@@ -60,3 +64,42 @@ def ray_session() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """The shared run's experiment, with a further test set: 40 scans with grey levels inverted,
+    one of them unreadable."""
+    from tests.runs.helpers import SHARED, scans, small, write_csv, write_images
+
+    folder = tmp_path_factory.mktemp("phone")
+    images, labels = scans(40, first=1000)
+    names = write_images(folder, [image.point(lambda grey: 255 - grey) for image in images])
+    (folder / names[7]).write_bytes(b"no image")
+    source = write_csv(folder / "phone.csv", zip(names, labels, ["test"] * 40, strict=True))
+    return small(
+        f"data.extra_tests={{phone: {{source: '{source}'}}}}",
+        "data.max_unreadable=0.05",
+        methods=SHARED,
+    )
+
+
+@pytest.fixture(scope="session")
+def results(
+    shared: Experiment, ray_session: None, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The directory of a finished run; tests only read it, or work on a copy."""
+    from tests.runs.helpers import run_quietly
+
+    out = tmp_path_factory.mktemp("results")
+    run_quietly(shared, out)
+    return out / "small"
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The URL of the one bucket in an object store; tests write to folders of their own."""
+    from tests.object_store import object_store
+
+    with object_store("runs") as url:
+        yield url

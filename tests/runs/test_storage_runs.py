@@ -9,25 +9,17 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.object_store import object_store
 from tests.runs.helpers import command, events, start
 from tune.storage.storage import Storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 LIMIT = 240
 FEW = ("--partitions", "10")
-
-
-@pytest.fixture
-def bucket() -> Iterator[str]:
-    with object_store("runs") as url:
-        yield url
 
 
 def ended(folder: Storage) -> set[tuple[str, int]]:
