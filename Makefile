@@ -25,7 +25,8 @@ fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray"
 
 chaos: $(VENV)/.dev
-	CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/runs/test_interruptions.py $(ARGS)
+	CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/runs/test_interruptions.py \
+		tests/runs/test_live_run.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -13,13 +13,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from data import FeatureStore, Split, load_dataset, perceptual_hash
+from data import FeatureStore, Split, perceptual_hash
 from data.sources.base import FileSource
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
 from models.loading import Pretrained, load_pretrained
-from tests.runs.helpers import small
 from tune.features.stage import HASHES, FeatureStage
 from tune.workers.actor_pool import Pool
 from tune.workers.object_store import SharedSplit
@@ -231,11 +230,3 @@ def test_a_class_that_lost_all_its_images_is_an_error(
     two = Split(photos.keys[2:4] + photos.keys[4:5], np.array([1, 1, 0]))
     with pytest.raises(InputError, match="every class needs one"):
         features.run({"train": two}, BOUNDARIES, max_unreadable=1)
-
-
-def test_trials_hold_no_test_split() -> None:
-    from tune.trials.trial_context import Workbench
-
-    experiment = small()
-    assert "test" not in Workbench.__dataclass_fields__
-    assert load_dataset(experiment.data).test  # which exists, elsewhere
