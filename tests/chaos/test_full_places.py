@@ -6,15 +6,20 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from errors import InputError
+from files import room_in
+from search_spaces.schema import Experiment
 from tests.chaos import LONG, crowded_store
 from tests.chaos.processes import LIMIT, count, running, wait_for
-from tests.runs.helpers import METHODS, ROOT, events, without_seconds
+from tests.runs.helpers import METHODS, ROOT, events, run_quietly, small, without_seconds
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -88,29 +93,34 @@ def test_a_disk_that_fills_up_under_the_results_loses_nothing(disk: Path) -> Non
     assert len(list((run_dir / "final_fits").iterdir())) == len(METHODS)
 
 
+def experiment_on(cache: Path) -> Experiment:
+    return small("data.partitions=[10]", f"features.cache={cache}", "features.batch_size=16")
+
+
+@pytest.mark.usefixtures("ray_session")
 def test_a_disk_that_fills_up_under_the_cache_is_one_line(disk: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "CLIP_SEARCH_CACHE": str(disk)}
-    with running(tmp_path, "--partitions", "10", env=environment) as process:
-        assert wait_for(lambda: any(disk.rglob("*.safetensors")), process)
-        ballast = fill(disk)
-        _, said = process.communicate(timeout=LIMIT)
+    filled: list[Path] = []
+
+    def fill_in_the_midst() -> None:
+        while not any(disk.rglob("*.safetensors")):
+            time.sleep(0.02)
+        filled.append(fill(disk))
+
+    threading.Thread(target=fill_in_the_midst, daemon=True).start()
+    with pytest.raises(InputError) as error, room_in(tmp_path / "small"):
+        run_quietly(experiment_on(disk), tmp_path)
     assert not count(tmp_path / "small", "stage"), "features were done"
-    assert process.returncode == 2, said
-    assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("error: ")
-    assert str(disk) in said.splitlines()[-1]
+    assert str(disk) in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
     assert [path for path in disk.rglob("*") if path.name.startswith(".")] == []  # half written
     if LONG:
-        ballast.unlink()
-        with running(tmp_path, "--partitions", "10", "--resume", env=environment) as process:
-            _, said = process.communicate(timeout=LIMIT)
-        assert process.returncode == 0, said
+        filled[0].unlink()
+        run_quietly(experiment_on(disk), tmp_path, resume=True)
 
 
+@pytest.mark.usefixtures("ray_session")
 def test_a_read_only_cache_is_one_line(disk: Path, tmp_path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    environment = {**os.environ, "CLIP_SEARCH_CACHE": str(disk)}
-    with running(tmp_path, "--partitions", "10", env=environment) as process:
-        _, said = process.communicate(timeout=LIMIT)
-    assert process.returncode == 2, said
-    assert said.splitlines()[-1] == f"error: features.cache: cannot write to {disk}"
+    with pytest.raises(InputError) as error, room_in(tmp_path / "small"):
+        run_quietly(experiment_on(disk), tmp_path)
+    assert str(error.value) == f"features.cache: cannot write to {disk}"
