@@ -19,7 +19,11 @@ from ray._private.internal_api import memory_summary
 from tests.runs.helpers import run_quietly, small
 
 STORE, BALLAST = 80, 76  # megabytes: in all, and of others' objects, which must stay too
-METHODS = ("frozen", "seed_llrd")  # of one trial each, so that nothing depends on the slots
+METHODS = (
+    "zero_shot",
+    "frozen",
+    "seed_llrd",
+)  # of one trial each, so that nothing depends on the slots
 
 
 def main(out: Path) -> None:

@@ -18,6 +18,7 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from records.journal import Journal
+from search_spaces.schema import Experiment
 from tests.chaos import LONG, times
 from tests.chaos.processes import count, wait_for
 from tests.runs.helpers import events, final_fits_in, run_quietly, small, start
@@ -29,7 +30,7 @@ from tune.setup import prepare, training_images
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 KILLS, TRIALS = times(1, 18), times(4, 25)  # of the search; one more among the final fits
-BUDGET = 25.0  # seconds, of which 15 are kept for what follows the search
+PARTITIONS = times(1, 2)
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:
@@ -53,7 +54,11 @@ def _killed(process: subprocess.Popen[str], happened: Callable[[], bool]) -> Non
 def test_a_driver_killed_at_random_points_loses_and_repeats_nothing(tmp_path: Path) -> None:
     rng = random.Random(20)
     cache, run_dir = tmp_path / "cache", tmp_path / "small"
-    settings = (f"search.trials={TRIALS}", *([f"features.cache={cache}"] if LONG else []))
+    settings = (
+        f"search.trials={TRIALS}",
+        f"data.partitions={[10, 100][:PARTITIONS]}",
+        *([f"features.cache={cache}"] if LONG else []),
+    )
     options = ("--resume", *(piece for setting in settings for piece in ("--set", setting)))
     done: set[tuple[str, int]] = set()
     killed = []
@@ -76,7 +81,7 @@ def test_a_driver_killed_at_random_points_loses_and_repeats_nothing(tmp_path: Pa
             done = ended
         _killed(started(), lambda: len(final_fits_in(run_dir)) >= 2)
         fitted = {path: path.stat().st_mtime_ns for path in run_dir.glob("final_fits/*.json")}
-        assert len(fitted) < 2 * 3 * 2, "all was done"
+        assert len(fitted) < PARTITIONS * 3 * 2, "all was done"
         run_quietly(small(*settings), tmp_path, resume=True)
     finally:
         for process in killed:
@@ -84,11 +89,11 @@ def test_a_driver_killed_at_random_points_loses_and_repeats_nothing(tmp_path: Pa
     assert {path: path.stat().st_mtime_ns for path in fitted} == fitted
 
     table = pd.read_csv(run_dir / "accuracy_table.csv")
-    assert len(table) == 6
+    assert len(table) == PARTITIONS * 3
     assert table.test_accuracy.notna().all()
     ends = [(e["cell"], e["trial"]) for e in events(run_dir, "trial_ended")]
-    assert len(ends) == len(set(ends)) == 2 * (1 + TRIALS + 1)
-    assert len(final_fits_in(run_dir)) == 2 * 3 * 2
+    assert len(ends) == len(set(ends)) == PARTITIONS * (1 + TRIALS + 1)
+    assert len(final_fits_in(run_dir)) == PARTITIONS * 3 * 2
     order = events(run_dir, "trial_started", "trial_ended")
     over: set[tuple[str, int]] = set()
     for event in order:
@@ -97,10 +102,10 @@ def test_a_driver_killed_at_random_points_loses_and_repeats_nothing(tmp_path: Pa
             over.add(key)
         else:
             assert key not in over, "a finished trial was started again"
-    _check_studies(run_dir)
+    _check_studies(run_dir, small(*settings))
 
 
-def _check_studies(run_dir: Path) -> None:
+def _check_studies(run_dir: Path, experiment: Experiment) -> None:
     """Optuna's studies and the rungs, rebuilt from the journal, hold what the journal says."""
     reports, started = events(run_dir, "trial_report"), events(run_dir, "trial_started")
     ends = {(e["cell"], e["trial"]): e["status"] for e in events(run_dir, "trial_ended")}
@@ -111,7 +116,6 @@ def _check_studies(run_dir: Path) -> None:
         told = sorted(trial.state.name for trial in study.trials)
         assert told == sorted(states[s] for (cell, _), s in ends.items() if cell == name)
 
-    experiment = small(f"search.trials={TRIALS}")
     images = training_images(prepare(experiment))
     search = Search(experiment, Journal(run_dir / "check.jsonl"), InMemoryStorage(), images)
     search.replay(events(run_dir))
@@ -128,10 +132,18 @@ def _check_studies(run_dir: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_a_time_budget_ends_in_time_with_a_table(tmp_path: Path) -> None:
-    endless = small("search.trials=20000", "data.partitions=[10]", "final.seeds=1")
-    began = time.monotonic()
-    report = run_quietly(endless, tmp_path, time_budget=BUDGET)
-    assert time.monotonic() - began < 2 * BUDGET  # the trials would take an hour
-    assert [e["reason"] for e in events(tmp_path / "small", "search_closed")] == ["time budget"]
+def test_a_search_out_of_time_ends_with_a_table(tmp_path: Path) -> None:
+    """An hour passes at once, when trials of every method have reported."""
+    run_dir, budget = tmp_path / "small", 3600.0
+
+    def now() -> float:
+        begun = count(run_dir, "trial_report")
+        heard = {event["cell"] for event in events(run_dir, "trial_report")} if begun else ()
+        return time.monotonic() + (budget if len(heard) == 3 else 0.0)
+
+    endless = small("search.trials=20000", "data.partitions=[10]", "final.seeds=3")
+    report = run_quietly(endless, tmp_path, time_budget=budget, now=now)
+    assert [e["reason"] for e in events(run_dir, "search_closed")] == ["time budget"]
+    assert len(events(run_dir, "trial_started")) < 20
+    assert len(final_fits_in(run_dir)) == 3  # one of each method: the other seeds are left out
     assert report.table.test_accuracy.notna().tolist() == [True] * 3
