@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0 if evaluate(arguments.run_dir, arguments.address, Console()) else 1
         arguments = parse(given)
         set_ray_environment(loopback=arguments.address is None)
-        from search_spaces.schema import load_experiment
+        from search_spaces import load_experiment
 
         experiment = load_experiment(
             arguments.space,

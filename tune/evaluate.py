@@ -12,15 +12,15 @@ import torch
 from pydantic import ValidationError
 from rich.console import Console
 
-from data import ImageSource, Split
 from errors import InputError
-from models.classifier import restored
-from models.exported import Description, load_exported, read_description
+from models.classifier import Classifier, build_classifier
+from models.exported import Description, load_exported
 from models.loading import Pretrained
 from models.precision import Precision, available_device
+from models.selection import select
 from records import TEST, TEST_IMAGES, FinalFitResult, SetScore, weights_path
 from report.run import read_run
-from search_spaces.schema import Experiment, read_yaml
+from search_spaces import Experiment
 from tune.run_dir import EARLIER, identity
 from tune.setup import Prepared, feature_stage, prepare
 from tune.trials.final_fits import score_tests
@@ -28,6 +28,7 @@ from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.cluster import connected
 from tune.workers.object_store import SharedSplit, fetch
 from tune.workers.survey import resolved_precision
+from yaml_files import read_yaml
 
 Exported = tuple[Description, dict[str, torch.Tensor]]
 Fits = Mapping[Path, FinalFitResult]
@@ -118,7 +119,7 @@ def _scored(
 ) -> Iterator[tuple[FinalFitResult, dict[str, SetScore]]]:
     """Yields each fit with the scores of its weights, as they come."""
     experiment, dataset = prepared.experiment, prepared.dataset
-    descriptions = {path: _described(path, prepared) for path in fits}
+    descriptions = {path: _checked(path, prepared) for path in fits}
     with (
         connected(experiment.resources, address, prepared.plan.store_bytes) as cluster,
         ActorPool(cluster.slot, cluster.slots, cluster.hosts) as pool,
@@ -126,19 +127,18 @@ def _scored(
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, experiment.model.precision)
         stage = feature_stage(prepared, pretrained, pool, precision)
-        sources: dict[str, tuple[Split, ImageSource]] = {TEST: (dataset.test, dataset.source)}
-        sources |= {name: (x.split, x.source) for name, x in dataset.extra_tests.items()}
         listed = TEST_IMAGES.read(run_dir)
         tests: dict[str, SharedSplit] = {}
-        for name, (split, source) in sources.items():
+        for name, test in dataset.tests.items():
             if any(name not in fit.tests for fit in fits.values()):
                 continue  # it was added, and is not scored yet
-            made = dataclasses.replace(stage, source=source).run(
-                {name: split},
+            made = dataclasses.replace(stage, source=test.source).run(
+                {name: test.split},
                 sorted({description.boundary for description in descriptions.values()}),
                 experiment.data.max_unreadable,
             )
-            images = zip(made.contents[name].keys, made.splits[name].labels, strict=True)
+            split = made.contents[name].split
+            images = zip(split.keys, split.labels, strict=True)
             before = listed[listed["set"] == name]
             if [*images] != [*zip(before["key"], before["label"], strict=True)]:
                 raise InputError(f"{run_dir}: the images of {name} are not those it was scored on")
@@ -149,13 +149,32 @@ def _scored(
             yield fits[path], result_of(result, "evaluate")
 
 
-def _described(path: Path, prepared: Prepared) -> Description:
-    """What a file of weights says of them; raises InputError where they are of another run's."""
-    description = read_description(path)
+def _checked(path: Path, prepared: Prepared) -> Description:
+    """Read a file of weights, and return what it says of them.
+
+    Raises:
+        InputError: the file is damaged, or its weights are another run's or another recipe's.
+    """
+    description, weights = load_exported(path)
     fingerprint, classes = prepared.pretrained.fingerprint, prepared.dataset.classes
     if (description.fingerprint, description.classes) != (fingerprint, classes):
         raise InputError(f"{path}: of another encoder or of other classes than this run's")
+    _classifier(path, (description, weights), prepared.pretrained, Precision("cpu"))
     return description
+
+
+def _classifier(
+    path: Path, winner: Exported, pretrained: Pretrained, precision: Precision
+) -> Classifier:
+    """The classifier of a file's weights; raises InputError if they are not its recipe's."""
+    description, weights = winner
+    try:
+        selection = select(description.recipe, pretrained.encoder)
+        return build_classifier(
+            pretrained.encoder, selection, description.boundary, weights, precision
+        )
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,14 +188,10 @@ class Evaluator:
     def score(self, job: tuple[Path, Exported]) -> dict[str, SetScore]:
         """Accuracy and predictions on each test."""
         torch.set_num_threads(self.threads)
-        description, weights = job[1]
+        path, winner = job
         pretrained: Pretrained = fetch(self.pretrained)
-        boundary, recipe = description.boundary, description.recipe
-        precision = Precision(available_device(), description.precision)
-        try:
-            classifier = restored(pretrained.encoder, recipe, boundary, weights, precision)
-        except (ValueError, RuntimeError) as error:
-            raise InputError(f"{job[0]}: {' '.join(str(error).split())}") from None
+        precision, boundary = Precision(available_device(), winner[0].precision), winner[0].boundary
+        classifier = _classifier(path, winner, pretrained, precision)
         return score_tests(
             self.tests, lambda test: classifier.logits(test.examples(boundary), precision)[0]
         )

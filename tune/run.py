@@ -7,7 +7,7 @@ import dataclasses
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -27,7 +27,6 @@ from files import check_folder
 from models.recipe import Recipe
 from records import (
     CHECKPOINTS,
-    TEST,
     Cell,
     Event,
     FinalFitFailed,
@@ -59,7 +58,6 @@ from tune.setup import (
     placement,
     prepare,
     run_fingerprint,
-    tests,
     training_images,
 )
 from tune.storage.mirror import mirrored, place_of_copy
@@ -91,6 +89,7 @@ class Options:
         address: of a running Ray cluster.
         time_budget: seconds for everything, final fits and report included.
         storage: path or URL of a folder of all runs that keeps a copy of them.
+        now: the monotonic clock that the time budget goes by.
     """
 
     out: Path = Path("results")
@@ -98,6 +97,7 @@ class Options:
     address: str | None = None
     time_budget: float | None = None
     storage: str | None = None
+    now: Callable[[], float] = time.monotonic
 
 
 def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
@@ -133,7 +133,7 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
 
 
 def _run(experiment: Experiment, options: Options, console: Console, storage: Storage) -> None:
-    began = time.monotonic()
+    began = options.now()
     prepared = prepare(experiment)
     dataset, plan = prepared.dataset, prepared.plan
     if warning := plan.warning(options.out):
@@ -162,7 +162,12 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                 stages = Stages(prepared, directory, journal, events, cluster, nodes, watch, kept)
                 directory.record(resolved)
                 clock = TimeBudget(
-                    experiment, cluster.slots, options.time_budget, began, stages.test_seconds
+                    experiment,
+                    cluster.slots,
+                    options.time_budget,
+                    began,
+                    test_seconds=stages.test_seconds,
+                    now=options.now,
                 )
                 winners = stages.search(search, clock)
                 stages.score(search, clock, winners)
@@ -170,8 +175,8 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
             discard_others(fits, directory.path)
             directory.record(resolved)
         write_studies(directory.path)
-        journal.write(RunFinished(round(time.monotonic() - began, 3)))
-    console.print(f"done in {duration(time.monotonic() - began)}", highlight=False)
+        journal.write(RunFinished(round(options.now() - began, 3)))
+    console.print(f"done in {duration(options.now() - began)}", highlight=False)
 
 
 class Stages:
@@ -205,14 +210,13 @@ class Stages:
         self._pool = ActorPool(cluster.slot, cluster.slots, cluster.hosts)
         self._features = feature_stage(prepared, pretrained, self._pool, precision)
         self._contents: dict[str, SplitContent] = {}
-        self._images: dict[str, Split] = {}
         began = time.monotonic()
         with self._watch.timed("features"):
             shared = self._shared(
                 {"train": self._dataset.train, "val": self._dataset.val}, self._plan.boundaries
             )
         images = self._plan.images
-        share = sum(images[name] for name in tests(self._dataset)) / (
+        share = sum(images[name] for name in self._dataset.tests) / (
             images["train"] * (1 + self._experiment.views) + images["val"]
         )
         self.test_seconds = (time.monotonic() - began) * share  # expected, of their features
@@ -303,11 +307,11 @@ class Stages:
 
     def _test_splits(self, boundaries: Sequence[str]) -> dict[str, SharedSplit]:
         """The test split and the extra tests, now that all winners are fixed."""
-        shared = self._shared({TEST: self._dataset.test}, boundaries)
-        for name, extra in self._dataset.extra_tests.items():
-            shared |= self._shared({name: extra.split}, boundaries, extra.source)
+        shared: dict[str, SharedSplit] = {}
+        for name, test in self._dataset.tests.items():
+            shared |= self._shared({name: test.split}, boundaries, test.source)
         self._directory.write_duplicates(find_duplicates(self._contents))
-        self._directory.write_test_images({name: self._images[name] for name in shared})
+        self._directory.write_test_images({name: self._contents[name].split for name in shared})
         return shared
 
     def _shared(
@@ -331,8 +335,7 @@ class Stages:
             )
         self._directory.write_skipped(made.skipped, list(splits))
         self._contents |= made.contents
-        self._images |= made.images
-        images = {name: made.contents[name].name for name in splits}
+        images = {name: made.contents[name].digest for name in splits}
         self._directory.check_images(images, self._events)
         self._journal.write(ImagesRead(images))
         return made.splits

@@ -86,9 +86,15 @@ def test_every_seed_draws_partition_and_matched_validation_anew() -> None:
     bench = rows_only(300, "matched")
     for rows in (bench.rows, bench.val_rows):
         assert len({tuple(rows(10, seed).tolist()) for seed in range(5)}) == 5
-    # Nothing but partition and seed decides: all methods of a seed have the same.
-    assert set(Workbench.rows.__annotations__) == {"partition", "seed", "return"}
-    assert set(Workbench.val_rows.__annotations__) == {"partition", "seed", "return"}
+
+
+def test_methods_have_no_part_in_the_draw() -> None:
+    bench = rows_only(300, "matched")
+    other = small("data.validation=matched", "search.trials=9", methods=["frozen"])
+    others = dataclasses.replace(bench, experiment=other)
+    for seed in range(3):
+        assert bench.rows(10, seed).tolist() == others.rows(10, seed).tolist()
+        assert bench.val_rows(10, seed).tolist() == others.val_rows(10, seed).tolist()
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +159,7 @@ def test_a_fit_trains_on_as_many_views_as_it_asks_for(blocks: str, bench: Workbe
     for views in (0, 1, 2):
         fit = bench.fit(cell, {**config, "views": views}, None, 0)
         assert (fit._train.copies, fit._val.copies) == (1 + views, 1)
-        fit.advance(60)
+        fit.train_until(60)
         heads.append(fit.restore_best().weight.clone())
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(heads, 2))
     without = dataclasses.replace(bench, train=bench.val)

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 import ray
 
 from errors import InputError, one_line
-from models.micro_batches import of_memory
+from models.micro_batches import is_out_of_memory
 from tune.workers.machines import LostMachines
 from tune.workers.object_store import fetch
 
@@ -159,7 +159,7 @@ def result_of(result: Any, what: str) -> Any:
     cause = getattr(result, "cause", None)
     if isinstance(cause, InputError):
         raise cause
-    memory = isinstance(cause, RuntimeError) and of_memory(cause)
+    memory = isinstance(cause, RuntimeError) and is_out_of_memory(cause)
     if isinstance(result, ray.exceptions.RayTaskError) and not memory:
         raise result
     reason = one_line(cause if memory else result, 300)
