@@ -113,15 +113,15 @@ class Checkpoint:
 
 
 class KeptCheckpoints:
-    """Which files of a search's trials stay: of those that may go on, and of each cell's best.
+    """Keeps the checkpoints of trials that may go on, and of each cell's best.
 
-    The final fit of the best one with the search's own seed goes on from there. Everything else
-    in the folder is removed: a killed run leaves files of trials that had just ended, and files
-    half written; one that is resumed with fewer methods or partitions, those it no longer has; one
-    that is resumed from a copy, those of trials that had gone on beyond what the copy tells.
+    The final fit of the best one with the search's own seed goes on from there. All other files in
+    the folder are removed. A killed run leaves files that are half written, and those of trials that
+    had just ended. A run resumed with fewer methods or partitions leaves those it no longer has. A
+    run resumed from a copy leaves those of trials whose last reports the copy lacks.
 
-    A storage may fail for a while. What it did not remove then goes at the next end, or at
-    `release`: a file too many harms nobody, and is no reason to end a run.
+    A storage may fail for a while. A file that it did not remove goes when the next trial ends, or
+    at `release`: a file too many harms nobody, and is no reason to end a run.
 
     Raises:
         InputError: the storage fails at the beginning, where nothing is lost by it.
