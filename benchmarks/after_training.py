@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from benchmarks.fits import Laboratory
+from models.final_weights import select_weights
 from models.fit import Fit
-from search_spaces.schema import load_experiment
+from models.selection import select
+from search_spaces import load_experiment
 from tune.search.schedulers.asha import milestones
 
 TUNED = "tuned"
@@ -36,7 +38,7 @@ def trained(
     config = lab.experiment.methods[method].parsed.first() | {"views": views}
     fit = lab.fit(config, method, partition, lab.probe(partition, seed), seed, average)
     for point in milestones(lab.experiment.horizon(method), lab.experiment.search):
-        fit.advance(point)
+        fit.train_until(point)
     return fit
 
 
@@ -51,27 +53,27 @@ def accuracies(
         lab.fit(config, method, partition, lab.probe(partition, seed), seed) for _ in range(2)
     )
     for fit in (tuned, interpolated):
-        fit.load(copy.deepcopy(averaged.state()))
-    tuned.polish(())
-    interpolated.polish(alphas)
-    averaged.polish(())
+        fit.load_state_dict(copy.deepcopy(averaged.state_dict()))
+    select_weights(tuned, ())
+    select_weights(interpolated, alphas)
+    select_weights(averaged, ())
     found = {
         TUNED: tested(lab, tuned),
         "averaged": tested(lab, averaged),
         "interpolated": tested(lab, interpolated),
     }
-    averaged.polish(alphas)  # from the better of the two, as where both are tried at once
+    select_weights(averaged, alphas)  # from the better of the two, as where both are tried at once
     found["both"] = tested(lab, averaged)
     if views:
         with_views = trained(lab, method, partition, seed, views, average=False)
-        with_views.polish(())
+        select_weights(with_views, ())
         found["views"] = tested(lab, with_views)
     return found
 
 
 def tested(lab: Laboratory, fit: Fit) -> float:
     """Test accuracy of what a fit has chosen."""
-    test = lab.examples("test", fit.recipe.boundary(lab.encoder))
+    test = lab.examples("test", select(fit.recipe, lab.encoder).boundary)
     assert fit.best is not None
     predicted = fit.logits(test)[fit.best.head].argmax(1).numpy()
     return float((predicted == test.labels).mean())

@@ -21,12 +21,11 @@ import pandas as pd
 from benchmarks.jobs import Answer, Job, Trial
 from benchmarks.limits import watched
 from benchmarks.table import Row
-from data import Dataset, Split, load_dataset, partition_indices
+from data import Dataset, Split, derived_seed, load_dataset, partition_rows
 from models.config import LOCAL_DIR
 from records import JOURNAL, TRIALS, Cell, TrialReported, read_final_fits, read_journal
-from search_spaces.schema import Experiment, load_experiment
+from search_spaces import Experiment, load_experiment
 from tune.search.schedulers.asha import milestones
-from tune.trials.trial_context import derived_seed
 
 IMAGES_APART = 2.5  # validation images on which two predictions may differ: rounding
 SAMPLED = 4  # trials that the peer runs
@@ -107,9 +106,8 @@ def as_job(ours: Finished, trials: pd.DataFrame, folder: Path) -> Job:
     dataset = load_dataset(experiment.data)
     asked = []
     for trial in trials.to_dict("records"):
-        draw = derived_seed(experiment.seed, 0, "partition")
         labels, groups = dataset.train.labels, dataset.train.group_ids
-        rows = partition_indices(labels, trial["partition"], draw, groups)
+        rows = partition_rows(labels, groups, trial["partition"], experiment.seed)
         horizon = experiment.horizon(trial["method"])
         asked.append(
             Trial(

@@ -14,9 +14,7 @@ import ray
 import torch
 
 from models.encoder import Encoder
-from models.flops import trained_count
-from models.recipe import Recipe
-from tune.trials.trial_context import highest_boundary
+from models.selection import Selection
 
 SHARED = "/dev/shm"  # where Ray's object store lies
 INTERVAL = 0.5
@@ -136,9 +134,9 @@ class Held:
     kept: int
 
     @classmethod
-    def of(cls, recipe: Recipe, encoder: Encoder, boundaries: Collection[str]) -> Held:
-        above = encoder.suffix(highest_boundary(encoder, recipe, boundaries))
-        trained = trained_count(encoder, recipe)
+    def of(cls, selection: Selection, encoder: Encoder, boundaries: Collection[str]) -> Held:
+        above = encoder.suffix(selection.fed_from(boundaries))
+        trained = selection.count
         weights = sum(parameter.numel() for parameter in above.parameters())
         whole = sum(parameter.numel() for parameter in encoder.parameters())
         return cls(4 * whole, 4 * weights + 12 * trained, 8 * trained)

@@ -45,8 +45,9 @@ from benchmarks.watched import (
     watched,
 )
 from models.recipe import Recipe
+from models.selection import select
 from records import JournalWriter
-from search_spaces.schema import Experiment, load_experiment
+from search_spaces import Experiment, load_experiment
 from tune.search.sampler import fresh_studies
 from tune.search.search import Proposal, Search
 from tune.setup import Prepared, feature_stage, prepare, training_images
@@ -56,8 +57,9 @@ from tune.trials.trainable import SuffixTrial
 from tune.trials.trial_context import Workbench
 from tune.trials.tuner import run_tuner
 from tune.workers.actor_pool import Pool
-from tune.workers.cluster import MINIMUM_STORE, Cluster, connected, resolved_precision
+from tune.workers.cluster import MINIMUM_STORE, Cluster, connected
 from tune.workers.placement import Placement
+from tune.workers.survey import resolved_precision
 
 DIGITS = Path(__file__).resolve().parents[1] / "search_spaces" / "digits.yaml"
 Row = tuple[str, str]
@@ -235,7 +237,8 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
                                                 *bench.val.features.values()))  # fmt: skip
         with Sampler(lambda: {step.process for step in watch.steps}) as sampler:
             watched_search(experiment, images, bench, cluster, WatchedTrial, watch)
-    held = Held.of(Recipe(**config), prepared.pretrained.encoder, prepared.plan.boundaries)
+    encoder = prepared.pretrained.encoder
+    held = Held.of(select(Recipe(**config), encoder), encoder, prepared.plan.boundaries)
     interpreters = sum(idle.values())
     ideal = features + interpreters + slots * held.suffix
     measured = of_trials(sampler.peak) + sampler.peak["store"]

@@ -33,8 +33,7 @@ from optuna.storages import InMemoryStorage
 
 from models.results import score
 from records import JournalWriter, TrialReport
-from search_spaces.distributions import Params, Space, parse_space
-from search_spaces.schema import Experiment
+from search_spaces import Experiment, Params, Space, parse_space
 from tune.search.cell_search import CellSearch
 from tune.search.search import Proposal, Search
 from tune.search.simulation import Flight, Player

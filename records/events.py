@@ -49,7 +49,9 @@ class NodeView:
     """What one machine of the cluster says of itself.
 
     Attributes:
-        id: by which Ray knows it.
+        id: its name in Ray.
+        address: its IP address.
+        sees_images: whether it can read any of a few images.
         code: the folder from which its workers import this project.
         gpu_bytes: memory of its smallest GPU, if it has any and can tell.
     """

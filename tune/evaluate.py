@@ -12,21 +12,23 @@ import torch
 from pydantic import ValidationError
 from rich.console import Console
 
-from data import ImageSource, Split
 from errors import InputError
-from models.classifier import restored
+from models.classifier import build_classifier
 from models.exported import Description, load_exported, read_description
 from models.loading import Pretrained
 from models.precision import Precision, available_device
+from models.selection import select
 from records import TEST, TEST_IMAGES, FinalFitResult, SetScore, weights_path
 from report.run import read_run
-from search_spaces.schema import Experiment, read_yaml
+from search_spaces import Experiment
 from tune.run_dir import EARLIER, identity
 from tune.setup import Prepared, feature_stage, prepare
 from tune.trials.final_fits import score_tests
 from tune.workers.actor_pool import Pool, result_of
-from tune.workers.cluster import connected, resolved_precision
+from tune.workers.cluster import connected
 from tune.workers.object_store import SharedSplit, fetch
+from tune.workers.survey import resolved_precision
+from yaml_files import read_yaml
 
 Exported = tuple[Description, dict[str, torch.Tensor]]
 Fits = Mapping[Path, FinalFitResult]
@@ -125,19 +127,18 @@ def _scored(
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, experiment.model.precision)
         stage = feature_stage(prepared, pretrained, pool, precision)
-        sources: dict[str, tuple[Split, ImageSource]] = {TEST: (dataset.test, dataset.source)}
-        sources |= {name: (x.split, x.source) for name, x in dataset.extra_tests.items()}
         listed = TEST_IMAGES.read(run_dir)
         tests: dict[str, SharedSplit] = {}
-        for name, (split, source) in sources.items():
+        for name, test in dataset.tests.items():
             if any(name not in fit.tests for fit in fits.values()):
                 continue  # it was added, and is not scored yet
-            made = dataclasses.replace(stage, source=source).run(
-                {name: split},
+            made = dataclasses.replace(stage, source=test.source).run(
+                {name: test.split},
                 sorted({description.boundary for description in descriptions.values()}),
                 experiment.data.max_unreadable,
             )
-            images = zip(made.contents[name].keys, made.splits[name].labels, strict=True)
+            split = made.contents[name].split
+            images = zip(split.keys, split.labels, strict=True)
             before = listed[listed["set"] == name]
             if [*images] != [*zip(before["key"], before["label"], strict=True)]:
                 raise InputError(f"{run_dir}: the images of {name} are not those it was scored on")
@@ -170,10 +171,11 @@ class Evaluator:
         torch.set_num_threads(self.threads)
         description, weights = job[1]
         pretrained: Pretrained = fetch(self.pretrained)
-        boundary, recipe = description.boundary, description.recipe
+        encoder, boundary = pretrained.encoder, description.boundary
         precision = Precision(available_device(), description.precision)
         try:
-            classifier = restored(pretrained.encoder, recipe, boundary, weights, precision)
+            selection = select(description.recipe, encoder)
+            classifier = build_classifier(encoder, selection, boundary, weights, precision)
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{job[0]}: {' '.join(str(error).split())}") from None
         return score_tests(

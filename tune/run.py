@@ -26,7 +26,6 @@ from files import check_folder
 from models.recipe import Recipe
 from records import (
     CHECKPOINTS,
-    TEST,
     Cell,
     Event,
     FinalFitFailed,
@@ -58,7 +57,6 @@ from tune.setup import (
     placement,
     prepare,
     run_fingerprint,
-    tests,
     training_images,
 )
 from tune.storage.mirror import mirrored, place_of_copy
@@ -74,8 +72,9 @@ from tune.trials.final_fits import (
 from tune.trials.trial_context import Workbench
 from tune.trials.tuner import run_tuner
 from tune.workers.actor_pool import Pool
-from tune.workers.cluster import Cluster, connected, resolved_precision, survey
+from tune.workers.cluster import Cluster, connected
 from tune.workers.object_store import SharedSplit
+from tune.workers.survey import resolved_precision, survey
 
 
 @dataclass(frozen=True)
@@ -200,14 +199,13 @@ class Stages:
         self._pool = Pool(cluster.slot, cluster.slots, cluster.hosts)
         self._features = feature_stage(prepared, pretrained, self._pool, precision)
         self._contents: dict[str, SplitContent] = {}
-        self._images: dict[str, Split] = {}
         began = time.monotonic()
         with self._watch.timed("features"):
             shared = self._shared(
                 {"train": self._dataset.train, "val": self._dataset.val}, self._plan.boundaries
             )
         images = self._plan.images
-        share = sum(images[name] for name in tests(self._dataset)) / (
+        share = sum(images[name] for name in self._dataset.tests) / (
             images["train"] * (1 + self._experiment.views) + images["val"]
         )
         watch.clock.test_seconds = (time.monotonic() - began) * share
@@ -288,11 +286,11 @@ class Stages:
 
     def _test_splits(self, boundaries: Sequence[str]) -> dict[str, SharedSplit]:
         """The test split and the extra tests, now that all winners are fixed."""
-        shared = self._shared({TEST: self._dataset.test}, boundaries)
-        for name, extra in self._dataset.extra_tests.items():
-            shared |= self._shared({name: extra.split}, boundaries, extra.source)
+        shared: dict[str, SharedSplit] = {}
+        for name, test in self._dataset.tests.items():
+            shared |= self._shared({name: test.split}, boundaries, test.source)
         self._directory.write_duplicates(find_duplicates(self._contents))
-        self._directory.write_test_images({name: self._images[name] for name in shared})
+        self._directory.write_test_images({name: self._contents[name].split for name in shared})
         return shared
 
     def _shared(
@@ -316,8 +314,7 @@ class Stages:
             )
         self._directory.write_skipped(made.skipped, list(splits))
         self._contents |= made.contents
-        self._images |= made.images
-        images = {name: made.contents[name].name for name in splits}
+        images = {name: made.contents[name].digest for name in splits}
         self._directory.check_images(images, self._events)
         self._journal.write(ImagesRead(images))
         return made.splits

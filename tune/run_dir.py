@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import platform
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ from records import (
     read_journal,
 )
 from search_spaces.schema import Experiment
-from tune.features.stage import Skipped
+from tune.features import Skipped
 from tune.search.importance import Importance
 
 EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_tests",
@@ -187,18 +186,7 @@ class RunDirectory:
 
 def identity(dataset: Dataset, fingerprint: str) -> dict[str, str]:
     """What the search's results rest on besides the experiment: data as listed, and weights."""
-    return {"model": fingerprint, "data": data_digest(dataset, dataset.train, dataset.val)}
-
-
-def data_digest(dataset: Dataset, *splits: Split) -> str:
-    """SHA-256 of the classes and their words, and of keys, labels and groups of `splits`."""
-    digest = hashlib.sha256("\n".join((*dataset.classes, *dataset.words)).encode())
-    for split in splits:
-        digest.update("\n".join(split.keys).encode())
-        digest.update(split.labels.tobytes())
-        if split.groups is not None:
-            digest.update("\n".join(split.groups).encode())
-    return digest.hexdigest()
+    return {"model": fingerprint, "data": dataset.search_digest}
 
 
 def _read(path: Path) -> dict[str, Any] | None:

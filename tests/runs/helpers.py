@@ -18,10 +18,11 @@ import psutil
 from PIL import Image
 from rich.console import Console
 
-from data.sources.digits import list_digits
+from data import SourceConfig
+from data.sources import SOURCES
 from records import FinalFitResult, read_final_fit
 from report import Report
-from search_spaces.schema import Experiment, load_experiment
+from search_spaces import Experiment, load_experiment
 from tune.run import Options, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +78,7 @@ def write_images(folder: Path, images: Iterable[Image.Image], suffix: str = "png
 
 def scans(count: int, first: int = 0, classes: int = 10) -> tuple[list[Image.Image], list[str]]:
     """Some scanned digits of the first classes, and what they are called."""
-    listing = list_digits()
+    listing = SOURCES["digits"].list_images(SourceConfig(source="digits"))
     rows = [i for i, label in enumerate(listing.labels) if label in listing.classes[:classes]]
     chosen = rows[first : first + count]
     images = [listing.source.image(listing.keys[row]) for row in chosen]

@@ -182,9 +182,9 @@ def test_an_adapted_model_classifies_images_as_the_table_says(
     dataset, fit = load_dataset(shared.data), final_fits_in(results)[name]
     model = load_adapted(results / "winners" / f"{name}.safetensors")
     assert model.classes == dataset.classes
-    images = [dataset.source.image(key) for key in dataset.test.keys]
+    images = [dataset.source.image(key) for key in dataset.tests["test"].split.keys]
     probabilities = model.classify(images)
     assert probabilities.sum(1).numpy() == pytest.approx(1, abs=1e-5)
     predictions = probabilities.argmax(-1).numpy()
-    assert (predictions == dataset.test.labels).mean() == fit.tests["test"].accuracy
+    assert (predictions == dataset.tests["test"].split.labels).mean() == fit.tests["test"].accuracy
     assert predictions.tolist() == fit.tests["test"].predictions

@@ -30,7 +30,7 @@ from tests.runs.helpers import (
     write_csv,
     write_images,
 )
-from tune.features.stage import EncoderWorker
+from tune.features import EncoderWorker
 from tune.trials.final_fits import FinalFitJob, run_final_fits
 from tune.workers.actor_pool import Pool
 

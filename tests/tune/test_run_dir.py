@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import DataConfig, Dataset, Duplicate, Split, load_dataset
+from data import DataConfig, Dataset, Duplicate, Split, TestSet, load_dataset
 from errors import InputError
 from records import (
     Cell,
@@ -22,12 +22,12 @@ from records import (
     Winner,
     journal_line,
 )
-from search_spaces.distributions import parse_space
-from search_spaces.schema import Experiment, load_experiment, read_yaml
+from search_spaces import Experiment, load_experiment, parse_space
 from tests.tune.search.simulated import FIXED, FROZEN, LLRD, ZEROS, Simulation, experiment
-from tune.features.stage import Skipped
+from tune.features import Skipped
 from tune.run_dir import RunDirectory, identity
 from tune.search.importance import Importance
+from yaml_files import read_yaml
 
 IDENTITY = {"model": "aaa", "data": "bbb"}
 METHODS = {"frozen": FROZEN, "llrd": LLRD, "fixed": FIXED}
@@ -232,17 +232,24 @@ def test_identity_follows_from_classes_splits_and_weights() -> None:
 def test_identity_follows_from_groups_where_there_are_some() -> None:
     digits = load_dataset(DataConfig(source="digits"))
 
-    def grouped(name: str, size: int) -> Dataset:
-        split: Split = getattr(digits, name)
+    def grouped(split: Split, size: int) -> Split:
         groups = tuple(str(row // size) for row in range(len(split)))
-        return dataclasses.replace(digits, **{name: dataclasses.replace(split, groups=groups)})
+        return dataclasses.replace(split, groups=groups)
 
-    # As it was before groups counted: runs of data without any are still resumed.
+    def changed(**splits: Split) -> Dataset:
+        return dataclasses.replace(digits, **splits)
+
+    # A value on record: a run of the same data is resumed by another version.
     before = "b6b922787b4f773e6d5473d0c64200c1e747065b4dab933f656f06b93fba8a21"
     assert identity(digits, "")["data"] == before
-    others = [grouped("train", 5), grouped("train", 6), grouped("val", 5)]
+    train, val, test = digits.train, digits.val, digits.tests["test"]
+    others = [changed(train=grouped(train, size)) for size in (5, 6)]
+    others.append(changed(val=grouped(val, 5)))
     assert len({before, *(identity(other, "")["data"] for other in others)}) == 4
-    assert identity(grouped("test", 5), "")["data"] == before  # not what the search rests on
+    tests = {"test": TestSet(grouped(test.split, 5), test.source)}
+    other = dataclasses.replace(digits, tests=tests)
+    assert identity(other, "")["data"] == before  # the search does not depend on them
+    assert other.scored_digest != digits.scored_digest
 
 
 # What a run leaves

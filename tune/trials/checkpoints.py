@@ -10,11 +10,11 @@ import contextlib
 import json
 import logging
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from errors import InputError, one_line
+from files import crc32
 from records import Cell, TrialReport, checkpoint_name, decode, encode
 from tune.storage.storage import ERRORS, Storage
 
@@ -65,13 +65,17 @@ class Checkpoint:
         """
         import torch
 
-        saved = {"fit_key": self._fit_key, "fit": fit.state(), "report": encode(report)}
+        saved = {
+            "fit_key": self._fit_key,
+            "fit": fit.state_dict(),
+            "report": encode(report),
+        }
         try:
             with self._folder.writing(self._name) as file:
                 torch.save(saved, file)
                 file.write(self._reported.to_bytes(BEFORE, "little"))
                 file.seek(0)
-                file.write(_checksum(file))
+                file.write(crc32(file).to_bytes(CHECKSUM, "little"))
         except (*ERRORS, RuntimeError) as error:  # torch has its own for a full disk
             log.warning("%s: not written, the trial goes on: %s", self._name, error)
         self._reported = report.milestone
@@ -88,7 +92,7 @@ class Checkpoint:
             with self._folder.reading(self._name) as file:
                 content = file.seek(0, os.SEEK_END) - CHECKSUM
                 file.seek(0)
-                if content < 0 or _checksum(file, content) != file.read():
+                if content < 0 or crc32(file, content) != int.from_bytes(file.read(), "little"):
                     log.warning("%s: damaged, the trial starts anew", self._name)
                     return None
                 file.seek(0)
@@ -102,7 +106,7 @@ class Checkpoint:
             return None
         if saved["fit_key"] != self._fit_key:
             return None
-        fit.load(saved["fit"])
+        fit.load_state_dict(saved["fit"])
         report = decode(TrialReport, saved["report"])
         self._reported = report.milestone
         return report
@@ -194,12 +198,3 @@ class KeptCheckpoints:
                 file.seek(size - BEFORE - CHECKSUM)
                 return int.from_bytes(file.read(BEFORE), "little")
         return 0
-
-
-def _checksum(file: IO[bytes], size: int | None = None) -> bytes:
-    """CRC-32 of the next `size` bytes of a file, or of all the rest."""
-    crc, left = 0, size
-    while block := file.read(1 << 24 if left is None else min(left, 1 << 24)):
-        crc = zlib.crc32(block, crc)
-        left = None if left is None else left - len(block)
-    return crc.to_bytes(CHECKSUM, "little")

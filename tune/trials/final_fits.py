@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from files import replacing
-from models.exported import Description, save_exported
+from models.exported import Description, exported_weights, save_exported
+from models.final_weights import select_weights
 from models.fit import Fit
 from models.recipe import Recipe
 from records import (
@@ -205,7 +206,8 @@ class FinalFitWorker:
                 "test_accuracy": scores[TEST].accuracy,
             },
         )
-        return result, description, trained.exported() if experiment.final.export else None
+        weights = exported_weights(trained) if experiment.final.export else None
+        return result, description, weights
 
 
 def _choose_weights(fit: Fit, alphas: tuple[float, ...]) -> tuple[float | None, bool | None]:
@@ -213,8 +215,8 @@ def _choose_weights(fit: Fit, alphas: tuple[float, ...]) -> tuple[float | None, 
     if fit.recipe.frozen_encoder:
         fit.restore_best()
         return None, None
-    polish = fit.polish(alphas)
-    return polish.alpha, polish.averaged
+    chosen = select_weights(fit, alphas)
+    return chosen.alpha, chosen.averaged
 
 
 def score_tests(

@@ -47,11 +47,13 @@ class SuffixTrial(ray_tune.Trainable):
         checkpoints: Storage,
         patience: float = math.inf,
     ) -> None:
+        """Take what all trials share; nothing is loaded yet."""
         self._handle, self._patience = bench[0], patience
         self._checkpoints = checkpoints
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become another trial; Tune uses actors again."""
         self._asked = new_config
         self._fit: Fit | None = None  # the last trial's memory goes before the next one's comes
         self._seconds, self._milestone = 0.0, 0
@@ -59,6 +61,7 @@ class SuffixTrial(ray_tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
+        """Train to the next milestone; return the report."""
         with _ended_after(self._patience):
             # Here, where no variable is a fit: libraries keep what they caught while they were
             # first imported, and with it every frame below, for as long as the process lives.
@@ -75,7 +78,7 @@ class SuffixTrial(ray_tune.Trainable):
             # Once more, in case its reader died before it was read.
             return dataclasses.replace(report, taken_up=self._taken_up)
         self._milestone = next(point for point in self._points if point > self._milestone)
-        evaluation = fit.advance(self._milestone, prospect=True)
+        evaluation = fit.train_until(self._milestone, prospect=True)
         self._seconds += time.perf_counter() - began
         report = self._report(evaluation, fit)
         # A probe is refitted in the time that a file takes.

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from data import DataConfig, load_dataset
-from data.dataset import ExtraTest
+from data import DataConfig, TestSet, load_dataset
 from records import Cell, Winner, write_final_fit
 from search_spaces.schema import FinalConfig
 from tests.records.results import a_result
@@ -244,14 +243,13 @@ def test_fits_of_other_winners_and_of_seeds_too_many_are_discarded(tmp_path: Pat
 def prepared(extra: Sequence[str] = (), **final: Any) -> Prepared:
     """Scanned digits with further test sets, as far as final fits ask."""
     dataset = load_dataset(DataConfig(source="digits"))
-    sets = {
-        name: ExtraTest(dataset.test.select(range(len(name))), dataset.source) for name in extra
+    test = dataset.tests["test"]
+    sets = {"test": test} | {
+        name: TestSet(test.split.select(range(len(name))), test.source) for name in extra
     }
     spec = experiment().model_copy(update={"final": FinalConfig(**final)})
     nothing: Any = None
-    return Prepared(
-        spec, dataclasses.replace(dataset, extra_tests=sets), nothing, nothing, Path("cache")
-    )
+    return Prepared(spec, dataclasses.replace(dataset, tests=sets), nothing, nothing, Path("cache"))
 
 
 def fit_keys(prepared: Prepared) -> list[str]:
