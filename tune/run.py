@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -41,15 +41,15 @@ from records import (
     read_journal,
 )
 from report import Report, write_report
+from report.optuna import write_studies
 from search_spaces.schema import Experiment
 from tune.monitor.metrics import Gauges
 from tune.monitor.progress import duration
 from tune.monitor.watch import Watch
 from tune.run_dir import RunDirectory, identity
 from tune.search.importance import importances
-from tune.search.sampler import fresh_studies
 from tune.search.search import Search
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 from tune.setup import (
     Prepared,
     feature_stage,
@@ -87,6 +87,7 @@ class Options:
         address: of a running Ray cluster.
         time_budget: seconds for everything, final fits and report included.
         storage: path or URL of a folder of all runs that keeps a copy of them.
+        now: the monotonic clock that the time budget goes by.
     """
 
     out: Path = Path("results")
@@ -94,6 +95,7 @@ class Options:
     address: str | None = None
     time_budget: float | None = None
     storage: str | None = None
+    now: Callable[[], float] = time.monotonic
 
 
 def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
@@ -129,7 +131,7 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
 
 
 def _run(experiment: Experiment, options: Options, console: Console, storage: Storage) -> None:
-    began = time.monotonic()
+    began = options.now()
     prepared = prepare(experiment)
     dataset, plan = prepared.dataset, prepared.plan
     if warning := plan.warning(options.out):
@@ -142,8 +144,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         journal.write(RunStarted(bool(events), experiment.seed))
         for warning in dataset.warnings:
             journal.write(Footnote(warning))
-        studies = fresh_studies(directory.path / "optuna.journal")
-        search = Search(experiment, journal, studies, training_images(prepared))
+        search = Search(experiment, journal, training_images(prepared))
         search.replay(events)
         fits = final_fits_of(prepared, search.winners())
         if not search.finished or pending(fits, directory.path, experiment.final.export):
@@ -153,7 +154,9 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
             ):
                 console.print(cluster.describe(), highlight=False)
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
-                clock = Clock(experiment, cluster.slots, options.time_budget, began)
+                clock = TimeBudget(
+                    experiment, cluster.slots, options.time_budget, began, options.now
+                )
                 watch = Watch(search, journal, clock, console, gauges)
                 nodes = _checked_nodes(prepared, cluster, journal)
                 kept = KeptCheckpoints(storage / CHECKPOINTS, search)
@@ -164,8 +167,9 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         else:
             discard_others(fits, directory.path)
             directory.record(resolved)
-        journal.write(RunFinished(round(time.monotonic() - began, 3)))
-    console.print(f"done in {duration(time.monotonic() - began)}", highlight=False)
+        write_studies(directory.path)
+        journal.write(RunFinished(round(options.now() - began, 3)))
+    console.print(f"done in {duration(options.now() - began)}", highlight=False)
 
 
 class Stages:
