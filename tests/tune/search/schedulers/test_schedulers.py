@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errors import InputError
-from records.cell import Cell
+from records import Cell
 from search_spaces.schedulers import SETTINGS, AshaConfig, HyperbandConfig
 from search_spaces.schema import SearchConfig, load_experiment
 from tests.tune.search.simulated import Simulation, smooth
