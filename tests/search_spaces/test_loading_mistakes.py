@@ -77,6 +77,8 @@ def test_a_mistake_in_the_file_is_told_of_the_file(tmp_path: Path) -> None:
         ("search.asha.rungs=11", "search.asha.rungs: Input should be less than or equal to 10"),
         ("search.asha.reduction_factor=1", "search.asha.reduction_factor: Input should be greater"),
         ("search.scheduler=pbt", "search.scheduler: 'pbt': unknown scheduler; allowed: asha, "),
+        ("search.asha.rung=2", "search.asha.rung: unknown key; did you mean 'rungs'?"),
+        ("search.ashas.rungs=2", "search.ashas: unknown key; did you mean 'asha'?"),
         ("search.sampler=grid", "search.sampler: Input should be 'tpe' or 'random', got 'grid'"),
         ("search=", "search: expected keys and values"),
         ("final.seeds=0", "final.seeds: Input should be greater than or equal to 1"),
