@@ -22,8 +22,8 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
+from disk import full_disk_reported
 from errors import InputError
-from files import room_in
 from search_spaces import load_experiment
 
 ROOT = Path(__file__).resolve().parent
@@ -178,7 +178,7 @@ def _search(arguments: argparse.Namespace) -> int:
         dry_run(experiment, options, Console())
         return 0
     signal.signal(signal.SIGTERM, _interrupt)
-    with room_in(options.out / experiment.name):
+    with full_disk_reported(options.out / experiment.name):
         report = run(experiment, options, Console(stderr=True))
     report.render(Console())
     return 0
