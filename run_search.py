@@ -67,7 +67,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--partitions", type=_numbers, metavar="1,10,100", help="percentages of the training data")
     add("--methods", type=_names, default=[], metavar="A,B", help="only these methods")
-    add("--trials", type=int, metavar="N", help="trials of every cell, if its space has so many")
+    add(
+        "--trials", type=int, metavar="N", help="trials of each cell, at most one per configuration"
+    )
     add("--seed", type=int, metavar="S", help="seed of the search")
     add("--name", help="name of the run (default: the YAML file's)")
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="folder of all runs")
