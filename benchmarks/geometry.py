@@ -59,8 +59,8 @@ def photos(folder: Path, count: int) -> list[tuple[str, int]]:
         image = sources[i % len(sources)]
         width = int(rng.integers(320, image.width))
         height = width * 3 // 4
-        left, top = (int(rng.integers(0, most + 1)) for most in
-                     (image.width - width, max(0, image.height - height)))  # fmt: skip
+        left = int(rng.integers(0, image.width - width + 1))
+        top = int(rng.integers(0, max(0, image.height - height) + 1))
         path = folder / f"{i}.jpg"
         image.crop((left, top, left + width, top + height)).resize((500, 375)).save(path)
         written.append((str(path), int(rng.integers(CLASSES))))
