@@ -10,13 +10,11 @@ Results lie in results/<name>/, the table in accuracy_table.md.
 from __future__ import annotations
 
 import argparse
-import atexit
 import os
 import re
 import shlex
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +23,7 @@ from rich.console import Console
 from disk import full_disk_reported
 from errors import InputError
 from search_spaces import load_experiment
+from tune.workers.ray_environment import set_ray_environment
 
 ROOT = Path(__file__).resolve().parent
 DEFAULT = ROOT / "search_spaces" / "digits.yaml"
@@ -147,14 +146,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    _keep_to_loopback(arguments.address)
+    set_ray_environment(loopback=arguments.address is None)
     from tune.evaluate import evaluate
 
     return 0 if evaluate(arguments.run_dir, arguments.address, Console()) else 1
 
 
 def _search(arguments: argparse.Namespace) -> int:
-    _keep_to_loopback(arguments.address)
+    set_ray_environment(loopback=arguments.address is None)
     overrides = {
         "data.partitions": arguments.partitions,
         "seed": arguments.seed,
@@ -186,36 +185,11 @@ def _search(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _keep_to_loopback(address: str | None) -> None:
-    """On one machine, let everything that Ray starts listen on 127.0.0.1 alone.
-
-    Ray reads the variable when it is imported.
-    """
-    if address is None:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-
-
 def _interrupt(*_: Any) -> NoReturn:
     """Treat a batch system's preemption as Ctrl-C; some send the signal twice."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def leave(code: int) -> NoReturn:
-    """End this process; one that is interrupted leaves what `--storage` has no time to copy."""
-    if code == INTERRUPTED:
-        from pyarrow.fs import ensure_s3_finalized
-
-        from tune.storage.mirror import COPYING
-
-        if any(thread.name == COPYING for thread in threading.enumerate()):
-            atexit.unregister(ensure_s3_finalized)  # pyarrow's own, which waits for every upload
-            atexit._run_exitfuncs()  # Ray's among them, which ends its processes
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    sys.exit(code)
-
-
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

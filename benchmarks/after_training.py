@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from benchmarks.fits import Laboratory
+from models.final_weights import select_weights
 from models.fit import Fit
+from models.selection import select
 from search_spaces import load_experiment
 from tune.search.schedulers.asha import milestones
 
@@ -37,7 +39,7 @@ def trained(
     config = lab.experiment.methods[method].parsed.first() | {"views": views}
     fit = lab.fit(config, method, partition, lab.probe(partition, seed), seed, average)
     for point in milestones(lab.experiment.horizon(method), lab.experiment.search):
-        fit.advance(point)
+        fit.train_until(point)
     return fit
 
 
@@ -52,27 +54,27 @@ def accuracies(
         lab.fit(config, method, partition, lab.probe(partition, seed), seed) for _ in range(2)
     )
     for fit in (tuned, interpolated):
-        fit.load(copy.deepcopy(averaged.state()))
-    tuned.polish(())
-    interpolated.polish(alphas)
-    averaged.polish(())
+        fit.load_state_dict(copy.deepcopy(averaged.state_dict()))
+    select_weights(tuned, ())
+    select_weights(interpolated, alphas)
+    select_weights(averaged, ())
     found = {
         TUNED: tested(lab, tuned),
         "averaged": tested(lab, averaged),
         "interpolated": tested(lab, interpolated),
     }
-    averaged.polish(alphas)  # interpolate the better of the two, as final fits do
+    select_weights(averaged, alphas)  # interpolate the better of the two, as final fits do
     found["both"] = tested(lab, averaged)
     if views:
         with_views = trained(lab, method, partition, seed, views, average=False)
-        with_views.polish(())
+        select_weights(with_views, ())
         found["views"] = tested(lab, with_views)
     return found
 
 
 def tested(lab: Laboratory, fit: Fit) -> float:
     """Return the test accuracy of the weights that a fit has chosen."""
-    test = lab.examples("test", fit.recipe.boundary(lab.encoder))
+    test = lab.examples("test", select(fit.recipe, lab.encoder).boundary)
     assert fit.best is not None
     predicted = fit.logits(test)[fit.best.head].argmax(1).numpy()
     return float((predicted == test.labels).mean())

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data import Split, load_dataset, partition_indices
+from data import Split, derived_seed, load_dataset, partition_rows
 from models.augmentation import Augmentation
 from models.encoder import HEAD, PIXELS
 from models.feature_dataset import Examples
@@ -17,8 +17,8 @@ from models.head import LinearHead
 from models.loading import load_pretrained
 from models.precision import Precision
 from models.recipe import Recipe
+from models.selection import select
 from search_spaces import Experiment, Params
-from tune.trials.trial_context import derived_seed
 
 BATCH = 64  # images in one pass
 Arrays = dict[str, NDArray[np.generic]]
@@ -42,11 +42,11 @@ class Laboratory:
         self._pretrained = load_pretrained(experiment.model)
         self.encoder = self._pretrained.encoder
         self._precision = Precision("cpu", experiment.model.precision)
-        reached = {Recipe(**config).boundary(self.encoder) for config in configs}
+        reached = {select(Recipe(**config), self.encoder).boundary for config in configs}
         boundaries = sorted(reached | {HEAD}, key=self.encoder.index)
         self._features = {name: self._encoded(self.split(name), boundaries) for name in splits}
         augmented = [c for c in configs if c.get("views")]
-        at = sorted({Recipe(**config).boundary(self.encoder) for config in augmented})
+        at = sorted({select(Recipe(**config), self.encoder).boundary for config in augmented})
         self._views = [
             self._encoded(self.dataset.train, at, view)
             for view in range(1, 1 + max((c["views"] for c in augmented), default=0))
@@ -84,9 +84,9 @@ class Laboratory:
 
     def rows(self, partition: float, seed: int) -> NDArray[np.int64]:
         """Return the rows of train that a run draws for a partition and a final seed."""
-        draw = derived_seed(self.experiment.seed, seed, "partition")
         train = self.dataset.train
-        return partition_indices(train.labels, partition, draw, train.group_ids)
+        groups = train.group_ids
+        return partition_rows(train.labels, groups, partition, self.experiment.seed, seed)
 
     def fit(
         self,
@@ -106,12 +106,13 @@ class Laboratory:
         recipe = Recipe(**config)
         if recipe.start == "zero_shot" or recipe.views > len(self._views):
             raise ValueError("heads start from probes or zeros, on views that were encoded")
-        boundary = recipe.boundary(self.encoder)
+        selection = select(recipe, self.encoder)
+        boundary = selection.boundary
         views = tuple(view[boundary] for view in self._views[: recipe.views])
         train = self.examples("train", boundary)
         return Fit(
             self.encoder,
-            recipe,
+            selection,
             boundary,
             Examples(train.features, train.labels, self.rows(partition, seed), views),
             self.examples("val", boundary),
@@ -134,6 +135,6 @@ class Laboratory:
             raise ValueError("no method is a probe; needed is one with blocks: none")
         config = self.experiment.methods[method].parsed.first()
         fit = self.fit(config, method, partition, seed=seed)
-        for share in (1 / 3, 2 / 3, 1) if fit.recipe.trained else (1,):
-            fit.advance(round(share * self.experiment.horizon(method)))
+        for share in (1 / 3, 2 / 3, 1) if fit.recipe.takes_steps else (1,):
+            fit.train_until(round(share * self.experiment.horizon(method)))
         return fit.restore_best()

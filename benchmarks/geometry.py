@@ -25,10 +25,11 @@ from torch import Tensor
 from benchmarks.jobs import Answer, Job, Trial
 from benchmarks.limits import Machine, counted_flops, watched
 from benchmarks.table import Row
-from models.encoder import layer_groups
 from models.feature_dataset import Examples
 from models.fit import Fit
 from models.recipe import Recipe
+from models.selection import select
+from models.towers import split_tower
 
 MODEL, CLASSES = "ViT-B-32", 101
 IMAGES, BATCH, EPOCHS = 64, 32, 3  # the first epoch warms up and is not measured
@@ -85,15 +86,15 @@ class Work:
 
 def our_work(config: dict[str, Any]) -> Work:
     """Count our work in an epoch, from one step."""
-    encoder = layer_groups(open_clip.create_model(MODEL).visual)
-    recipe = Recipe(**config)
-    shape = encoder.shapes[recipe.boundary(encoder)]
+    encoder = split_tower(open_clip.create_model(MODEL).visual)
+    selection = select(Recipe(**config), encoder)
+    shape = encoder.shapes[selection.boundary]
     features = np.zeros((BATCH, *shape), np.float32)
     examples = Examples(features, np.zeros(BATCH, np.int64), np.arange(BATCH))
     fit = Fit(
         encoder,
-        recipe,
-        recipe.boundary(encoder),
+        selection,
+        selection.boundary,
         examples,
         examples,
         classes=CLASSES,

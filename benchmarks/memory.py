@@ -16,9 +16,7 @@ import ray
 import torch
 
 from models.encoder import Encoder
-from models.flops import trained_count
-from models.recipe import Recipe
-from tune.trials.trial_context import highest_boundary
+from models.selection import Selection
 
 SHARED = "/dev/shm"  # where Ray's object store lies
 INTERVAL = 0.5
@@ -143,10 +141,10 @@ class Held:
     kept: int
 
     @classmethod
-    def of(cls, recipe: Recipe, encoder: Encoder, boundaries: Collection[str]) -> Held:
-        """Count the bytes for a recipe whose features are cached at `boundaries`."""
-        above = encoder.suffix(highest_boundary(encoder, recipe, boundaries))
-        trained = trained_count(encoder, recipe)
+    def of(cls, selection: Selection, encoder: Encoder, boundaries: Collection[str]) -> Held:
+        """Count the bytes for a selection whose features are cached at `boundaries`."""
+        above = encoder.suffix(selection.fed_from(boundaries))
+        trained = selection.count
         weights = sum(parameter.numel() for parameter in above.parameters())
         whole = sum(parameter.numel() for parameter in encoder.parameters())
         return cls(4 * whole, 4 * weights + 12 * trained, 8 * trained)

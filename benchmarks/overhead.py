@@ -45,7 +45,8 @@ from benchmarks.watched import (
     watched,
 )
 from models.recipe import Recipe
-from records.journal import Journal
+from models.selection import select
+from records import JournalWriter
 from search_spaces import Experiment, load_experiment
 from tune.search.sampler import fresh_studies
 from tune.search.search import Proposal, Search
@@ -56,8 +57,9 @@ from tune.trials.trainable import SuffixTrial
 from tune.trials.trial_context import Workbench
 from tune.trials.tuner import run_tuner
 from tune.workers.actor_pool import Pool
-from tune.workers.cluster import MINIMUM_STORE, Cluster, connected, resolved_precision
+from tune.workers.cluster import MINIMUM_STORE, Cluster, connected
 from tune.workers.placement import Placement
+from tune.workers.survey import resolved_precision
 
 DIGITS = Path(__file__).resolve().parents[1] / "search_spaces" / "digits.yaml"
 Row = tuple[str, str]
@@ -131,7 +133,7 @@ def watched_search(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         checkpoints = Storage.at(path / "checkpoints")
-        with contextlib.closing(Journal(path / "events.jsonl")) as journal:
+        with contextlib.closing(JournalWriter(path / "events.jsonl")) as journal:
             studies = fresh_studies(path / "optuna.journal")
             search = TimedSearch(experiment, journal, studies, images)
             began = time.time()
@@ -239,7 +241,8 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
         features = sum(array.get().nbytes for array in arrays)
         with Sampler(lambda: {step.process for step in watch.steps}) as sampler:
             watched_search(experiment, images, bench, cluster, WatchedTrial, watch)
-    held = Held.of(Recipe(**config), prepared.pretrained.encoder, prepared.plan.boundaries)
+    encoder = prepared.pretrained.encoder
+    held = Held.of(select(Recipe(**config), encoder), encoder, prepared.plan.boundaries)
     interpreters = sum(idle.values())
     ideal = features + interpreters + slots * held.suffix
     measured = of_trials(sampler.peak) + sampler.peak["store"]

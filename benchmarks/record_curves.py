@@ -48,7 +48,7 @@ def curve(
 ) -> list[list[float]]:
     """Return [validation accuracy, validation loss, prospect] at every point."""
     fit = lab.fit(config, method, partition, start)
-    reached = [fit.advance(point, True) for point in points(lab.experiment, method)]
+    reached = [fit.train_until(point, True) for point in points(lab.experiment, method)]
     return [[round(x, 6) for x in (e.val_accuracy, e.val_loss, promised(e))] for e in reached]
 
 

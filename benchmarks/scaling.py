@@ -22,11 +22,13 @@ import torch
 from benchmarks.geometry import CONFIGS, photos
 from benchmarks.limits import best_seconds, measured_machine
 from benchmarks.peers.ours import FILES
-from models.encoder import Encoder, layer_groups
+from models.encoder import Encoder
 from models.feature_dataset import Examples
 from models.fit import Fit
 from models.flops import group_flops, sample_flops
 from models.recipe import Recipe
+from models.selection import select
+from models.towers import split_tower
 from tune.features.plan import STORE_SHARE
 
 
@@ -90,10 +92,11 @@ class Work:
 def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float, str]]:
     """Return the seconds of each stage, and what bounds it."""
     forward = group_flops(encoder)
-    boundary = work.recipe.boundary(encoder)
+    selection = select(work.recipe, encoder)
+    boundary = selection.boundary
     a_row = work.item * math.prod(encoder.shapes[boundary])
     features = work.images * a_row
-    cost = sample_flops(encoder, forward, work.recipe, boundary)
+    cost = sample_flops(encoder, forward, selection, boundary)
     slots = on.nodes * on.slots
     listed = work.images * work.image_bytes / on.storage  # one node digests every file
     read = work.images * work.image_bytes / (on.storage * on.nodes)
@@ -119,8 +122,8 @@ def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float,
 
 def table(work: Work, on: Machines) -> str:
     """Return the Markdown table of one search on some machines."""
-    encoder = layer_groups(open_clip.create_model(work.model).visual)
-    boundary = work.recipe.boundary(encoder)
+    encoder = split_tower(open_clip.create_model(work.model).visual)
+    boundary = select(work.recipe, encoder).boundary
     a_row = work.item * math.prod(encoder.shapes[boundary])
     lines = [
         f"**{work.name} on {on.name}**: {work.images:,} images, {a_row / 1e3:.0f} KB each at "
@@ -151,7 +154,7 @@ IMAGENET = Work("ImageNet, ViT-B/32", "ViT-B-32", 1_281_167, 110e3, 11, 36, 0.5,
 def measured() -> str:
     """Compare predicted and measured times of ViT-B/32, on one core of this machine."""
     machine = measured_machine()
-    encoder = layer_groups(open_clip.create_model("ViT-B-32").visual)
+    encoder = split_tower(open_clip.create_model("ViT-B-32").visual)
     forward, images = group_flops(encoder), 32
     lines = ["| on one core | predicted | measured | of the peak |", "|---|---:|---:|---:|"]
 
@@ -168,13 +171,13 @@ def measured() -> str:
     for name, config in CONFIGS.items():
         if config["blocks"] == "none":
             continue
-        recipe = Recipe(**config)
-        boundary = recipe.boundary(encoder)
+        selection = select(Recipe(**config), encoder)
+        boundary = selection.boundary
         features = np.zeros((images, *encoder.shapes[boundary]), np.float32)
         examples = Examples(features, np.zeros(images, np.int64), np.arange(images))
         fit = Fit(
             encoder,
-            recipe,
+            selection,
             boundary,
             examples,
             examples,
@@ -182,7 +185,7 @@ def measured() -> str:
             horizon=10**6,
             seed=0,
         )
-        cost = images * sample_flops(encoder, forward, recipe, boundary)
+        cost = images * sample_flops(encoder, forward, selection, boundary)
         row(f"a step of 32: {name}", cost, best_seconds(fit.step))
     with tempfile.TemporaryDirectory() as folder:
         files = photos(Path(folder), images)

@@ -8,10 +8,6 @@ from pathlib import Path
 
 import pytest
 
-# Ray reads these when imported: tests keep to loopback and tell nobody.
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -157,7 +157,7 @@ def test_a_solver_is_for_probes_and_none_for_a_head_that_is_there(
 
 def test_solved_probes_may_be_searched() -> None:
     space = parsed(blocks="none", solver={"choice": ["adamw", "lbfgs"]}, weight_decay=[0.1, 1])
-    assert {Recipe(**params).trained for params, _ in samples(space, 0, 20)} == {True, False}
+    assert {Recipe(**params).takes_steps for params, _ in samples(space, 0, 20)} == {True, False}
     assert parsed(solver="none", head_start="zero_shot").size == 1
 
 
