@@ -26,7 +26,7 @@ from models.final_weights import select_weights
 from models.fit import Fit
 from models.selection import select
 from search_spaces import load_experiment
-from tune.search.schedulers.asha import milestones
+from tune.search.schedulers import milestones
 
 TUNED = "tuned"
 ADDITIONS = ("averaged", "interpolated", "both", "views")
@@ -38,7 +38,7 @@ def trained(
     """Train the method's default to its horizon."""
     config = lab.experiment.methods[method].parsed.first() | {"views": views}
     fit = lab.fit(config, method, partition, lab.probe(partition, seed), seed, average)
-    for point in milestones(lab.experiment.horizon(method), lab.experiment.search):
+    for point in milestones(lab.experiment.horizon(method), lab.experiment.search, fit.images):
         fit.train_until(point)
     return fit
 

@@ -25,7 +25,7 @@ from data import Dataset, Split, derived_seed, load_dataset, partition_rows
 from models.config import LOCAL_DIR
 from records import JOURNAL, TRIALS, Cell, TrialReported, read_final_fits, read_journal
 from search_spaces import Experiment, load_experiment
-from tune.search.schedulers.asha import milestones
+from tune.search.schedulers import milestones
 
 IMAGES_APART = 2.5  # validation images on which rounding may change the prediction
 SAMPLED = 4  # trials that the peer runs
@@ -114,7 +114,7 @@ def as_job(ours: Finished, trials: pd.DataFrame, folder: Path) -> Job:
             Trial(
                 json.loads(trial["config"]),
                 horizon,
-                list(milestones(horizon, experiment.search, images=len(rows))),
+                list(milestones(horizon, experiment.search, len(rows))),
                 derived_seed(experiment.seed, 0, "order"),
                 rows.tolist(),
             )

@@ -48,7 +48,6 @@ from models.recipe import Recipe
 from models.selection import select
 from records import JournalWriter
 from search_spaces import Experiment, load_experiment
-from tune.search.sampler import fresh_studies
 from tune.search.search import Proposal, Search
 from tune.setup import Prepared, feature_stage, prepare, training_images
 from tune.storage.storage import Storage
@@ -134,8 +133,7 @@ def watched_search(
         path = Path(folder)
         checkpoints = Storage.at(path / "checkpoints")
         with contextlib.closing(JournalWriter(path / "events.jsonl")) as journal:
-            studies = fresh_studies(path / "optuna.journal")
-            search = TimedSearch(experiment, journal, studies, images)
+            search = TimedSearch(experiment, journal, images)
             began = time.time()
             run_tuner(
                 search,

@@ -20,16 +20,15 @@ import math
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import InMemoryStorage
 
 from models.results import score
 from records import JournalWriter, TrialReport
@@ -45,7 +44,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
         "scheduler": "hyperband",
         "sampler": "random",
         "transfer": 0,
-        "asha": {"epochs": 0},
+        "hyperband": {"epochs": 0},
     },
     "ASHA + random": {"sampler": "random", "transfer": 0, "asha": {"epochs": 0}},
     "ASHA + TPE": {"transfer": 0, "asha": {"epochs": 0}},
@@ -175,25 +174,22 @@ class Race(Player):
     """Plays one search on several slots; a trial takes as long as it trains samples."""
 
     def __init__(self, table: Table, experiment: Experiment, slots: int) -> None:
-        search = Search(
-            experiment, JournalWriter(Path(os.devnull)), InMemoryStorage(), table.images
-        )
+        journal = JournalWriter(Path(os.devnull))
+        search = Search(experiment, journal, table.images, self._recorded)
         super().__init__(experiment, search, self._evaluated, self._first, slots)
         self._table = table
-        for cell, state in search.cells.items():
-            if cell.method != "probe":
-                state.study.sampled = partial(  # type: ignore[method-assign]
-                    self._recorded, state, state.study.sampled
-                )
         self._now = 0
         self._due: dict[int, int] = {}  # flight to when it reports
         self._spent = 0
         self._best = dict.fromkeys(table.partitions, (-math.inf, 0.0))
         self.course: list[tuple[float, float]] = []  # (compute, mean best accuracy)
 
-    def _recorded(self, state: CellSearch, sampled: Callable[[int], Params], number: int) -> Params:
-        """Return the recorded configuration nearest to what the sampler proposes."""
-        return self._table.nearest(sampled(number), [t.config for t in state.trials.values()])
+    def _recorded(self, state: CellSearch, number: int) -> Params:
+        """Return the recorded configuration nearest to the sampler's proposal."""
+        sampled = state.sampled(number)
+        if state.cell.method == "probe":
+            return sampled
+        return self._table.nearest(sampled, [t.config for t in state.trials.values()])
 
     def _first(self, flying: list[Flight]) -> Flight:
         for flight in flying:

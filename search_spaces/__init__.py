@@ -6,7 +6,6 @@ A mistake in a file is reported within a second, so this room loads neither torc
 from search_spaces.distributions import Params, Space, parse_space
 from search_spaces.loading import load_experiment
 from search_spaces.schema import (
-    AshaConfig,
     Experiment,
     FinalConfig,
     MethodConfig,
@@ -15,7 +14,6 @@ from search_spaces.schema import (
 )
 
 __all__ = [
-    "AshaConfig",
     "Experiment",
     "FinalConfig",
     "MethodConfig",

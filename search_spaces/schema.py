@@ -10,8 +10,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from data import DataConfig
+from errors import did_you_mean
 from models.config import AugmentationConfig, ModelConfig
 from search_spaces.distributions import Space, parse_space
+from search_spaces.schedulers import SETTINGS, SchedulerConfig, parse_sections
 
 MOST = 10**12  # trials or samples: more than anyone needs, and a number that fits everywhere
 
@@ -20,24 +22,10 @@ class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
 
-class AshaConfig(_Config):
-    """When trials are stopped: successive halving in each cell."""
-
-    rungs: int = Field(3, ge=1, le=10, description="number of rungs; the last is the horizon")
-    reduction_factor: int = Field(
-        3, ge=2, le=1000, description="one in this many trials goes on from a rung"
-    )
-    grace: bool = Field(False, description="judge no trial inside its own warm-up")
-    epochs: float = Field(
-        2,
-        ge=0,
-        allow_inf_nan=False,
-        description="times a trial sees its images before any rung but the last judges it",
-    )
-
-
 class SearchConfig(_Config):
-    """How every cell is searched."""
+    """How every cell is searched; beside its own keys, a section for each scheduler's settings."""
+
+    model_config = ConfigDict(extra="allow")
 
     trials: int = Field(16, ge=1, le=MOST, description="configurations a cell tries")
     samples: int = Field(
@@ -46,15 +34,33 @@ class SearchConfig(_Config):
     evaluations: int = Field(
         3, ge=1, le=10_000, description="evenly spaced evaluations, beside those at rungs"
     )
-    scheduler: Literal["asha", "hyperband", "none"] = "asha"
-    asha: AshaConfig = AshaConfig()
+    scheduler: str = "asha"
     sampler: Literal["tpe", "random"] = "tpe"
-    startup_trials: int = Field(
-        5, ge=1, le=MOST, description="random trials before TPE has a model"
-    )
     transfer: int = Field(
         0, ge=0, le=MOST, description="trials of a cell that repeat the best of smaller partitions"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sections(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        own = {key: value for key, value in given.items() if key in cls.model_fields}
+        return own | parse_sections({k: v for k, v in given.items() if k not in own})
+
+    @field_validator("scheduler")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in SETTINGS:
+            hint = did_you_mean(name, SETTINGS)
+            raise ValueError(f"{name!r}: unknown scheduler; {hint}allowed: {', '.join(SETTINGS)}")
+        return name
+
+    @property
+    def settings(self) -> SchedulerConfig:
+        """The settings of the scheduler that is named."""
+        found: SchedulerConfig = getattr(self, self.scheduler, SchedulerConfig())
+        return found
 
 
 class FinalConfig(_Config):

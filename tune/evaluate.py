@@ -18,7 +18,7 @@ from models.exported import Description, load_exported, read_description
 from models.loading import Pretrained
 from models.precision import Precision, available_device
 from models.selection import select
-from records import TEST_IMAGES, FinalFitResult, SetScore, weights_path
+from records import TEST, TEST_IMAGES, FinalFitResult, SetScore, weights_path
 from report.run import read_run
 from search_spaces import Experiment
 from tune.run_dir import EARLIER, identity

@@ -41,15 +41,15 @@ from records import (
     read_journal,
 )
 from report import Report, write_report
+from report.optuna import write_studies
 from search_spaces.schema import Experiment
 from tune.monitor.metrics import Gauges
 from tune.monitor.progress import duration
 from tune.monitor.watch import Watch
 from tune.run_dir import RunDirectory, identity
 from tune.search.importance import importances
-from tune.search.sampler import fresh_studies
 from tune.search.search import Search
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 from tune.setup import (
     Prepared,
     feature_stage,
@@ -142,8 +142,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         journal.write(RunStarted(bool(events), experiment.seed))
         for warning in dataset.warnings:
             journal.write(Footnote(warning))
-        studies = fresh_studies(directory.path / "optuna.journal")
-        search = Search(experiment, journal, studies, training_images(prepared))
+        search = Search(experiment, journal, training_images(prepared))
         search.replay(events)
         fits = final_fits_of(prepared, search.winners())
         if not search.finished or pending(fits, directory.path, experiment.final.export):
@@ -153,7 +152,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
             ):
                 console.print(cluster.describe(), highlight=False)
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
-                clock = Clock(experiment, cluster.slots, options.time_budget, began)
+                clock = TimeBudget(experiment, cluster.slots, options.time_budget, began)
                 watch = Watch(search, journal, clock, console, gauges)
                 nodes = _checked_nodes(prepared, cluster, journal)
                 kept = KeptCheckpoints(storage / CHECKPOINTS, search)
@@ -164,6 +163,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         else:
             discard_others(fits, directory.path)
             directory.record(resolved)
+        write_studies(directory.path)
         journal.write(RunFinished(round(time.monotonic() - began, 3)))
     console.print(f"done in {duration(time.monotonic() - began)}", highlight=False)
 

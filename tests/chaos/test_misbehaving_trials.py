@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import ray
-from optuna.storages import InMemoryStorage
 
 from records import Cell, JournalWriter, TrialReport
 from tests.runs.helpers import events
@@ -56,7 +55,7 @@ class Misbehaving(SuffixTrial):
 def test_misbehaving_trials_are_told_and_the_group_goes_on(tmp_path: Path) -> None:
     spec = experiment(methods={"zeros": ZEROS}, partitions=(100,), scheduler="none", trials=TRIALS)
     with contextlib.closing(JournalWriter(tmp_path / "events.jsonl")) as journal:
-        search = Search(spec, journal, InMemoryStorage(), {100: 0})
+        search = Search(spec, journal, {100: 0})
         run_tuner(
             search,
             str(tmp_path),  # type: ignore[arg-type]

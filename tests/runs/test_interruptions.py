@@ -18,17 +18,16 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
-from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from records import JournalWriter
+from records import JournalWriter, read_journal
 from tests.chaos import times
 from tests.chaos.processes import count, wait_for
 from tests.runs.helpers import SMALL, command, events, final_fits_in, listening, small, start
-from tests.tune.search.simulated import records
-from tune.search.cell_search import DEFAULT_ORIGIN
-from tune.search.schedulers.asha import rung_milestones
+from tune.search.schedulers import rung_milestones
 from tune.search.search import Search
+from tune.search.trial_record import DEFAULT_ORIGIN
 from tune.setup import prepare, training_images
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -122,8 +121,8 @@ def _check_studies(run_dir: Path) -> None:
 
     experiment = small(f"search.trials={TRIALS}")
     images = training_images(prepare(experiment))
-    search = Search(experiment, JournalWriter(run_dir / "check.jsonl"), InMemoryStorage(), images)
-    search.replay(events(run_dir))
+    search = Search(experiment, JournalWriter(run_dir / "check.jsonl"), images)
+    search.replay(read_journal(run_dir / "events.jsonl"))
     for cell, state in search.cells.items():
         horizon, of = experiment.horizon(cell.method), images[cell.partition]
         rungs = set(rung_milestones(horizon, experiment.search, of))
@@ -133,7 +132,7 @@ def _check_studies(run_dir: Path) -> None:
             key = (report["cell"], report["trial"])
             if key[0] == str(cell) and key in judged and report["milestone"] in rungs:
                 expected[report["milestone"]].setdefault(report["trial"], report["prospect"])
-        assert records(state.rungs) == expected
+        assert state.scheduler.records() == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

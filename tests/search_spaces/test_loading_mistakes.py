@@ -82,7 +82,7 @@ def test_a_mistake_in_the_file_is_told_of_the_file(tmp_path: Path) -> None:
         ("search.evaluations=0", "search.evaluations: Input should be greater than or equal to 1"),
         ("search.asha.rungs=11", "search.asha.rungs: Input should be less than or equal to 10"),
         ("search.asha.reduction_factor=1", "search.asha.reduction_factor: Input should be greater"),
-        ("search.scheduler=pbt", "search.scheduler: Input should be 'asha', 'hyperband' or 'none'"),
+        ("search.scheduler=pbt", "search.scheduler: 'pbt': unknown scheduler; allowed: asha, "),
         ("search.sampler=grid", "search.sampler: Input should be 'tpe' or 'random', got 'grid'"),
         ("search=", "search: expected keys and values"),
         ("final.seeds=0", "final.seeds: Input should be greater than or equal to 1"),

@@ -15,7 +15,7 @@ from tune.monitor import metrics
 from tune.monitor.metrics import Gauges, Rate
 from tune.monitor.progress import PLAIN_INTERVAL, Progress, duration
 from tune.search.search import Search
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 from tune.trials.final_fits import FinalFitJob
 
 SURE = 3.0  # seconds of encoding before a speed is told: jobs end several at once
@@ -40,7 +40,7 @@ class Watch:
         self,
         search: Search,
         journal: JournalWriter,
-        clock: Clock,
+        clock: TimeBudget,
         console: Console,
         gauges: Gauges,
         now: Callable[[], float] = time.monotonic,

@@ -149,7 +149,7 @@ class KeptCheckpoints:
     def _leader(self, cell: Cell, numbers: Iterable[int]) -> int | None:
         """The best of some trials, of those that have ended soundly."""
         trials = self._search.cells[cell].trials
-        sound = [n for n in numbers if trials[n].best and trials[n].status in SOUND]
+        sound = [n for n in numbers if trials[n].best and trials[n].ended in SOUND]
         return max(sound, key=lambda n: (trials[n].score, -n), default=None)
 
     def release(self) -> None:

@@ -23,7 +23,7 @@ from models.results import Evaluation
 from models.selection import Selection, select
 from records.cell import Cell
 from search_spaces.schema import Experiment
-from tune.search.schedulers.asha import milestones
+from tune.search.schedulers import milestones
 from tune.workers.object_store import SharedSplit, fetch
 
 Rows = NDArray[np.int64]
@@ -123,7 +123,7 @@ class Workbench:
     def milestones(self, fit: Fit, method: str) -> tuple[int, ...]:
         """Samples at which a fit is evaluated: once, if it takes no steps."""
         horizon, search = self.experiment.horizon(method), self.experiment.search
-        return milestones(horizon, search, fit.recipe.takes_steps, fit.images)
+        return milestones(horizon, search, fit.images, fit.recipe.takes_steps)
 
     def run(self, fit: Fit, method: str) -> list[Evaluation]:
         """Train a fit through the milestones before it, or until it diverges."""

@@ -172,7 +172,7 @@ def run_tuner(
     """
     if search.finished:
         return
-    search.on_end = checkpoints.ended
+    search.subscribe(checkpoints.ended)
     start_together(slots + spare)
     scheduler = CellScheduler(search, TrialQueue(placement), patience)
     trial = ray_tune.with_parameters(

@@ -13,7 +13,7 @@ from tests.tune.monitor.test_metrics import FakeGauges, Hands
 from tests.tune.search.simulated import ZEROS, Simulation, experiment
 from tune.monitor.metrics import Gauges
 from tune.monitor.watch import Watch
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 from tune.trials.final_fits import FinalFitJob, final_fits
 
 
@@ -26,7 +26,7 @@ class Watched:
         self.hands, self.made, self.output = Hands(), FakeGauges(), io.StringIO()
         self.watch = Watch(
             *(self.simulation.search, self.simulation.journal),
-            Clock(spec, slots=1, budget=None, began=0.0),
+            TimeBudget(spec, slots=1, budget=None, began=0.0),
             Console(file=self.output, force_terminal=False, width=40),
             Gauges("simulated", self.made, self.hands),
             self.hands,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -287,7 +289,7 @@ def test_no_other_trial_scores_above_the_winner(
 
 
 def statuses(search: Search) -> list[str]:
-    return [trial.status for trial in search.cells[ONE].trials.values()]
+    return [search.cells[ONE].status(number) for number in search.cells[ONE].trials]
 
 
 def test_trials_end_as_their_reports_say(path: Path) -> None:
@@ -333,7 +335,6 @@ def test_a_trial_that_reports_again_changes_nothing(path: Path) -> None:
     assert search.report(ONE, 0, a_report(10, 0.9))
     assert path.read_bytes() == before
     assert search.cells[ONE].trials[0].reports == {10: 0.5}
-    assert search.cells[ONE].study.trials[0].intermediate_values == {10: 0.5}
 
 
 def test_decisions_are_on_disk_before_they_take_effect(path: Path) -> None:
@@ -357,7 +358,7 @@ def test_closing_cuts_what_runs_and_proposes_nothing(path: Path, slots: int) -> 
     assert search.propose() is None
     simulation.run()
     assert len(simulation.proposals) == proposed
-    ends = [search.cells[g].trials[n].status for g, n in flying]
+    ends = [search.cells[g].status(n) for g, n in flying]
     assert set(ends) <= {"cut", "stopped", "completed"}
     assert "cut" in ends
     simulation.check_against_journal()
@@ -383,9 +384,9 @@ def test_with_one_slot_a_run_is_a_function_of_its_experiment(tmp_path: Path, sam
     def outcome(name: str, spec: Experiment) -> Any:
         return Simulation(spec, tmp_path / name, rough).run().outcome
 
-    spec = experiment(sampler=sampler, startup_trials=2)
+    spec = experiment(sampler=sampler, trials=9)
     assert outcome("a", spec) == outcome("b", spec)
-    other = experiment(sampler=sampler, startup_trials=2, seed=1)
+    other = experiment(sampler=sampler, trials=9, seed=1)
     assert outcome("c", other) != outcome("a2", spec)
 
 
@@ -405,3 +406,16 @@ def test_asha_saves_training_and_keeps_the_best_of_smooth_curves(tmp_path: Path)
     assert asha.winners() == full.winners()
     spent = [sum(t.samples for t in s.cells[ONE].trials.values()) for s in (asha, full)]
     assert spent[0] < 0.6 * spent[1]
+
+
+def test_the_search_needs_neither_ray_nor_torch() -> None:
+    """Everything in its room is imported, in a process of its own."""
+    code = (
+        "import importlib, pkgutil, sys, tune.search\n"
+        "for module in pkgutil.walk_packages(tune.search.__path__, 'tune.search.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "assert 'tune.search.search' in sys.modules\n"
+        "print([name for name in ('ray', 'torch') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
