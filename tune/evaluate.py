@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from errors import InputError
-from models.classifier import build_classifier
-from models.exported import Description, load_exported, read_description
+from models.classifier import Classifier, build_classifier
+from models.exported import Description, load_exported
 from models.loading import Pretrained
 from models.precision import Precision, available_device
 from models.selection import select
@@ -119,7 +119,7 @@ def _scored(
 ) -> Iterator[tuple[FinalFitResult, dict[str, SetScore]]]:
     """Yields each fit with the scores of its weights, as they come."""
     experiment, dataset = prepared.experiment, prepared.dataset
-    descriptions = {path: _described(path, prepared) for path in fits}
+    descriptions = {path: _checked(path, prepared) for path in fits}
     with (
         connected(experiment.resources, address, prepared.plan.store_bytes) as cluster,
         Pool(cluster.slot, cluster.slots, cluster.hosts) as pool,
@@ -149,13 +149,32 @@ def _scored(
             yield fits[path], result_of(result, "evaluate")
 
 
-def _described(path: Path, prepared: Prepared) -> Description:
-    """What a file of weights says of them; raises InputError where they are of another run's."""
-    description = read_description(path)
+def _checked(path: Path, prepared: Prepared) -> Description:
+    """Read a file of weights, and return what it says of them.
+
+    Raises:
+        InputError: the file is damaged, or its weights are another run's or another recipe's.
+    """
+    description, weights = load_exported(path)
     fingerprint, classes = prepared.pretrained.fingerprint, prepared.dataset.classes
     if (description.fingerprint, description.classes) != (fingerprint, classes):
         raise InputError(f"{path}: of another encoder or of other classes than this run's")
+    _classifier(path, (description, weights), prepared.pretrained, Precision("cpu"))
     return description
+
+
+def _classifier(
+    path: Path, winner: Exported, pretrained: Pretrained, precision: Precision
+) -> Classifier:
+    """The classifier of a file's weights; raises InputError if they are not its recipe's."""
+    description, weights = winner
+    try:
+        selection = select(description.recipe, pretrained.encoder)
+        return build_classifier(
+            pretrained.encoder, selection, description.boundary, weights, precision
+        )
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,15 +188,10 @@ class Evaluator:
     def score(self, job: tuple[Path, Exported]) -> dict[str, SetScore]:
         """Accuracy and predictions on each test."""
         torch.set_num_threads(self.threads)
-        description, weights = job[1]
+        path, winner = job
         pretrained: Pretrained = fetch(self.pretrained)
-        encoder, boundary = pretrained.encoder, description.boundary
-        precision = Precision(available_device(), description.precision)
-        try:
-            selection = select(description.recipe, encoder)
-            classifier = build_classifier(encoder, selection, boundary, weights, precision)
-        except (ValueError, RuntimeError) as error:
-            raise InputError(f"{job[0]}: {' '.join(str(error).split())}") from None
+        precision, boundary = Precision(available_device(), winner[0].precision), winner[0].boundary
+        classifier = _classifier(path, winner, pretrained, precision)
         return score_tests(
             self.tests, lambda test: classifier.logits(test.examples(boundary), precision)[0]
         )

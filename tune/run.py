@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -87,6 +87,7 @@ class Options:
         address: of a running Ray cluster.
         time_budget: seconds for everything, final fits and report included.
         storage: path or URL of a folder of all runs that keeps a copy of them.
+        now: the monotonic clock that the time budget goes by.
     """
 
     out: Path = Path("results")
@@ -94,6 +95,7 @@ class Options:
     address: str | None = None
     time_budget: float | None = None
     storage: str | None = None
+    now: Callable[[], float] = time.monotonic
 
 
 def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
@@ -129,7 +131,7 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
 
 
 def _run(experiment: Experiment, options: Options, console: Console, storage: Storage) -> None:
-    began = time.monotonic()
+    began = options.now()
     prepared = prepare(experiment)
     dataset, plan = prepared.dataset, prepared.plan
     if warning := plan.warning(options.out):
@@ -152,7 +154,9 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
             ):
                 console.print(cluster.describe(), highlight=False)
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
-                clock = TimeBudget(experiment, cluster.slots, options.time_budget, began)
+                clock = TimeBudget(
+                    experiment, cluster.slots, options.time_budget, began, options.now
+                )
                 watch = Watch(search, journal, clock, console, gauges)
                 nodes = _checked_nodes(prepared, cluster, journal)
                 kept = KeptCheckpoints(storage / CHECKPOINTS, search)
@@ -164,8 +168,8 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
             discard_others(fits, directory.path)
             directory.record(resolved)
         write_studies(directory.path)
-        journal.write(RunFinished(round(time.monotonic() - began, 3)))
-    console.print(f"done in {duration(time.monotonic() - began)}", highlight=False)
+        journal.write(RunFinished(round(options.now() - began, 3)))
+    console.print(f"done in {duration(options.now() - began)}", highlight=False)
 
 
 class Stages:

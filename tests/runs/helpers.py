@@ -35,6 +35,8 @@ SMALL = (
     "final.seeds=2",
 )
 METHODS = ("frozen", "llrd", "seed_llrd")
+SHARED = ("zero_shot", *METHODS)
+"""The methods of the session's own run (the fixture `results`)."""
 
 
 def small(*settings: str, name: str = "small", methods: Sequence[str] = METHODS) -> Experiment:

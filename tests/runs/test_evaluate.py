@@ -165,8 +165,13 @@ def of_another_encoder(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, scramble, of_another_recipe, of_another_encoder])
-def test_damaged_weights_are_named(damage: Callable[[Path], None], run_dir: Path) -> None:
-    keep_only(run_dir, "100-seed_llrd-seed0")
+def test_damaged_weights_are_named_before_anything_starts(
+    damage: Callable[[Path], None], run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_ray(*_: object) -> None:
+        raise AssertionError("Ray was started first")
+
+    monkeypatch.setattr("tune.evaluate.connected", no_ray)
     path = run_dir / "winners" / "100-seed_llrd-seed0.safetensors"
     damage(path)
     assert refused(run_dir).startswith(str(path))

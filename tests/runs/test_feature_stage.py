@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,14 @@ import numpy as np
 import pytest
 import ray
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from data import FeatureStore, FileSource, Split, load_dataset, perceptual_hash
+from data import FeatureStore, FileSource, Split, perceptual_hash
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
 from models.loading import Pretrained, load_pretrained
-from tests.runs.helpers import small
 from tune.features.stage import HASHES, FeatureStage
 from tune.workers.actor_pool import Pool
 from tune.workers.object_store import SharedSplit
@@ -32,13 +33,15 @@ def pretrained() -> Pretrained:
     return load_pretrained(ModelConfig())
 
 
-def stage(cache: Path, pretrained: Pretrained, source: object, map_above: int) -> FeatureStage:
+def stage(
+    cache: Path, pretrained: Pretrained, source: object, map_above: int, slots: int = 2
+) -> FeatureStage:
     return FeatureStage(
         store=FeatureStore(cache, "test"),
         pretrained=ray.put(pretrained),
         source=source,  # type: ignore[arg-type]
         augmentation=AUGMENTATION,
-        pool=Pool({"CPU": 1}, 2),
+        pool=Pool({"CPU": 1}, slots),
         batch_size=4,
         dtype="float32",
         precision="float32",
@@ -99,6 +102,39 @@ def test_groups_are_shared_without_those_of_images_that_cannot_be_read(
     assert made.splits["train"].groups is not None
     assert made.splits["train"].groups.tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
     assert made.splits["val"].groups is None
+
+
+@ray.remote(num_cpus=0)
+def at_once(
+    cache: Path, pretrained: Pretrained, photos: Split, number: int
+) -> tuple[int, dict[str, NDArray[np.float32]]]:
+    """What one of two processes computes, and how much of it was missing as both began."""
+    missing: list[int] = []
+    features = stage(cache, pretrained, FileSource(cache.parent), 1 << 30, slots=1)
+    (cache.parent / f"ready-{number}").touch()
+    while len(list(cache.parent.glob("ready-*"))) < 2:
+        time.sleep(0.001)
+    made = features.run(
+        {"train": photos}, BOUNDARIES, 0.5, progress=lambda done, total: missing.append(total)
+    )
+    arrays = made.splits["train"].features
+    return max(missing), {boundary: arrays[boundary].get().copy() for boundary in BOUNDARIES}
+
+
+def test_two_processes_at_once_on_one_cache_are_both_right(
+    photos: Split, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    handle, kept = ray.put(pretrained), photos.without([2, 3])
+    pixels = [pretrained.preprocess(FileSource(tmp_path).image(key)) for key in kept.keys]
+    expected = pretrained.encoder.features(torch.stack(pixels), BOUNDARIES)
+    work = [at_once.remote(tmp_path / "cache", handle, photos, number) for number in range(2)]
+    for missing, arrays in ray.get(work):
+        assert missing >= len(kept) - 1  # the last two have the same content
+        for boundary in BOUNDARIES:
+            want = expected[boundary].numpy()
+            np.testing.assert_allclose(arrays[boundary], want, rtol=1e-4, atol=1e-4)
+    assert not list((tmp_path / "cache").rglob("*.corrupt"))
+    assert not list((tmp_path / "cache").rglob(".*.tmp"))
 
 
 def test_one_new_image_costs_one_image(
@@ -208,11 +244,3 @@ def test_a_class_that_lost_all_its_images_is_an_error(
     two = Split(photos.keys[2:4] + photos.keys[4:5], np.array([1, 1, 0]))
     with pytest.raises(InputError, match="every class needs one"):
         features.run({"train": two}, BOUNDARIES, max_unreadable=1)
-
-
-def test_trials_hold_no_test_split() -> None:
-    from tune.trials.trial_context import Workbench
-
-    experiment = small()
-    assert "test" not in Workbench.__dataclass_fields__
-    assert len(load_dataset(experiment.data).tests["test"].split)  # which exists, elsewhere

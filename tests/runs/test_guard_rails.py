@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from search_spaces.schema import Experiment
-from tests.runs.conftest import SHARED
 from tests.runs.helpers import (
+    SHARED,
     events,
     final_fits_in,
     run_quietly,

@@ -30,9 +30,7 @@ from tests.runs.helpers import (
     write_csv,
     write_images,
 )
-from tune.features import EncoderWorker
 from tune.trials.final_fits import FinalFitJob, run_final_fits
-from tune.workers.actor_pool import Pool
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 COLUMNS = (
@@ -150,16 +148,16 @@ def test_an_unreadable_image_is_told_with_the_set_it_is_of(results: Path) -> Non
 
 
 @pytest.mark.usefixtures("results")
-def test_a_second_run_computes_no_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pooled = Pool.map
+def test_a_second_run_computes_no_features(cache: Path, tmp_path: Path) -> None:
+    def shards() -> dict[Path, tuple[int, int]]:
+        found = {path: path.stat() for path in cache.rglob("*.safetensors")}
+        return {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in found.items()}
 
-    def no_features(pool: Pool, work: Any, context: Any, jobs: list[Any]) -> Any:
-        assert work is not EncoderWorker.encode or jobs == []
-        return pooled(pool, work, context, jobs)
-
-    monkeypatch.setattr(Pool, "map", no_features)
+    before = shards()
+    assert before
     run_quietly(small("final.seeds=1", methods=["frozen"]), tmp_path)
     assert (tmp_path / "small" / "accuracy_table.md").exists()
+    assert shards() == before
 
 
 def test_a_further_test_that_is_refused_costs_no_result(

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import gc
 import io
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from models.loading import Pretrained, load_pretrained
 from records import Cell, FinalFitResult, TrialReport
 from tests.runs.helpers import small
 from tune.storage.storage import Storage
-from tune.trials.checkpoints import BEFORE, CHECKSUM
+from tune.trials.checkpoints import BEFORE, CHECKSUM, Checkpoint
 from tune.trials.final_fits import FinalFitJob, FinalFitWorker
 from tune.trials.trainable import REPORT, SuffixTrial
 from tune.trials.trial_context import Workbench
@@ -82,13 +81,15 @@ def test_a_trial_goes_on_where_its_process_died(tmp_path: Path, pretrained: Pret
 def test_a_trial_that_has_ended_leaves_no_fit_to_the_next(
     tmp_path: Path, pretrained: Pretrained
 ) -> None:
-    trial = begin(bench(pretrained), tmp_path)
+    def fits() -> int:
+        gc.collect()
+        return sum(isinstance(found, Fit) for found in gc.get_objects())
+
+    before, trial = fits(), begin(bench(pretrained), tmp_path)
     trial.step()
-    fit = weakref.ref(trial._fit)
-    assert fit() is not None
+    assert fits() == before + 1
     trial.reset_config({**TRIAL, "number": 1})
-    gc.collect()
-    assert fit() is None
+    assert fits() == before
 
 
 def test_the_first_trial_of_a_process_leaves_no_fit_either(
@@ -203,26 +204,28 @@ def test_a_damaged_checkpoint_is_as_none(
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(content if share is None else content[: int(share * len(content))])
-    again = begin(workbench, tmp_path)
-    assert results(step(again)) == expected
-    assert again._reported is None  # made anew
+    report = step(begin(workbench, tmp_path))
+    assert results(report) == expected
+    assert report.taken_up == 0  # made anew
     assert results(step(begin(workbench, tmp_path))) == expected  # and the file is whole again
 
 
 def test_no_flipped_bit_of_a_checkpoint_goes_unnoticed(
     tmp_path: Path, pretrained: Pretrained
 ) -> None:
-    trial = begin(bench(pretrained), tmp_path)
-    trial.step()
+    workbench = bench(pretrained)
+    begin(workbench, tmp_path).step()
     (path,) = tmp_path.iterdir()
-    content, fit = path.read_bytes(), trial._fit
-    assert fit is not None
-    assert trial._checkpoint.take_up(fit) is not None
+    cell, config = Cell(100, "llrd"), TRIAL["config"]
+    fit = workbench.fit(cell, config, None, seed=0)  # type: ignore[arg-type]
+    checkpoint = Checkpoint(Storage.at(tmp_path), workbench, cell, 0, config, None, fit)  # type: ignore[arg-type]
+    content = path.read_bytes()
+    assert checkpoint.take_up(fit) is not None
     for position in range(0, len(content), len(content) // 300):
         damaged = bytearray(content)
         damaged[position] ^= 1 << position % 8
         path.write_bytes(damaged)
-        assert trial._checkpoint.take_up(fit) is None, position
+        assert checkpoint.take_up(fit) is None, position
 
 
 def test_a_trial_goes_on_where_the_disk_has_no_room_for_its_checkpoint(
@@ -268,11 +271,11 @@ def test_a_trial_begins_again_where_its_storage_cannot_be_read(
             raise OSError("connection reset")
         yield Failing((tmp_path / name).read_bytes())
 
-    again = begin(workbench, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "reading", failing)
-        assert results(step(again)) == expected
-    assert again._milestone == next(iter(again._points))  # made anew
+        report = step(begin(workbench, tmp_path))
+    assert results(report) == expected
+    assert report.taken_up == 0  # made anew
     assert results(step(begin(workbench, tmp_path))) == expected
 
 
@@ -281,15 +284,14 @@ def test_a_checkpoint_tells_what_was_reported_before_it(
 ) -> None:
     workbench = bench(pretrained)
     trial = begin(workbench, tmp_path)
-    told = []
+    found, milestones = [], []
     for _ in range(2):
-        trial.step()
-        told.append(_before(tmp_path))
+        milestones.append(trial.step()["milestone"])
+        found.append(_before(tmp_path))
     again = begin(workbench, tmp_path)
     for _ in range(2):  # the last report once more, then the next
         again.step()
-    points = list(again._points)
-    assert [*told, _before(tmp_path)] == [0, *points[:2]]
+    assert [*found, _before(tmp_path)] == [0, *milestones]
 
 
 def _before(folder: Path) -> int:
