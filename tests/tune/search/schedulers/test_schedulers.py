@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from errors import InputError
 from records.cell import Cell
+from search_spaces import SearchConfig, load_experiment
 from search_spaces.schedulers import SETTINGS, AshaConfig, HyperbandConfig
-from search_spaces.schema import SearchConfig, load_experiment
 from tests.tune.search.simulated import Simulation, smooth
 from tune.search.schedulers import SCHEDULERS, milestones, new_scheduler, rung_milestones
 
