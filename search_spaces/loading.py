@@ -137,13 +137,13 @@ def _fields(parents: list[str]) -> list[str]:
     """Return the keys that are allowed under `parents`."""
     node: Any = Experiment
     for parent in parents:
-        if get_origin(node) is dict:  # the user names its keys
+        if get_origin(node) is dict:  # its keys are the user's own names
             node = get_args(node)[1]
         elif node is SearchConfig and parent in SETTINGS:
             node = SETTINGS[parent]
         else:
             node = node.model_fields[parent].annotation
-    return [*node.model_fields, *(sections() if node is SearchConfig else [])]
+    return [*node.model_fields, *(sections() if node is SearchConfig else ())]
 
 
 def _with_methods(experiment: Experiment, methods: list[str], where: str) -> Experiment:

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from errors import InputError
 from records import Cell
-from search_spaces import load_experiment
+from search_spaces import SearchConfig, load_experiment
 from search_spaces.schedulers import SETTINGS, AshaConfig, HyperbandConfig
-from search_spaces.schema import SearchConfig
 from tests.tune.search.simulated import Simulation, smooth
 from tune.search.schedulers import SCHEDULERS, milestones, new_scheduler, rung_milestones
 
