@@ -23,6 +23,7 @@ from benchmarks.limits import watched
 from benchmarks.table import Row
 from data import Dataset, Split, load_dataset, partition_indices
 from models.config import LOCAL_DIR
+from records import JOURNAL, TRIALS, Cell, TrialReported, read_final_fits, read_journal
 from search_spaces.schema import Experiment, load_experiment
 from tune.search.schedulers.asha import milestones
 from tune.trials.trial_context import derived_seed
@@ -79,17 +80,17 @@ def run_ours(space: Path, settings: Sequence[str], folder: Path) -> Finished:
     command = ["run_search.py", str(space), "--out", str(folder), "--name", "run", *options]
     _, seconds, memory = watched(command)
     run = folder / "run"
-    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    fits = [json.loads(path.read_text()) for path in (run / "final_fits").glob("*.json")]
+    fits = [fit for by_seed in read_final_fits(run).values() for fit in by_seed.values()]
     experiment = load_experiment(space, [*settings, *zeros])
     slots = int((os.cpu_count() or 1) / experiment.resources.cpus_per_trial)
-    trials = pd.read_csv(run / "trials.csv")
-    reports = [event for event in events if event["event"] == "trial_report"]
-    last = {(event["cell"], event["trial"]): event["val_accuracy"] for event in reports}
+    trials = pd.read_csv(run / TRIALS.file)
+    reports = [event for event in read_journal(run / JOURNAL) if isinstance(event, TrialReported)]
+    last = {(event.cell, event.trial): event.report.val_accuracy for event in reports}
     trials["last_accuracy"] = [
-        last.get((f"{t.partition:g}/{t.method}", t.trial)) for t in trials.itertuples()
+        last.get((Cell(float(partition), str(method)), int(trial)))
+        for partition, method, trial in trials[["partition", "method", "trial"]].to_numpy()
     ]
-    finals = pd.DataFrame(fits).set_index("method").seconds
+    finals = pd.Series([fit.seconds for fit in fits], index=[fit.method for fit in fits])
     return Finished(experiment, seconds, memory, slots, trials, finals)
 
 

@@ -45,7 +45,7 @@ from benchmarks.watched import (
     watched,
 )
 from models.recipe import Recipe
-from records.journal import Journal
+from records import JournalWriter
 from search_spaces.schema import Experiment, load_experiment
 from tune.search.sampler import fresh_studies
 from tune.search.search import Proposal, Search
@@ -129,7 +129,7 @@ def watched_search(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         checkpoints = Storage.at(path / "checkpoints")
-        with contextlib.closing(Journal(path / "events.jsonl")) as journal:
+        with contextlib.closing(JournalWriter(path / "events.jsonl")) as journal:
             studies = fresh_studies(path / "optuna.journal")
             search = TimedSearch(experiment, journal, studies, images)
             began = time.time()

@@ -32,7 +32,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages import InMemoryStorage
 
 from models.results import score
-from records.journal import Journal
+from records import JournalWriter, TrialReport
 from search_spaces.distributions import Params, Space, parse_space
 from search_spaces.schema import Experiment
 from tune.search.cell_search import CellSearch
@@ -168,7 +168,9 @@ class Race(Player):
     """Plays one search, its slots side by side: a trial takes as long as the samples it trains."""
 
     def __init__(self, table: Table, experiment: Experiment, slots: int) -> None:
-        search = Search(experiment, Journal(Path(os.devnull)), InMemoryStorage(), table.images)
+        search = Search(
+            experiment, JournalWriter(Path(os.devnull)), InMemoryStorage(), table.images
+        )
         super().__init__(experiment, search, self._evaluated, self._first, slots)
         self._table = table
         for cell, state in search.cells.items():
@@ -201,7 +203,7 @@ class Race(Player):
             return 0
         return flight.ahead[0] - self.search.cells[cell].trials[number].samples
 
-    def _evaluated(self, proposal: Proposal, milestone: int) -> dict[str, Any]:
+    def _evaluated(self, proposal: Proposal, milestone: int) -> TrialReport:
         table, partition = self._table, proposal.cell.partition
         accuracy = rank = prospect = 0.0
         if proposal.cell.method != "probe":
@@ -211,11 +213,21 @@ class Race(Player):
                 mean = float(np.mean([accuracy for _, accuracy in self._best.values()]))
                 full = table.horizon * len(table.partitions)
                 self.course.append((self._spent / full, mean))
-        return {
-            **{"milestone": milestone, "samples": milestone, "seconds": milestone},
-            **{"score": rank, "prospect": prospect, "val_accuracy": accuracy, "val_loss": 0.0},
-            "diverged": False,
-        }
+        return TrialReport(
+            milestone=milestone,
+            taken_up=0,
+            samples=milestone,
+            steps=milestone,
+            train_loss=0.0,
+            val_accuracy=accuracy,
+            val_loss=0.0,
+            score=rank,
+            prospect=prospect,
+            weight_distance=0.0,
+            diverged=False,
+            seconds=milestone,
+            node="",
+        )
 
 
 @dataclass(frozen=True)

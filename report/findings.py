@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from itertools import chain, pairwise, takewhile
 
-from records.final_fit import TEST
+from records import TEST
 from report.formatting import listed
 from report.intervals import Interval
 from report.run import Run

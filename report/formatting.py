@@ -7,26 +7,30 @@ from typing import Any
 
 import numpy as np
 
-from records.history import is_zero_shot, trains_encoder
+from records import Kind
 
 
-def describe(config: Mapping[str, Any]) -> str:
+def describe(config: Mapping[str, Any], kind: Kind) -> str:
     """Describe a configuration in one line; keys that it does not know are left out.
 
-    >>> describe({"blocks": "11-7", "kinds": "ln+attn", "lr": 3e-4, "llrd_decay": 0.75})
+    Args:
+        config: a recipe's settings.
+        kind: what the recipe trains.
+
+    >>> describe({"blocks": "11-7", "kinds": "ln+attn", "lr": 3e-4, "llrd_decay": 0.75}, "tuned")
     'ln+attn of blocks 11-7, lr 3e-4, decay 0.75'
-    >>> describe({"blocks": "none", "head_lr": 0.01, "weight_decay": 1e-4, "batch_size": 64})
-    'linear probe, head lr 1e-2, wd 1e-4, batch 64'
-    >>> describe({"blocks": "none", "solver": "lbfgs", "weight_decay": 1e-3})
+    >>> describe({"blocks": "none", "head_lr": 0.01, "weight_decay": 1e-4}, "probe")
+    'linear probe, head lr 1e-2, wd 1e-4'
+    >>> describe({"blocks": "none", "solver": "lbfgs", "weight_decay": 1e-3}, "probe")
     'linear probe (L-BFGS), L2 1e-3'
     """
     if not config:
         return "nothing to choose"
-    if is_zero_shot(config):
+    if kind == "zero_shot":
         return "zero-shot"
     known = _SETTINGS_LBFGS if config.get("solver") == "lbfgs" else _SETTINGS
     settings = [say(config[key]) for key, say in known.items() if config.get(key) is not None]
-    return ", ".join(part for part in (_trained(config), *settings) if part)
+    return ", ".join(part for part in (_trained(config, kind), *settings) if part)
 
 
 def span(values: Iterable[float], show: Callable[[float], str]) -> str:
@@ -40,8 +44,8 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def _trained(config: Mapping[str, Any]) -> str:
-    if not trains_encoder(config):
+def _trained(config: Mapping[str, Any], kind: Kind) -> str:
+    if kind == "probe":
         return "linear probe (L-BFGS)" if config.get("solver") == "lbfgs" else "linear probe"
     blocks = str(config["blocks"])
     if blocks == "all":
@@ -73,11 +77,6 @@ def _shortest(value: Any, *, scientific_first: bool) -> str:
     return min(reversed(forms) if scientific_first else forms, key=len)
 
 
-def _head_start(value: Any) -> str:
-    """Say where the head starts; the value is a name or a boolean."""
-    return ("head start" if value else "") if isinstance(value, bool) else f"head start {value}"
-
-
 def _views(value: Any) -> str:
     return f"{value} augmented view{'' if value == 1 else 's'}" if value else ""
 
@@ -91,7 +90,7 @@ _SETTINGS: dict[str, Callable[[Any], str]] = {
     "warmup": lambda value: f"warmup {_plain(100.0 * value)}%",
     "label_smoothing": lambda value: f"label smoothing {_plain(value)}",
     "views": _views,
-    "head_start": _head_start,
+    "head_start": "head start {}".format,
 }
 # L-BFGS finds the optimum, so it has no rates, batches or start.
 _SETTINGS_LBFGS: dict[str, Callable[[Any], str]] = {

@@ -9,10 +9,10 @@ from statistics import fmean
 
 import pandas as pd
 
+from records import GRADIENTS
 from report.formatting import listed, span
 from report.run import Run
 
-COLUMNS = ["partition", "method", "layer_group", "kind", "norm"]
 VANISHING = 0.01  # a ratio below it, lowest over highest trained block, is called vanishing
 
 
@@ -23,7 +23,7 @@ def gradients_table(run: Run) -> pd.DataFrame:
         for cell in run.cells()
         for (layer_group, kind), norm in _norms(run, *cell).items()
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=[*GRADIENTS.columns])
 
 
 def gradient_notes(run: Run) -> Iterator[str]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from records.final_fit import TEST, FinalFit
+from records import TEST, FinalFitResult
 from report.formatting import span
 from report.run import Run
 
@@ -119,7 +119,7 @@ def _row(run: Run, partition: float, test_set: str) -> list[GridCell]:
     return cells
 
 
-def _images(run: Run, partition: float, count: Callable[[FinalFit], int]) -> str:
+def _images(run: Run, partition: float, count: Callable[[FinalFitResult], int]) -> str:
     """Write how many images the final fits of a row had."""
     fits = [fit for method in run.methods for fit in run.final_fits(partition, method)]
     return span([count(fit) for fit in fits], str) if fits else EMPTY

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
-from records.final_fit import TEST, cell_name
+from records import TEST
 from report.device_seconds import cost_notes
 from report.formatting import listed, span
 from report.gradients import gradient_notes
@@ -30,7 +30,7 @@ def notes(run: Run) -> list[str]:
             cost_notes(run),
             _skipped(run),
             _duplicates(run),
-            run.journal.footnotes,
+            run.history.footnotes,
         )
     )
 
@@ -86,7 +86,7 @@ def _losses(run: Run, method: str, baseline: str) -> Iterator[str]:
     """Give the loss at every partition at which there is one, on test or on validation."""
     for partition in run.partitions:
         ours, probe = run.winner(partition, method), run.winner(partition, baseline)
-        if not (ours and probe and ours.unfrozen):
+        if not (ours and probe and ours.kind == "tuned"):
             continue
         test = run.difference(partition, method, baseline)
         differences = {
@@ -118,7 +118,7 @@ def _below_zero_shot(run: Run) -> Iterator[str]:
 
 def _missing(run: Run) -> Iterator[str]:
     """Name the cells without a result, and those whose final fits have different winners."""
-    missing = [cell_name(*cell) for cell in run.cells() if not run.final_fits(*cell)]
+    missing = [str(cell) for cell in run.cells() if not run.final_fits(*cell)]
     if missing:
         yield f"There is no result for {listed(missing)}"
     made = sum(len(run.final_fits(*cell)) for cell in run.cells())
@@ -126,13 +126,13 @@ def _missing(run: Run) -> Iterator[str]:
     if made < asked:
         yield f"{made} of {asked} final fits are made; resume the run for the others"
     for cell in run.cells():
-        if len({fit.config_id for fit in run.final_fits(*cell)}) > 1:
-            yield f"The final fits of {cell_name(*cell)} have different winners; resume the run"
+        if len({fit.fit_key for fit in run.final_fits(*cell)}) > 1:
+            yield f"The final fits of {cell} have different winners; resume the run"
 
 
 def _trials(run: Run) -> Iterator[str]:
     """Count the trials by how they ended."""
-    counts = Counter(trial.status for trial in run.journal.trials.values())
+    counts = Counter(trial.status for trial in run.history.trials.values())
     failed = counts["failed"] + counts["diverged"]
     parts = [f"stopped early: {counts['stopped']}", f"failed: {failed}"]
     parts += [f"cut by the time budget: {counts['cut']}"] if counts["cut"] else []

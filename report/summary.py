@@ -105,7 +105,7 @@ def _extra_test(run: Run, name: str) -> ExtraTest:
 
 def _describe(run: Run, partition: float, method: str) -> str:
     winner = run.winner(partition, method)
-    return describe(winner.config) if winner else EMPTY
+    return describe(winner.config, winner.kind) if winner else EMPTY
 
 
 def _seconds(seconds: float) -> str:

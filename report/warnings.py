@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from errors import one_line
-from records.final_fit import cell_name
-from records.history import is_zero_shot
+from records import TEST
 from report.formatting import listed
 from report.run import Run
 
@@ -30,7 +29,7 @@ def duplicates_between(run: Run, *, tested: bool) -> str:
         run: the run.
         tested: whether to count the pairs that have a test set, or those that have none.
     """
-    tests = {"test", *run.extra_tests}
+    tests = {TEST, *run.extra_tests}
     table = run.duplicates
     pairs = Counter(zip(table["kind"], table["split_a"], table["split_b"], strict=True))
     return ", ".join(
@@ -52,7 +51,7 @@ def _few_images(run: Run) -> Iterator[str]:
 def _one_seed(run: Run) -> Iterator[str]:
     """Name the cells with a single final seed; zero-shot needs no more."""
     counts = {
-        cell_name(*cell): len(fits)
+        str(cell): len(fits)
         for cell in run.cells()
         if (fits := run.final_fits(*cell)) and not _is_zero_shot(run, *cell)
     }
@@ -67,7 +66,7 @@ def _one_seed(run: Run) -> Iterator[str]:
 
 def _is_zero_shot(run: Run, partition: float, method: str) -> bool:
     winner = run.winner(partition, method)
-    return winner is not None and is_zero_shot(winner.config)
+    return winner is not None and winner.kind == "zero_shot"
 
 
 def _failed_fits(run: Run) -> Iterator[str]:
@@ -79,7 +78,7 @@ def _failed_fits(run: Run) -> Iterator[str]:
         asked = run.seeds or made + len(reasons)
         rest = {0: "the cell has no result", 1: "the cell shows the other one alone"}
         yield (
-            f"{len(reasons)} of {asked} final fits of {cell_name(*cell)} failed "
+            f"{len(reasons)} of {asked} final fits of {cell} failed "
             f"({one_line('; '.join(dict.fromkeys(reasons)))}): "
             f"{rest.get(made, 'the cell shows the mean of the others')}"
         )

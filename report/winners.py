@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from statistics import fmean
 
-from records.final_fit import FinalFit
+from records import FinalFitResult
 from report.formatting import span
 from report.run import Run
 
@@ -22,12 +22,12 @@ def winner_notes(run: Run) -> Iterator[str]:
         yield from _importance(run, method)
 
 
-def mean_alpha(fits: Iterable[FinalFit]) -> float | None:
+def mean_alpha(fits: Iterable[FinalFitResult]) -> float | None:
     """Return the mean interpolation coefficient of the fits that chose one."""
     return _mean(fit.alpha for fit in fits)
 
 
-def ema_share(fits: Iterable[FinalFit]) -> float | None:
+def ema_share(fits: Iterable[FinalFitResult]) -> float | None:
     """Return the share of fits that kept averaged weights, among the fits that had any."""
     return _mean(fit.ema for fit in fits)
 
@@ -37,7 +37,7 @@ def _movement(run: Run, method: str) -> Iterator[str]:
     cells = [
         fits
         for partition in run.partitions
-        if (winner := run.winner(partition, method)) and winner.unfrozen
+        if (winner := run.winner(partition, method)) and winner.kind == "tuned"
         if (fits := run.final_fits(partition, method))
     ]
     moved = _means(cells, lambda fit: fit.weight_distance)
@@ -81,7 +81,7 @@ def _importance(run: Run, method: str) -> Iterator[str]:
 
 
 def _means(
-    cells: Iterable[Iterable[FinalFit]], value: Callable[[FinalFit], float | None]
+    cells: Iterable[Iterable[FinalFitResult]], value: Callable[[FinalFitResult], float | None]
 ) -> list[float]:
     """Return the mean over seeds of a value, for every cell that has the value."""
     means = (_mean(value(fit) for fit in fits) for fits in cells)

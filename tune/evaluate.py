@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 import torch
@@ -19,20 +18,18 @@ from models.classifier import restored
 from models.exported import Description, load_exported, read_description
 from models.loading import Pretrained
 from models.precision import Precision, available_device
-from records.cell import Cell
-from records.final_fit import FinalFit
-from records.tables import TEST_IMAGES, read_table
+from records import TEST, TEST_IMAGES, FinalFitResult, SetScore, weights_path
 from report.run import read_run
 from search_spaces.schema import Experiment, read_yaml
 from tune.run_dir import EARLIER, identity
 from tune.setup import Prepared, feature_stage, prepare
-from tune.trials.final_fits import TEST, score_tests, weights_path
+from tune.trials.final_fits import score_tests
 from tune.workers.actor_pool import Pool, result_of
 from tune.workers.cluster import connected, resolved_precision
 from tune.workers.object_store import SharedSplit, fetch
 
-Winner = tuple[Description, dict[str, torch.Tensor]]
-Fits = Mapping[Path, FinalFit]
+Exported = tuple[Description, dict[str, torch.Tensor]]
+Fits = Mapping[Path, FinalFitResult]
 
 
 def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
@@ -56,16 +53,17 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
     for name in missing:
         console.print(f"{name}: its final fit is missing; --resume makes it", markup=False)
     for fit, scores in _scored(prepared, run_dir, fits, address):
-        for name in (TEST, *(name for name in fit.extra if name in scores)):
-            accuracy, predictions = scores[name]["accuracy"], scores[name]["predictions"]
-            was, expected = fit.accuracy_on(name), fit.predictions_on(name)
-            differ = sum(a != b for a, b in zip(predictions, expected, strict=True))
+        for name, was in fit.tests.items():
+            if (found := scores.get(name)) is None:
+                continue
+            pairs = zip(found.predictions, was.predictions, strict=True)
+            differ = sum(a != b for a, b in pairs)
             figures += 1
-            same += accuracy == was and not differ
+            same += found == was
             on = "" if name == TEST else f" on {name}"
             console.print(
-                f"{Cell(fit.partition, fit.method)} seed {fit.seed}{on}: {accuracy:.6f}, "
-                f"was {was:.6f}" + (f"; {differ} predictions differ" if differ else ""),
+                f"{fit.cell} seed {fit.seed}{on}: {found.accuracy:.6f}, was {was.accuracy:.6f}"
+                + (f"; {differ} predictions differ" if differ else ""),
                 highlight=False,
                 markup=False,
                 soft_wrap=True,
@@ -78,7 +76,7 @@ def _missing(run_dir: Path, experiment: Experiment) -> list[str]:
     """Final fits that the experiment asks for and the run has not made."""
     run = read_run(run_dir)
     return [
-        f"{Cell(*cell)} seed {seed}"
+        f"{cell} seed {seed}"
         for cell in run.cells()
         for seed in range(experiment.final.seeds)
         if seed not in {fit.seed for fit in run.final_fits(*cell)}
@@ -103,7 +101,7 @@ def _fits(run_dir: Path) -> Fits:
     """The final fits that the table stands on, by the file of their weights."""
     run = read_run(run_dir)
     found = {
-        weights_path(run_dir, Cell(*cell), fit.seed): fit
+        weights_path(run_dir, cell, fit.seed): fit
         for cell in run.cells()
         for fit in run.final_fits(*cell)
     }
@@ -116,7 +114,7 @@ def _fits(run_dir: Path) -> Fits:
 
 def _scored(
     prepared: Prepared, run_dir: Path, fits: Fits, address: str | None
-) -> Iterator[tuple[FinalFit, dict[str, Any]]]:
+) -> Iterator[tuple[FinalFitResult, dict[str, SetScore]]]:
     """Yields each fit with the scores of its weights, as they come."""
     experiment, dataset = prepared.experiment, prepared.dataset
     descriptions = {path: _described(path, prepared) for path in fits}
@@ -129,21 +127,19 @@ def _scored(
         stage = feature_stage(prepared, pretrained, pool, precision)
         sources: dict[str, tuple[Split, ImageSource]] = {TEST: (dataset.test, dataset.source)}
         sources |= {name: (x.split, x.source) for name, x in dataset.extra_tests.items()}
-        listed = read_table(run_dir / "test_images.csv", TEST_IMAGES)
+        listed = TEST_IMAGES.read(run_dir)
         tests: dict[str, SharedSplit] = {}
         for name, (split, source) in sources.items():
-            if any(name != TEST and name not in fit.extra for fit in fits.values()):
+            if any(name not in fit.tests for fit in fits.values()):
                 continue  # it was added, and is not scored yet
             made = dataclasses.replace(stage, source=source).run(
                 {name: split},
                 sorted({description.boundary for description in descriptions.values()}),
                 experiment.data.max_unreadable,
             )
-            images = zip(made.contents[name].keys, made.splits[name].labels.tolist(), strict=True)
+            images = zip(made.contents[name].keys, made.splits[name].labels, strict=True)
             before = listed[listed["set"] == name]
-            if [(key, str(label)) for key, label in images] != list(
-                zip(before["key"], before["label"], strict=True)
-            ):
+            if [*images] != [*zip(before["key"], before["label"], strict=True)]:
                 raise InputError(f"{run_dir}: the images of {name} are not those it was scored on")
             tests |= made.splits
         worker = Evaluator(pretrained, tests, max(1, int(experiment.resources.cpus_per_trial)))
@@ -169,7 +165,7 @@ class Evaluator:
     tests: Mapping[str, SharedSplit]
     threads: int
 
-    def score(self, job: tuple[Path, Winner]) -> dict[str, Any]:
+    def score(self, job: tuple[Path, Exported]) -> dict[str, SetScore]:
         """Accuracy and predictions on each test."""
         torch.set_num_threads(self.threads)
         description, weights = job[1]

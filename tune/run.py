@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import ray
 from rich.console import Console
@@ -25,8 +24,23 @@ from data import (
 from errors import InputError
 from files import check_folder
 from models.recipe import Recipe
-from records.cell import Cell
-from records.journal import Journal, read_events
+from records import (
+    CHECKPOINTS,
+    TEST,
+    Cell,
+    Event,
+    FinalFitFailed,
+    Footnote,
+    ImagesRead,
+    JournalWriter,
+    Nodes,
+    NodeView,
+    PrecisionChosen,
+    RunFinished,
+    RunStarted,
+    Winner,
+    read_journal,
+)
 from report import Report, write_report
 from search_spaces.schema import Experiment
 from tune.monitor.metrics import Gauges
@@ -35,24 +49,23 @@ from tune.monitor.watch import Watch
 from tune.run_dir import RunDirectory, identity
 from tune.search.importance import importances
 from tune.search.sampler import fresh_studies
-from tune.search.search import Search, Winner
+from tune.search.search import Search
 from tune.search.time_budget import Clock
 from tune.setup import (
     Prepared,
-    basis,
     feature_stage,
     final_fits_of,
     placement,
     prepare,
+    run_fingerprint,
     tests,
     training_images,
 )
 from tune.storage.mirror import mirrored, place_of_copy
-from tune.storage.storage import CHECKPOINTS, Storage
+from tune.storage.storage import Storage
 from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.final_fits import (
-    TEST,
-    FinalFit,
+    FinalFitJob,
     FinalFitWorker,
     discard_others,
     pending,
@@ -61,7 +74,7 @@ from tune.trials.final_fits import (
 from tune.trials.trial_context import Workbench
 from tune.trials.tuner import run_tuner
 from tune.workers.actor_pool import Pool
-from tune.workers.cluster import Cluster, NodeView, connected, resolved_precision, survey
+from tune.workers.cluster import Cluster, connected, resolved_precision, survey
 from tune.workers.object_store import SharedSplit
 
 
@@ -123,13 +136,13 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
     if warning := plan.warning(options.out):
         console.print(f"warning: {warning}", highlight=False)
     directory = RunDirectory(options.out / experiment.name, options.resume)
-    with directory.locked(), contextlib.closing(Journal(directory.journal)) as journal:
+    with directory.locked(), contextlib.closing(JournalWriter(directory.journal)) as journal:
         what = identity(dataset, prepared.pretrained.fingerprint)
         resolved = directory.resolved(experiment, what)
-        events = read_events(directory.journal)
-        journal.write("run_started", resumed=bool(events), seed=experiment.seed)
+        events = read_journal(directory.journal)
+        journal.write(RunStarted(bool(events), experiment.seed))
         for warning in dataset.warnings:
-            journal.write("footnote", text=warning)
+            journal.write(Footnote(warning))
         studies = fresh_studies(directory.path / "optuna.journal")
         search = Search(experiment, journal, studies, training_images(prepared))
         search.replay(events)
@@ -152,7 +165,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         else:
             discard_others(fits, directory.path)
             directory.record(resolved)
-        journal.write("run_finished", seconds=round(time.monotonic() - began, 3))
+        journal.write(RunFinished(round(time.monotonic() - began, 3)))
     console.print(f"done in {duration(time.monotonic() - began)}", highlight=False)
 
 
@@ -167,8 +180,8 @@ class Stages:
         self,
         prepared: Prepared,
         directory: RunDirectory,
-        journal: Journal,
-        events: Sequence[Mapping[str, Any]],
+        journal: JournalWriter,
+        events: Sequence[Event],
         cluster: Cluster,
         nodes: Sequence[NodeView],
         watch: Watch,
@@ -182,7 +195,7 @@ class Stages:
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, self._experiment.model.precision)
         directory.check_precision(precision, events)
-        journal.write("precision", precision=precision)
+        journal.write(PrecisionChosen(precision))
         self._placement = placement(prepared, cluster, nodes, precision)
         self._pool = Pool(cluster.slot, cluster.slots, cluster.hosts)
         self._features = feature_stage(prepared, pretrained, self._pool, precision)
@@ -201,7 +214,7 @@ class Stages:
         self._bench = Workbench(
             self._experiment,
             pretrained,
-            basis(prepared),
+            run_fingerprint(prepared),
             precision,
             len(self._dataset.classes),
             shared["train"],
@@ -226,14 +239,8 @@ class Stages:
             )
         shutil.rmtree(scratch, ignore_errors=True)
         winners = search.winners()
-        for cell, winner in winners.items():
-            self._journal.write(
-                "winner",
-                cell=str(cell),
-                trial=winner.number,
-                val_accuracy=winner.val_accuracy,
-                config=winner.config,
-            )
+        for winner in winners.values():
+            self._journal.write(winner)
         self._directory.write_winners(winners, self._experiment.probe)
         self._directory.write_importance(importances(self._experiment, search.cells))
         return winners
@@ -257,8 +264,8 @@ class Stages:
             self._kept.release()
 
     def _fit_winners(
-        self, wanted: list[FinalFit], fits: list[FinalFit], scored: dict[str, SharedSplit]
-    ) -> list[FinalFit]:
+        self, wanted: list[FinalFitJob], fits: list[FinalFitJob], scored: dict[str, SharedSplit]
+    ) -> list[FinalFitJob]:
         """Make the fits that are missing, as far as time allows; returns what is left of them."""
         worker = FinalFitWorker(
             *(self._bench, scored, self._prepared.pretrained.fingerprint, self._dataset.classes),
@@ -269,9 +276,7 @@ class Stages:
             for fit, failure in run_final_fits(begun, worker, run_dir, self._pool):
                 ended(fit, failure)
                 if failure:
-                    self._journal.write(
-                        "final_fit_failed", cell=str(fit.cell), seed=fit.seed, reason=failure
-                    )
+                    self._journal.write(FinalFitFailed(fit.cell, fit.seed, failure))
                     self._console.print(f"final fit of {fit.cell}, seed {fit.seed}: {failure}")
         left = pending(fits, run_dir, self._experiment.final.export)
         if left:
@@ -314,14 +319,14 @@ class Stages:
         self._images |= made.images
         images = {name: made.contents[name].name for name in splits}
         self._directory.check_images(images, self._events)
-        self._journal.write("images", images=images)
+        self._journal.write(ImagesRead(images))
         return made.splits
 
 
-def _checked_nodes(prepared: Prepared, cluster: Cluster, journal: Journal) -> list[NodeView]:
+def _checked_nodes(prepared: Prepared, cluster: Cluster, journal: JournalWriter) -> list[NodeView]:
     """All machines of the cluster; raises InputError if one sees no images."""
     nodes = survey(cluster, prepared.dataset.source, _sample(prepared.dataset))
-    journal.write("nodes", nodes=[dataclasses.asdict(node) for node in nodes])
+    journal.write(Nodes(tuple(nodes)))
     if blind := [node.address for node in nodes if not node.sees_images]:
         raise InputError(
             f"data.source: none of the first images of {prepared.experiment.data.source} can be "

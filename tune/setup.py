@@ -18,17 +18,16 @@ from models.encoder import PIXELS
 from models.flops import training_memory
 from models.loading import Pretrained, load_pretrained
 from models.zero_shot import Prompts
-from records.cell import Cell
+from records import TEST, Cell, NodeView, Winner
 from report.formatting import listed
 from search_spaces.schema import Experiment
 from tune.features.plan import Plan, make_plan, recipes_of
 from tune.features.stage import FeatureStage
 from tune.run_dir import data_digest, identity
-from tune.search.search import Winner
-from tune.trials.final_fits import TEST, FinalFit, final_fits
+from tune.trials.final_fits import FinalFitJob, final_fits
 from tune.trials.trial_context import derived_seed, highest_boundary
 from tune.workers.actor_pool import Pool
-from tune.workers.cluster import Cluster, NodeView
+from tune.workers.cluster import Cluster
 from tune.workers.placement import Placement
 
 FINGERPRINT = 32  # characters of it in a folder's name
@@ -99,8 +98,8 @@ def tests(dataset: Dataset) -> dict[str, Split]:
     return {TEST: dataset.test, **extra}
 
 
-def basis(prepared: Prepared) -> str:
-    """Names all that a fit rests on beside its recipe."""
+def run_fingerprint(prepared: Prepared) -> str:
+    """Name all that a fit depends on besides its recipe."""
     experiment, fingerprint = prepared.experiment, prepared.pretrained.fingerprint
     settings = experiment.resolved()
     return json.dumps(
@@ -144,7 +143,7 @@ def _partition_sizes(experiment: Experiment, train: Split) -> dict[float, int]:
     }
 
 
-def final_fits_of(prepared: Prepared, winners: dict[Cell, Winner]) -> list[FinalFit]:
+def final_fits_of(prepared: Prepared, winners: dict[Cell, Winner]) -> list[FinalFitJob]:
     """The final fits that an experiment asks for."""
     dataset = prepared.dataset
     scored = dict(sorted(tests(dataset).items()))  # in whatever order they are written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from records import Cell, TrialPaused
 from report import write_report
 from report.device_seconds import Cost, cost_of
 from report.run import read_run
@@ -50,6 +51,6 @@ def test_nothing_saved_has_no_note(writer: RunWriter) -> None:
 def test_paused_trials_are_counted(writer: RunWriter) -> None:
     writer.experiment(["frozen"], [10])
     writer.trial("10/frozen", 0, [0.5], status=None)
-    writer.event("trial_paused", cell="10/frozen", trial=0, milestone=0)
+    writer.event(TrialPaused(Cell(10, "frozen"), 0, 100))
     counts = "stopped early: 0, failed: 0, paused: 1"
     assert f"The search made 1 trial ({counts}; see trials.csv)" in writer.summary().notes

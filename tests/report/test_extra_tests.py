@@ -64,7 +64,7 @@ def test_each_set_has_groups_of_its_own_or_none(extra: RunWriter) -> None:
 def test_extra_score_without_predictions_is_named(extra: RunWriter) -> None:
     path = extra.fit_path("10/llrd", 0)
     path.write_text(path.read_text().replace('"accuracy": 0.73, ', ""))
-    with pytest.raises(InputError, match=r"10-llrd-0\.json: extra\.wild lacks accuracy"):
+    with pytest.raises(InputError, match=r"10-llrd-seed0\.json .*: it has no accuracy"):
         write_report(extra.run_dir)
 
 

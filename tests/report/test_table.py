@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from errors import InputError
+from records import SetScore
 from report import write_report
-from tests.report.run_writer import PROBE, RunWriter
+from tests.report.run_writer import PROBE, RunWriter, predictions
 
 GOLDEN = """\
 # digits: test accuracy (%)
@@ -193,7 +193,7 @@ ZERO_SHOT = {"blocks": "none", "solver": "none", "head_start": "zero_shot"}
 def test_zero_shot_is_no_baseline(finished: RunWriter, config: dict[str, Any]) -> None:
     finished.experiment(["zero_shot", "frozen", "llrd"], [1, 10])
     finished.winner("1/zero_shot", 0.7, config)
-    finished.final_fits("1/zero_shot", [0.71], weight_distance=None, steps_chosen=None)
+    finished.final_fits("1/zero_shot", [0.71], weight_distance=0.0, steps_chosen=0)
     summary = finished.summary()
     assert "The gain is llrd minus frozen on test, paired by seed" in summary.notes
     assert not any("zero_shot is above" in line for line in summary.notes)
@@ -236,11 +236,12 @@ def test_the_notes_count_the_groups_of_test_images(finished: RunWriter) -> None:
 
 
 def test_validation_images_are_a_column_where_they_differ(
-    finished: RunWriter, edit_fit: Callable[[str, dict[str, Any]], None]
+    finished: RunWriter,
 ) -> None:
     assert "validation images" not in finished.summary().grid.header
-    for fit in (finished.run_dir / "final_fits").glob("1-*.json"):
-        edit_fit(fit.name, {"n_val": 4})
+    for cell, seeds in (("1/frozen", 3), ("1/llrd", 3), ("1/seed_llrd", 1)):
+        for seed in range(seeds):
+            finished.edit_fit(cell, seed, n_val=4)
     grid = finished.summary().grid
     assert grid.header[2] == "validation images"
     assert [row[2].text for row in grid.rows] == ["4", "360"]
@@ -260,17 +261,18 @@ def test_run_that_has_only_begun(writer: RunWriter) -> None:
 
 
 def test_fits_of_different_winners_are_told(
-    finished: RunWriter, edit_fit: Callable[[str, dict[str, Any]], None]
+    finished: RunWriter,
 ) -> None:
-    edit_fit("10-llrd-1.json", {"config_id": "b2"})
+    finished.edit_fit("10/llrd", 1, fit_key="b2")
     assert "The final fits of 10/llrd have different winners" in (finished.summary().markdown())
 
 
 def test_loss_too_small_to_print_is_still_told(
-    finished: RunWriter, edit_fit: Callable[[str, dict[str, Any]], None]
+    finished: RunWriter,
 ) -> None:
     for seed, accuracy in enumerate((0.8999, 0.9099, 0.9199)):
-        edit_fit(f"10-llrd-{seed}.json", {"test_accuracy": accuracy})
+        scores = {"test": SetScore(accuracy, predictions(accuracy))}
+        finished.edit_fit("10/llrd", seed, tests=scores)
     notes = finished.summary().notes
     losses = "at 1% (by 1.0 points on test) and at 10% (by under 0.1 points on test)"
     assert f"llrd is below frozen {losses}" in notes
@@ -301,5 +303,7 @@ def test_unknown_gain_is_refused(finished: RunWriter) -> None:
 
 def test_incomplete_final_fit_is_named(finished: RunWriter) -> None:
     (finished.run_dir / "final_fits" / "odd.json").write_text('{"partition": 1}')
-    with pytest.raises(InputError, match=r"odd\.json lacks config_id, method"):
+    with pytest.raises(
+        InputError, match=r"odd\.json is not the result of a final fit: it has no method, seed"
+    ):
         write_report(finished.run_dir)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.report.run_writer import PROBE, TUNED, RunWriter
+from records import SetScore
+from tests.report.run_writer import PROBE, TUNED, RunWriter, predictions
 
 
 def warnings(writer: RunWriter) -> list[str]:
@@ -32,7 +33,8 @@ def test_few_images_and_a_single_seed_are_warned_of(writer: RunWriter) -> None:
     writer.final_fits("10/frozen", [0.5, 0.6])
     assert warnings(writer) == []
     writer.fit_path("10/frozen", 1).unlink()
-    writer.final_fits("10/frozen", [0.5], n_test=19)
+    few = {"test": SetScore(0.5, predictions(0.5)[:19])}
+    writer.final_fits("10/frozen", [0.5], tests=few)
     assert warnings(writer) == [
         "The test split has only 19 images: each is 5.3 points of accuracy",
         f"There is one final seed: {NOT_COVERED}",

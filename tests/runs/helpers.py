@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from PIL import Image
 from rich.console import Console
 
 from data.sources.digits import list_digits
+from records import FinalFitResult, read_final_fit
 from report import Report
 from search_spaces.schema import Experiment, load_experiment
 from tune.run import Options, run
@@ -39,16 +41,16 @@ def small(*settings: str, name: str = "small", methods: Sequence[str] = METHODS)
     return load_experiment(DIGITS, [*SMALL, *settings], {"name": name}, methods=methods)
 
 
-def final_fits_in(run_dir: Path) -> dict[str, dict[str, Any]]:
+def final_fits_in(run_dir: Path) -> dict[str, FinalFitResult]:
     """The final fits' results, by the file's stem."""
     files = sorted((run_dir / "final_fits").glob("*.json"))
-    return {path.stem: json.loads(path.read_text()) for path in files}
+    return {path.stem: read_final_fit(path) for path in files}
 
 
-def without_seconds(run_dir: Path) -> dict[str, dict[str, Any]]:
+def without_seconds(run_dir: Path) -> dict[str, FinalFitResult]:
     """The final fits' results, but for how long each took."""
     fits = final_fits_in(run_dir)
-    return {name: {k: v for k, v in fit.items() if k != "seconds"} for name, fit in fits.items()}
+    return {name: dataclasses.replace(fit, seconds=0.0) for name, fit in fits.items()}
 
 
 def without_cost(run_dir: Path) -> bytes:

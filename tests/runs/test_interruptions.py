@@ -21,7 +21,7 @@ import pytest
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from records.journal import Journal
+from records import JournalWriter
 from tests.chaos import times
 from tests.chaos.processes import count, wait_for
 from tests.runs.helpers import SMALL, command, events, final_fits_in, listening, small, start
@@ -122,7 +122,7 @@ def _check_studies(run_dir: Path) -> None:
 
     experiment = small(f"search.trials={TRIALS}")
     images = training_images(prepare(experiment))
-    search = Search(experiment, Journal(run_dir / "check.jsonl"), InMemoryStorage(), images)
+    search = Search(experiment, JournalWriter(run_dir / "check.jsonl"), InMemoryStorage(), images)
     search.replay(events(run_dir))
     for cell, state in search.cells.items():
         horizon, of = experiment.horizon(cell.method), images[cell.partition]

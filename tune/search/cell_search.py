@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from optuna.storages import BaseStorage
 
-from records.cell import Cell
+from models.recipe import Recipe
+from records import Cell, Kind, TrialReport, Winner
 from search_spaces.distributions import Params
 from search_spaces.schema import Experiment
 from tune.search.sampler import CellStudy
@@ -35,32 +34,14 @@ class TrialRecord:
     probe: Params | None = None
     origin: str = SAMPLER
     reports: dict[int, float] = field(default_factory=dict)  # milestone to prospect
-    best: Mapping[str, Any] | None = None  # the report with the highest score
+    best: TrialReport | None = None  # the report with the highest score
     status: str = "running"
     samples: int = 0
     seconds: float = 0.0
 
     @property
     def score(self) -> float:
-        return float(self.best["score"]) if self.best else -math.inf
-
-
-@dataclass(frozen=True)
-class Winner:
-    """The best trial of a cell by validation score.
-
-    Attributes:
-        config: trains a single head, of a bank the best.
-        tried: the configuration as it was tried, a bank with all its heads.
-    """
-
-    cell: Cell
-    number: int
-    config: Params
-    probe: Params | None
-    val_accuracy: float
-    samples: int
-    tried: Params
+        return self.best.score if self.best else -math.inf
 
 
 class CellSearch:
@@ -140,24 +121,23 @@ class CellSearch:
         late = trial.origin.startswith(FROM_PARTITION)
         self.rungs.start(number, grace, late, free=trial.origin == DEFAULT_ORIGIN)
 
-    def take(self, number: int, report: Mapping[str, Any]) -> str | None:
+    def take(self, number: int, report: TrialReport) -> str | None:
         """Let trial, rungs and study know of a report; returns how the trial ends by it, if so.
 
         Trials that are under way are compared by their prospect, winners by their score.
         """
         trial = self.trials[number]
-        milestone = int(report["milestone"])
-        trial.samples, trial.seconds = int(report["samples"]), float(report["seconds"])
-        if report["diverged"] or not _finite(report["score"]):
+        milestone = report.milestone
+        trial.samples, trial.seconds = report.samples, report.seconds
+        if report.diverged or not math.isfinite(report.score):
             return "diverged"
-        score, prospect = float(report["score"]), float(report.get("prospect", report["score"]))
         if milestone not in trial.reports:
-            trial.reports[milestone] = prospect
-            if score > trial.score:
-                trial.best = dict(report)
+            trial.reports[milestone] = report.prospect
+            if report.score > trial.score:
+                trial.best = report
             if number in self.study.asked:
-                self.study.report(number, milestone, prospect)
-        self.rungs.record(milestone, number, prospect)
+                self.study.report(number, milestone, report.prospect)
+        self.rungs.record(milestone, number, report.prospect)
         return "completed" if milestone >= self.horizon else None
 
     def winner(self) -> Winner | None:
@@ -169,11 +149,21 @@ class CellSearch:
         number = -max(scored)[1]
         trial = self.trials[number]
         assert trial.best is not None
-        config = {**trial.config, **trial.best.get("chosen", {})}
-        accuracy, samples = trial.best["val_accuracy"], trial.best["samples"]
-        return Winner(self.cell, number, config, trial.probe, accuracy, samples, trial.config)
+        config = trial.config | trial.best.chosen
+        return Winner(
+            cell=self.cell,
+            trial=number,
+            val_accuracy=trial.best.val_accuracy,
+            samples=trial.best.samples,
+            kind=_kind(Recipe(**config)),
+            config=config,
+            tried=trial.config,
+            probe=trial.probe,
+        )
 
 
-def _finite(score: Any) -> bool:
-    """Whether a score ranks; the journal writes null for one that is NaN or infinite."""
-    return score is not None and math.isfinite(score)
+def _kind(recipe: Recipe) -> Kind:
+    """What a recipe trains: nothing, a head alone, or a part of the encoder too."""
+    if recipe.solver == "none":
+        return "zero_shot"
+    return "probe" if recipe.frozen_encoder else "tuned"

@@ -9,12 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from optuna.storages import BaseStorage
 
-from records.cell import Cell
-from records.journal import Journal
+from records import (
+    Cell,
+    Event,
+    JournalWriter,
+    SearchClosed,
+    TrialEnded,
+    TrialEvent,
+    TrialPaused,
+    TrialPromoted,
+    TrialReport,
+    TrialReported,
+    TrialStarted,
+    Winner,
+)
 from search_spaces.distributions import Params
 from search_spaces.schema import Experiment
 from tune.search.cell_search import (
@@ -23,12 +34,11 @@ from tune.search.cell_search import (
     SAMPLER,
     CellSearch,
     TrialRecord,
-    Winner,
 )
 from tune.search.sampler import DEFAULT
 from tune.search.warm_start import transferred
 
-__all__ = ["CellSearch", "Proposal", "Search", "TrialRecord", "Winner"]
+__all__ = ["CellSearch", "Proposal", "Search", "TrialRecord"]
 
 
 LEAD = 1.5
@@ -59,7 +69,7 @@ class Search:
     def __init__(
         self,
         experiment: Experiment,
-        journal: Journal,
+        journal: JournalWriter,
         storage: BaseStorage,
         images: Mapping[float, int],
     ) -> None:
@@ -90,7 +100,7 @@ class Search:
         if self.closed is not None:
             return
         self.closed = reason
-        self._journal.write("search_closed", reason=reason)
+        self._journal.write(SearchClosed(reason))
         for cell, search in self.cells.items():
             for number, trial in search.trials.items():
                 if trial.status == "paused":
@@ -125,12 +135,7 @@ class Search:
         number = self._next(search)
         trial = search.trials[number]
         self._journal.write(
-            "trial_started",
-            cell=str(search.cell),
-            trial=number,
-            origin=trial.origin,
-            config=trial.config,
-            probe=trial.probe,
+            TrialStarted(search.cell, number, trial.origin, trial.config, trial.probe)
         )
         trial.status = "running"
         search.start(number)
@@ -196,21 +201,14 @@ class Search:
 
     # Reports
 
-    def report(self, cell: Cell, number: int, report: Mapping[str, Any]) -> bool:
-        """Take a trial's report; returns whether the trial goes on.
-
-        Args:
-            report: milestone, samples, score, prospect (by which it is compared before its end;
-                the score without), val_accuracy, val_loss, diverged, and what else is to be
-                kept in the journal.
-        """
+    def report(self, cell: Cell, number: int, report: TrialReport) -> bool:
+        """Take a trial's report; returns whether the trial goes on."""
         search = self.cells[cell]
         trial = search.trials[number]
         if trial.status != "running":
             return False
-        milestone = int(report["milestone"])
-        if milestone not in trial.reports:
-            self._journal.write("trial_report", cell=str(cell), trial=number, **report)
+        if report.milestone not in trial.reports:
+            self._journal.write(TrialReported(cell, number, report))
         end = search.take(number, report)
         if end:
             self.end(cell, number, end, "loss is not finite" if end == "diverged" else "")
@@ -223,13 +221,13 @@ class Search:
     def _judge(self, search: CellSearch, number: int) -> None:
         """A trial at a rung goes on at once, or waits there, unless it would wait in vain."""
         trial = search.trials[number]
-        told = {"cell": str(search.cell), "trial": number, "milestone": max(trial.reports)}
+        at = (search.cell, number, max(trial.reports))
         if search.rungs.admits(number):
-            self._journal.write("trial_promoted", **told)
+            self._journal.write(TrialPromoted(*at))
             search.start(number)
         else:
             if number not in search.rungs.hopeless():
-                self._journal.write("trial_paused", **told)
+                self._journal.write(TrialPaused(*at))
             trial.status = "paused"
         self._settle(search)
 
@@ -239,9 +237,7 @@ class Search:
         trial = search.trials[number]
         if trial.status not in ("running", "paused"):
             return
-        self._journal.write(
-            "trial_ended", cell=str(cell), trial=number, status=status, reason=reason
-        )
+        self._journal.write(TrialEnded(cell, number, status, reason))
         trial.status = status
         if number in search.study.asked:
             search.study.tell(number, status, trial.score)
@@ -262,32 +258,30 @@ class Search:
 
     # Resuming
 
-    def replay(self, events: Iterable[Mapping[str, Any]]) -> None:
+    def replay(self, events: Iterable[Event]) -> None:
         """Rebuild the state that wrote `events`; trials left running will be proposed again.
 
         Trials of cells that the experiment no longer has are passed over.
         """
         ends: dict[tuple[Cell, int], str | None] = {}  # by the last report of each trial
         for event in events:
-            search = self.cells.get(Cell.parse(event["cell"])) if "trial" in event else None
-            if search is None:
+            if not isinstance(event, TrialEvent) or event.cell not in self.cells:
                 continue
-            number = int(event["trial"])
-            match event["event"]:
-                case "trial_started":
-                    origin = event.get("origin", SAMPLER)
-                    record = TrialRecord(dict(event["config"]), event.get("probe"), origin)
+            search, number = self.cells[event.cell], event.trial
+            match event:
+                case TrialStarted(config=config, probe=probe, origin=origin):
+                    record = TrialRecord(config, probe, origin)
                     search.trials.setdefault(number, record).status = "running"
                     search.start(number)
-                case "trial_report":
-                    ends[search.cell, number] = search.take(number, event)
-                case "trial_promoted":
+                case TrialReported(report=report):
+                    ends[search.cell, number] = search.take(number, report)
+                case TrialPromoted():
                     search.start(number)
-                case "trial_paused":
+                case TrialPaused():
                     search.trials[number].status = "paused"
-                case "trial_ended":
-                    search.trials[number].status = event["status"]
-                    if event["status"] != "cut":
+                case TrialEnded(status=status):
+                    search.trials[number].status = status
+                    if status != "cut":
                         search.rungs.end(number)
         for cell, search in self.cells.items():
             self._decide(search, {n: end for (g, n), end in ends.items() if g == cell})

@@ -5,10 +5,10 @@ Tests and `benchmarks/search.py` play the real `Search` with it, in moments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from records import TrialReport
 from search_spaces.schema import Experiment
 from tune.search.schedulers.asha import milestones
 from tune.search.search import Proposal, Search
@@ -37,7 +37,7 @@ class Player:
         self,
         experiment: Experiment,
         search: Search,
-        evaluate: Callable[[Proposal, int], Mapping[str, Any] | None],
+        evaluate: Callable[[Proposal, int], TrialReport | None],
         pick: Callable[[list[Flight]], Flight],
         slots: int = 1,
     ) -> None:

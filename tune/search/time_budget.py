@@ -114,7 +114,7 @@ class Clock:
         horizon = self._experiment.horizon(cell.method)
         winner = search.cells[cell].winner()
         if winner:
-            trials = [search.cells[cell].trials[winner.number]]
+            trials = [search.cells[cell].trials[winner.trial]]
         else:
             trials = list(_timed(search, cell.method))
         whole = [t.seconds * max(1.0, horizon / t.samples) for t in trials]

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from errors import InputError, one_line
 from files import replacing
-from records.journal import events_in, holds_run
-from tune.storage.storage import CHECKPOINTS, ERRORS, JOURNAL, Storage
+from records import CHECKPOINTS, JOURNAL, holds_run, parse_journal
+from tune.storage.storage import ERRORS, Storage
 
 SMALL = (".jsonl", ".csv", ".json", ".yaml", ".md")  # what a run decided and found
 WEIGHTS = ".safetensors"
@@ -301,7 +301,7 @@ def mirrored(directory: Path, storage: Storage, resume: bool, console: Console) 
 def _run(journal: bytes, where: str, resume: bool) -> bytes:
     """The whole lines of a journal, if they hold a run; a copy may be cut anywhere, too."""
     whole = journal[: journal.rfind(b"\n") + 1]
-    return whole if holds_run(events_in(whole, f"{where}/{JOURNAL}"), where, resume) else b""
+    return whole if holds_run(parse_journal(whole, f"{where}/{JOURNAL}"), where, resume) else b""
 
 
 def _belongs(name: str) -> bool:

@@ -17,7 +17,6 @@ from errors import InputError, one_line
 from files import replacing
 
 OBJECT_STORES = ("s3", "gcs", "abfs")  # show a file when it is whole, and never before
-JOURNAL, CHECKPOINTS = "events.jsonl", "checkpoints"
 ERRORS = (OSError, pa.ArrowException)
 
 

@@ -33,13 +33,13 @@ Rows = NDArray[np.int64]
 class Workbench:
     """Handles to the shared objects, and the experiment; a few kilobytes when pickled.
 
-    It holds no test split: what searches cannot see one. `identity` names the run's data and
-    prompts, `precision` is resolved (not `auto`).
+    It holds no test split, so that no search can see one. `run_fingerprint` names the run's data
+    and prompts, `precision` is resolved (not `auto`).
     """
 
     experiment: Experiment
     pretrained: ray.ObjectRef[Pretrained]
-    identity: str
+    run_fingerprint: str
     precision: PrecisionName
     classes: int
     train: SharedSplit

@@ -17,10 +17,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from errors import InputError, one_line
-from records.cell import Cell
+from records import Cell, TrialReport
 from tune.search.search import Search
 from tune.trials.checkpoints import KeptCheckpoints
-from tune.trials.trainable import SuffixTrial
+from tune.trials.trainable import REPORT, SCORE, SuffixTrial
 from tune.trials.trial_context import Workbench
 from tune.workers.cluster import NO_MACHINE, LostMachines
 from tune.workers.placement import Placement
@@ -33,13 +33,8 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours to h
 os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # a trial's reason is in the journal
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
-REPORTED = (
-    *("milestone", "taken_up", "samples", "steps", "train_loss", "val_accuracy", "val_loss"),
-    *("score", "prospect", "weight_distance", "diverged", "seconds", "node"),
-)
 RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception)\b", re.MULTILINE)
 PATIENCE = 120.0  # seconds; an actor not up by then waits for a machine that has gone
-NESTED = "chosen/"  # Tune flattens what a trial nests
 
 
 class _NoSnapshot:
@@ -63,7 +58,7 @@ class CellSearcher(_NoSnapshot, Searcher):
     def __init__(
         self, search: Search, scheduler: CellScheduler, slots: int, spare: int = 0
     ) -> None:
-        super().__init__(metric="score", mode="max")
+        super().__init__(metric=SCORE, mode="max")
         self._search, self._scheduler = search, scheduler
         self._slots, self._spare = slots, spare
         self._out: dict[str, tuple[Cell, int]] = {}
@@ -178,7 +173,8 @@ class CellScheduler(_NoSnapshot, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         self._heard[trial.trial_id] = time.monotonic()
         cell, number = Cell.parse(trial.config["cell"]), trial.config["number"]
-        goes_on = self._search.report(cell, number, _as_reported(result))
+        report: TrialReport = result[REPORT]
+        goes_on = self._search.report(cell, number, report)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
 
@@ -190,13 +186,6 @@ def _reason(trial: Trial, told: str) -> str:
         if not raised.startswith("ray."):  # those tell of the process, at length
             told = raised or told
     return f"{one_line(told, 300)}; see Ray's logs"
-
-
-def _as_reported(result: dict[str, Any]) -> dict[str, Any]:
-    """The trial's own report, out of what Tune made of it."""
-    report = {key: result[key] for key in REPORTED}
-    chosen = {k.removeprefix(NESTED): v for k, v in result.items() if k.startswith(NESTED)}
-    return report | {"chosen": chosen} if chosen else report
 
 
 def run_tuner(

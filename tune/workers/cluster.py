@@ -24,6 +24,7 @@ from data import ImageSource, UnreadableImageError
 from errors import InputError, one_line
 from models.config import PrecisionName
 from models.precision import Precision, available_device
+from records import NodeView
 from search_spaces.schema import ResourcesConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -231,23 +232,6 @@ def _slots(node: dict[str, float], slot: dict[str, float]) -> int:
     if share is None:
         return by_cpu
     return min(by_cpu, int(node.get("GPU", 0)) * int(1 / share + 1e-9))
-
-
-@dataclass(frozen=True)
-class NodeView:
-    """What one machine of the cluster says of itself.
-
-    Attributes:
-        id: by which Ray knows it.
-        code: the folder its workers import this project from.
-        gpu_bytes: memory of its smallest GPU, if it has any and can tell.
-    """
-
-    id: str
-    address: str
-    sees_images: bool
-    code: str
-    gpu_bytes: int | None
 
 
 def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> list[NodeView]:

@@ -11,6 +11,7 @@ import json
 import random
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,8 +20,18 @@ import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from records.cell import Cell
-from records.journal import Journal, read_events
+from records import (
+    Cell,
+    JournalWriter,
+    TrialEnded,
+    TrialEvent,
+    TrialPaused,
+    TrialPromoted,
+    TrialReport,
+    TrialReported,
+    TrialStarted,
+    read_journal,
+)
 from search_spaces.schema import Experiment
 from tune.search.schedulers.asha import Rungs, rung_milestones
 from tune.search.search import Proposal, Search
@@ -97,13 +108,24 @@ def records(rungs: Rungs) -> dict[int, dict[int, float]]:
     return found
 
 
-def a_report(milestone: int, score: float, **more: Any) -> dict[str, Any]:
+def a_report(milestone: int, score: float, **more: Any) -> TrialReport:
     """A trial's report; diverged where the score is NaN."""
-    return {
-        **{"milestone": milestone, "samples": milestone, "steps": milestone},
-        **{"train_loss": 1.0, "val_loss": 1.0, "val_accuracy": score, "score": score},
-        **{"diverged": score != score, "seconds": milestone / 10, **more},
-    }
+    report = TrialReport(
+        milestone=milestone,
+        taken_up=0,
+        samples=milestone,
+        steps=milestone,
+        train_loss=1.0,
+        val_accuracy=score,
+        val_loss=1.0,
+        score=float(score),
+        prospect=float(score),
+        weight_distance=0.0,
+        diverged=score != score,
+        seconds=milestone / 10,
+        node="",
+    )
+    return replace(report, **more)
 
 
 class Simulation(Player):
@@ -130,8 +152,8 @@ class Simulation(Player):
         images: Mapping[float, int] = MappingProxyType({}),
     ) -> None:
         self.path, self._scorer, self._prospects = path, scorer, prospects
-        events = read_events(path)
-        self.journal = Journal(path)
+        events = read_journal(path)
+        self.journal = JournalWriter(path)
         self.storage = InMemoryStorage()
         images = {partition: images.get(partition, 0) for partition in spec.data.partitions}
         search = Search(spec, self.journal, self.storage, images)
@@ -139,7 +161,7 @@ class Simulation(Player):
         draw = random.Random(seed)
         super().__init__(spec, search, self._scored, draw.choice, slots)
 
-    def _scored(self, proposal: Proposal, milestone: int) -> dict[str, Any] | None:
+    def _scored(self, proposal: Proposal, milestone: int) -> TrialReport | None:
         score = self._scorer(proposal.cell, proposal.config, milestone)
         more: dict[str, Any] = {}
         if self._prospects:
@@ -184,28 +206,29 @@ class Simulation(Player):
         """Trials, rungs and studies hold what the journal says, no more and no less."""
         started: dict[tuple[Cell, int], Any] = {}
         status: dict[tuple[Cell, int], str] = {}
-        reports: dict[tuple[Cell, int], dict[int, Any]] = {}
-        for event in read_events(self.path):
-            if not event["event"].startswith("trial"):
+        reports: dict[tuple[Cell, int], dict[int, TrialReport]] = {}
+        for event in read_journal(self.path):
+            if not isinstance(event, TrialEvent):
                 continue
-            key = (Cell.parse(event["cell"]), event["trial"])
-            if event["event"] == "trial_started":
-                before = status.get(key, "running")
-                assert before in ("running", "paused", "cut"), f"{key} starts again: {before}"
-                assert event["config"] == started.setdefault(key, event["config"])
-                status[key] = "running"
-            elif event["event"] == "trial_report":
-                assert status[key] == "running"
-                assert event["milestone"] not in reports.get(key, {})
-                reports.setdefault(key, {})[event["milestone"]] = event
-            elif event["event"] == "trial_promoted":
-                assert status[key] in ("running", "cut")  # a resumed run decides of who was cut
-                assert event["milestone"] == max(reports[key])
-            else:
-                assert status[key] in ("running", "paused", "cut"), f"{key} ends twice"
-                status[key] = event.get("status", "paused")
-        kept = {key: {m: e.get("prospect", e["score"]) for m, e in reports.get(key, {}).items()
-                      if not e["diverged"]} for key in started}  # fmt: skip
+            key = (event.cell, event.trial)
+            match event:
+                case TrialStarted(config=config):
+                    before = status.get(key, "running")
+                    assert before in ("running", "paused", "cut"), f"{key} starts again: {before}"
+                    assert config == started.setdefault(key, config)
+                    status[key] = "running"
+                case TrialReported(report=report):
+                    assert status[key] == "running"
+                    assert report.milestone not in reports.get(key, {})
+                    reports.setdefault(key, {})[report.milestone] = report
+                case TrialPromoted(milestone=milestone):
+                    assert status[key] in ("running", "cut")  # a resumed run decides who was cut
+                    assert milestone == max(reports[key])
+                case TrialPaused() | TrialEnded():
+                    assert status[key] in ("running", "paused", "cut"), f"{key} ends twice"
+                    status[key] = event.status if isinstance(event, TrialEnded) else "paused"
+        kept = {key: {m: report.prospect for m, report in reports.get(key, {}).items()
+                      if not report.diverged} for key in started}  # fmt: skip
         for cell, state in self.search.cells.items():
             keys = {number for g, number in started if g == cell}
             assert keys == set(state.trials)

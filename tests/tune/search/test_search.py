@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from records.cell import Cell
-from records.journal import read_events
+from records import (
+    Cell,
+    SearchClosed,
+    TrialEnded,
+    TrialPaused,
+    TrialReported,
+    TrialStarted,
+    read_journal,
+)
 from search_spaces.schema import Experiment
 from tests.tune.search.simulated import (
     FIXED,
@@ -194,8 +201,8 @@ def test_without_a_probe_heads_start_from_zeros(path: Path) -> None:
         elif proposal.cell.method != "frozen":
             assert proposal.probe is not None
             assert proposal.config.get("head_start", "probe") == "probe"
-    started = [e for e in read_events(path) if e["event"] == "trial_started"]
-    assert [e["config"] for e in started] == [
+    started = [e for e in read_journal(path) if isinstance(e, TrialStarted)]
+    assert [e.config for e in started] == [
         {k: list(v) if isinstance(v, tuple) else v for k, v in p.config.items()}
         for p in simulation.proposals
     ]
@@ -239,7 +246,7 @@ def test_the_winner_has_the_best_score(
     run_scores(search, *trials)
     assert search.finished
     winner = search.winners()[ONE]
-    assert (winner.number, winner.samples) == (number, samples)
+    assert (winner.trial, winner.samples) == (number, samples)
     best = max(score for score in trials[number])
     assert winner.val_accuracy == best
     assert winner.config == search.cells[ONE].trials[number].config
@@ -273,7 +280,7 @@ def test_no_other_trial_scores_above_the_winner(
     sound = {i: max(s) for i, s in enumerate(scores) if not any(x != x for x in s)}
     expected = min((n for n, s in sound.items() if s == max(sound.values())), default=None)
     winner = search.winners().get(ONE)
-    assert (winner.number if winner else None) == expected
+    assert (winner.trial if winner else None) == expected
 
 
 # How trials end
@@ -298,8 +305,11 @@ def test_trials_end_as_their_reports_say(path: Path) -> None:
     search.propose()
     assert not search.report(ONE, 4, a_report(10, 0.3))  # there is no better to come
     assert statuses(search) == ["completed", "paused", "diverged", "failed", "stopped"]
-    told = [(e["trial"], e.get("status", "paused")) for e in read_events(path)
-            if e["event"] in ("trial_ended", "trial_paused")]  # fmt: skip
+    told = [
+        (event.trial, "paused" if isinstance(event, TrialPaused) else event.status)
+        for event in read_journal(path)
+        if isinstance(event, TrialEnded | TrialPaused)
+    ]
     ends = [(0, "completed"), (1, "paused"), (2, "diverged"), (3, "failed"), (4, "stopped")]
     assert told == ends
 
@@ -329,9 +339,9 @@ def test_a_trial_that_reports_again_changes_nothing(path: Path) -> None:
 def test_decisions_are_on_disk_before_they_take_effect(path: Path) -> None:
     search = only(path)
     search.propose()
-    assert [e["event"] for e in read_events(path)] == ["trial_started"]
+    assert [type(event) for event in read_journal(path)] == [TrialStarted]
     search.report(ONE, 0, a_report(30, 0.5))
-    assert [e["event"] for e in read_events(path)] == ["trial_started", "trial_report"]
+    assert [type(event) for event in read_journal(path)] == [TrialStarted, TrialReported]
 
 
 @pytest.mark.parametrize("slots", [1, 4])
@@ -351,9 +361,8 @@ def test_closing_cuts_what_runs_and_proposes_nothing(path: Path, slots: int) -> 
     assert set(ends) <= {"cut", "stopped", "completed"}
     assert "cut" in ends
     simulation.check_against_journal()
-    assert [e["reason"] for e in read_events(path) if e["event"] == "search_closed"] == [
-        "time is up"
-    ]
+    closed = [event for event in read_journal(path) if isinstance(event, SearchClosed)]
+    assert [event.reason for event in closed] == ["time is up"]
 
 
 def test_a_cut_trial_may_still_win(path: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from records.cell import Cell
-from records.journal import read_events
+from records import Cell, TrialStarted, read_journal
 from tests.tune.search.simulated import (
     ZEROS,
     Simulation,
@@ -108,9 +107,9 @@ def test_transfers_are_bounded_early_new_and_told(
     if transfer:
         assert "partition" in " ".join(origins(simulation.search, ALL))
     told = {
-        (e["cell"], e["trial"]): e["origin"]
-        for e in read_events(tmp_path / "events.jsonl")
-        if e["event"] == "trial_started"
+        (str(event.cell), event.trial): event.origin
+        for event in read_journal(tmp_path / "events.jsonl")
+        if isinstance(event, TrialStarted)
     }
     assert told == {
         (str(g), n): t.origin

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rich.console import Console
 
+from records import Cell, RunStarted, TrialStarted, journal_line
 from tune.storage.mirror import Mirror
 from tune.storage.storage import Storage
 
@@ -23,8 +23,8 @@ def content_of(folder: Storage, name: str) -> bytes:
 
 def journal(*trials: int) -> str:
     """Of a run with these trials; without any it is none yet."""
-    started = [json.dumps({"event": "trial_started", "trial": number}) for number in trials]
-    return "\n".join(['{"event": "run_started"}', *started, ""])
+    started = [TrialStarted(Cell(1, "llrd"), number, "sampler", {}, None) for number in trials]
+    return "".join(map(journal_line, [RunStarted(False, 0), *started]))
 
 
 def run_in(path: Path, events: str = journal(0)) -> Path:

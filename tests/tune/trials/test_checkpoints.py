@@ -43,7 +43,7 @@ def names(folder: Path) -> set[str]:
 
 def best(search: Search) -> set[str]:
     """The checkpoints of the winners."""
-    return {checkpoint_name(g, w.number) for g, w in search.winners().items()}
+    return {checkpoint_name(g, w.trial) for g, w in search.winners().items()}
 
 
 def best_ended(search: Search) -> set[str]:

@@ -66,7 +66,7 @@ COMMON: list[Curve] = [flat(0.5 + i / 1000) for i in range(11)]
 def test_a_slow_starter_is_lost_where_only_early_scores_count(tmp_path: Path) -> None:
     """The fault itself."""
     simulation = play(tmp_path, [*COMMON[:6], slow, *COMMON[6:]])
-    assert simulation.search.winners()[ONE].number != 6
+    assert simulation.search.winners()[ONE].trial != 6
     assert seen(simulation)[6] == 10
 
 
@@ -74,7 +74,7 @@ def test_a_slow_starter_in_its_warm_up_is_not_judged(tmp_path: Path) -> None:
     space = {"warmup": 0.12}  # past the rung at 10
     curves = [*COMMON[:6], slow, *COMMON[6:]]
     simulation = play(tmp_path, curves, space, asha={"grace": True})
-    assert simulation.search.winners()[ONE].number == 6
+    assert simulation.search.winners()[ONE].trial == 6
     assert records(simulation.search.cells[ONE].rungs)[10] == {}
 
 
@@ -84,7 +84,7 @@ def test_a_rung_before_the_images_were_seen_twice_judges_nobody(tmp_path: Path) 
         folder = tmp_path / str(images)
         folder.mkdir()
         simulation = play(folder, curves, images=images)
-        assert (simulation.search.winners()[ONE].number == 6) == found
+        assert (simulation.search.winners()[ONE].trial == 6) == found
         # The one before the horizon judges, however many images there are.
         assert sum(samples == 90 for samples in seen(simulation).values()) == whole
 
@@ -96,7 +96,7 @@ def test_hyperband_finds_a_slow_starter(tmp_path: Path) -> None:
         folder.mkdir()
         curves = [*COMMON[:number], slow, *COMMON[number:]]
         simulation = play(folder, curves, scheduler="hyperband")
-        assert simulation.search.winners()[ONE].number == number
+        assert simulation.search.winners()[ONE].trial == number
 
 
 def test_a_paused_trial_goes_on_when_its_rank_recovers(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_paused_trial_goes_on_when_its_rank_recovers(tmp_path: Path) -> None:
     simulation = play(tmp_path, curves)
     proposed = [proposal.number for proposal in simulation.proposals]
     assert proposed.count(2) > 1  # it was paused, and taken up again
-    assert simulation.search.winners()[ONE].number == 2
+    assert simulation.search.winners()[ONE].trial == 2
 
 
 def test_trials_are_compared_by_prospect_and_the_winner_has_the_best_score(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_trials_are_compared_by_prospect_and_the_winner_has_the_best_score(tmp_p
     state = search.cells[ONE]
     assert records(state.rungs)[10] == prospects
     assert [t.intermediate_values.get(10) for t in state.study.trials] == [None, 0.1, 0.2, 0.6]
-    assert search.winners()[ONE].number == 1
+    assert search.winners()[ONE].trial == 1
     again = Simulation(spec, tmp_path / "events.jsonl").search
     assert again.winners() == search.winners()
     assert records(again.cells[ONE].rungs)[10] == prospects
@@ -143,7 +143,7 @@ def test_the_first_record_is_not_simply_promoted(tmp_path: Path) -> None:
 def test_with_few_records_nobody_is_stopped_who_could_be_among_the_best(tmp_path: Path) -> None:
     """Rising scores: the best comes last, and is found."""
     simulation = play(tmp_path, [flat(i / 10) for i in range(9)])
-    assert simulation.search.winners()[ONE].number == 8
+    assert simulation.search.winners()[ONE].trial == 8
     assert seen(simulation)[8] == 90
 
 
@@ -178,7 +178,7 @@ def test_nan_is_stopped_and_pushes_nobody_out(tmp_path: Path) -> None:
     assert set(records(cell.rungs)[10]) == {1, 2, 3}
     assert seen(simulation)[3] >= 30  # among the best third of three, not of twenty-three
     assert seen(simulation)[2] == 10
-    assert simulation.search.winners()[ONE].number == 0
+    assert simulation.search.winners()[ONE].trial == 0
 
 
 # For any scores
