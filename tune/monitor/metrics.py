@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from records.cell import Cell
+from records import Cell
 from tune.search.cell_search import CellSearch
 from tune.search.search import Search
 from tune.search.time_budget import TimeBudget

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from records.cell import Cell
+from records import Cell
 from tune.monitor.metrics import (
     ENDED,
     SAMPLES_PER_SECOND,

@@ -21,7 +21,7 @@ from models.precision import Precision, available_device
 from models.recipe import Recipe
 from models.results import Evaluation
 from models.selection import Selection, select
-from records.cell import Cell
+from records import Cell
 from search_spaces.schema import Experiment
 from tune.search.schedulers import milestones
 from tune.workers.object_store import SharedSplit, fetch

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from records.cell import Cell
+from records import Cell
 from search_spaces.schema import Experiment
 from tests.tune.monitor.terminal import frames
 from tests.tune.monitor.test_metrics import FakeGauges, Hands

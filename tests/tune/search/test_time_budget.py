@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from records.cell import Cell
+from records import Cell
 from search_spaces.schema import Experiment
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.search.search import Search
