@@ -1,0 +1,1 @@
+"""A run: its stages, the search, and the processes at work."""

@@ -67,6 +67,7 @@ class RunDirectory:
 
     @property
     def journal(self) -> Path:
+        """Path of the run's journal."""
         return self._file(JOURNAL)
 
     def _file(self, name: str) -> Path:

@@ -43,10 +43,14 @@ class Prepared:
 
 
 def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
-    """Everything that can be wrong without a GPU; raises InputError where it is.
+    """Load data and encoder, and make the plan; check all that can be wrong without a GPU.
 
     Args:
-        searches: whether a search follows, which two partitions of one training set are refused.
+        experiment: as read from its file.
+        searches: whether a search follows. Then no two partitions may be the same images.
+
+    Raises:
+        InputError: something is wrong that a user can mend.
     """
     dataset = load_dataset(experiment.data)
     if searches:

@@ -116,9 +116,9 @@ class KeptCheckpoints:
     """Keeps the checkpoints of trials that may go on, and of each cell's best.
 
     The final fit of the best one with the search's own seed goes on from there. All other files in
-    the folder are removed. A killed run leaves files that are half written, and those of trials that
-    had just ended. A run resumed with fewer methods or partitions leaves those it no longer has. A
-    run resumed from a copy leaves those of trials whose last reports the copy lacks.
+    the folder are removed. A killed run leaves files half written, and those of trials that had
+    just ended. A run resumed with fewer methods or partitions leaves those it no longer has. A run
+    resumed from a copy leaves those of trials whose last reports the copy lacks.
 
     A storage may fail for a while. A file that it did not remove goes when the next trial ends, or
     at `release`: a file too many harms nobody, and is no reason to end a run.
