@@ -16,9 +16,9 @@ from rich.console import Console
 from data import ImageSource, Split
 from errors import InputError
 from models.classifier import build_classifier
+from models.device import Device, available_device
 from models.exported import Description, load_exported, read_description
 from models.loading import Pretrained
-from models.precision import Precision, available_device
 from models.selection import select
 from records.cell import Cell
 from records.final_fit import FinalFit
@@ -176,12 +176,12 @@ class Evaluator:
         description, weights = job[1]
         pretrained: Pretrained = fetch(self.pretrained)
         encoder, boundary = pretrained.encoder, description.boundary
-        precision = Precision(available_device(), description.precision)
+        device = Device(available_device(), description.precision)
         try:
             selection = select(description.recipe, encoder)
-            classifier = build_classifier(encoder, selection, boundary, weights, precision)
+            classifier = build_classifier(encoder, selection, boundary, weights, device)
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{job[0]}: {' '.join(str(error).split())}") from None
         return score_tests(
-            self.tests, lambda test: classifier.logits(test.examples(boundary), precision)[0]
+            self.tests, lambda test: classifier.logits(test.examples(boundary), device)[0]
         )

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from models.encoder import Encoder
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 from models.final_weights import (
     WINDOW,
     FinalWeights,
@@ -46,7 +46,7 @@ def tuned(encoder: Encoder, noise: float = 0.0, until: int = 400, **settings: An
         encoder,
         select(recipe, encoder),
         "block 2",
-        Examples(train.features, labels, train.rows),
+        FeatureDataset(train.features, labels, train.rows),
         val,
         classes=CLASSES,
         horizon=400,

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from models.device import Device
 from models.encoder import Encoder, LayerGroup
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 from models.fit import Fit, lr_share
 from models.head import LinearHead
-from models.precision import Precision
 from models.recipe import Recipe
 from models.results import Evaluation, score
 from models.selection import select
@@ -168,10 +168,10 @@ def test_logits_come_in_order_whatever_the_batch(
     fit = tuning(encoder)
     fit.train_until(40)
     data = at(encoder, "block 1", *images(15, 2))
-    reordered = Examples(data.features, data.labels, data.rows[::-1].copy())
+    reordered = FeatureDataset(data.features, data.labels, data.rows[::-1].copy())
 
-    def embedded(of: Examples) -> Tensor:
-        return fit.model.embeddings(of, Precision("cpu"))
+    def embedded(of: FeatureDataset) -> Tensor:
+        return fit.model.embeddings(of, Device("cpu"))
 
     torch.testing.assert_close(fit.model.head(embedded(data)), fit.logits(data))
     torch.testing.assert_close(embedded(reordered), embedded(data).flip(0))

@@ -29,9 +29,9 @@ from data import (
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
+from models.device import Device, available_device
 from models.loading import Pretrained
 from models.micro_batches import MicroBatches
-from models.precision import Precision, available_device
 from tune.workers.actor_pool import Pool, result_of
 from tune.workers.object_store import SharedArray, SharedSplit, share_array
 
@@ -305,13 +305,13 @@ class EncoderWorker:
     gpu_share: float = 1.0
 
     @cached_property
-    def _device(self) -> Precision:
-        return Precision(available_device(self.gpu_share), self.precision)
+    def _device(self) -> Device:
+        return Device(available_device(self.gpu_share), self.precision)
 
     @cached_property
     def _loaded(self) -> Pretrained:
         loaded: Pretrained = ray.get(self.pretrained)
-        loaded.encoder.to(self._device.device)
+        loaded.encoder.to(self._device.torch)
         return loaded
 
     def encode(self, job: Job) -> tuple[Arrays, dict[str, str]]:
@@ -379,9 +379,9 @@ class EncoderWorker:
             parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in boundaries}
             for portion in pixels.split(size):
                 with device.autocast():
-                    crossed = encoder.features(portion.to(device.device), boundaries)
+                    crossed = encoder.features(portion.to(device.torch), boundaries)
                 for boundary, x in crossed.items():
                     parts[boundary].append(self._stored(x, boundary))
             return {boundary: np.concatenate(arrays) for boundary, arrays in parts.items()}
 
-        return self._portions.fitted(encoded)
+        return self._portions.run(encoded)

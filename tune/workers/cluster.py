@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from data import ImageSource, UnreadableImageError
 from errors import InputError, one_line
 from models.config import PrecisionName
-from models.precision import Precision, available_device
+from models.device import Device, available_device
 from search_spaces.schema import ResourcesConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -302,7 +302,7 @@ def resolved_precision(cluster: Cluster, name: PrecisionName) -> PrecisionName:
         InputError: torch cannot use a GPU that Ray gives out.
     """
     if not cluster.has_gpus:
-        return Precision("cpu", name).name
+        return Device("cpu", name).precision
     # One call a process: it would keep the GPU's memory.
     ask = ray.remote(num_cpus=0, num_gpus=cluster.slot["GPU"], max_calls=1)(_resolve)
     asked = [
@@ -332,4 +332,4 @@ def _resolve(name: PrecisionName) -> tuple[PrecisionName, str]:
         except (RuntimeError, AssertionError) as error:
             where = ray.util.get_node_ip_address()
             trouble = f"{where}, torch {torch.__version__}: {one_line(error)}"
-    return Precision(available_device(), name).name, trouble
+    return Device(available_device(), name).precision, trouble

@@ -11,7 +11,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class SharedArray:
     Small ones lie in Ray's object store, one copy a node, fetched when first asked for; larger
     ones are memory maps of a file that all nodes see. Both come back flagged read-only. A write
     through `torch.from_numpy` would get past that flag and change the array for every process,
-    so nothing hands these arrays to torch: `Examples.batch` gathers rows, which copies.
+    so nothing hands these arrays to torch: `FeatureDataset.batch` gathers rows, which copies.
     """
 
     ref: ray.ObjectRef[NDArray[Any]] | None
@@ -53,11 +53,11 @@ class SharedSplit:
 
     def examples(
         self, boundary: str, rows: NDArray[np.int64] | None = None, views: int = 0
-    ) -> Examples:
+    ) -> FeatureDataset:
         """Some rows (all without) as a fit takes them, with so many views of each."""
         every = np.arange(len(self)) if rows is None else rows
         copies = tuple(array.get() for array in self.views[boundary][:views]) if views else ()
-        return Examples(self.features[boundary].get(), self.labels, every, copies)
+        return FeatureDataset(self.features[boundary].get(), self.labels, every, copies)
 
 
 def share_array(array: NDArray[Any]) -> SharedArray:

@@ -46,7 +46,7 @@ class Placement:
         """The machines that a trial with these settings may go to; None for all."""
         if not self.mixed:
             return None
-        from models.precision import CONTEXT
+        from models.device import CONTEXT
         from models.recipe import Recipe
 
         recipe = Recipe(**config)

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from models.classifier import build_classifier
+from models.device import Device
 from models.encoder import Encoder
 from models.exported import exported_weights
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 from models.fit import Fit
 from models.head import LinearHead
 from models.logistic_regression import solve_probes
-from models.precision import Precision
 from models.recipe import Recipe
 from models.selection import select
 from models.solvers import SOLVERS
@@ -129,7 +129,7 @@ def test_the_state_of_a_solved_fit_loads(encoder: Encoder, solver: str) -> None:
 def test_bad_features_give_no_solution(encoder: Encoder) -> None:
     broken = TRAIN.features.copy()
     broken[::3] = np.nan
-    train = Examples(broken, TRAIN.labels, TRAIN.rows)
+    train = FeatureDataset(broken, TRAIN.labels, TRAIN.rows)
     recipe = Recipe(solver="lbfgs", weight_decay=BANK)
     fit = Fit(
         encoder, select(recipe, encoder), "head", train, VAL, classes=CLASSES, horizon=9, seed=0
@@ -193,9 +193,9 @@ def test_a_direct_solver_is_added_in_one_file(
     assert (evaluation.samples, evaluation.steps) == (HORIZON, 1)
     assert evaluation.val_accuracy > 0.8
     classifier = build_classifier(
-        encoder, select(fit.recipe, encoder), "head", exported_weights(fit), Precision("cpu")
+        encoder, select(fit.recipe, encoder), "head", exported_weights(fit), Device("cpu")
     )
-    assert torch.equal(classifier.logits(VAL, Precision("cpu")), fit.logits(VAL))
+    assert torch.equal(classifier.logits(VAL, Device("cpu")), fit.logits(VAL))
     with pytest.raises(ValueError, match="solver: means needs blocks: none"):
         Recipe(solver="means", blocks="1")
 

@@ -9,10 +9,10 @@ import torch
 
 from errors import InputError
 from models.classifier import build_classifier
+from models.device import Device
 from models.exported import exported_weights
 from models.fit import Fit
 from models.flops import group_flops, sample_flops
-from models.precision import Precision
 from models.recipe import Recipe
 from models.selection import select
 from models.towers import TOWERS, split_tower
@@ -104,6 +104,6 @@ def test_a_family_is_added_in_one_file(tmp_path: Path, monkeypatch: pytest.Monke
     first, last = fit.train_until(40), fit.train_until(400)
     assert last.train_loss < first.train_loss
     assert set(fit.gradient_norms()) == {"stem", "block 0", "block 1", "block 2", "final"}
-    cpu = Precision("cpu")
+    cpu = Device("cpu")
     classifier = build_classifier(encoder, selection, "pixels", exported_weights(fit), cpu)
     assert torch.equal(classifier.logits(val, cpu), fit.logits(val))

@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 import tune.trials.tuner
 import tune.workers.cluster
 from errors import InputError
-from models.precision import CONTEXT
+from models.device import CONTEXT
 from records.cell import Cell
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.search.search import Search

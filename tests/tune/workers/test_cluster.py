@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from errors import InputError
-from models.precision import CONTEXT, available_device
+from models.device import CONTEXT, available_device
 from tune.workers.cluster import CLAIMED, _check_answers, _resolve, _slots
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tune.workers.placement
-from models.precision import CONTEXT
+from models.device import CONTEXT
 from tune.workers.placement import ALIKE, LABEL, Placement
 
 SLOT = {"CPU": 1.0, "GPU": 1.0}
