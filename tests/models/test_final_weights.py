@@ -105,6 +105,14 @@ def test_interpolation_goes_from_start_to_end(alpha: float) -> None:
     assert end["a"].tolist() == [3, 5]
 
 
+def test_interpolation_is_where_the_end_is() -> None:
+    """A checkpoint's weights are on the CPU, whatever the fit's device."""
+    start, end = torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float32)
+    assert interpolate({"a": start}, {"a": end}, 0.5)["a"].dtype == torch.float32
+    placed = interpolate({"a": start}, {"a": end.to("meta")}, 0.5)["a"]
+    assert placed.device.type == "meta"
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.4])
 @pytest.mark.parametrize("lr", [1e-3, 3e-2])
 def test_the_choice_is_never_worse_and_leaves_what_it_reports(

@@ -272,3 +272,44 @@ def test_a_prospect_is_the_score_half_way_and_changes_nothing(encoder: Encoder) 
 def test_only_what_trains_and_goes_on_has_a_prospect(encoder: Encoder) -> None:
     assert probe(encoder).train_until(50, prospect=True).prospect is None
     assert tuning(encoder).train_until(400, prospect=True).prospect is None
+
+
+def with_views(n: int, views: int) -> FeatureDataset:
+    first = clusters(n, 1)
+    others = tuple(clusters(n, 10 + view, 0.6).features for view in range(views))
+    return FeatureDataset(first.features, first.labels, first.rows, others)
+
+
+def stacked(examples: FeatureDataset) -> FeatureDataset:
+    """All copies as examples in their own right."""
+    features = np.concatenate([examples.features, *examples.views])
+    labels = np.tile(examples.labels, examples.copies)
+    return FeatureDataset(features, labels, np.arange(len(labels)))
+
+
+def trained_on(encoder: Encoder, train: FeatureDataset, **settings: object) -> Fit:
+    recipe = Recipe.model_validate({"batch_size": 10, **settings})
+    data = (select(recipe, encoder), "head", train, clusters(30, 2))
+    fit = Fit(encoder, *data, classes=CLASSES, horizon=300, seed=0)
+    fit.train_until(300)
+    return fit
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_an_exact_probe_is_fitted_to_all_copies(encoder: Encoder, views: int) -> None:
+    settings = {"solver": "lbfgs", "weight_decay": [1e-3, 0.1], "views": views}
+    copies = with_views(30, views)
+    fit = trained_on(encoder, copies, **settings)
+    alike = trained_on(encoder, stacked(copies), **settings)
+    torch.testing.assert_close(fit.model.head.weight, alike.model.head.weight, rtol=0, atol=1e-5)
+    plain = trained_on(encoder, clusters(30, 1), **settings)
+    assert (fit.model.head.weight - plain.model.head.weight).norm() > 0.01
+
+
+def test_a_trained_head_sees_the_views(encoder: Encoder) -> None:
+    """The first copies are all alike, so that what is learnt comes from the others."""
+    views = with_views(30, 1)
+    blind = FeatureDataset(np.zeros_like(views.features), views.labels, views.rows, views.views)
+    fit = trained_on(encoder, blind, head_lr=0.05, views=1)
+    assert fit.best is not None
+    assert fit.best.val_accuracy > 0.9
