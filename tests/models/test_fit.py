@@ -142,7 +142,7 @@ def test_the_seed_changes_the_order(encoder: Encoder) -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_the_head_starts_where_it_is_told(encoder: Encoder) -> None:
+def test_the_head_starts_where_it_is_given(encoder: Encoder) -> None:
     start = LinearHead(torch.randn(CLASSES, 12), torch.randn(CLASSES))
     val = clusters(9, 2)
     fit = Fit(
