@@ -15,15 +15,18 @@ ARGS ?=
 search: $(VENV)/.run
 	$(BIN)/python run_search.py --resume $(ARGS)
 
+# First what needs no Ray, on two cores; then what starts a Ray of its own or shares the session's.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	export ROOM_SECONDS=$$(mktemp -d)/seconds.json; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray"; pure=$$?; \
+	$(BIN)/python -m pytest -m ray && exit $$pure
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not ray and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray"
 
 chaos: $(VENV)/.dev
 	CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/runs/test_interruptions.py \
-		tests/runs/test_batch_jobs.py $(ARGS)
+		tests/runs/test_live_run.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
+import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from errors import InputError
 
@@ -74,11 +78,25 @@ def _code(error: BaseException) -> int | None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a file beside `path` to write to; it takes its place if the block succeeds."""
+    """Yield a file beside `path` to write to; it replaces `path` if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Name a hidden place beside `path` that no other process on any machine uses."""
+    return path.with_name(f".{uuid.uuid4().hex}.tmp")
+
+
+def crc32(file: IO[bytes], size: int | None = None) -> int:
+    """Compute the CRC-32 of the next `size` bytes of a file, or of all that is left of it."""
+    crc, left = 0, sys.maxsize if size is None else size
+    while block := file.read(min(left, 1 << 24)):
+        crc = zlib.crc32(block, crc)
+        left -= len(block)
+    return crc

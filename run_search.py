@@ -10,13 +10,11 @@ Results lie in results/<name>/, the table in accuracy_table.md.
 from __future__ import annotations
 
 import argparse
-import atexit
 import os
 import re
 import shlex
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +22,7 @@ from rich.console import Console
 
 from errors import InputError
 from files import room_in
+from tune.workers.ray_environment import set_ray_environment
 
 ROOT = Path(__file__).resolve().parent
 DEFAULT = ROOT / "search_spaces" / "digits.yaml"
@@ -117,13 +116,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if given[:1] == ["evaluate"]:
             arguments = parse_evaluate(given[1:])
-            _keep_to_loopback(arguments.address)
+            set_ray_environment(loopback=arguments.address is None)
             from tune.evaluate import evaluate
 
             return 0 if evaluate(arguments.run_dir, arguments.address, Console()) else 1
         arguments = parse(given)
-        _keep_to_loopback(arguments.address)
-        from search_spaces.schema import load_experiment
+        set_ray_environment(loopback=arguments.address is None)
+        from search_spaces import load_experiment
 
         experiment = load_experiment(
             arguments.space,
@@ -161,33 +160,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _keep_to_loopback(address: str | None) -> None:
-    """One machine: everything Ray starts listens on 127.0.0.1. It reads this on import."""
-    if address is None:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-
-
 def _interrupt(*_: Any) -> NoReturn:
     """A scheduler's preemption is an interruption like Ctrl-C; some tell it twice."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def leave(code: int) -> NoReturn:
-    """End this process; one that is interrupted leaves what `--storage` has no time to copy."""
-    if code == INTERRUPTED:
-        from pyarrow.fs import ensure_s3_finalized
-
-        from tune.storage.mirror import COPYING
-
-        if any(thread.name == COPYING for thread in threading.enumerate()):
-            atexit.unregister(ensure_s3_finalized)  # pyarrow's own, which waits for every upload
-            atexit._run_exitfuncs()  # Ray's among them, which ends its processes
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    sys.exit(code)
-
-
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

@@ -24,8 +24,8 @@ from benchmarks.fits import Laboratory
 from models.final_weights import select_weights
 from models.fit import Fit
 from models.selection import select
-from search_spaces.schema import load_experiment
-from tune.search.schedulers.asha import milestones
+from search_spaces import load_experiment
+from tune.search.schedulers import milestones
 
 TUNED = "tuned"
 ADDITIONS = ("averaged", "interpolated", "both", "views")
@@ -37,7 +37,7 @@ def trained(
     """A fit of the method's default, at its horizon."""
     config = lab.experiment.methods[method].parsed.first() | {"views": views}
     fit = lab.fit(config, method, partition, lab.probe(partition, seed), seed, average)
-    for point in milestones(lab.experiment.horizon(method), lab.experiment.search):
+    for point in milestones(lab.experiment.horizon(method), lab.experiment.search, fit.images):
         fit.train_until(point)
     return fit
 

@@ -24,7 +24,7 @@ from benchmarks.geometry import geometry_rows
 from benchmarks.limits import describe, measured_machine
 from benchmarks.probe import GRID, ours, sklearns, timed
 from benchmarks.table import HEADER, Row
-from search_spaces.schema import load_experiment
+from search_spaces import load_experiment
 
 SPACES = Path(__file__).resolve().parents[1] / "search_spaces"
 DIGITS = SPACES / "digits.yaml"

@@ -21,11 +21,11 @@ import pandas as pd
 from benchmarks.jobs import Answer, Job, Trial
 from benchmarks.limits import watched
 from benchmarks.table import Row
-from data import Dataset, Split, load_dataset, partition_indices
+from data import Dataset, Split, derived_seed, load_dataset, partition_rows
 from models.config import LOCAL_DIR
-from search_spaces.schema import Experiment, load_experiment
-from tune.search.schedulers.asha import milestones
-from tune.trials.trial_context import derived_seed
+from records import JOURNAL, TRIALS, Cell, TrialReported, read_final_fits, read_journal
+from search_spaces import Experiment, load_experiment
+from tune.search.schedulers import milestones
 
 IMAGES_APART = 2.5  # validation images on which two predictions may differ: rounding
 SAMPLED = 4  # trials that the peer runs
@@ -79,17 +79,17 @@ def run_ours(space: Path, settings: Sequence[str], folder: Path) -> Finished:
     command = ["run_search.py", str(space), "--out", str(folder), "--name", "run", *options]
     _, seconds, memory = watched(command)
     run = folder / "run"
-    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    fits = [json.loads(path.read_text()) for path in (run / "final_fits").glob("*.json")]
+    fits = [fit for by_seed in read_final_fits(run).values() for fit in by_seed.values()]
     experiment = load_experiment(space, [*settings, *zeros])
     slots = int((os.cpu_count() or 1) / experiment.resources.cpus_per_trial)
-    trials = pd.read_csv(run / "trials.csv")
-    reports = [event for event in events if event["event"] == "trial_report"]
-    last = {(event["cell"], event["trial"]): event["val_accuracy"] for event in reports}
+    trials = pd.read_csv(run / TRIALS.file)
+    reports = [event for event in read_journal(run / JOURNAL) if isinstance(event, TrialReported)]
+    last = {(event.cell, event.trial): event.report.val_accuracy for event in reports}
     trials["last_accuracy"] = [
-        last.get((f"{t.partition:g}/{t.method}", t.trial)) for t in trials.itertuples()
+        last.get((Cell(float(partition), str(method)), int(trial)))
+        for partition, method, trial in trials[["partition", "method", "trial"]].to_numpy()
     ]
-    finals = pd.DataFrame(fits).set_index("method").seconds
+    finals = pd.Series([fit.seconds for fit in fits], index=[fit.method for fit in fits])
     return Finished(experiment, seconds, memory, slots, trials, finals)
 
 
@@ -106,15 +106,14 @@ def as_job(ours: Finished, trials: pd.DataFrame, folder: Path) -> Job:
     dataset = load_dataset(experiment.data)
     asked = []
     for trial in trials.to_dict("records"):
-        draw = derived_seed(experiment.seed, 0, "partition")
         labels, groups = dataset.train.labels, dataset.train.group_ids
-        rows = partition_indices(labels, trial["partition"], draw, groups)
+        rows = partition_rows(labels, groups, trial["partition"], experiment.seed)
         horizon = experiment.horizon(trial["method"])
         asked.append(
             Trial(
                 json.loads(trial["config"]),
                 horizon,
-                list(milestones(horizon, experiment.search, images=len(rows))),
+                list(milestones(horizon, experiment.search, len(rows))),
                 derived_seed(experiment.seed, 0, "order"),
                 rows.tolist(),
             )

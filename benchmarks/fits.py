@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data import Split, load_dataset, partition_indices
+from data import Split, derived_seed, load_dataset, partition_rows
 from models.augmentation import Augmentation
 from models.device import Device
 from models.encoder import HEAD, PIXELS
@@ -18,9 +18,7 @@ from models.head import LinearHead
 from models.loading import load_pretrained
 from models.recipe import Recipe
 from models.selection import select
-from search_spaces.distributions import Params
-from search_spaces.schema import Experiment
-from tune.trials.trial_context import derived_seed
+from search_spaces import Experiment, Params
 
 BATCH = 64  # images in one pass
 Arrays = dict[str, NDArray[np.generic]]
@@ -85,9 +83,9 @@ class Laboratory:
 
     def rows(self, partition: float, seed: int) -> NDArray[np.int64]:
         """The training images that a run draws for a partition and a final seed."""
-        draw = derived_seed(self.experiment.seed, seed, "partition")
         train = self.dataset.train
-        return partition_indices(train.labels, partition, draw, train.group_ids)
+        groups = train.group_ids
+        return partition_rows(train.labels, groups, partition, self.experiment.seed, seed)
 
     def fit(
         self,

@@ -46,9 +46,8 @@ from benchmarks.watched import (
 )
 from models.recipe import Recipe
 from models.selection import select
-from records.journal import Journal
-from search_spaces.schema import Experiment, load_experiment
-from tune.search.sampler import fresh_studies
+from records import JournalWriter
+from search_spaces import Experiment, load_experiment
 from tune.search.search import Proposal, Search
 from tune.setup import Prepared, feature_stage, prepare, training_images
 from tune.storage.storage import Storage
@@ -57,8 +56,9 @@ from tune.trials.trainable import SuffixTrial
 from tune.trials.trial_context import Workbench
 from tune.trials.tuner import run_tuner
 from tune.workers.actor_pool import Pool
-from tune.workers.cluster import MINIMUM_STORE, Cluster, connected, resolved_precision
+from tune.workers.cluster import MINIMUM_STORE, Cluster, connected
 from tune.workers.placement import Placement
+from tune.workers.survey import resolved_precision
 
 DIGITS = Path(__file__).resolve().parents[1] / "search_spaces" / "digits.yaml"
 Row = tuple[str, str]
@@ -130,9 +130,8 @@ def watched_search(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         checkpoints = Storage.at(path / "checkpoints")
-        with contextlib.closing(Journal(path / "events.jsonl")) as journal:
-            studies = fresh_studies(path / "optuna.journal")
-            search = TimedSearch(experiment, journal, studies, images)
+        with contextlib.closing(JournalWriter(path / "events.jsonl")) as journal:
+            search = TimedSearch(experiment, journal, images)
             began = time.time()
             run_tuner(
                 search,

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks.fits import Laboratory
 from models.encoder import HEAD
-from search_spaces.schema import load_experiment
+from search_spaces import load_experiment
 
 GRID = np.logspace(-3, 3, 13)
 """Values of C = 1 / (n weight_decay)."""

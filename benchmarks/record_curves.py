@@ -25,8 +25,7 @@ from benchmarks.fits import Laboratory
 from files import replacing
 from models.head import LinearHead
 from models.results import Evaluation
-from search_spaces.distributions import Params
-from search_spaces.schema import Experiment, load_experiment
+from search_spaces import Experiment, Params, load_experiment
 
 SHARES = (1 / 27, 1 / 16, 1 / 9, 1 / 8, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4, 1)
 """Where a curve is evaluated, in shares of the horizon: every rung of halving by 2, 3 and 4."""

@@ -20,21 +20,19 @@ import math
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import InMemoryStorage
 
 from models.results import score
-from records.journal import Journal
-from search_spaces.distributions import Params, Space, parse_space
-from search_spaces.schema import Experiment
+from records import JournalWriter, TrialReport
+from search_spaces import Experiment, Params, Space, parse_space
 from tune.search.cell_search import CellSearch
 from tune.search.search import Proposal, Search
 from tune.search.simulation import Flight, Player
@@ -46,7 +44,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
         "scheduler": "hyperband",
         "sampler": "random",
         "transfer": 0,
-        "asha": {"epochs": 0},
+        "hyperband": {"epochs": 0},
     },
     "ASHA + random": {"sampler": "random", "transfer": 0, "asha": {"epochs": 0}},
     "ASHA + TPE": {"transfer": 0, "asha": {"epochs": 0}},
@@ -168,23 +166,22 @@ class Race(Player):
     """Plays one search, its slots side by side: a trial takes as long as the samples it trains."""
 
     def __init__(self, table: Table, experiment: Experiment, slots: int) -> None:
-        search = Search(experiment, Journal(Path(os.devnull)), InMemoryStorage(), table.images)
+        journal = JournalWriter(Path(os.devnull))
+        search = Search(experiment, journal, table.images, self._recorded)
         super().__init__(experiment, search, self._evaluated, self._first, slots)
         self._table = table
-        for cell, state in search.cells.items():
-            if cell.method != "probe":
-                state.study.sampled = partial(  # type: ignore[method-assign]
-                    self._recorded, state, state.study.sampled
-                )
         self._now = 0
         self._due: dict[int, int] = {}  # flight to when it reports
         self._spent = 0
         self._best = dict.fromkeys(table.partitions, (-math.inf, 0.0))
         self.course: list[tuple[float, float]] = []  # (compute, mean best accuracy)
 
-    def _recorded(self, state: CellSearch, sampled: Callable[[int], Params], number: int) -> Params:
-        """In the place of `CellStudy.sampled`: what is in the table of what it proposes."""
-        return self._table.nearest(sampled(number), [t.config for t in state.trials.values()])
+    def _recorded(self, state: CellSearch, number: int) -> Params:
+        """Return the recorded configuration nearest to the sampler's proposal."""
+        sampled = state.sampled(number)
+        if state.cell.method == "probe":
+            return sampled
+        return self._table.nearest(sampled, [t.config for t in state.trials.values()])
 
     def _first(self, flying: list[Flight]) -> Flight:
         for flight in flying:
@@ -201,7 +198,7 @@ class Race(Player):
             return 0
         return flight.ahead[0] - self.search.cells[cell].trials[number].samples
 
-    def _evaluated(self, proposal: Proposal, milestone: int) -> dict[str, Any]:
+    def _evaluated(self, proposal: Proposal, milestone: int) -> TrialReport:
         table, partition = self._table, proposal.cell.partition
         accuracy = rank = prospect = 0.0
         if proposal.cell.method != "probe":
@@ -211,11 +208,21 @@ class Race(Player):
                 mean = float(np.mean([accuracy for _, accuracy in self._best.values()]))
                 full = table.horizon * len(table.partitions)
                 self.course.append((self._spent / full, mean))
-        return {
-            **{"milestone": milestone, "samples": milestone, "seconds": milestone},
-            **{"score": rank, "prospect": prospect, "val_accuracy": accuracy, "val_loss": 0.0},
-            "diverged": False,
-        }
+        return TrialReport(
+            milestone=milestone,
+            taken_up=0,
+            samples=milestone,
+            steps=milestone,
+            train_loss=0.0,
+            val_accuracy=accuracy,
+            val_loss=0.0,
+            score=rank,
+            prospect=prospect,
+            weight_distance=0.0,
+            diverged=False,
+            seconds=milestone,
+            node="",
+        )
 
 
 @dataclass(frozen=True)

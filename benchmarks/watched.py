@@ -18,7 +18,8 @@ import ray
 from ray import tune as ray_tune
 from ray.tune.experiment import Trial
 
-from tune.trials.trainable import SuffixTrial
+from records import TrialReport
+from tune.trials.trainable import REPORT, SCORE, SuffixTrial
 
 
 class WatchedTrial(SuffixTrial):
@@ -53,17 +54,22 @@ class SleepingTrial(SuffixTrial):
         self._milestone += 1
         time.sleep(nap.seconds)
         score = made_up_score(str(self._asked), self._milestone)
-        report: dict[str, Any] = {
-            **dict.fromkeys(("milestone", "samples", "steps"), self._milestone),
-            **dict.fromkeys(("score", "prospect", "val_accuracy"), score),
-            **dict.fromkeys(("train_loss", "val_loss"), 1 - score),
-            "weight_distance": 0.0,
-            "taken_up": 0,
-            "diverged": False,
-            "seconds": self._milestone * nap.seconds,
-            "node": "",
-        }
-        return watched(began, 0.0, report)
+        report = TrialReport(
+            milestone=self._milestone,
+            taken_up=0,
+            samples=self._milestone,
+            steps=self._milestone,
+            train_loss=1 - score,
+            val_accuracy=score,
+            val_loss=1 - score,
+            score=score,
+            prospect=score,
+            weight_distance=0.0,
+            diverged=False,
+            seconds=self._milestone * nap.seconds,
+            node="",
+        )
+        return watched(began, 0.0, {REPORT: report, SCORE: score})
 
 
 def made_up_score(what: str, milestone: int) -> float:

@@ -34,8 +34,8 @@ Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
-class Recipe(BaseModel):
-    """The settings of one fit, by the names used in search spaces.
+class Settings(BaseModel):
+    """The settings of one fit, by the names used in search spaces, each checked by itself.
 
     `head_lr` and `weight_decay` may hold several values: the fit then trains one head for every
     pair of them, a *bank*. Only a frozen encoder (`blocks: none`) may have a bank of more than
@@ -99,6 +99,10 @@ class Recipe(BaseModel):
         if value not in SOLVERS:
             raise ValueError(f"unknown solver {value!r}; allowed: {', '.join(SOLVERS)}")
         return value
+
+
+class Recipe(Settings):
+    """Settings that have been checked together."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:

@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 
 from files import replacing
+from records import ACCURACY, GRADIENTS, TRIALS
 from report.gradients import gradients_table
 from report.plot import draw_accuracy
 from report.run import read_run
@@ -44,13 +45,13 @@ def write_report(run_dir: Path) -> Report:
     run = read_run(run_dir)
     report = Report(accuracy_table(run), summarise(run))
     texts = {
-        "accuracy_table.csv": to_csv(report.table, float_format="%.6f"),
+        ACCURACY.file: to_csv(report.table, float_format="%.6f"),
         "accuracy_table.md": report.markdown,
-        "trials.csv": to_csv(trials_table(run)),
+        TRIALS.file: to_csv(trials_table(run)),
     }
     gradients = gradients_table(run)
     if not gradients.empty:
-        texts["gradients.csv"] = to_csv(gradients, float_format="%.6g")
+        texts[GRADIENTS.file] = to_csv(gradients, float_format="%.6g")
     for name, text in texts.items():
         with replacing(run_dir / name) as path:
             path.write_text(text, encoding="utf-8")

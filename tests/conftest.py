@@ -1,16 +1,42 @@
-"""Fixtures of the whole suite."""
+"""Fixtures of the whole suite, and how long the tests of each room take."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import pytest
 
-# Ray reads these when imported: tests keep to loopback and tell nobody.
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+if TYPE_CHECKING:
+    from search_spaces import Experiment
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # beside another worker, torch has one core
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+ROOMS = "ROOM_SECONDS"
+"""The environment variable that names a file; two runs of pytest that share it add up."""
+seconds: Counter[str] = Counter()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up seconds by the folder under tests/; fixtures count where they are first used."""
+    folders = PurePosixPath(report.nodeid.split("::")[0]).parts[1:-1]
+    seconds[folders[0] if folders else "tests/*.py"] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the seconds of each room, those of an earlier run included (see `ROOMS`)."""
+    if name := os.environ.get(ROOMS):
+        file = Path(name)
+        seconds.update(json.loads(file.read_text()) if file.exists() else {})
+        file.write_text(json.dumps(seconds))
+    terminalreporter.section("seconds of tests by room")
+    for room, spent in seconds.most_common():
+        terminalreporter.write_line(f"{spent:7.1f} {room}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,3 +61,42 @@ def ray_session() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """The shared run's experiment, with a further test set: 40 scans with grey levels inverted,
+    one of them unreadable."""
+    from tests.runs.helpers import SHARED, scans, small, write_csv, write_images
+
+    folder = tmp_path_factory.mktemp("phone")
+    images, labels = scans(40, first=1000)
+    names = write_images(folder, [image.point(lambda grey: 255 - grey) for image in images])
+    (folder / names[7]).write_bytes(b"no image")
+    source = write_csv(folder / "phone.csv", zip(names, labels, ["test"] * 40, strict=True))
+    return small(
+        f"data.extra_tests={{phone: {{source: '{source}'}}}}",
+        "data.max_unreadable=0.05",
+        methods=SHARED,
+    )
+
+
+@pytest.fixture(scope="session")
+def results(
+    shared: Experiment, ray_session: None, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The directory of a finished run; tests only read it, or work on a copy."""
+    from tests.runs.helpers import run_quietly
+
+    out = tmp_path_factory.mktemp("results")
+    run_quietly(shared, out)
+    return out / "small"
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The URL of the one bucket in an object store; tests write to folders of their own."""
+    from tests.object_store import object_store
+
+    with object_store("runs") as url:
+        yield url

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import io
+import zlib
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
 from errors import InputError
-from files import check_folder, room_in
+from files import check_folder, crc32, replacing, room_in
 
 
 def test_a_folder_or_what_can_become_one_will_do(tmp_path: Path) -> None:
@@ -67,3 +69,32 @@ def test_no_other_error_is_taken_for_a_full_disk(tmp_path: Path, error: Exceptio
     with pytest.raises(type(error)) as raised, room_in(tmp_path):
         raise error
     assert raised.value is error
+
+
+def _write_half(path: Path) -> None:
+    path.write_text("half")
+    raise ZeroDivisionError
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "file"
+    with replacing(file) as path:
+        path.write_text("first")
+        assert not file.exists()
+    with pytest.raises(ZeroDivisionError), replacing(file) as path:
+        _write_half(path)
+    assert file.read_text() == "first"
+    with replacing(file) as one, replacing(file) as other:  # two threads, or machines
+        one.write_text("one")
+        other.write_text("other")
+    assert file.read_text() == "one"
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("size", [None, 0, 5, (1 << 24) + 3])
+def test_checksums_are_of_the_next_bytes(size: int | None) -> None:
+    content = bytes(range(256)) * ((1 << 16) + 2)
+    file = io.BytesIO(content)
+    file.seek(7)
+    assert crc32(file, size) == zlib.crc32(content[7:] if size is None else content[7 : 7 + size])
+    assert file.tell() == (len(content) if size is None else 7 + size)

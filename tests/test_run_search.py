@@ -93,7 +93,8 @@ def test_options_reach_the_experiment_and_the_run(calls: Calls, file: str) -> No
     assert experiment.data.partitions == (1, 12.5, 100)
     assert [type(p) for p in experiment.data.partitions] == [int, float, int]
     assert (experiment.search.trials, experiment.final.seeds, experiment.seed) == (7, 2, 3)
-    assert (experiment.search.asha.rungs, experiment.name) == (2, "mine")
+    assert experiment.resolved()["search"]["asha"]["rungs"] == 2
+    assert experiment.name == "mine"
     assert list(experiment.methods) == ["frozen", "llrd"]  # with the probe it starts from
     assert calls.options == Options(Path("elsewhere"), True, "auto", 7200.0)
     assert not calls.dry

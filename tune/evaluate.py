@@ -6,34 +6,32 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 import torch
 from pydantic import ValidationError
 from rich.console import Console
 
-from data import ImageSource, Split
 from errors import InputError
-from models.classifier import build_classifier
+from models.classifier import Classifier, build_classifier
 from models.device import Device, available_device
-from models.exported import Description, load_exported, read_description
+from models.exported import Description, load_exported
 from models.loading import Pretrained
 from models.selection import select
-from records.cell import Cell
-from records.final_fit import FinalFit
-from records.tables import TEST_IMAGES, read_table
+from records import TEST, TEST_IMAGES, FinalFitResult, SetScore, weights_path
 from report.run import read_run
-from search_spaces.schema import Experiment, read_yaml
+from search_spaces import Experiment
 from tune.run_dir import EARLIER, identity
 from tune.setup import Prepared, feature_stage, prepare
-from tune.trials.final_fits import TEST, score_tests, weights_path
+from tune.trials.final_fits import score_tests
 from tune.workers.actor_pool import Pool, result_of
-from tune.workers.cluster import connected, resolved_precision
+from tune.workers.cluster import connected
 from tune.workers.object_store import SharedSplit, fetch
+from tune.workers.survey import resolved_precision
+from yaml_files import read_yaml
 
-Winner = tuple[Description, dict[str, torch.Tensor]]
-Fits = Mapping[Path, FinalFit]
+Exported = tuple[Description, dict[str, torch.Tensor]]
+Fits = Mapping[Path, FinalFitResult]
 
 
 def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
@@ -57,16 +55,17 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
     for name in missing:
         console.print(f"{name}: its final fit is missing; --resume makes it", markup=False)
     for fit, scores in _scored(prepared, run_dir, fits, address):
-        for name in (TEST, *(name for name in fit.extra if name in scores)):
-            accuracy, predictions = scores[name]["accuracy"], scores[name]["predictions"]
-            was, expected = fit.accuracy_on(name), fit.predictions_on(name)
-            differ = sum(a != b for a, b in zip(predictions, expected, strict=True))
+        for name, was in fit.tests.items():
+            if (found := scores.get(name)) is None:
+                continue
+            pairs = zip(found.predictions, was.predictions, strict=True)
+            differ = sum(a != b for a, b in pairs)
             figures += 1
-            same += accuracy == was and not differ
+            same += found == was
             on = "" if name == TEST else f" on {name}"
             console.print(
-                f"{Cell(fit.partition, fit.method)} seed {fit.seed}{on}: {accuracy:.6f}, "
-                f"was {was:.6f}" + (f"; {differ} predictions differ" if differ else ""),
+                f"{fit.cell} seed {fit.seed}{on}: {found.accuracy:.6f}, was {was.accuracy:.6f}"
+                + (f"; {differ} predictions differ" if differ else ""),
                 highlight=False,
                 markup=False,
                 soft_wrap=True,
@@ -79,7 +78,7 @@ def _missing(run_dir: Path, experiment: Experiment) -> list[str]:
     """Final fits that the experiment asks for and the run has not made."""
     run = read_run(run_dir)
     return [
-        f"{Cell(*cell)} seed {seed}"
+        f"{cell} seed {seed}"
         for cell in run.cells()
         for seed in range(experiment.final.seeds)
         if seed not in {fit.seed for fit in run.final_fits(*cell)}
@@ -104,7 +103,7 @@ def _fits(run_dir: Path) -> Fits:
     """The final fits that the table stands on, by the file of their weights."""
     run = read_run(run_dir)
     found = {
-        weights_path(run_dir, Cell(*cell), fit.seed): fit
+        weights_path(run_dir, cell, fit.seed): fit
         for cell in run.cells()
         for fit in run.final_fits(*cell)
     }
@@ -117,10 +116,10 @@ def _fits(run_dir: Path) -> Fits:
 
 def _scored(
     prepared: Prepared, run_dir: Path, fits: Fits, address: str | None
-) -> Iterator[tuple[FinalFit, dict[str, Any]]]:
+) -> Iterator[tuple[FinalFitResult, dict[str, SetScore]]]:
     """Yields each fit with the scores of its weights, as they come."""
     experiment, dataset = prepared.experiment, prepared.dataset
-    descriptions = {path: _described(path, prepared) for path in fits}
+    descriptions = {path: _checked(path, prepared) for path in fits}
     with (
         connected(experiment.resources, address, prepared.plan.store_bytes) as cluster,
         Pool(cluster.slot, cluster.slots, cluster.hosts) as pool,
@@ -128,23 +127,20 @@ def _scored(
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, experiment.model.precision)
         stage = feature_stage(prepared, pretrained, pool, precision)
-        sources: dict[str, tuple[Split, ImageSource]] = {TEST: (dataset.test, dataset.source)}
-        sources |= {name: (x.split, x.source) for name, x in dataset.extra_tests.items()}
-        listed = read_table(run_dir / "test_images.csv", TEST_IMAGES)
+        listed = TEST_IMAGES.read(run_dir)
         tests: dict[str, SharedSplit] = {}
-        for name, (split, source) in sources.items():
-            if any(name != TEST and name not in fit.extra for fit in fits.values()):
+        for name, test in dataset.tests.items():
+            if any(name not in fit.tests for fit in fits.values()):
                 continue  # it was added, and is not scored yet
-            made = dataclasses.replace(stage, source=source).run(
-                {name: split},
+            made = dataclasses.replace(stage, source=test.source).run(
+                {name: test.split},
                 sorted({description.boundary for description in descriptions.values()}),
                 experiment.data.max_unreadable,
             )
-            images = zip(made.contents[name].keys, made.splits[name].labels.tolist(), strict=True)
+            split = made.contents[name].split
+            images = zip(split.keys, split.labels, strict=True)
             before = listed[listed["set"] == name]
-            if [(key, str(label)) for key, label in images] != list(
-                zip(before["key"], before["label"], strict=True)
-            ):
+            if [*images] != [*zip(before["key"], before["label"], strict=True)]:
                 raise InputError(f"{run_dir}: the images of {name} are not those it was scored on")
             tests |= made.splits
         worker = Evaluator(pretrained, tests, max(1, int(experiment.resources.cpus_per_trial)))
@@ -153,13 +149,30 @@ def _scored(
             yield fits[path], result_of(result, "evaluate")
 
 
-def _described(path: Path, prepared: Prepared) -> Description:
-    """What a file of weights says of them; raises InputError where they are of another run's."""
-    description = read_description(path)
+def _checked(path: Path, prepared: Prepared) -> Description:
+    """Read a file of weights, and return what it says of them.
+
+    Raises:
+        InputError: the file is damaged, or its weights are another run's or another recipe's.
+    """
+    description, weights = load_exported(path)
     fingerprint, classes = prepared.pretrained.fingerprint, prepared.dataset.classes
     if (description.fingerprint, description.classes) != (fingerprint, classes):
         raise InputError(f"{path}: of another encoder or of other classes than this run's")
+    _classifier(path, (description, weights), prepared.pretrained, Device("cpu"))
     return description
+
+
+def _classifier(path: Path, winner: Exported, pretrained: Pretrained, device: Device) -> Classifier:
+    """The classifier of a file's weights; raises InputError if they are not its recipe's."""
+    description, weights = winner
+    try:
+        selection = select(description.recipe, pretrained.encoder)
+        return build_classifier(
+            pretrained.encoder, selection, description.boundary, weights, device
+        )
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,18 +183,13 @@ class Evaluator:
     tests: Mapping[str, SharedSplit]
     threads: int
 
-    def score(self, job: tuple[Path, Winner]) -> dict[str, Any]:
+    def score(self, job: tuple[Path, Exported]) -> dict[str, SetScore]:
         """Accuracy and predictions on each test."""
         torch.set_num_threads(self.threads)
-        description, weights = job[1]
+        path, winner = job
         pretrained: Pretrained = fetch(self.pretrained)
-        encoder, boundary = pretrained.encoder, description.boundary
-        device = Device(available_device(), description.precision)
-        try:
-            selection = select(description.recipe, encoder)
-            classifier = build_classifier(encoder, selection, boundary, weights, device)
-        except (ValueError, RuntimeError) as error:
-            raise InputError(f"{job[0]}: {' '.join(str(error).split())}") from None
+        device, boundary = Device(available_device(), winner[0].precision), winner[0].boundary
+        classifier = _classifier(path, winner, pretrained, device)
         return score_tests(
             self.tests, lambda test: classifier.logits(test.examples(boundary), device)[0]
         )

@@ -6,11 +6,10 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import ray
 from rich.console import Console
@@ -25,34 +24,46 @@ from data import (
 from errors import InputError
 from files import check_folder
 from models.recipe import Recipe
-from records.cell import Cell
-from records.journal import Journal, read_events
+from records import (
+    CHECKPOINTS,
+    Cell,
+    Event,
+    FinalFitFailed,
+    Footnote,
+    ImagesRead,
+    JournalWriter,
+    Nodes,
+    NodeView,
+    PrecisionChosen,
+    RunFinished,
+    RunStarted,
+    Winner,
+    read_journal,
+)
 from report import Report, write_report
+from report.optuna import write_studies
 from search_spaces.schema import Experiment
 from tune.monitor.metrics import Gauges
 from tune.monitor.progress import duration
 from tune.monitor.watch import Watch
 from tune.run_dir import RunDirectory, identity
 from tune.search.importance import importances
-from tune.search.sampler import fresh_studies
-from tune.search.search import Search, Winner
-from tune.search.time_budget import Clock
+from tune.search.search import Search
+from tune.search.time_budget import TimeBudget
 from tune.setup import (
     Prepared,
-    basis,
     feature_stage,
     final_fits_of,
     placement,
     prepare,
-    tests,
+    run_fingerprint,
     training_images,
 )
 from tune.storage.mirror import mirrored, place_of_copy
-from tune.storage.storage import CHECKPOINTS, Storage
+from tune.storage.storage import Storage
 from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.final_fits import (
-    TEST,
-    FinalFit,
+    FinalFitJob,
     FinalFitWorker,
     discard_others,
     pending,
@@ -61,8 +72,9 @@ from tune.trials.final_fits import (
 from tune.trials.trial_context import Workbench
 from tune.trials.tuner import run_tuner
 from tune.workers.actor_pool import Pool
-from tune.workers.cluster import Cluster, NodeView, connected, resolved_precision, survey
+from tune.workers.cluster import Cluster, connected
 from tune.workers.object_store import SharedSplit
+from tune.workers.survey import resolved_precision, survey
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,7 @@ class Options:
         address: of a running Ray cluster.
         time_budget: seconds for everything, final fits and report included.
         storage: path or URL of a folder of all runs that keeps a copy of them.
+        now: the monotonic clock that the time budget goes by.
     """
 
     out: Path = Path("results")
@@ -82,6 +95,7 @@ class Options:
     address: str | None = None
     time_budget: float | None = None
     storage: str | None = None
+    now: Callable[[], float] = time.monotonic
 
 
 def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
@@ -117,21 +131,20 @@ def run(experiment: Experiment, options: Options, console: Console) -> Report:
 
 
 def _run(experiment: Experiment, options: Options, console: Console, storage: Storage) -> None:
-    began = time.monotonic()
+    began = options.now()
     prepared = prepare(experiment)
     dataset, plan = prepared.dataset, prepared.plan
     if warning := plan.warning(options.out):
         console.print(f"warning: {warning}", highlight=False)
     directory = RunDirectory(options.out / experiment.name, options.resume)
-    with directory.locked(), contextlib.closing(Journal(directory.journal)) as journal:
+    with directory.locked(), contextlib.closing(JournalWriter(directory.journal)) as journal:
         what = identity(dataset, prepared.pretrained.fingerprint)
         resolved = directory.resolved(experiment, what)
-        events = read_events(directory.journal)
-        journal.write("run_started", resumed=bool(events), seed=experiment.seed)
+        events = read_journal(directory.journal)
+        journal.write(RunStarted(bool(events), experiment.seed))
         for warning in dataset.warnings:
-            journal.write("footnote", text=warning)
-        studies = fresh_studies(directory.path / "optuna.journal")
-        search = Search(experiment, journal, studies, training_images(prepared))
+            journal.write(Footnote(warning))
+        search = Search(experiment, journal, training_images(prepared))
         search.replay(events)
         fits = final_fits_of(prepared, search.winners())
         if not search.finished or pending(fits, directory.path, experiment.final.export):
@@ -141,7 +154,9 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
             ):
                 console.print(cluster.describe(), highlight=False)
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
-                clock = Clock(experiment, cluster.slots, options.time_budget, began)
+                clock = TimeBudget(
+                    experiment, cluster.slots, options.time_budget, began, options.now
+                )
                 watch = Watch(search, journal, clock, console, gauges)
                 nodes = _checked_nodes(prepared, cluster, journal)
                 kept = KeptCheckpoints(storage / CHECKPOINTS, search)
@@ -152,8 +167,9 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         else:
             discard_others(fits, directory.path)
             directory.record(resolved)
-        journal.write("run_finished", seconds=round(time.monotonic() - began, 3))
-    console.print(f"done in {duration(time.monotonic() - began)}", highlight=False)
+        write_studies(directory.path)
+        journal.write(RunFinished(round(options.now() - began, 3)))
+    console.print(f"done in {duration(options.now() - began)}", highlight=False)
 
 
 class Stages:
@@ -167,8 +183,8 @@ class Stages:
         self,
         prepared: Prepared,
         directory: RunDirectory,
-        journal: Journal,
-        events: Sequence[Mapping[str, Any]],
+        journal: JournalWriter,
+        events: Sequence[Event],
         cluster: Cluster,
         nodes: Sequence[NodeView],
         watch: Watch,
@@ -182,26 +198,25 @@ class Stages:
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, self._experiment.model.precision)
         directory.check_precision(precision, events)
-        journal.write("precision", precision=precision)
+        journal.write(PrecisionChosen(precision))
         self._placement = placement(prepared, cluster, nodes, precision)
         self._pool = Pool(cluster.slot, cluster.slots, cluster.hosts)
         self._features = feature_stage(prepared, pretrained, self._pool, precision)
         self._contents: dict[str, SplitContent] = {}
-        self._images: dict[str, Split] = {}
         began = time.monotonic()
         with self._watch.timed("features"):
             shared = self._shared(
                 {"train": self._dataset.train, "val": self._dataset.val}, self._plan.boundaries
             )
         images = self._plan.images
-        share = sum(images[name] for name in tests(self._dataset)) / (
+        share = sum(images[name] for name in self._dataset.tests) / (
             images["train"] * (1 + self._experiment.views) + images["val"]
         )
         watch.clock.test_seconds = (time.monotonic() - began) * share
         self._bench = Workbench(
             self._experiment,
             pretrained,
-            basis(prepared),
+            run_fingerprint(prepared),
             precision,
             len(self._dataset.classes),
             shared["train"],
@@ -226,14 +241,8 @@ class Stages:
             )
         shutil.rmtree(scratch, ignore_errors=True)
         winners = search.winners()
-        for cell, winner in winners.items():
-            self._journal.write(
-                "winner",
-                cell=str(cell),
-                trial=winner.number,
-                val_accuracy=winner.val_accuracy,
-                config=winner.config,
-            )
+        for winner in winners.values():
+            self._journal.write(winner)
         self._directory.write_winners(winners, self._experiment.probe)
         self._directory.write_importance(importances(self._experiment, search.cells))
         return winners
@@ -257,8 +266,8 @@ class Stages:
             self._kept.release()
 
     def _fit_winners(
-        self, wanted: list[FinalFit], fits: list[FinalFit], scored: dict[str, SharedSplit]
-    ) -> list[FinalFit]:
+        self, wanted: list[FinalFitJob], fits: list[FinalFitJob], scored: dict[str, SharedSplit]
+    ) -> list[FinalFitJob]:
         """Make the fits that are missing, as far as time allows; returns what is left of them."""
         worker = FinalFitWorker(
             *(self._bench, scored, self._prepared.pretrained.fingerprint, self._dataset.classes),
@@ -269,9 +278,7 @@ class Stages:
             for fit, failure in run_final_fits(begun, worker, run_dir, self._pool):
                 ended(fit, failure)
                 if failure:
-                    self._journal.write(
-                        "final_fit_failed", cell=str(fit.cell), seed=fit.seed, reason=failure
-                    )
+                    self._journal.write(FinalFitFailed(fit.cell, fit.seed, failure))
                     self._console.print(f"final fit of {fit.cell}, seed {fit.seed}: {failure}")
         left = pending(fits, run_dir, self._experiment.final.export)
         if left:
@@ -283,11 +290,11 @@ class Stages:
 
     def _test_splits(self, boundaries: Sequence[str]) -> dict[str, SharedSplit]:
         """The test split and the extra tests, now that all winners are fixed."""
-        shared = self._shared({TEST: self._dataset.test}, boundaries)
-        for name, extra in self._dataset.extra_tests.items():
-            shared |= self._shared({name: extra.split}, boundaries, extra.source)
+        shared: dict[str, SharedSplit] = {}
+        for name, test in self._dataset.tests.items():
+            shared |= self._shared({name: test.split}, boundaries, test.source)
         self._directory.write_duplicates(find_duplicates(self._contents))
-        self._directory.write_test_images({name: self._images[name] for name in shared})
+        self._directory.write_test_images({name: self._contents[name].split for name in shared})
         return shared
 
     def _shared(
@@ -311,17 +318,16 @@ class Stages:
             )
         self._directory.write_skipped(made.skipped, list(splits))
         self._contents |= made.contents
-        self._images |= made.images
-        images = {name: made.contents[name].name for name in splits}
+        images = {name: made.contents[name].digest for name in splits}
         self._directory.check_images(images, self._events)
-        self._journal.write("images", images=images)
+        self._journal.write(ImagesRead(images))
         return made.splits
 
 
-def _checked_nodes(prepared: Prepared, cluster: Cluster, journal: Journal) -> list[NodeView]:
+def _checked_nodes(prepared: Prepared, cluster: Cluster, journal: JournalWriter) -> list[NodeView]:
     """All machines of the cluster; raises InputError if one sees no images."""
     nodes = survey(cluster, prepared.dataset.source, _sample(prepared.dataset))
-    journal.write("nodes", nodes=[dataclasses.asdict(node) for node in nodes])
+    journal.write(Nodes(tuple(nodes)))
     if blind := [node.address for node in nodes if not node.sees_images]:
         raise InputError(
             f"data.source: none of the first images of {prepared.experiment.data.source} can be "

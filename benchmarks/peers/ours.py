@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.jobs import Answer, Job, Outcome, Trial, asked
-from data.sources.base import FileSource
+from data import FileSource
 from models.config import ModelConfig
 from models.device import Device
 from models.encoder import Encoder

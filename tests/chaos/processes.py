@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import psutil
 
 from tests.runs.helpers import events, start
+from tune.trials.checkpoints import SOUND
 
 LIMIT = 300.0  # seconds; nothing here may wait for ever
 
@@ -55,3 +58,29 @@ def trial_processes(driver: int) -> list[psutil.Process]:
             if "Trainable" in " ".join(process.cmdline()):
                 found.append(process)
     return found
+
+
+def check_whole(run_dir: Path) -> None:
+    """A table without gaps, no trial lost, failed or repeated; what moved went on where it was."""
+    table = pd.read_csv(run_dir / "accuracy_table.csv")
+    assert table.test_accuracy.notna().tolist() == [True] * 3
+    ends = events(run_dir, "trial_ended")
+    assert [(e["status"], e["reason"]) for e in ends if e["status"] not in SOUND] == []
+    told = [(e["cell"], e["trial"]) for e in ends]
+    assert len(told) == len(set(told)) == 1 + 5 + 1
+    last: dict[tuple[str, int], dict[str, Any]] = {}
+    for report in events(run_dir, "trial_report"):
+        before = last.get(key := (report["cell"], report["trial"]))
+        if before and before["node"] != report["node"] and "frozen" not in report["cell"]:
+            assert report["taken_up"] >= before["milestone"]  # on another machine, from there
+        last[key] = report
+
+
+def check_went_on(run_dir: Path) -> None:
+    """Whole, though one of two machines with room for trials was lost in its midst."""
+    check_whole(run_dir)
+    (view,) = events(run_dir, "nodes")
+    assert len(view["nodes"]) == 3  # the head has no room for trials
+    reports = events(run_dir, "trial_report")
+    assert len({report["node"] for report in reports}) == 2
+    assert len({report["node"] for report in reports[-3:]}) == 1

@@ -6,32 +6,44 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from tests.chaos import LONG
+from errors import InputError
+from files import room_in
+from search_spaces.schema import Experiment
+from tests.chaos import LONG, crowded_store
 from tests.chaos.processes import LIMIT, count, running, wait_for
-from tests.runs.helpers import METHODS, ROOT, events, without_cost, without_seconds
+from tests.runs.helpers import METHODS, ROOT, events, run_quietly, small, without_seconds
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-def searched_in(megabytes: int, out: Path) -> str:
-    """What Ray says of its memory after a search in an object store of that size."""
-    script = [sys.executable, "-m", "tests.chaos.crowded_store", str(out), str(megabytes)]
+def test_an_object_store_too_small_changes_no_number(results: Path, tmp_path: Path) -> None:
+    """The session's own run, on a store with room for all of it, has the same cells."""
+    script = [sys.executable, "-m", "tests.chaos.crowded_store", str(tmp_path)]
     finished = subprocess.run(script, capture_output=True, text=True, timeout=LIMIT, cwd=ROOT)
     assert finished.returncode == 0, finished.stderr
-    return finished.stdout
-
-
-def test_an_object_store_too_small_changes_no_number(tmp_path: Path) -> None:
-    small, large = tmp_path / "small store", tmp_path / "large store"
-    assert "Spilled" in searched_in(80, small)
-    assert "Spilled" not in searched_in(600, large)
-    assert without_cost(small / "small") == without_cost(large / "small")
-    assert without_seconds(small / "small") == without_seconds(large / "small")
+    assert "Spilled" in finished.stdout
+    crowded, roomy = without_seconds(tmp_path / "small"), without_seconds(results)
+    assert len(crowded) == 2 * len(crowded_store.METHODS)  # seeds
+    for name, fit in crowded.items():
+        assert fit == {**roomy[name], "extra": {}}  # it has no further test set
+    tables = [
+        pd.read_csv(run_dir / "accuracy_table.csv").set_index(["partition", "method"])
+        for run_dir in (tmp_path / "small", results)
+    ]
+    shared = [name for name in tables[0] if "seconds" not in name]
+    pd.testing.assert_frame_equal(
+        tables[0][shared], tables[1].loc[tables[0].index, shared], check_exact=True
+    )
+    for path in (tmp_path / "small").glob("winners/*"):
+        assert path.read_bytes() == (results / "winners" / path.name).read_bytes()
 
 
 @pytest.fixture
@@ -81,29 +93,34 @@ def test_a_disk_that_fills_up_under_the_results_loses_nothing(disk: Path) -> Non
     assert len(list((run_dir / "final_fits").iterdir())) == len(METHODS)
 
 
+def experiment_on(cache: Path) -> Experiment:
+    return small("data.partitions=[10]", f"features.cache={cache}", "features.batch_size=16")
+
+
+@pytest.mark.usefixtures("ray_session")
 def test_a_disk_that_fills_up_under_the_cache_is_one_line(disk: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "CLIP_SEARCH_CACHE": str(disk)}
-    with running(tmp_path, "--partitions", "10", env=environment) as process:
-        assert wait_for(lambda: any(disk.rglob("*.safetensors")), process)
-        ballast = fill(disk)
-        _, said = process.communicate(timeout=LIMIT)
+    filled: list[Path] = []
+
+    def fill_in_the_midst() -> None:
+        while not any(disk.rglob("*.safetensors")):
+            time.sleep(0.02)
+        filled.append(fill(disk))
+
+    threading.Thread(target=fill_in_the_midst, daemon=True).start()
+    with pytest.raises(InputError) as error, room_in(tmp_path / "small"):
+        run_quietly(experiment_on(disk), tmp_path)
     assert not count(tmp_path / "small", "stage"), "features were done"
-    assert process.returncode == 2, said
-    assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("error: ")
-    assert str(disk) in said.splitlines()[-1]
+    assert str(disk) in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
     assert [path for path in disk.rglob("*") if path.name.startswith(".")] == []  # half written
     if LONG:
-        ballast.unlink()
-        with running(tmp_path, "--partitions", "10", "--resume", env=environment) as process:
-            _, said = process.communicate(timeout=LIMIT)
-        assert process.returncode == 0, said
+        filled[0].unlink()
+        run_quietly(experiment_on(disk), tmp_path, resume=True)
 
 
+@pytest.mark.usefixtures("ray_session")
 def test_a_read_only_cache_is_one_line(disk: Path, tmp_path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    environment = {**os.environ, "CLIP_SEARCH_CACHE": str(disk)}
-    with running(tmp_path, "--partitions", "10", env=environment) as process:
-        _, said = process.communicate(timeout=LIMIT)
-    assert process.returncode == 2, said
-    assert said.splitlines()[-1] == f"error: features.cache: cannot write to {disk}"
+    with pytest.raises(InputError) as error, room_in(tmp_path / "small"):
+        run_quietly(experiment_on(disk), tmp_path)
+    assert str(error.value) == f"features.cache: cannot write to {disk}"

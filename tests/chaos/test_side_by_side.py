@@ -8,11 +8,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.chaos import times
+from tests.chaos import LONG
 from tests.chaos.processes import LIMIT, running
 from tests.runs.helpers import without_cost, without_seconds
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.skipif(not LONG, reason="make chaos; tests/runs/test_feature_stage.py has a part"),
+]
 # One trial at a time, so that each run is a function of its experiment.
 SHORT = (
     *("--methods", "frozen,seed_llrd", "--partitions", "10"),
@@ -20,8 +24,8 @@ SHORT = (
 )
 
 
-@pytest.mark.parametrize("again", range(times(1, 5)))
-@pytest.mark.parametrize("where", ["one cluster", *["a Ray for each"][: times(0, 1)]])
+@pytest.mark.parametrize("again", range(5))
+@pytest.mark.parametrize("where", ["one cluster", "a Ray for each"])
 def test_two_searches_at_once_on_one_cache_are_both_right(
     tmp_path: Path, where: str, again: int, request: pytest.FixtureRequest
 ) -> None:

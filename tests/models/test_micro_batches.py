@@ -19,7 +19,7 @@ from models.fit import Fit
 from models.loading import Pretrained, load_pretrained
 from models.micro_batches import MicroBatches, cpu_on_oom
 from tests.models.fits import tuning, weights
-from tune.features.stage import EncoderWorker
+from tune.features import EncoderWorker
 
 Monkey = pytest.MonkeyPatch
 
@@ -207,7 +207,7 @@ def test_features_are_the_same_in_portions(monkeypatch: Monkey) -> None:
 def worker(pretrained: Pretrained, monkeypatch: Monkey) -> EncoderWorker:
     """One in this process, without Ray."""
     load: Callable[[Any], Pretrained] = lambda handle: pretrained  # noqa: E731
-    monkeypatch.setattr("tune.features.stage.ray.get", load)
+    monkeypatch.setattr("tune.features.worker.ray.get", load)
     nothing: Any = None
     return EncoderWorker(
         pretrained=nothing,

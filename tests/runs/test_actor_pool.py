@@ -17,6 +17,7 @@ import tune.workers.cluster
 from errors import InputError
 from search_spaces.schema import ResourcesConfig
 from tune.workers.actor_pool import Pool
+from tune.workers.machines import LostMachines
 
 pytestmark = [
     pytest.mark.ray,
@@ -92,12 +93,10 @@ def test_jobs_whose_actor_finds_no_machine_are_done_by_the_others(held: bool) ->
 
 @pytest.mark.parametrize("occupied", [2], indirect=True)
 @pytest.mark.usefixtures("occupied")
-def test_without_any_machine_jobs_end_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune.workers.actor_pool, "LOOK", 0.1)
-    monkeypatch.setattr(tune.workers.cluster, "NO_MACHINE", 0.5)
-    monkeypatch.setattr(tune.workers.cluster, "slots_now", lambda slot: 0)
+def test_without_any_machine_jobs_end_in_one_line() -> None:
+    lost = LostMachines(SLOT, lambda slot: {}, patience=0.5)
     with pytest.raises(InputError, match="no machine has had room"):
-        list(Pool(SLOT, slots=2).map(double, "", range(5)))
+        list(Pool(SLOT, slots=2, look=0.1, lost=lost).map(double, "", range(5)))
 
 
 def test_a_job_whose_process_is_killed_is_done_again(tmp_path: Path) -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from data import FeatureStore, Split, load_dataset, perceptual_hash
-from data.sources.base import FileSource
+from data import FeatureStore, FileSource, Split, perceptual_hash
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
 from models.loading import Pretrained, load_pretrained
-from tests.runs.helpers import small
 from tune.features.stage import HASHES, FeatureStage
 from tune.workers.actor_pool import Pool
 from tune.workers.object_store import SharedSplit
@@ -32,13 +33,15 @@ def pretrained() -> Pretrained:
     return load_pretrained(ModelConfig())
 
 
-def stage(cache: Path, pretrained: Pretrained, source: object, map_above: int) -> FeatureStage:
+def stage(
+    cache: Path, pretrained: Pretrained, source: object, map_above: int, slots: int = 2
+) -> FeatureStage:
     return FeatureStage(
         store=FeatureStore(cache, "test"),
         pretrained=ray.put(pretrained),
         source=source,  # type: ignore[arg-type]
         augmentation=AUGMENTATION,
-        pool=Pool({"CPU": 1}, 2),
+        pool=Pool({"CPU": 1}, slots),
         batch_size=4,
         dtype="float32",
         precision="float32",
@@ -80,8 +83,8 @@ def test_features_are_the_encoders_and_nobody_can_write_them(
             array[0] = 0
     assert shared["train"].labels.tolist() == [0, 1, *([0, 1] * 4)]
     content = made.contents["train"]
-    assert content.keys == kept
-    assert content.digests == [source.digest(key) for key in kept]
+    assert content.split.keys == tuple(kept)
+    assert content.split.digests == tuple(source.digest(key) for key in kept)
     hashes = [perceptual_hash(source.image(key)) for key in kept]
     np.testing.assert_array_equal(content.hashes, np.stack(hashes))
 
@@ -94,10 +97,44 @@ def test_groups_are_shared_without_those_of_images_that_cannot_be_read(
     grouped = Split(photos.keys, photos.labels, bursts)
     made = features.run({"train": grouped, "val": photos}, BOUNDARIES, 0.5)
     kept = grouped.without([2, 3])
-    assert (made.images["train"].keys, made.images["train"].groups) == (kept.keys, kept.groups)
+    left = made.contents["train"].split
+    assert (left.keys, left.groups) == (kept.keys, kept.groups)
     assert made.splits["train"].groups is not None
     assert made.splits["train"].groups.tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
     assert made.splits["val"].groups is None
+
+
+@ray.remote(num_cpus=0)
+def at_once(
+    cache: Path, pretrained: Pretrained, photos: Split, number: int
+) -> tuple[int, dict[str, NDArray[np.float32]]]:
+    """What one of two processes computes, and how much of it was missing as both began."""
+    missing: list[int] = []
+    features = stage(cache, pretrained, FileSource(cache.parent), 1 << 30, slots=1)
+    (cache.parent / f"ready-{number}").touch()
+    while len(list(cache.parent.glob("ready-*"))) < 2:
+        time.sleep(0.001)
+    made = features.run(
+        {"train": photos}, BOUNDARIES, 0.5, progress=lambda done, total: missing.append(total)
+    )
+    arrays = made.splits["train"].features
+    return max(missing), {boundary: arrays[boundary].get().copy() for boundary in BOUNDARIES}
+
+
+def test_two_processes_at_once_on_one_cache_are_both_right(
+    photos: Split, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    handle, kept = ray.put(pretrained), photos.without([2, 3])
+    pixels = [pretrained.preprocess(FileSource(tmp_path).image(key)) for key in kept.keys]
+    expected = pretrained.encoder.features(torch.stack(pixels), BOUNDARIES)
+    work = [at_once.remote(tmp_path / "cache", handle, photos, number) for number in range(2)]
+    for missing, arrays in ray.get(work):
+        assert missing >= len(kept) - 1  # the last two have the same content
+        for boundary in BOUNDARIES:
+            want = expected[boundary].numpy()
+            np.testing.assert_allclose(arrays[boundary], want, rtol=1e-4, atol=1e-4)
+    assert not list((tmp_path / "cache").rglob("*.corrupt"))
+    assert not list((tmp_path / "cache").rglob(".*.tmp"))
 
 
 def test_one_new_image_costs_one_image(
@@ -137,7 +174,7 @@ def test_views_are_those_of_the_images_and_computed_once(
             progress=lambda done, total: encoded.append(total),
         )
         assert found.splits["val"].views == dict.fromkeys(BOUNDARIES, ())
-        assert set(found.contents["train"].keys) == set(kept)
+        assert set(found.contents["train"].split.keys) == set(kept)
         return found.splits["train"]
 
     kept = [key for i, key in enumerate(photos.keys) if i not in (2, 3)]
@@ -179,6 +216,19 @@ def test_a_cache_without_hashes_gets_them(
         np.testing.assert_array_equal(*arrays)
 
 
+def test_hashes_are_computed_once_for_all_encoders(
+    photos: Split, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    first = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
+    split = Split(photos.keys[4:10], photos.labels[4:10])
+    first.run({"train": split}, BOUNDARIES, 0)
+    other = replace(first, store=FeatureStore(tmp_path / "cache", "another encoder"))
+    (folder,) = (tmp_path / "cache" / HASHES).iterdir()
+    before = sorted(folder.iterdir())
+    other.run({"train": split.select(range(4))}, BOUNDARIES, 0)
+    assert sorted(folder.iterdir()) == before
+
+
 def test_too_many_broken_images_are_an_error(
     photos: Split, tmp_path: Path, pretrained: Pretrained
 ) -> None:
@@ -194,11 +244,3 @@ def test_a_class_that_lost_all_its_images_is_an_error(
     two = Split(photos.keys[2:4] + photos.keys[4:5], np.array([1, 1, 0]))
     with pytest.raises(InputError, match="every class needs one"):
         features.run({"train": two}, BOUNDARIES, max_unreadable=1)
-
-
-def test_trials_hold_no_test_split() -> None:
-    from tune.trials.trial_context import Workbench
-
-    experiment = small()
-    assert "test" not in Workbench.__dataclass_fields__
-    assert load_dataset(experiment.data).test  # which exists, elsewhere

@@ -7,27 +7,18 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.object_store import object_store
-from tests.runs.helpers import command, events, start
+from errors import InputError
+from tests.runs.helpers import events, run_quietly, small, start
 from tune.storage.storage import Storage
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 LIMIT = 240
-FEW = ("--partitions", "10")
-
-
-@pytest.fixture
-def bucket() -> Iterator[str]:
-    with object_store("runs") as url:
-        yield url
 
 
 def ended(folder: Storage) -> set[tuple[str, int]]:
@@ -42,7 +33,7 @@ def ended(folder: Storage) -> set[tuple[str, int]]:
 
 def test_another_machine_finishes_the_run_of_one_that_is_gone(tmp_path: Path, bucket: str) -> None:
     folder, first = Storage.at(bucket) / "small", tmp_path / "first"
-    process = start(first, "--storage", bucket, *FEW)
+    process = start(first, "--storage", bucket, "--partitions", "10")
     try:
         deadline = time.monotonic() + LIMIT
         while len(ended(folder)) < 3 and process.poll() is None and time.monotonic() < deadline:
@@ -59,19 +50,10 @@ def test_another_machine_finishes_the_run_of_one_that_is_gone(tmp_path: Path, bu
     assert not (first / "small" / "checkpoints").exists()
     shutil.rmtree(first)
 
-    second = tmp_path / "second"
-    refused = subprocess.run(
-        command(second, "--storage", bucket, *FEW), capture_output=True, text=True, timeout=LIMIT
-    )
-    assert refused.returncode == 2
-    assert "already holds a run; --resume continues it" in refused.stderr
-    finished = subprocess.run(
-        command(second, "--storage", bucket, *FEW, "--resume"),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
-    assert finished.returncode == 0, finished.stderr
+    second, experiment = tmp_path / "second", small("data.partitions=[10]")
+    with pytest.raises(InputError, match="already holds a run; --resume continues it"):
+        run_quietly(experiment, second, storage=bucket)
+    run_quietly(experiment, second, storage=bucket, resume=True)
     again = [(e["cell"], e["trial"]) for e in events(second / "small", "trial_ended")]
     assert done < set(again)
     assert len(again) == len(set(again))

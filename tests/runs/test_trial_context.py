@@ -86,9 +86,15 @@ def test_every_seed_draws_partition_and_matched_validation_anew() -> None:
     bench = rows_only(300, "matched")
     for rows in (bench.rows, bench.val_rows):
         assert len({tuple(rows(10, seed).tolist()) for seed in range(5)}) == 5
-    # Nothing but partition and seed decides: all methods of a seed have the same.
-    assert set(Workbench.rows.__annotations__) == {"partition", "seed", "return"}
-    assert set(Workbench.val_rows.__annotations__) == {"partition", "seed", "return"}
+
+
+def test_methods_have_no_part_in_the_draw() -> None:
+    bench = rows_only(300, "matched")
+    other = small("data.validation=matched", "search.trials=9", methods=["frozen"])
+    others = dataclasses.replace(bench, experiment=other)
+    for seed in range(3):
+        assert bench.rows(10, seed).tolist() == others.rows(10, seed).tolist()
+        assert bench.val_rows(10, seed).tolist() == others.val_rows(10, seed).tolist()
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,20 @@
-"""A small search over a cluster of two nodes, all on this machine and loopback.
+"""Two small searches over a cluster of two nodes, all on this machine and loopback.
 
 python -m tests.runs.two_nodes OUT: run by test_cluster.py in a process of its own, as the
-session's Ray must not know of the cluster. Each node claims one GPU, of another size. The run has a
-cache of its own and a copy in an object store; what neither tells is written to `OUT/told.json`.
+session's Ray must not know of the cluster. The head has no room for trials; each of the two other
+nodes claims one GPU, of another size. The first run, `OUT/small`, has a cache of its own and a copy
+in an object store; what neither tells is written to `OUT/told.json`. The second, `OUT/lost/small`,
+loses the smaller node.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +23,14 @@ import ray
 from ray.cluster_utils import Cluster
 
 import run_search
+import tune.run
+import tune.workers.machines
+from tests.chaos.lost_nodes import NO_MACHINE, reported
 from tests.object_store import object_store
 from tests.runs.helpers import arguments_of
 from tune.storage.storage import Storage
 from tune.workers.actor_pool import Pool
-from tune.workers.cluster import CLAIMED
+from tune.workers.survey import resolved_precision
 
 SMALL_GPU, LARGE_GPU = 1040, 81920  # MiB; the first has 16 MiB beyond what any process takes
 
@@ -33,7 +41,12 @@ def claims_gpu(folder: Path, mebibytes: int) -> dict[str, str]:
     tool = folder / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\necho {mebibytes}\n")
     tool.chmod(0o755)
-    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", CLAIMED: "1"}
+    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def no_trouble() -> str:
+    """In place of trying the GPU, which is not there."""
+    return ""
 
 
 def note_nodes(nodes: dict[str, list[str]]) -> None:
@@ -57,33 +70,48 @@ def note_nodes(nodes: dict[str, list[str]]) -> None:
 def main(out: Path) -> int:
     nodes: dict[str, list[str]] = {}
     note_nodes(nodes)
-    with object_store("runs") as bucket:
-        code = search(out, bucket)
-        copied = (Storage.at(bucket) / "small").files()
-    (out / "told.json").write_text(json.dumps({"nodes": nodes, "copied": copied}))
-    return code
-
-
-def search(out: Path, bucket: str) -> int:
-    small, large = (
-        {"num_cpus": 1, "num_gpus": 1, "env_vars": claims_gpu(out / "tools" / str(size), size)}
-        for size in (SMALL_GPU, LARGE_GPU)
-    )
-    cluster = Cluster(initialize_head=True, head_node_args=small)
-    cluster.add_node(**large)
+    tune.run.resolved_precision = functools.partial(resolved_precision, trouble=no_trouble)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    small, _ = (add_node(cluster, out / "tools", size) for size in (SMALL_GPU, LARGE_GPU))
     cluster.wait_for_nodes()
     try:
-        return run_search.main(
-            [
-                *("--address", cluster.address, "--storage", bucket, *arguments_of(out)),
-                *("--set", f"features.cache={out / 'cache'}"),
-                *("--partitions", "10", "--trials", "4", "--set", "search.samples=3000"),
-                # One trial, the hand-picked one, does not fit on the small GPU.
-                *("--set", "methods.llrd={space: {blocks: 11, lr: {loguniform: [1e-4, 1e-2]}}}"),
-            ]
-        )
+        cache = ("--set", f"features.cache={out / 'cache'}")
+        with object_store("runs") as bucket:
+            code = search(out, cluster, "10", 3000, *cache, "--storage", bucket, "--trials", "4")
+            copied = (Storage.at(bucket) / "small").files()
+        (out / "told.json").write_text(json.dumps({"nodes": nodes, "copied": copied}))
+        tune.workers.machines.NO_MACHINE = NO_MACHINE
+        lose(cluster, small, out / "lost" / "small")
+        return code or search(out / "lost", cluster, "100", 6000, *cache)
     finally:
         cluster.shutdown()
+
+
+def add_node(cluster: Cluster, tools: Path, mebibytes: int) -> Any:
+    claims = claims_gpu(tools / str(mebibytes), mebibytes)
+    return cluster.add_node(num_cpus=1, num_gpus=1, env_vars=claims)
+
+
+def search(out: Path, cluster: Cluster, partition: str, samples: int, *more: str) -> int:
+    return run_search.main(
+        [
+            *("--address", cluster.address, *arguments_of(out), "--partitions", partition, *more),
+            *("--set", f"search.samples={samples}"),
+            # One trial, the hand-picked one, does not fit on the small GPU.
+            *("--set", "methods.llrd={space: {blocks: 11, lr: {loguniform: [1e-4, 1e-2]}}}"),
+        ]
+    )
+
+
+def lose(cluster: Cluster, node: Any, run_dir: Path) -> None:
+    """Kill a node once trials on both have reported."""
+
+    def kill() -> None:
+        while len(set(reported(run_dir))) < 2:
+            time.sleep(0.05)
+        cluster.remove_node(node, allow_graceful=False)
+
+    threading.Thread(target=kill, daemon=True).start()
 
 
 if __name__ == "__main__":

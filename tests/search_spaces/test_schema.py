@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search_spaces.schema import Experiment, load_experiment
+from search_spaces import Experiment, load_experiment
 from tests.search_spaces.written import refused
 from tests.tune.search.simulated import FIXED, FROZEN, LLRD, ZEROS
 

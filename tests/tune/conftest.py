@@ -1,18 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.object_store import object_store
 from tune.storage.storage import Storage
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with object_store("runs") as url:
-        yield url
 
 
 @pytest.fixture(params=["path", "file URL", "S3"])

@@ -17,7 +17,7 @@ from typing import Any, Self
 from records.cell import Cell
 from tune.search.cell_search import CellSearch
 from tune.search.search import Search
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 
 INTERVAL = 2.0  # seconds between two updates, at least
 REPEAT = 5.0  # seconds: Ray drops a gauge that was not set for two of its reports, 20 s
@@ -97,8 +97,7 @@ def labels(cell: Cell) -> tuple[str, str]:
 def states_of(cell: CellSearch) -> Counter[str]:
     """A cell's trials by state, all of `STATES`."""
     counts = Counter(dict.fromkeys(STATES, 0))
-    counts.update(trial.status for trial in cell.trials.values())
-    counts["running"] -= len(cell.orphans)  # those are still to be proposed
+    counts.update(cell.status(number) for number in cell.trials)
     counts["left"] = cell.unproposed
     return counts
 
@@ -111,7 +110,7 @@ def states(search: Search) -> Counter[str]:
     return total
 
 
-def search_readings(search: Search, clock: Clock) -> Readings:
+def search_readings(search: Search, clock: TimeBudget) -> Readings:
     """Where the search stands."""
     readings: dict[tuple[Metric, tuple[str, ...]], float] = {}
     for cell, state in search.cells.items():

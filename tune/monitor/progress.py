@@ -28,7 +28,7 @@ from tune.monitor.metrics import (
 )
 from tune.search.cell_search import CellSearch
 from tune.search.search import Search
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 
 PLAIN_INTERVAL = 30.0  # seconds between lines where there is no terminal
 LIVE_INTERVAL = 0.5
@@ -48,7 +48,7 @@ class Progress(ray_tune.Callback):
     def __init__(
         self,
         search: Search,
-        clock: Clock,
+        clock: TimeBudget,
         console: Console,
         gauges: Gauges,
         now: Callable[[], float] = time.monotonic,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,14 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from records.cell import Cell
-from records.journal import Journal
+from records import Cell, JournalWriter, StageEnded, find_final_fit
 from tune.monitor import metrics
 from tune.monitor.metrics import Gauges, Rate
 from tune.monitor.progress import PLAIN_INTERVAL, Progress, duration
 from tune.search.search import Search
-from tune.search.time_budget import Clock
-from tune.trials.final_fits import FinalFit
+from tune.search.time_budget import TimeBudget
+from tune.trials.final_fits import FinalFitJob
 
 SURE = 3.0  # seconds of encoding before a speed is told: jobs end several at once
 
@@ -41,8 +39,8 @@ class Watch:
     def __init__(
         self,
         search: Search,
-        journal: Journal,
-        clock: Clock,
+        journal: JournalWriter,
+        clock: TimeBudget,
         console: Console,
         gauges: Gauges,
         now: Callable[[], float] = time.monotonic,
@@ -57,10 +55,10 @@ class Watch:
         began = self._now()
         yield
         seconds = self._now() - began
-        self._journal.write("stage", stage=stage, seconds=round(seconds, 3))
+        self._journal.write(StageEnded(stage, round(seconds, 3)))
         self.console.print(f"{stage}: {duration(seconds)}", highlight=False)
 
-    def in_time(self, fit: FinalFit) -> bool:
+    def in_time(self, fit: FinalFitJob) -> bool:
         """Whether a final fit may begin: every winner's first always, for a whole table."""
         return fit.seed == 0 or self.clock.allows(self._search, fit.cell)
 
@@ -94,8 +92,8 @@ class Watch:
 
     @contextlib.contextmanager
     def final_fits(
-        self, wanted: list[FinalFit], pending: list[FinalFit], run_dir: Path
-    ) -> Iterator[Callable[[FinalFit, str | None], None]]:
+        self, wanted: list[FinalFitJob], pending: list[FinalFitJob], run_dir: Path
+    ) -> Iterator[Callable[[FinalFitJob, str | None], None]]:
         """Shows the final fits; yields what is to be told of each that has ended.
 
         Beside the fit that is why it failed, if it did.
@@ -119,7 +117,7 @@ class Watch:
                 line(f"final fits: {left.total()} left{some}, about {duration(to_go)} to go")
                 self._gauges.update(lambda: metrics.final_readings(left, spent, to_go), last)
 
-            def tell(fit: FinalFit, failure: str | None) -> None:
+            def tell(fit: FinalFitJob, failure: str | None) -> None:
                 if failure:
                     failed[fit.cell] += 1
                 else:
@@ -150,9 +148,7 @@ class Watch:
         yield print_now_and_then
 
 
-def seconds_of(fit: FinalFit, run_dir: Path) -> float:
-    """What a final fit took, by its file; nothing if there is none."""
-    try:
-        return float(json.loads(fit.path(run_dir).read_text(encoding="utf-8"))["seconds"])
-    except (OSError, ValueError, KeyError):
-        return 0.0
+def seconds_of(fit: FinalFitJob, run_dir: Path) -> float:
+    """Return what a final fit took according to its file; 0 without a file."""
+    result = find_final_fit(fit.path(run_dir))
+    return result.seconds if result else 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +11,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from data import partition_indices
+from data import derived_seed, partition_rows
 from models.config import PrecisionName
 from models.device import Device, available_device
 from models.encoder import Encoder
@@ -24,7 +23,7 @@ from models.results import Evaluation
 from models.selection import Selection, select
 from records.cell import Cell
 from search_spaces.schema import Experiment
-from tune.search.schedulers.asha import milestones
+from tune.search.schedulers import milestones
 from tune.workers.object_store import SharedSplit, fetch
 
 Rows = NDArray[np.int64]
@@ -34,13 +33,13 @@ Rows = NDArray[np.int64]
 class Workbench:
     """Handles to the shared objects, and the experiment; a few kilobytes when pickled.
 
-    It holds no test split: what searches cannot see one. `identity` names the run's data and
-    prompts, `precision` is resolved (not `auto`).
+    It holds no test split, so that no search can see one. `run_fingerprint` names the run's data
+    and prompts, `precision` is resolved (not `auto`).
     """
 
     experiment: Experiment
     pretrained: ray.ObjectRef[Pretrained]
-    identity: str
+    run_fingerprint: str
     precision: PrecisionName
     classes: int
     train: SharedSplit
@@ -101,15 +100,15 @@ class Workbench:
 
     def rows(self, partition: float, seed: int) -> Rows:
         """The training images of a partition, as drawn for a seed; nested over partitions."""
-        draw = derived_seed(self.experiment.seed, seed, "partition")
-        return partition_indices(self.train.labels, partition, draw, self.train.groups)
+        labels, groups = self.train.labels, self.train.groups
+        return partition_rows(labels, groups, partition, self.experiment.seed, seed)
 
     def val_rows(self, partition: float, seed: int) -> Rows:
         """The validation images a partition is judged by: all, or as many as it would have."""
         if self.experiment.data.validation == "full":
             return np.arange(len(self.val))
-        draw = derived_seed(self.experiment.seed, seed, "validation")
-        return partition_indices(self.val.labels, partition, draw, self.val.groups)
+        labels, groups = self.val.labels, self.val.groups
+        return partition_rows(labels, groups, partition, self.experiment.seed, seed, "validation")
 
     def boundary(self, recipe: Recipe) -> str:
         """Where a fit of the recipe is fed."""
@@ -124,7 +123,7 @@ class Workbench:
     def milestones(self, fit: Fit, method: str) -> tuple[int, ...]:
         """Samples at which a fit is evaluated: once, if it takes no steps."""
         horizon, search = self.experiment.horizon(method), self.experiment.search
-        return milestones(horizon, search, fit.recipe.takes_steps, fit.images)
+        return milestones(horizon, search, fit.images, fit.recipe.takes_steps)
 
     def run(self, fit: Fit, method: str) -> list[Evaluation]:
         """Train a fit through the milestones before it, or until it diverges."""
@@ -136,12 +135,6 @@ class Workbench:
             if not evaluations[-1].finite:
                 break
         return evaluations
-
-
-def derived_seed(seed: int, final_seed: int, purpose: str) -> int:
-    """One of several independent seeds that follow from the experiment's."""
-    entropy = [seed, final_seed, zlib.crc32(purpose.encode())]
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -150,6 +152,30 @@ def test_processes_may_compute_the_same_at_once(store: FeatureStore) -> None:
     with get_context("spawn").Pool(2) as pool:
         pool.map(compute_in_process, [store.root] * 4, chunksize=1)
     assert_right(store.load("block 7", DIGESTS), DIGESTS)
+
+
+def compute_and_die(root: Path) -> None:
+    """Killed in the midst of a write: half of its second shard is on disk."""
+    store = FeatureStore(root, "f0")
+    store.add("block 7", DIGESTS[:4], features(DIGESTS[:4]))
+
+    def die(descriptor: int) -> None:
+        os.truncate(descriptor, os.fstat(descriptor).st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    os.fsync = die
+    store.add("block 7", DIGESTS[4:8], features(DIGESTS[4:8]))
+
+
+def test_a_process_killed_as_it_writes_leaves_whole_rows_alone(store: FeatureStore) -> None:
+    process = get_context("spawn").Process(target=compute_and_die, args=(store.root,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert len([path for path in store.root.rglob("*") if path.is_file()]) == 2  # one of them half
+    assert compute(store, DIGESTS) == len(DIGESTS) - 4
+    assert_right(store.load("block 7", DIGESTS), DIGESTS)
+    assert not list(store.root.rglob("*.corrupt"))
 
 
 def test_maps_may_be_assembled_at_once(store: FeatureStore) -> None:

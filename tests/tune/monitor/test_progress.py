@@ -21,7 +21,7 @@ from tests.tune.search.simulated import FROZEN, LLRD, Scorer, Simulation, drawn,
 from tune.monitor.metrics import Gauges
 from tune.monitor.progress import LIVE_INTERVAL, PLAIN_INTERVAL, Progress, duration
 from tune.monitor.watch import Watch
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "watching.md"
 STEP = 1.25  # seconds between two reports
@@ -64,7 +64,7 @@ class Shown:
         self.hands, self.made, self.output = Hands(), FakeGauges(), io.StringIO()
         self.watch = Watch(
             *(self.simulation.search, self.simulation.journal),
-            Clock(spec, slots=2, budget=budget, began=0.0, now=self.hands),
+            TimeBudget(spec, slots=2, budget=budget, began=0.0, now=self.hands),
             Console(file=self.output, force_terminal=terminal, width=100),
             Gauges("simulated", self.made, now=self.hands),
             self.hands,
@@ -169,7 +169,7 @@ def test_cells_count_what_the_search_holds(terminal: Shown) -> None:
             terminal.go_on(1)
             shown = cells(terminal)
             for cell, state in terminal.simulation.search.cells.items():
-                statuses = [trial.status for trial in state.trials.values()]
+                statuses = [state.status(number) for number in state.trials]
                 ended = len(statuses) - statuses.count("running") - statuses.count("paused")
                 cell = shown[f"{cell.partition:g}%"][cell.method]
                 found = re.fullmatch(r"(.+) (\d+)/(\d+)(?: \+(\d+))?(?: \((\d+)✂\))?", cell)

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from records import StageEnded, read_journal, write_final_fit
+from tests.records.results import a_result
 from tests.tune.monitor.terminal import frames
 from tests.tune.monitor.test_metrics import FakeGauges, Hands
 from tests.tune.search.simulated import ZEROS, Simulation, experiment
 from tune.monitor.metrics import Gauges
 from tune.monitor.watch import Watch
-from tune.search.time_budget import Clock
-from tune.trials.final_fits import FinalFit, final_fits
+from tune.search.time_budget import TimeBudget
+from tune.trials.final_fits import FinalFitJob, final_fits
 
 
 class Watched:
@@ -25,7 +26,7 @@ class Watched:
         self.hands, self.made, self.output = Hands(), FakeGauges(), io.StringIO()
         self.watch = Watch(
             *(self.simulation.search, self.simulation.journal),
-            Clock(spec, slots=1, budget=None, began=0.0),
+            TimeBudget(spec, slots=1, budget=None, began=0.0),
             Console(file=self.output, force_terminal=False, width=40),
             Gauges("simulated", self.made, self.hands),
             self.hands,
@@ -70,10 +71,9 @@ def test_cached_features_are_no_work_to_show(watched: Watched) -> None:
     assert watched.gauge("images_done") == {}
 
 
-def finish(fit: FinalFit, run_dir: Path, seconds: float) -> None:
-    path = fit.path(run_dir)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"seconds": seconds}))
+def finish(fit: FinalFitJob, run_dir: Path, seconds: float) -> None:
+    (run_dir / "final_fits").mkdir(exist_ok=True)
+    write_final_fit(run_dir, a_result(fit.cell, fit.seed, seconds=seconds))
 
 
 def test_final_fits_print_plain_lines_and_count_down(watched: Watched, tmp_path: Path) -> None:
@@ -162,5 +162,4 @@ def test_a_stage_says_how_long_it_took(watched: Watched) -> None:
     with watched.watch.timed("features"):
         watched.hands.seconds = 100
     assert watched.lines == ["features: 2 min"]
-    last = json.loads(watched.simulation.path.read_text().splitlines()[-1])
-    assert (last["event"], last["stage"], last["seconds"]) == ("stage", "features", 100.0)
+    assert read_journal(watched.simulation.path)[-1] == StageEnded("features", 100.0)

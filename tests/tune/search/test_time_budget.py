@@ -9,7 +9,7 @@ from records.cell import Cell
 from search_spaces.schema import Experiment
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.search.search import Search
-from tune.search.time_budget import MARGIN, REPORT, STARTUP, Clock
+from tune.search.time_budget import MARGIN, REPORT, STARTUP, TimeBudget
 
 ONE, ALL = Cell(1, "zeros"), Cell(100, "zeros")
 SEEDS = 3
@@ -36,8 +36,10 @@ def search(spec: Experiment, tmp_path: Path) -> Search:
     return Simulation(spec, tmp_path / "events.jsonl").search
 
 
-def clock(spec: Experiment, budget: float | None = None, slots: int = 1, **options: Any) -> Clock:
-    return Clock(spec, slots, budget, began=1000.0, **options)
+def clock(
+    spec: Experiment, budget: float | None = None, slots: int = 1, **options: Any
+) -> TimeBudget:
+    return TimeBudget(spec, slots, budget, began=1000.0, **options)
 
 
 def train(search: Search, cell: Cell, milestone: int, seconds: float) -> None:
@@ -145,7 +147,7 @@ def test_less_is_left_as_a_search_goes_on(tmp_path: Path) -> None:
     while not simulation.search.finished:
         simulation.run(1)
         # From then on each cell has a trial to go by.
-        if all(s.trials and s.trials[0].status != "running"
+        if all(s.trials and s.status(0) != "running"
                for s in simulation.search.cells.values()):  # fmt: skip
             left.append(watch.left(simulation.search))
     assert left == sorted(left, reverse=True)  # type: ignore[type-var]
