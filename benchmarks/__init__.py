@@ -1,4 +1,4 @@
-"""How well and how fast, measured; docs and RESULTS.md say what came out."""
+"""Measurements of quality and speed; docs/ says what came out."""
 
 from tune.workers.ray_environment import set_ray_environment
 

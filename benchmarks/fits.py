@@ -1,4 +1,4 @@
-"""Fits of an experiment without Ray: what the benchmarks share."""
+"""Fits of an experiment without Ray, which the benchmarks share."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Laboratory:
     """An experiment's features in memory, and fits on them with the seeds of a run.
 
     Args:
-        experiment: whose data, encoder and horizons.
-        configs: everything that is to be fitted; their boundaries are encoded, and the head's.
-        splits: train, val, test: which are encoded.
+        experiment: gives the data, the encoder and the horizons.
+        configs: all configurations to fit; features are kept at their boundaries and the head's.
+        splits: the splits to encode: train, val, test.
     """
 
     def __init__(
@@ -53,11 +53,12 @@ class Laboratory:
         ]
 
     def split(self, name: str) -> Split:
+        """Return a split of the data by its name."""
         found: Split = getattr(self.dataset, name)
         return found
 
     def _encoded(self, split: Split, boundaries: Sequence[str], view: int = 0) -> Arrays:
-        """Features of a split, in float16 below the embedding to save memory."""
+        """Return the features of a split, in float16 below the embedding to save memory."""
         source = self.dataset.source
         _, height, width = self.encoder.shapes[PIXELS]
         augmentation = Augmentation(self.experiment.augmentation, (height, width))
@@ -77,12 +78,12 @@ class Laboratory:
         return {boundary: np.concatenate(arrays) for boundary, arrays in parts.items()}
 
     def examples(self, name: str, boundary: str) -> FeatureDataset:
-        """A whole split."""
+        """Return all examples of a split."""
         labels = self.split(name).labels
         return FeatureDataset(self._features[name][boundary], labels, np.arange(len(labels)))
 
     def rows(self, partition: float, seed: int) -> NDArray[np.int64]:
-        """The training images that a run draws for a partition and a final seed."""
+        """Return the rows of train that a run draws for a partition and a final seed."""
         train = self.dataset.train
         groups = train.group_ids
         return partition_rows(train.labels, groups, partition, self.experiment.seed, seed)
@@ -99,8 +100,8 @@ class Laboratory:
         """A fit as a run makes it (`Workbench.fit`), judged by all validation images.
 
         Raises:
-            ValueError: its head is to start from the text tower, or it asks for more views than
-                were encoded.
+            ValueError: the head starts from the text tower, or the configuration asks for more
+                views than were encoded.
         """
         recipe = Recipe(**config)
         if recipe.start == "zero_shot" or recipe.views > len(self._views):
@@ -124,10 +125,10 @@ class Laboratory:
         )
 
     def probe(self, partition: float, seed: int = 0) -> LinearHead:
-        """The head that fits start from: the default of the experiment's first probe.
+        """Return the head that fits start from: the default of the experiment's first probe.
 
         Raises:
-            ValueError: the experiment has none.
+            ValueError: the experiment has no probe.
         """
         method = self.experiment.probe
         if method is None:

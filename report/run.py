@@ -1,4 +1,4 @@
-"""A run as its directory tells it: what was asked, what was tried, what came out."""
+"""A run as read from its directory: the experiment, the trials and the results."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ from report.scores import Scores
 
 @dataclass(frozen=True)
 class Run:
-    """The files of a run, and the few questions the report asks of them.
+    """The contents of a run's directory, with the questions that the report asks of it.
 
     Attributes:
         partitions, methods: the table's rows and columns, in the experiment's order.
         gain: the method to compare with the baseline, if the experiment names one.
-        test_labels: the class of every test image, by set; empty in runs that kept none.
-        test_groups: the number of every test image's group, of the sets whose images have some.
-        seeds: final fits of each winner that were asked for, where it is known.
-        skipped: how many images could not be used.
+        test_labels: test set to the class of each image; empty if the run kept no labels.
+        test_groups: test set to the group of each image; sets without groups are not in it.
+        seeds: planned number of final fits per winner; None if it is not known.
+        skipped: number of images that could not be used.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Run:
         return (Cell(partition, method) for partition in self.partitions for method in self.methods)
 
     def winner(self, partition: float, method: str) -> Winner | None:
-        """Return the winner of a cell, if the search has come that far."""
+        """Return the winner of a cell; None before the end of the search."""
         return self.history.winners.get(Cell(partition, method))
 
     def final_fits(self, partition: float, method: str) -> list[FinalFitResult]:
@@ -75,7 +75,7 @@ class Run:
         return list(self.fits.get(Cell(partition, method), {}).values())
 
     def failures(self, partition: float, method: str) -> list[str]:
-        """Return why final fits of a cell failed, of those that are wanted and have no result."""
+        """Return why final fits of a cell failed, for the planned seeds without a result."""
         cell = Cell(partition, method)
         made = self.fits.get(cell, {})
         return [
@@ -89,7 +89,7 @@ class Run:
         return self._trials.get(Cell(partition, method), [])
 
     def scores(self, partition: float, method: str, test_set: str = TEST) -> Scores | None:
-        """Return how a cell's final fits did on the test split or a further set, if scored.
+        """Return the scores of a cell's final fits on a test set; None if it has none.
 
         Raises:
             InputError: a fit's predictions are not of the images in `test_images.csv`.
@@ -111,7 +111,7 @@ class Run:
 
     @cached_property
     def unfrozen(self) -> frozenset[str]:
-        """The methods with a winner that trains a part of the encoder."""
+        """The methods with a winner that trains part of the encoder."""
         return self._methods_of("tuned")
 
     @cached_property
@@ -128,7 +128,7 @@ class Run:
 
     @cached_property
     def compared(self) -> str | None:
-        """The method whose gain over the baseline is shown: as asked, `llrd`, or the first."""
+        """The method whose gain is shown: the experiment's choice, else `llrd`, else the first."""
         if self.gain or "llrd" in self.methods:
             return self.gain or "llrd"
         return next((method for method in self.methods if method in self.unfrozen), None)
@@ -150,7 +150,7 @@ class Run:
         }
 
     def _score(self, fits: Iterable[FinalFitResult], test_set: str) -> Scores | None:
-        """Compare the predictions of a cell's fits with the labels, where those are known."""
+        """Compare the predictions of a cell's fits with the labels, if these are known."""
         accuracies, correct = {}, {}
         labels = self.test_labels.get(test_set)
         for fit in fits:

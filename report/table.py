@@ -1,4 +1,4 @@
-"""The tables as data: one row a cell, one row a trial."""
+"""The tables as data: one row per cell, and one row per trial."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from report.winners import ema_share, mean_alpha
 
 
 def accuracy_table(run: Run) -> pd.DataFrame:
-    """Return one row a cell, in the experiment's order; what is not known yet is empty.
+    """Return one row per cell, in the experiment's order; unknown values are empty.
 
-    Accuracies are fractions, `test_ci95` half-widths of 95% intervals (both sources, and each),
-    `alpha` and `ema` a mean and a share over seeds. Every further test set adds two columns.
+    Accuracies are fractions. The `test_ci95` columns are half-widths of 95% confidence intervals:
+    from both sources, from seeds and from images. `alpha` is a mean over seeds, `ema` a share of
+    them. Every further test set adds two columns.
     """
     rows = [_accuracy_row(run, *cell) for cell in run.cells()]
     types = dict(ACCURACY_TYPES)
@@ -28,7 +29,7 @@ def accuracy_table(run: Run) -> pd.DataFrame:
 
 
 def trials_table(run: Run) -> pd.DataFrame:
-    """Return one row a trial: the experiment's cells first, then any it no longer names."""
+    """Return one row per trial: first of the experiment's cells, then of cells it lost."""
     order = {cell: place for place, cell in enumerate(run.cells())}
     rows = []
     for trial in sorted(
@@ -53,7 +54,7 @@ def trials_table(run: Run) -> pd.DataFrame:
 
 
 def to_csv(table: pd.DataFrame, float_format: str | None = None) -> str:
-    """Write a table as CSV, its partitions as people write them: 10, not 10.000000."""
+    """Write a table as CSV, with partitions as `10`, not `10.000000`."""
     partitions = table["partition"].map("{:g}".format)
     return table.assign(partition=partitions).to_csv(index=False, float_format=float_format)
 

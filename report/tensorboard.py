@@ -1,7 +1,7 @@
 """Write a run's curves for TensorBoard: `python -m report.tensorboard results/digits`.
 
-One TensorBoard run a trial, from the reports in `events.jsonl`; the step is samples seen. The
-writer comes with Ray Tune (tensorboardX); what shows them is TensorBoard's own package.
+Every trial becomes one TensorBoard run, from its reports in `events.jsonl`; the step is samples
+seen. The writer, tensorboardX, comes with Ray Tune. TensorBoard itself is another package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCALARS = ("val_accuracy", "val_loss", "train_loss", "prospect", "weight_distanc
 
 
 def write_curves(run_dir: Path) -> Path:
-    """Write the curves of all trials so far, in place of those of an earlier call.
+    """Write the curves of all trials so far; they replace those of an earlier call.
 
     Raises:
         InputError: the folder has no journal or a damaged one, or no writer is installed.
@@ -52,7 +52,7 @@ def write_curves(run_dir: Path) -> Path:
 
 
 def main() -> int:
-    """Write the curves, say how to see them; exit code 2 means the input can be mended."""
+    """Write the curves and say how to see them; exit code 2 means that the input is wrong."""
     parser = argparse.ArgumentParser(prog="python -m report.tensorboard", description=__doc__)
     parser.add_argument("run_dir", type=Path, help="a run's directory, such as results/digits")
     try:

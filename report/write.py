@@ -1,4 +1,4 @@
-"""Write the report of a run: every file whole or not at all."""
+"""Write the files of a run's report; each appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from report.table import accuracy_table, to_csv, trials_table
 
 @dataclass(frozen=True)
 class Report:
-    """A run's report: `table` as data (one row a cell), `markdown` and `render` for people."""
+    """A run's report: `table` as data (one row per cell), `markdown` and `render` for people."""
 
     table: pd.DataFrame
     summary: Summary
@@ -30,14 +30,14 @@ class Report:
         return self.summary.markdown()
 
     def render(self, console: Console) -> None:
-        """Print the table and its footer."""
+        """Print the table, and what stands below it."""
         self.summary.render(console)
 
 
 def write_report(run_dir: Path) -> Report:
-    """Read a run's files and write its tables and its plot beside them.
+    """Read a run's files, and write its tables and its plot beside them.
 
-    Works at any time: what has no result yet is left empty and named in the footer.
+    It works at any time: cells without a result are empty, and a note names them.
 
     Raises:
         InputError: `run_dir` is not a run's directory, or a file cannot be understood.

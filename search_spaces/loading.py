@@ -9,7 +9,8 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from errors import InputError, did_you_mean
-from search_spaces.schema import Experiment
+from search_spaces.schedulers import SETTINGS, sections
+from search_spaces.schema import Experiment, SearchConfig
 from yaml_files import read_yaml
 
 LONGEST = 500  # characters of the message about one mistake
@@ -136,9 +137,13 @@ def _fields(parents: list[str]) -> list[str]:
     """Return the keys that are allowed under `parents`."""
     node: Any = Experiment
     for parent in parents:
-        named_by_user = get_origin(node) is dict
-        node = get_args(node)[1] if named_by_user else node.model_fields[parent].annotation
-    return list(node.model_fields)
+        if get_origin(node) is dict:  # its keys are the user's own names
+            node = get_args(node)[1]
+        elif node is SearchConfig and parent in SETTINGS:
+            node = SETTINGS[parent]
+        else:
+            node = node.model_fields[parent].annotation
+    return [*node.model_fields, *(sections() if node is SearchConfig else ())]
 
 
 def _with_methods(experiment: Experiment, methods: list[str], where: str) -> Experiment:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,21 @@ from models.device import Device, available_device
 from models.exported import Description, load_exported
 from models.loading import Pretrained
 from models.selection import select
-from records import TEST, TEST_IMAGES, FinalFitResult, SetScore, weights_path
-from report.run import read_run
+from records import (
+    EXPERIMENT,
+    TEST,
+    TEST_IMAGES,
+    Cell,
+    FinalFitResult,
+    SetScore,
+    read_final_fits,
+    weights_path,
+)
 from search_spaces import Experiment
 from tune.run_dir import EARLIER, identity
 from tune.setup import Prepared, feature_stage, prepare
 from tune.trials.final_fits import score_tests
-from tune.workers.actor_pool import Pool, result_of
+from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.cluster import connected
 from tune.workers.object_store import SharedSplit, fetch
 from tune.workers.survey import resolved_precision
@@ -45,13 +53,20 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
             data or encoder are no longer what they were.
     """
     experiment, before = _read_experiment(run_dir)
-    fits = _fits(run_dir)
+    cells = [Cell(p, m) for p in experiment.data.partitions for m in experiment.methods]
+    results = read_final_fits(run_dir)
+    fits = _by_weights(run_dir, [fit for cell in cells for fit in results.get(cell, {}).values()])
     prepared = prepare(experiment, searches=False)
     now = identity(prepared.dataset, prepared.pretrained.fingerprint)
     if changed := [key for key, value in now.items() if before.get(key) != value]:
         raise InputError(f"{run_dir}: the {changed[0]} that it was made with has changed")
     figures = same = 0
-    missing = _missing(run_dir, experiment)
+    missing = [
+        f"{cell} seed {seed}"
+        for cell in cells
+        for seed in range(experiment.final.seeds)
+        if seed not in results.get(cell, {})
+    ]
     for name in missing:
         console.print(f"{name}: its final fit is missing; --resume makes it", markup=False)
     for fit, scores in _scored(prepared, run_dir, fits, address):
@@ -74,19 +89,8 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
     return same == figures and not missing
 
 
-def _missing(run_dir: Path, experiment: Experiment) -> list[str]:
-    """Final fits that the experiment asks for and the run has not made."""
-    run = read_run(run_dir)
-    return [
-        f"{cell} seed {seed}"
-        for cell in run.cells()
-        for seed in range(experiment.final.seeds)
-        if seed not in {fit.seed for fit in run.final_fits(*cell)}
-    ]
-
-
 def _read_experiment(run_dir: Path) -> tuple[Experiment, Mapping[str, str]]:
-    path = run_dir / "experiment.yaml"
+    path = run_dir / EXPERIMENT
     try:
         tree = read_yaml(path.read_text(encoding="utf-8"), str(path))
         before = dict(tree.pop("identity"))
@@ -99,14 +103,9 @@ def _read_experiment(run_dir: Path) -> tuple[Experiment, Mapping[str, str]]:
         raise InputError(f"{run_dir}: not a run's directory, or of another version") from None
 
 
-def _fits(run_dir: Path) -> Fits:
-    """The final fits that the table stands on, by the file of their weights."""
-    run = read_run(run_dir)
-    found = {
-        weights_path(run_dir, cell, fit.seed): fit
-        for cell in run.cells()
-        for fit in run.final_fits(*cell)
-    }
+def _by_weights(run_dir: Path, fits: Iterable[FinalFitResult]) -> Fits:
+    """Return the final fits by the files of their weights; raise InputError if one is missing."""
+    found = {weights_path(run_dir, fit.cell, fit.seed): fit for fit in fits}
     if not found:
         raise InputError(f"{run_dir}: has no final fits yet")
     if lost := [path for path in found if not path.exists()]:
@@ -122,7 +121,7 @@ def _scored(
     descriptions = {path: _checked(path, prepared) for path in fits}
     with (
         connected(experiment.resources, address, prepared.plan.store_bytes) as cluster,
-        Pool(cluster.slot, cluster.slots, cluster.hosts) as pool,
+        ActorPool(cluster.slot, cluster.slots, cluster.hosts) as pool,
     ):
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, experiment.model.precision)

@@ -112,16 +112,16 @@ class RunDirectory:
         """Check that a resumed run has the images that it was made with, content and all.
 
         Args:
-            images: names the content of each split.
-            events: the journal's, in which the run before has told the same.
+            images: split -> digest of the content of its images.
+            events: of the journal, in which the run before recorded the same.
 
         Raises:
-            InputError: some have changed, or can be read now and could not, or the other way round.
+            InputError: some have changed, have become readable or have become unreadable.
         """
         if self._previous is None:
             return
-        told = {n: d for e in events if isinstance(e, ImagesRead) for n, d in e.images.items()}
-        if changed := [n for n, content in images.items() if told.get(n, content) != content]:
+        before = {n: d for e in events if isinstance(e, ImagesRead) for n, d in e.images.items()}
+        if changed := [n for n, content in images.items() if before.get(n, content) != content]:
             raise InputError(
                 f"--resume: {changed[0]} images have changed since {self.path} was made, or other "
                 "ones cannot be read (skipped_images.csv); put them back, or --name starts another"
@@ -131,12 +131,12 @@ class RunDirectory:
         """Check that a resumed run computes as before; `auto` may mean another on other devices.
 
         Raises:
-            InputError: it does not, so that scores could not be compared.
+            InputError: the precision is another, so that scores could not be compared.
         """
-        told = [e.precision for e in events if isinstance(e, PrecisionChosen)]
-        if self._previous is not None and told and told[-1] != precision:
+        before = [e.precision for e in events if isinstance(e, PrecisionChosen)]
+        if self._previous is not None and before and before[-1] != precision:
             raise InputError(
-                f"--resume: {self.path} was made in {told[-1]}, and model.precision: auto is "
+                f"--resume: {self.path} was made in {before[-1]}, and model.precision: auto is "
                 f"{precision} on the devices that are there now; resume it on some like those, or "
                 "--name starts another"
             )

@@ -24,7 +24,7 @@ from search_spaces.schema import Experiment
 from tune.features import FeatureStage, Plan, make_plan, selections_of
 from tune.run_dir import identity
 from tune.trials.final_fits import FinalFitJob, final_fits
-from tune.workers.actor_pool import Pool
+from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster
 from tune.workers.placement import Placement
 
@@ -69,7 +69,7 @@ def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
 def feature_stage(
     prepared: Prepared,
     pretrained: ray.ObjectRef[Pretrained],
-    pool: Pool,
+    pool: ActorPool,
     precision: PrecisionName,
 ) -> FeatureStage:
     """The stage that makes this experiment's features, of its main source's images."""

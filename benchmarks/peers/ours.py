@@ -1,4 +1,4 @@
-"""Ours, without Ray: features once, then every trial from its boundary.
+"""Run a job our way, without Ray: features once, then every trial from its boundary.
 
 python -m benchmarks.peers.ours JOB.json
 """
@@ -47,6 +47,7 @@ class Bench:
             self._splits[name] = {b: np.concatenate(p) for b, p in parts.items() if p}
 
     def examples(self, split: str, boundary: str, rows: list[int] | None = None) -> FeatureDataset:
+        """Return the examples of some rows of a split, or of all."""
         images = self.job.train if split == "train" else self.job.val
         labels = np.array([label for _, label in images], np.int64)
         features = self._splits[split].get(boundary, np.empty((0, 1), np.float32))
@@ -84,6 +85,7 @@ class Bench:
 
 
 def main() -> None:
+    """Run the command line."""
     job = asked(__doc__.splitlines()[0])
     torch.set_num_threads(1)
     began = time.process_time()

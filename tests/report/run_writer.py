@@ -101,7 +101,7 @@ class RunWriter:
     def test_images(self, *extra: str, burst: int | None = None) -> None:
         """Write `test_images.csv`, for the test split and further sets of as many images.
 
-        With `burst`, so many of the test split's images each are a group.
+        With `burst`, every `burst` images of the test split are a group.
         """
         rows = [
             f"{name},{i}.png,{1 if name == 'test' else 2}"

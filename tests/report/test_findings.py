@@ -76,12 +76,12 @@ def test_mean_over_partitions_is_paired_by_seed(compared: RunWriter) -> None:
     assert "llrd gains 7.0 points over frozen on average over 3 partitions (4.5 to 9.5)" in findings
 
 
-def test_every_other_method_is_told_in_the_mean(finished: RunWriter) -> None:
+def test_every_other_method_has_an_average_finding(finished: RunWriter) -> None:
     findings = finished.summary().findings
     assert "No difference between seed_llrd and frozen is shown at 1% (-6.0)" in findings
 
 
-def test_falling_baseline_is_told(compared: RunWriter) -> None:
+def test_falling_baseline_is_found(compared: RunWriter) -> None:
     for partition, accuracy in ((1, 0.5), (10, 0.8), (20, 0.7)):
         accuracies = [accuracy - 0.01, accuracy, accuracy + 0.01]
         compared.final_fits(f"{partition}/frozen", accuracies)
@@ -110,7 +110,7 @@ def test_from_where_on_more_images_bring_little(compared: RunWriter) -> None:
     ]
 
 
-def test_the_least_margin_that_the_interval_keeps_to_is_told(compared: RunWriter) -> None:
+def test_the_smallest_margin_that_the_interval_meets_is_reported(compared: RunWriter) -> None:
     findings = fits(compared, {1: FLAT, 10: [0.585, 0.595, 0.605], 20: [0.60, 0.61, 0.62]})
     wanted = "From 10% (100 images) on, more images bring llrd at most 2 points (+1.5, 1.5 to 1.5)"
     assert wanted in findings

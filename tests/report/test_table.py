@@ -78,7 +78,7 @@ def test_markdown_of_a_small_run(finished: RunWriter) -> None:
     assert (finished.run_dir / "accuracy_table.md").read_text(encoding="utf-8") == GOLDEN
 
 
-def test_terminal_shows_every_cell_and_footer_line(finished: RunWriter) -> None:
+def test_terminal_shows_every_cell_and_note(finished: RunWriter) -> None:
     text = io.StringIO()
     report = write_report(finished.run_dir)
     report.render(Console(file=text, width=80, color_system=None))
@@ -260,14 +260,14 @@ def test_run_that_has_only_begun(writer: RunWriter) -> None:
     assert (writer.run_dir / "accuracy.png").exists()
 
 
-def test_fits_of_different_winners_are_told(
+def test_fits_of_different_winners_have_a_note(
     finished: RunWriter,
 ) -> None:
     finished.edit_fit("10/llrd", 1, fit_key="b2")
     assert "The final fits of 10/llrd have different winners" in (finished.summary().markdown())
 
 
-def test_loss_too_small_to_print_is_still_told(
+def test_loss_too_small_to_print_has_a_note(
     finished: RunWriter,
 ) -> None:
     for seed, accuracy in enumerate((0.8999, 0.9099, 0.9199)):

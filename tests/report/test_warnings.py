@@ -94,7 +94,7 @@ def test_a_final_fit_that_failed_is_warned_of_until_it_is_made(failing: RunWrite
     assert warnings(failing) == []
 
 
-def test_reasons_are_told_once_each_and_shortly(failing: RunWriter) -> None:
+def test_reasons_are_short_and_given_once(failing: RunWriter) -> None:
     for seed, reason in enumerate(["out of memory", "the fit\ndiverged", "out of memory"]):
         failing.failed_fit("10/llrd", seed, reason)
     assert warnings(failing) == [

@@ -20,7 +20,7 @@ from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
 from models.loading import Pretrained, load_pretrained
 from tune.features.stage import HASHES, FeatureStage
-from tune.workers.actor_pool import Pool
+from tune.workers.actor_pool import ActorPool
 from tune.workers.object_store import SharedSplit
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -41,7 +41,7 @@ def stage(
         pretrained=ray.put(pretrained),
         source=source,  # type: ignore[arg-type]
         augmentation=AUGMENTATION,
-        pool=Pool({"CPU": 1}, slots),
+        pool=ActorPool({"CPU": 1}, slots),
         batch_size=4,
         dtype="float32",
         precision="float32",

@@ -20,7 +20,7 @@ from models.head import LinearHead
 from models.loading import Pretrained, load_pretrained
 from models.recipe import Recipe
 from models.zero_shot import Prompts
-from records.cell import Cell
+from records import Cell
 from tests.runs.helpers import small
 from tune.setup import prepare
 from tune.trials.trial_context import Workbench

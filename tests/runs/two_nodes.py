@@ -23,13 +23,13 @@ import ray
 from ray.cluster_utils import Cluster
 
 import run_search
-import tune.run
+import tune.stages
 import tune.workers.machines
 from tests.chaos.lost_nodes import NO_MACHINE, reported
 from tests.object_store import object_store
 from tests.runs.helpers import arguments_of
 from tune.storage.storage import Storage
-from tune.workers.actor_pool import Pool
+from tune.workers.actor_pool import ActorPool
 from tune.workers.survey import resolved_precision
 
 SMALL_GPU, LARGE_GPU = 1040, 81920  # MiB; the first has 16 MiB beyond what any process takes
@@ -50,10 +50,10 @@ def no_trouble() -> str:
 
 
 def note_nodes(nodes: dict[str, list[str]]) -> None:
-    """Have `Pool.map` note on which nodes its processes are, by what they do."""
-    plain = Pool.map
+    """Have `ActorPool.map` note on which nodes its processes are, by what they do."""
+    plain = ActorPool.map
 
-    def noting(pool: Pool, work: Any, context: Any, jobs: Any) -> Iterator[tuple[Any, Any]]:
+    def noting(pool: ActorPool, work: Any, context: Any, jobs: Any) -> Iterator[tuple[Any, Any]]:
         found: set[str] = set()
         for each in plain(pool, work, context, jobs):
             found |= {
@@ -64,13 +64,13 @@ def note_nodes(nodes: dict[str, list[str]]) -> None:
             yield each
         nodes.setdefault(work.__name__, []).extend(sorted(found))
 
-    Pool.map = noting  # type: ignore[method-assign]
+    ActorPool.map = noting  # type: ignore[method-assign]
 
 
 def main(out: Path) -> int:
     nodes: dict[str, list[str]] = {}
     note_nodes(nodes)
-    tune.run.resolved_precision = functools.partial(resolved_precision, trouble=no_trouble)
+    tune.stages.resolved_precision = functools.partial(resolved_precision, trouble=no_trouble)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     small, _ = (add_node(cluster, out / "tools", size) for size in (SMALL_GPU, LARGE_GPU))
     cluster.wait_for_nodes()

@@ -68,12 +68,18 @@ BAD_FORMS = [
     ("lr", {**LR, "when": "blocks", "otherwise": 1}, "write a condition as when: {blocks"),
     ("lr", {**LR, "when": {"blocks": ["x"]}, "otherwise": 1}, "'x' names no blocks"),
     ("lr", {**LR, "when": {"blocks": "11"}, "otherwise": 0}, "0: Input should be greater than 0"),
-    ("lr", {**LR, "when": {"blocs": "11"}, "otherwise": 1},
-     "when: blocs: unknown parameter; did you mean 'blocks'?"),
+    (
+        "lr",
+        {**LR, "when": {"blocs": "11"}, "otherwise": 1},
+        "when: blocs: unknown parameter; did you mean 'blocks'?",
+    ),
     ("lr", {**LR, "when": {1: "11"}, "otherwise": 1}, "when: 1: unknown parameter; allowed:"),
-    ("lr", {**LR, "when": {"kinds": "ln"}, "otherwise": 1},
-     "when: kinds must be a parameter of this space, above lr"),
-]  # fmt: skip
+    (
+        "lr",
+        {**LR, "when": {"kinds": "ln"}, "otherwise": 1},
+        "when: kinds must be a parameter of this space, above lr",
+    ),
+]
 
 
 @pytest.mark.parametrize(("name", "form", "message"), BAD_FORMS)

@@ -29,7 +29,7 @@ from models.augmentation import Augmentation
 from models.config import PrecisionName
 from models.loading import Pretrained
 from tune.features.worker import Encoded, EncodeJob, EncoderWorker, ImageRef
-from tune.workers.actor_pool import Pool, result_of
+from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.object_store import SharedArray, SharedSplit, share_array
 
 TENSOR = "x"  # all supported towers pass one tensor from group to group
@@ -81,7 +81,7 @@ class FeatureStage:
     pretrained: ray.ObjectRef[Pretrained]
     source: ImageSource
     augmentation: Augmentation
-    pool: Pool
+    pool: ActorPool
     batch_size: int
     dtype: str
     precision: PrecisionName

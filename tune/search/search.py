@@ -1,6 +1,6 @@
 """The search over all cells: whose turn it is, which trials go on, and which win.
 
-Nothing here knows Ray: `tune/trials/tuner.py` adapts it to one Tuner, and a test or a simulation
+Nothing here knows Ray: `tune/trials/` adapts it to one Tuner, and a test or a simulation
 drives it with a loop. Every decision is written to the journal before it takes effect, so that
 `replay` can rebuild the state of a killed run from `events.jsonl` alone.
 """

@@ -27,6 +27,7 @@ class TimeBudget:
         slots: fits that run at once.
         budget: seconds from `began` to the end of the report; None for as long as it takes.
         began: when the run began, by `now`.
+        test_seconds: that the test splits' features are expected to take.
         now: a monotonic clock, in seconds.
     """
 
@@ -36,12 +37,13 @@ class TimeBudget:
         slots: int,
         budget: float | None,
         began: float,
+        test_seconds: float = 0.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._experiment, self._slots = experiment, slots
         self._budget, self._began, self._now = budget, began, now
         self.seeds = experiment.final.seeds
-        self.test_seconds = 0.0  # that the test split's features are expected to take
+        self._test_seconds = test_seconds
 
     def out_of_time(self, search: Search) -> bool:
         """Whether the search must end now for its final fits to end in time."""
@@ -69,7 +71,7 @@ class TimeBudget:
     def after_search(self, search: Search) -> float:
         """Return the seconds from the search's end to the run's."""
         fits = self.seeds * sum(self._full_fit(search, cell) for cell in search.cells)
-        return STARTUP + self.test_seconds + MARGIN * fits / self._slots
+        return STARTUP + self._test_seconds + MARGIN * fits / self._slots
 
     def left(self, search: Search) -> float | None:
         """Return the seconds to the end of the run; None before every method has reported."""

@@ -16,7 +16,7 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSy
 from errors import InputError, one_line
 from files import replacing
 
-OBJECT_STORES = ("s3", "gcs", "abfs")  # show a file when it is whole, and never before
+OBJECT_STORES = ("s3", "gcs", "abfs")  # these show a file only once it is whole
 ERRORS = (OSError, pa.ArrowException)
 
 

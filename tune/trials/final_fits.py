@@ -35,7 +35,7 @@ from search_spaces.schema import FinalConfig
 from tune.storage.storage import Storage
 from tune.trials.checkpoints import Checkpoint
 from tune.trials.trial_context import Workbench
-from tune.workers.actor_pool import Pool
+from tune.workers.actor_pool import ActorPool
 from tune.workers.object_store import SharedSplit
 
 
@@ -79,8 +79,8 @@ def final_fits(winners: Mapping[Cell, Winner], final: FinalConfig, data: str) ->
     chooses its number of steps: what suits one draw of few images need not suit another.
 
     Args:
-        winners: of all cells.
-        final: the experiment's settings of final fits.
+        winners: by cell.
+        final: the number of seeds, and what is tried after training.
         data: names the splits that fits are chosen and scored on.
     """
     fits = []
@@ -118,19 +118,23 @@ def discard_others(fits: list[FinalFitJob], run_dir: Path) -> None:
 
 
 def run_final_fits(
-    fits: Iterable[FinalFitJob], worker: FinalFitWorker, run_dir: Path, pool: Pool
-) -> Iterator[tuple[FinalFitJob, str | None]]:
-    """Run fits on all slots, one file each; yield each fit with the reason if it failed."""
+    fits: Iterable[FinalFitJob], worker: FinalFitWorker, run_dir: Path, pool: ActorPool
+) -> Iterator[tuple[FinalFitJob, float, str | None]]:
+    """Run fits on all slots, one file each.
+
+    Yields:
+        Each fit that has ended, the device-seconds it took, and why it failed, if it did.
+    """
     for fit, result in pool.map(FinalFitWorker.fit_and_score, worker, fits):
         if isinstance(result, Exception):
-            yield fit, str(result).strip().splitlines()[-1]
+            yield fit, 0.0, str(result).strip().splitlines()[-1]
             continue
         done, description, weights = result
         if weights is not None:  # first, so that a result has its weights
             with replacing(fit.weights_path(run_dir)) as path:
                 save_exported(path, description, weights)
         write_final_fit(run_dir, done)
-        yield fit, None
+        yield fit, done.seconds, None
 
 
 Result = tuple[FinalFitResult, Description, dict[str, torch.Tensor] | None]
@@ -234,6 +238,15 @@ def score_tests(
         accuracy = float((predictions == test.labels).mean())
         scores[name] = SetScore(accuracy, predictions.tolist())
     return scores
+
+
+def spent_on(fits: Iterable[FinalFitJob], run_dir: Path) -> dict[Cell, float]:
+    """Sum the device-seconds of fits that were made before, by cell."""
+    spent: dict[Cell, float] = {}
+    for fit in fits:
+        if result := find_final_fit(fit.path(run_dir)):
+            spent[fit.cell] = spent.get(fit.cell, 0.0) + result.seconds
+    return spent
 
 
 def _key_on_disk(path: Path) -> str | None:

@@ -32,13 +32,12 @@ SCORE = "score"
 class SuffixTrial(ray_tune.Trainable):
     """Trains one configuration; every `step` reports at the next milestone.
 
-    The trial's own file under `checkpoints` carries it from process to process: whoever runs the
-    trial next finds it there.
+    The trial's own file under `checkpoints` carries it from one process to the next.
     """
 
-    # Tune stops an actor that is still starting when another becomes free for its trial. Were
-    # starting slower than trials, that other would do all the work and the rest never begin. So
-    # starting is cheap: what takes seconds (torch, weights, features) waits for the first step.
+    # Tune stops an actor that is still starting once another is free for its trial. If starting
+    # took longer than a trial, that other actor would do all the work. So starting is cheap: what
+    # takes seconds (torch, weights, features) waits for the first step.
 
     def setup(  # type: ignore[override]
         self,
@@ -63,8 +62,8 @@ class SuffixTrial(ray_tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train to the next milestone; return the report."""
         with _ended_after(self._patience):
-            # Here, where no variable is a fit: libraries keep what they caught while they were
-            # first imported, and with it every frame below, for as long as the process lives.
+            # Imports happen here, where no variable is a fit: a library may keep an exception from
+            # its first import, and with it all frames below, as long as the process lives.
             report = self._step(self._bench())
         return {REPORT: report, SCORE: report.score}
 
@@ -140,18 +139,18 @@ class SuffixTrial(ray_tune.Trainable):
         return fit
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: Tune asks for one when a run ends, and the trial keeps its own."""
+        """Save nothing: Tune asks for one when a run ends, and the trial keeps its own."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing, as above."""
+        """Load nothing: the trial finds its own checkpoint."""
 
 
 @contextlib.contextmanager
 def _ended_after(seconds: float) -> Iterator[None]:
-    """End this process if the block takes longer: what waits for ever holds its slot for ever.
+    """End this process if the block takes longer: a trial that hangs would hold its slot for ever.
 
-    It is ended by a thread of C, whatever Python waits for, with every thread's traceback in the
-    process's log; to Tune it has died, and its trial is tried again.
+    A thread in C ends it, whatever Python waits for, and writes every thread's traceback to the
+    process's log. To Tune the process has died, and the trial is tried again.
     """
     if math.isinf(seconds):
         yield

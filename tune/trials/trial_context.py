@@ -21,7 +21,7 @@ from models.loading import Pretrained
 from models.recipe import Recipe
 from models.results import Evaluation
 from models.selection import Selection, select
-from records.cell import Cell
+from records import Cell
 from search_spaces.schema import Experiment
 from tune.search.schedulers import milestones
 from tune.workers.object_store import SharedSplit, fetch
@@ -55,6 +55,7 @@ class Workbench:
         """A fit of `config` on the cell's partition, ready for its first step.
 
         Args:
+            cell: whose partition.
             config: a recipe's settings.
             probe: the settings of the probe to start from, refitted here with the same seed.
             seed: 0 for the search; each seed has its own draw of the partition and its own order

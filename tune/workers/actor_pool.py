@@ -17,7 +17,7 @@ Job = TypeVar("Job")
 LOOK = 5.0  # seconds between looks at which actors have lost their machines
 
 
-class Pool:
+class ActorPool:
     """Actors, one a slot, started as jobs come; in a `with` block they outlive the jobs.
 
     Ray's tasks would not do: Ray does not use a process again that ran a GPU task, so each job
@@ -93,15 +93,7 @@ class Pool:
                     self._look_after(running, start)
                     continue
                 actor, job = running.pop(ready[0])
-                sound = True
-                try:
-                    result = ray.get(ready[0])
-                except ray.exceptions.RayError as error:
-                    result, sound = error, isinstance(getattr(error, "cause", None), InputError)
-                if sound:
-                    self._idle.append(actor)
-                else:
-                    ray.kill(actor)
+                result = self._taken_back(actor, ready[0])
                 for following in queue:
                     start(self._taken(), following)
                     break
@@ -127,6 +119,18 @@ class Pool:
             self._idle.remove(idle)
             start(idle, job)
 
+    def _taken_back(self, actor: Any, task: Any) -> Any:
+        """Return a task's result, and keep its actor if that is sound."""
+        try:
+            result = ray.get(task)
+        except ray.exceptions.RayError as error:
+            if not isinstance(getattr(error, "cause", None), InputError):
+                ray.kill(actor)
+                return error
+            result = error
+        self._idle.append(actor)
+        return result
+
     def _taken(self) -> Any:
         return self._idle.pop() if self._idle else self._actor.remote()
 
@@ -143,7 +147,7 @@ def result_of(result: Any, what: str) -> Any:
     """Return a job's result, or raise its error.
 
     Args:
-        result: what `Pool.map` yielded.
+        result: what `ActorPool.map` yielded.
         what: names the job in a message.
 
     Raises:
@@ -175,7 +179,5 @@ def _state(actor: Any) -> str | None:
 
 
 class _Slot:
-    """One process at work."""
-
     def do(self, work: Callable[[Any, Any], Any], handle: tuple[Any], job: Any) -> Any:
         return work(fetch(handle[0]), job)

@@ -40,7 +40,7 @@ class SharedArray:
         if self.path is not None:
             return _mapped(self.path)
         assert self.ref is not None
-        array: NDArray[Any] = _fetched(self.ref)
+        array: NDArray[Any] = fetch(self.ref)
         return array
 
 
@@ -66,13 +66,7 @@ class SharedSplit:
     def examples(
         self, boundary: str, rows: NDArray[np.int64] | None = None, views: int = 0
     ) -> FeatureDataset:
-        """Return the split as a fit takes it.
-
-        Args:
-            boundary: whose features.
-            rows: numbers of images, shape (n,); all without.
-            views: number of augmented copies of each.
-        """
+        """Return some images (all without `rows`) as a fit takes them, with views of each."""
         every = np.arange(len(self)) if rows is None else rows
         copies = tuple(array.get() for array in self.views[boundary][:views]) if views else ()
         return FeatureDataset(self.features[boundary].get(), self.labels, every, copies)
@@ -83,13 +77,9 @@ def share_array(array: NDArray[Any]) -> SharedArray:
     return SharedArray(ray.put(array), None)
 
 
+@cache
 def fetch(ref: ray.ObjectRef[Any]) -> Any:
     """Return the object behind `ref`; a process unpickles it once."""
-    return _fetched(ref)
-
-
-@cache
-def _fetched(ref: ray.ObjectRef[Any]) -> Any:
     return ray.get(ref)
 
 

@@ -19,7 +19,6 @@ ALIKE = 0.9  # of the largest GPU's memory: GPUs with more count as equally larg
 PATIENCE = 120.0  # seconds to wait for a new trial's own actor, before it gets any that is free
 
 Layers = tuple[str, str]  # blocks, kinds
-# Every trial's process loads this file with its trainable: torch, which takes seconds, waits.
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Placement:
         """Find the machines for a trial with these settings; None for all."""
         if not self.mixed:
             return None
-        from models.device import CONTEXT
+        from models.device import CONTEXT  # torch waits: each trial's process loads this file
         from models.recipe import Recipe
 
         recipe = Recipe(**config)

@@ -30,5 +30,5 @@ def set_ray_environment(loopback: bool) -> None:
 
 
 def start_together(actors: int) -> None:
-    """Let Tune start the actors of so many trials side by side."""
+    """Let Tune start this many actors side by side."""
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(actors)

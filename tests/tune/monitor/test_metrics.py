@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from records.cell import Cell
+from records import Cell
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.monitor import metrics
 from tune.monitor.metrics import (

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from records.cell import Cell
+from records import Cell
 from search_spaces.schema import Experiment
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.search.search import Search
@@ -106,8 +106,7 @@ def test_slots_share_the_work_and_the_test_split_comes_on_top(
     spec: Experiment, search: Search
 ) -> None:
     train(search, ONE, 90, seconds=8.0)
-    four = clock(spec, slots=4)
-    four.test_seconds = 30.0
+    four = clock(spec, slots=4, test_seconds=30.0)
     assert four.after_search(search) == STARTUP + 30.0 + MARGIN * SEEDS * 2 * 8.0 / 4
 
 

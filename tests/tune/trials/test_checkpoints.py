@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from errors import InputError
-from records.cell import Cell
+from records import Cell
 from tests.tune.search.simulated import ZEROS, Simulation, experiment, rough, smooth
 from tune.search.search import Search
 from tune.storage.storage import Storage

@@ -14,7 +14,7 @@ from search_spaces.schema import FinalConfig
 from tests.records.results import a_result
 from tests.tune.search.simulated import Simulation, experiment
 from tune.setup import Prepared, final_fits_of
-from tune.trials.final_fits import FinalFitJob, discard_others, final_fits, pending
+from tune.trials.final_fits import FinalFitJob, discard_others, final_fits, pending, spent_on
 
 PROBE = {"blocks": "none", "head_lr": 1e-2}
 TUNED = {"blocks": "11-7", "lr": 1e-4, "head_lr": (1e-3,)}
@@ -49,10 +49,10 @@ WINNERS = {
 }
 
 
-def finish(fit: FinalFitJob, run_dir: Path) -> None:
+def finish(fit: FinalFitJob, run_dir: Path, **changes: Any) -> None:
     """Leave what a finished fit leaves."""
     (run_dir / "final_fits").mkdir(exist_ok=True)
-    write_final_fit(run_dir, a_result(fit.cell, fit.seed, fit.fit_key))
+    write_final_fit(run_dir, a_result(fit.cell, fit.seed, fit.fit_key, **changes))
 
 
 def export(fit: FinalFitJob, run_dir: Path) -> None:
@@ -287,3 +287,12 @@ def test_a_method_whose_name_ends_like_a_seed_keeps_its_results(tmp_path: Path) 
     finish(other, tmp_path)
     discard_others(final_fits(WINNERS, FinalConfig(seeds=1), DATA), tmp_path)
     assert other.path(tmp_path).exists()
+
+
+def test_seconds_of_earlier_fits_are_summed_by_cell(tmp_path: Path) -> None:
+    one, *others, last = final_fits(WINNERS, FinalConfig(seeds=2), DATA)
+    (same,) = [fit for fit in others if fit.cell == one.cell]
+    for fit, seconds in ((one, 2.5), (same, 3.0), (last, 7.0)):
+        finish(fit, tmp_path, seconds=seconds)
+    assert last.cell != one.cell
+    assert spent_on([one, same, last], tmp_path) == {one.cell: 5.5, last.cell: 7.0}

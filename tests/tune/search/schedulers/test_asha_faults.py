@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from records.cell import Cell
+from records import Cell
 from search_spaces.schedulers import HyperbandConfig
 from tests.tune.search.simulated import Simulation, a_report, experiment
 from tune.search.schedulers import rung_milestones

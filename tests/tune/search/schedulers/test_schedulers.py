@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -12,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errors import InputError
-from records.cell import Cell
+from records import Cell
+from search_spaces import SearchConfig, load_experiment
 from search_spaces.schedulers import SETTINGS, AshaConfig, HyperbandConfig
-from search_spaces.schema import SearchConfig, load_experiment
 from tests.tune.search.simulated import Simulation, smooth
 from tune.search.schedulers import SCHEDULERS, milestones, new_scheduler, rung_milestones
 
@@ -85,59 +86,9 @@ def test_without_a_scheduler_every_trial_goes_on(judged_from: int) -> None:
     assert (cell.promotable(), cell.hopeless()) == (None, [])
 
 
-# A scheduler that somebody adds: the file below is all of it.
+# A scheduler that somebody adds, as docs/architecture.md shows it
 
-TOY = '''
-"""Stop a trial that at a rung is worse than the median of all records there."""
-
-from statistics import median
-
-from pydantic import Field
-
-from search_spaces.schedulers import SchedulerConfig
-from tune.search.schedulers import Scheduler, register
-
-
-class MedianConfig(SchedulerConfig):
-    """Where trials are judged."""
-
-    share: float = Field(0.5, gt=0, lt=1, description="share of the horizon at which it judges")
-
-
-class Median(Scheduler):
-    """Judges every trial once, by those that were there before it."""
-
-    scores, waiting = {}, set()  # of a single cell
-
-    @staticmethod
-    def rungs(settings, horizon, images):
-        return round(horizon * settings.share), horizon
-
-    def start(self, trial, judged_from=0):
-        self.waiting.discard(trial)
-        if judged_from > self.milestones[0]:
-            self.scores[trial] = None  # it is not judged
-
-    def record(self, milestone, trial, score):
-        if milestone == self.milestones[0] and trial not in self.scores:
-            self.scores[trial] = score
-            self.waiting.add(trial)
-
-    def waits(self, trial):
-        return trial in self.waiting
-
-    def admits(self, trial):
-        return self.scores[trial] >= median(s for s in self.scores.values() if s is not None)
-
-    def end(self, trial):
-        self.waiting.discard(trial)
-
-    def hopeless(self):
-        return [trial for trial in sorted(self.waiting) if not self.admits(trial)]
-
-
-register("median", Median, MedianConfig)
-'''
+DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "architecture.md"
 
 SPACE = """
 data: {source: digits, partitions: [1]}
@@ -150,7 +101,9 @@ methods: {zeros: {space: {blocks: "11", head_start: zeros, lr: {loguniform: [1e-
 def toy(tmp_path: Path) -> Iterator[Path]:
     """A search space that names a scheduler which a file of its own has added."""
     file = tmp_path / "median_scheduler.py"
-    file.write_text(TOY)
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    (source,) = (block for block in blocks if 'register("median"' in block)
+    file.write_text(source)
     spec = importlib.util.spec_from_file_location("median_scheduler", file)
     assert spec
     assert spec.loader
@@ -173,6 +126,16 @@ def test_a_scheduler_in_a_file_of_its_own_runs_a_search(toy: Path) -> None:
     for trial in list(state.trials.values())[1:]:  # one after the other; the default is not judged
         scores.append(trial.reports[27])
         assert (trial.ended == "stopped") == (scores[-1] < median(scores))
+
+
+def test_a_search_with_it_is_resumed_from_anywhere(toy: Path, tmp_path: Path) -> None:
+    spec, whole = load_experiment(toy), tmp_path / "whole.jsonl"
+    expected = Simulation(spec, whole, smooth).run().outcome
+    lines = whole.read_bytes().splitlines(keepends=True)
+    for count in range(0, len(lines), 3):
+        path = tmp_path / f"{count}.jsonl"
+        path.write_bytes(b"".join(lines[:count]))
+        assert Simulation(spec, path, smooth).run().outcome == expected, count
 
 
 def test_its_settings_are_checked_as_others_are(toy: Path) -> None:

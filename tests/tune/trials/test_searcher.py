@@ -1,4 +1,4 @@
-"""What Tune's controller is told, without a controller."""
+"""Which trials Tune is handed, without its controller."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from records.cell import Cell
+from records import Cell
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.search.search import Search
-from tune.trials.tuner import CellScheduler, CellSearcher
+from tune.trials.scheduler import CellScheduler
+from tune.trials.searcher import CellSearcher
 from tune.workers.placement import Placement, TrialQueue
 
 PLACEMENT = Placement({"CPU": 1.0})
