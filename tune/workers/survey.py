@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from data import ImageSource, UnreadableImageError
 from errors import InputError, one_line
 from models.config import PrecisionName
-from models.precision import Precision, available_device
+from models.device import Device, available_device
 from records import NodeView
 from tune.workers.cluster import ROOT, Cluster
 from tune.workers.machines import alive
@@ -89,7 +89,7 @@ def resolved_precision(
         InputError: torch cannot use a GPU that Ray gives out.
     """
     if not cluster.has_gpus:
-        return Precision("cpu", name).name
+        return Device("cpu", name).precision
     # One call a process: it would keep the GPU's memory.
     ask = ray.remote(num_cpus=0, num_gpus=cluster.slot["GPU"], max_calls=1)(_resolve)
     asked = [_on(node, ask).remote(name, trouble) for node in cluster.slots_at]
@@ -105,4 +105,4 @@ def resolved_precision(
 
 
 def _resolve(name: PrecisionName, trouble: Callable[[], str]) -> tuple[PrecisionName, str]:
-    return Precision(available_device(), name).name, trouble()
+    return Device(available_device(), name).precision, trouble()
