@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from data import Split, derived_seed, load_dataset, partition_rows
 from models.augmentation import Augmentation
+from models.device import Device
 from models.encoder import HEAD, PIXELS
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 from models.fit import Fit
 from models.head import LinearHead
 from models.loading import load_pretrained
-from models.precision import Precision
 from models.recipe import Recipe
 from models.selection import select
 from search_spaces import Experiment, Params
@@ -41,7 +41,7 @@ class Laboratory:
         self.dataset = load_dataset(experiment.data)
         self._pretrained = load_pretrained(experiment.model)
         self.encoder = self._pretrained.encoder
-        self._precision = Precision("cpu", experiment.model.precision)
+        self._device = Device("cpu", experiment.model.precision)
         reached = {select(Recipe(**config), self.encoder).boundary for config in configs}
         boundaries = sorted(reached | {HEAD}, key=self.encoder.index)
         self._features = {name: self._encoded(self.split(name), boundaries) for name in splits}
@@ -70,17 +70,17 @@ class Laboratory:
                 if view:
                     image = augmentation.view(image, source.digest(key), view)
                 images.append(self._pretrained.preprocess(image))
-            with self._precision.autocast():
+            with self._device.autocast():
                 crossed = self.encoder.features(torch.stack(images), boundaries)
             for boundary, x in crossed.items():
                 kept = np.float32 if boundary == HEAD else np.float16
                 parts[boundary].append(x.float().numpy().astype(kept))
         return {boundary: np.concatenate(arrays) for boundary, arrays in parts.items()}
 
-    def examples(self, name: str, boundary: str) -> Examples:
+    def examples(self, name: str, boundary: str) -> FeatureDataset:
         """Return all examples of a split."""
         labels = self.split(name).labels
-        return Examples(self._features[name][boundary], labels, np.arange(len(labels)))
+        return FeatureDataset(self._features[name][boundary], labels, np.arange(len(labels)))
 
     def rows(self, partition: float, seed: int) -> NDArray[np.int64]:
         """Return the rows of train that a run draws for a partition and a final seed."""
@@ -114,14 +114,14 @@ class Laboratory:
             self.encoder,
             selection,
             boundary,
-            Examples(train.features, train.labels, self.rows(partition, seed), views),
+            FeatureDataset(train.features, train.labels, self.rows(partition, seed), views),
             self.examples("val", boundary),
             classes=len(self.dataset.classes),
             horizon=self.experiment.horizon(method),
             seed=derived_seed(self.experiment.seed, seed, "order"),
             start=start if recipe.start == "probe" else None,
             average=average,
-            precision=self._precision,
+            device=self._device,
         )
 
     def probe(self, partition: float, seed: int = 0) -> LinearHead:

@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.jobs import Answer, Job, Trial
 from benchmarks.limits import Machine, counted_flops, watched
 from benchmarks.table import Row
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 from models.fit import Fit
 from models.recipe import Recipe
 from models.selection import select
@@ -90,7 +90,7 @@ def our_work(config: dict[str, Any]) -> Work:
     selection = select(Recipe(**config), encoder)
     shape = encoder.shapes[selection.boundary]
     features = np.zeros((BATCH, *shape), np.float32)
-    examples = Examples(features, np.zeros(BATCH, np.int64), np.arange(BATCH))
+    examples = FeatureDataset(features, np.zeros(BATCH, np.int64), np.arange(BATCH))
     fit = Fit(
         encoder,
         selection,

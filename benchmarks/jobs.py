@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.feature_dataset import SampleOrder
+from models.feature_dataset import ShuffleStream
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Trial:
             images: number of images in `Job.train`.
         """
         rows = np.arange(images) if self.rows is None else np.array(self.rows)
-        order, batch, seen = SampleOrder(len(rows), self.seed), self.batch_size(images), 0
+        order, batch, seen = ShuffleStream(len(rows), self.seed), self.batch_size(images), 0
         for end in self.reports:
             count = -(-(end - seen) // batch) * batch
             yield rows[order.take(seen, count)].tolist()

@@ -23,7 +23,7 @@ from benchmarks.geometry import CONFIGS, photos
 from benchmarks.limits import best_seconds, measured_machine
 from benchmarks.peers.ours import FILES
 from models.encoder import Encoder
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 from models.fit import Fit
 from models.flops import group_flops, sample_flops
 from models.recipe import Recipe
@@ -174,7 +174,7 @@ def measured() -> str:
         selection = select(Recipe(**config), encoder)
         boundary = selection.boundary
         features = np.zeros((images, *encoder.shapes[boundary]), np.float32)
-        examples = Examples(features, np.zeros(images, np.int64), np.arange(images))
+        examples = FeatureDataset(features, np.zeros(images, np.int64), np.arange(images))
         fit = Fit(
             encoder,
             selection,

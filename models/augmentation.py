@@ -1,4 +1,4 @@
-"""Augmented copies of images: drawn once, so that their features can be cached like any other."""
+"""Augmented copies of images, drawn once: their features are cached like any other."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Augmentation:
     """Draws views of images, in the encoder's size.
 
     Args:
-        config: what may change.
-        size: height and width of what the encoder takes.
+        config: the ways in which a view may differ.
+        size: height and width of the encoder's input.
     """
 
     def __init__(self, config: AugmentationConfig, size: tuple[int, int]) -> None:
@@ -32,7 +32,7 @@ class Augmentation:
         self._jitter = v2.ColorJitter(jitter, jitter, jitter)
 
     def view(self, image: Image.Image, digest: str, number: int) -> Image.Image:
-        """View `number` (from 1) of the image of that digest: always the same."""
+        """Draw view `number` (from 1) of the image with this digest: always the same one."""
         seed = int(self.view_digest(digest, number)[:15], 16)
         with DRAWING, torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # the CPU's, which draws and is restored
@@ -47,7 +47,7 @@ class Augmentation:
         return jittered
 
     def view_digest(self, digest: str, number: int) -> str:
-        """Names the view as `digest` names the image; view 0 is the image itself."""
+        """Make a digest of the view; that of view 0, the image itself, is `digest`."""
         if number == 0:
             return digest
         what = f"{digest} {self._config.model_dump_json()} {self._size} {number}"

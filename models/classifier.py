@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from models.device import Device
 from models.encoder import Encoder
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 from models.head import HeadBank
 from models.micro_batches import MicroBatches
-from models.precision import Precision
 from models.selection import Selection
 
 EVALUATED = 256  # examples in one pass without gradient
@@ -51,7 +51,7 @@ class Classifier(nn.Module):
             p.key: self.groups[p.group - first].get_parameter(p.name) for p in selection.parameters
         }
         self.trained_from = encoder.index(selection.boundary) - first
-        self._portions = MicroBatches(EVALUATED)
+        self._micro_batches = MicroBatches(EVALUATED)
         self.train_suffix()
 
     def train_suffix(self) -> None:
@@ -73,7 +73,7 @@ class Classifier(nn.Module):
         return x
 
     @torch.no_grad()
-    def embeddings(self, examples: Examples, precision: Precision, copies: int = 1) -> Tensor:
+    def embeddings(self, examples: FeatureDataset, device: Device, copies: int = 1) -> Tensor:
         """Compute the embeddings (copies n, d) of all examples, in order, in the heads' type."""
         dtype, n = self.head.weight.dtype, copies * len(examples)
 
@@ -81,20 +81,20 @@ class Classifier(nn.Module):
             parts = []
             for begin in range(0, n, size):
                 positions = np.arange(begin, min(begin + size, n))
-                x, _ = examples.batch(positions, precision.device, dtype)
-                with precision.autocast():
+                x, _ = examples.batch(positions, device.torch, dtype)
+                with device.autocast():
                     parts.append(self.embed(x).to(dtype))
             return torch.cat(parts)
 
         self.eval()
-        embeddings = self._portions.fitted(embedded)
+        embeddings = self._micro_batches.run(embedded)
         self.train_suffix()
         return embeddings
 
     @torch.no_grad()
-    def logits(self, examples: Examples, precision: Precision) -> Tensor:
+    def logits(self, examples: FeatureDataset, device: Device) -> Tensor:
         """Compute the logits (H, n, C) of all examples, in order, on the CPU in float32."""
-        embeddings = self.embeddings(examples, precision)
+        embeddings = self.embeddings(examples, device)
         return torch.stack([x.float().cpu() for x in self.head.one_by_one(embeddings)])
 
 
@@ -104,7 +104,7 @@ def build_classifier(
     selection: Selection,
     boundary: str,
     weights: Mapping[str, Tensor],
-    precision: Precision,
+    device: Device,
 ) -> Classifier:
     """Make the classifier again whose weights were exported, fed from `boundary`.
 
@@ -113,7 +113,7 @@ def build_classifier(
         selection: what was trained in it.
         boundary: one of the selection's.
         weights: as of `models.exported.exported_weights`.
-        precision: the device to put it on.
+        device: the device to put it on.
 
     Raises:
         ValueError: the weights are not the recipe's on this encoder.
@@ -131,4 +131,4 @@ def build_classifier(
                 f"{key} has the shape {tuple(weights[key].shape)}, not {tuple(parameter.shape)}"
             )
         parameter.copy_(weights[key])
-    return classifier.to(precision.device)
+    return classifier.to(device.torch)

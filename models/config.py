@@ -1,6 +1,6 @@
-"""What an experiment says of the encoder and of augmentation.
+"""The settings of the encoder and of augmentation in an experiment.
 
-Imports no torch, which takes seconds: a mistake in a search space is told at once.
+Imports no torch, which takes seconds: a mistake in a search space is reported at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Aspect = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ModelConfig(BaseModel):
-    """Which encoder, and what its matrix products run in."""
+    """The encoder, and the type that its matrix products run in."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,12 +37,12 @@ class ModelConfig(BaseModel):
 
 
 class AugmentationConfig(BaseModel):
-    """How an augmented copy differs from its image.
+    """The ways in which an augmented copy differs from its image.
 
     Attributes:
         scale: the least and the largest share of the image's area that a random crop keeps.
         ratio: the narrowest and the widest aspect of the crop.
-        flip: probability of a mirror image; 0 where left and right have a meaning.
+        flip: probability of a mirror image; 0 where left and right mean something.
         color_jitter: strength of random brightness, contrast and saturation; 0 for none.
     """
 

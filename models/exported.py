@@ -27,10 +27,10 @@ from torch import Tensor
 from errors import InputError, one_line
 from models.classifier import Classifier, build_classifier
 from models.config import ModelConfig, PrecisionName
+from models.device import Device, available_device
 from models.encoder import PIXELS
 from models.fit import Fit
 from models.loading import load_pretrained
-from models.precision import Precision, available_device
 from models.recipe import Recipe
 from models.selection import select
 
@@ -121,15 +121,15 @@ class Adapted:
     classes: tuple[str, ...]
     _classifier: Classifier
     _preprocess: Callable[[Image.Image], Tensor]
-    _precision: Precision
+    _device: Device
 
     @torch.no_grad()
     def classify(self, images: Sequence[Image.Image]) -> Tensor:
         """Compute the class probabilities (n, C) of RGB images, on the CPU."""
         pixels = torch.stack([self._preprocess(image) for image in images])
         self._classifier.eval()
-        with self._precision.autocast():
-            embeddings = self._classifier.embed(pixels.to(self._precision.device))
+        with self._device.autocast():
+            embeddings = self._classifier.embed(pixels.to(self._device.torch))
         logits: Tensor = self._classifier.head(embeddings.float())[0]
         return logits.softmax(-1).cpu()
 
@@ -146,10 +146,10 @@ def load_adapted(path: Path) -> Adapted:
         raise InputError(
             f"{path}: was trained on other weights of {description.model.name} than are there now"
         )
-    precision = Precision(available_device())
+    device = Device(available_device())
     try:
         selection = select(description.recipe, pretrained.encoder)
-        classifier = build_classifier(pretrained.encoder, selection, PIXELS, weights, precision)
+        classifier = build_classifier(pretrained.encoder, selection, PIXELS, weights, device)
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
-    return Adapted(description.classes, classifier, pretrained.preprocess, precision)
+    return Adapted(description.classes, classifier, pretrained.preprocess, device)

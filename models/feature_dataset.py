@@ -11,13 +11,13 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Examples:
+class FeatureDataset:
     """Some rows of a shared feature array, with their labels.
 
     Args:
-        features: (N, …), shared between processes and read-only: only ever gathered from.
+        features: (N, …), read-only and shared between processes.
         labels: (N,) class ids.
-        rows: which of the N take part.
+        rows: the indices of those that take part.
         views: arrays like `features`, of augmented copies of the same images.
     """
 
@@ -31,13 +31,13 @@ class Examples:
 
     @property
     def copies(self) -> int:
-        """How many copies there are of each example: itself, and its views."""
+        """The number of copies of each example: itself, and its views."""
         return 1 + len(self.views)
 
     def batch(
         self, positions: NDArray[np.int64], device: torch.device, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        """The examples at `positions`, copied to `device`.
+        """Copy the examples at `positions` to `device`.
 
         Position p is example p modulo n, and p // n says which of its copies.
         """
@@ -56,12 +56,12 @@ class Examples:
         )
 
 
-class SampleOrder:
+class ShuffleStream:
     """An endless stream of positions: one shuffle of the n examples after another.
 
-    Each time, an example comes as one of its copies, at random (see `Examples.batch`). The order
-    is a function of (n, seed, copies) alone, so that a fit resumed from its count of samples
-    sees what it would have seen.
+    Each time, an example comes as one of its copies, drawn at random (`FeatureDataset.batch`).
+    The order is a function of (n, seed, copies) alone: a fit that is resumed from its count of
+    samples sees what it would have seen.
     """
 
     def __init__(self, n: int, seed: int, copies: int = 1) -> None:
@@ -72,7 +72,7 @@ class SampleOrder:
         self._shuffle: NDArray[np.int64] = np.empty(0, np.int64)
 
     def take(self, start: int, count: int) -> NDArray[np.int64]:
-        """Positions number `start` to `start + count` of the stream."""
+        """Take positions number `start` to `start + count` of the stream."""
         pieces = []
         while count > 0:
             epoch, offset = divmod(start, self._n)

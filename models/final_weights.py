@@ -110,11 +110,11 @@ def _better(one: Evaluation, other: Evaluation) -> bool:
 
 
 def interpolate(start: Weights, end: Weights, alpha: float) -> dict[str, Tensor]:
-    """(1 - alpha) start + alpha end, weight by weight.
+    """Compute (1 - alpha) start + alpha end, weight by weight, in the type and place of `end`.
 
     WiSE-FT's weight-space ensemble (Wortsman et al. 2022, arXiv:2109.01903).
     """
-    return {key: start[key].lerp(weight, alpha) for key, weight in end.items()}
+    return {key: start[key].to(weight).lerp(weight, alpha) for key, weight in end.items()}
 
 
 def average_decay(batch_size: int, horizon: int) -> float:

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from models.classifier import Classifier
+from models.device import Device
 from models.encoder import Encoder
-from models.feature_dataset import Examples, SampleOrder
+from models.feature_dataset import FeatureDataset, ShuffleStream
 from models.final_weights import average_decay, interpolate
 from models.gradients import GradientNorms
 from models.head import HeadBank, LinearHead
 from models.micro_batches import MicroBatches
-from models.precision import Precision
 from models.results import Evaluation, score
 from models.selection import Selection
 from models.solvers import SOLVERS, DirectSolver, StepSolver
@@ -48,7 +48,7 @@ class Fit:
         seed: of the order of samples.
         start: the head that every head starts as; zeros where None.
         average: whether to keep an average of the weights over the steps (`average_weights`).
-        precision: the device, and the type that matrix products run in.
+        device: the device, and the type that matrix products run in.
         dtype: the type of the weights; float64 for tests of exactness.
 
     Attributes:
@@ -69,15 +69,15 @@ class Fit:
         encoder: Encoder,
         selection: Selection,
         boundary: str,
-        train: Examples,
-        val: Examples,
+        train: FeatureDataset,
+        val: FeatureDataset,
         *,
         classes: int,
         horizon: int,
         seed: int,
         start: LinearHead | None = None,
         average: bool = False,
-        precision: Precision | None = None,
+        device: Device | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.recipe = selection.recipe
@@ -86,16 +86,16 @@ class Fit:
         self.best: Evaluation | None = None
         self.best_weights: dict[str, Tensor] = {}
         self._train, self._val, self._horizon = train, val, horizon
-        self._precision = precision or Precision("cpu")
+        self._device = device or Device("cpu")
         self._dtype = dtype
-        self._order = SampleOrder(len(train), seed, train.copies)
-        self._portions = MicroBatches(self.batch_size)
+        self._stream = ShuffleStream(len(train), seed, train.copies)
+        self._micro_batches = MicroBatches(self.batch_size)
         self._train_loss = [math.nan] * len(self.recipe.bank)
 
         heads = HeadBank(len(self.recipe.bank), encoder.dim, classes).to(dtype)
         if start is not None:
             heads.start_from(start)
-        model = Classifier(encoder, selection, boundary, heads).to(self._precision.device, dtype)
+        model = Classifier(encoder, selection, boundary, heads).to(self._device.torch, dtype)
         self.model = model
         for parameter in model.trained.values():
             parameter.requires_grad_()
@@ -113,7 +113,7 @@ class Fit:
         places = {p.key: (encoder.group(p.group).name, p.kind) for p in selection.parameters}
         self._gradients = GradientNorms(model.trained, places, MAX_GRADIENT_NORM)
         # Without trained layers nothing runs in half precision.
-        self._scaler = (self._precision if model.trained else Precision("cpu")).scaler()
+        self._scaler = (self._device if model.trained else Device("cpu")).scaler()
 
     @property
     def images(self) -> int:
@@ -123,7 +123,7 @@ class Fit:
     @property
     def precision(self) -> str:
         """The type that matrix products run in."""
-        return self._precision.name
+        return self._device.precision
 
     def train_until(self, samples: int, prospect: bool = False) -> Evaluation:
         """Train until `samples` samples have been seen, then evaluate.
@@ -153,8 +153,8 @@ class Fit:
 
     def step(self) -> Tensor:
         """Train on one batch; returns the loss (H,) of each head on it, before the update."""
-        positions = self._order.take(self.samples, self.batch_size)
-        losses = self._portions.fitted(lambda size: self._backward(positions, size))
+        positions = self._stream.take(self.samples, self.batch_size)
+        losses = self._micro_batches.run(lambda size: self._backward(positions, size))
         share = lr_share(self.samples, self.batch_size, self._horizon, self.recipe.warmup)
         for optimizer in self._optimizers:
             self._scaler.unscale_(optimizer)
@@ -184,8 +184,8 @@ class Fit:
         parts = []
         for begin in range(0, len(positions), size):
             portion = positions[begin : begin + size]
-            x, labels = self._train.batch(portion, self._precision.device, self._dtype)
-            with self._precision.autocast():
+            x, labels = self._train.batch(portion, self._device.torch, self._dtype)
+            with self._device.autocast():
                 embeddings = self.model.embed(x)
             logits = self.model.head(embeddings.to(self._dtype))
             losses = _mean_losses(logits, labels, self.recipe.label_smoothing)
@@ -197,9 +197,9 @@ class Fit:
     def _solve(self, solver: DirectSolver) -> None:
         """Set every head of the bank to its solution, and note its loss on the training images."""
         train, heads, smoothing = self._train, self.model.head, self.recipe.label_smoothing
-        embeddings = self.model.embeddings(train, self._precision, train.copies)
+        embeddings = self.model.embeddings(train, self._device, train.copies)
         labels = torch.from_numpy(train.labels[train.rows]).repeat(train.copies)
-        labels = labels.to(self._precision.device)
+        labels = labels.to(self._device.torch)
         self.steps = solver.solve(self.recipe, embeddings, labels, heads)
         with torch.no_grad():
             self._train_loss = [
@@ -234,9 +234,9 @@ class Fit:
         self.set_weights(now)
         return found
 
-    def logits(self, examples: Examples) -> Tensor:
+    def logits(self, examples: FeatureDataset) -> Tensor:
         """Compute the logits (H, n, C) of `examples`, in order, on the CPU in float32."""
-        return self.model.logits(examples, self._precision)
+        return self.model.logits(examples, self._device)
 
     def weights(self) -> dict[str, nn.Parameter]:
         """Everything that is trained, by key; the parameters themselves."""

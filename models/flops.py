@@ -12,8 +12,8 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.config import PrecisionName
+from models.device import Device
 from models.encoder import PIXELS, Encoder
-from models.precision import Precision
 from models.selection import Selection
 
 STATE = 5  # floats for each trained weight: its gradient, two moments, its average, its best value
@@ -93,7 +93,7 @@ def _saved_bytes(
 
     x = torch.zeros(examples, *encoder.shapes[selection.boundary])
     # The graph keeps what is saved alive, or an address might come up twice.
-    with saved_tensors_hooks(note, lambda x: x), Precision("cpu", precision).autocast():
+    with saved_tensors_hooks(note, lambda x: x), Device("cpu", precision).autocast():
         for i in range(encoder.index(selection.boundary), len(encoder.groups)):
             group = encoder.group(i)
             weights = {

@@ -23,28 +23,30 @@ from models.config import LOCAL_DIR, ModelConfig
 from models.encoder import Encoder
 from models.head import LinearHead
 from models.towers import split_tower
-from models.zero_copy import Weights, put_together, taken_apart
+from models.zero_copy import Weights, join_weights, split_weights
 from models.zero_shot import Prompts, zero_shot_head
 
 ROOT = Path(__file__).resolve().parent.parent
 
 BOUNDARIES = 2
-"""Goes up when what crosses a boundary changes, so that older features are not taken for it."""
+"""Goes up when the features at a boundary change; those cached before are not used then."""
 
 UNLOADABLE = (
     *(RuntimeError, OSError, ValueError, LookupError, TypeError, AttributeError, ImportError),
     *(AssertionError, EOFError, StopIteration, UnpicklingError, SafetensorError),
 )
-"""What open_clip raises over a configuration or checkpoint that is broken or is not one."""
+"""What open_clip raises when a configuration or checkpoint is broken or is not one."""
 
 
 @dataclass(frozen=True)
 class Pretrained:
     """An encoder with its own preprocessing.
 
-    `fingerprint` changes with any weight of the image tower and with the preprocessing; features
-    cached under it never need to be doubted. `zero_shot` is the text tower's classifier, where
-    one was asked for; the tower itself is not kept.
+    Attributes:
+        encoder: the image tower.
+        preprocess: makes its input of an image.
+        fingerprint: changes with any weight of the image tower and with the preprocessing.
+        zero_shot: the text tower's classifier, where one was asked for.
     """
 
     encoder: Encoder
@@ -55,11 +57,11 @@ class Pretrained:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle so that processes share the encoder's weights (models/zero_copy.py)."""
         rest = self.preprocess, self.fingerprint, self.zero_shot
-        return _pretrained, (*taken_apart(self.encoder), *rest)
+        return _pretrained, (*split_weights(self.encoder), *rest)
 
 
 def _pretrained(skeleton: Encoder, weights: Weights, *rest: Any) -> Pretrained:
-    encoder = put_together(skeleton, weights)
+    encoder = join_weights(skeleton, weights)
     assert isinstance(encoder, Encoder)
     return Pretrained(encoder, *rest)
 
@@ -67,10 +69,12 @@ def _pretrained(skeleton: Encoder, weights: Weights, *rest: Any) -> Pretrained:
 def load_pretrained(
     config: ModelConfig, prompts: Prompts | None = None, cache: Path | None = None
 ) -> Pretrained:
-    """Load the image tower on the CPU, in float32, and ask the text tower for a classifier.
+    """Load the image tower on the CPU, in float32, and make a classifier of the text tower.
 
     Args:
-        cache: folder for such classifiers, so that the text tower is asked once.
+        config: the encoder.
+        prompts: the texts of the classifier; None for no classifier.
+        cache: folder for such classifiers, so that the text tower runs once.
 
     Raises:
         InputError: unknown name or tag, missing folder or file, weights that don't fit or cannot

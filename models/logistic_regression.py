@@ -24,17 +24,20 @@ def solve_probes(
 ) -> tuple[list[LinearHead], int]:
     """Minimise mean cross-entropy + decay / 2 |W|^2 for every decay, in their order.
 
-    L-BFGS with a strong Wolfe line search (Liu & Nocedal 1989), in float64. The
-    problem is convex, so it has one solution; with no decay and separable classes it has none,
-    and the head is where `MAX_ITERATIONS` ended. Each solution is where the next weaker decay
-    starts, which costs a fraction of starting anew, and is solved for in coordinates in which the
-    curvature there is near the identity (`_curvature`): embeddings are so correlated that the
-    same takes up to ten times the iterations in their own.
+    L-BFGS with a strong Wolfe line search (Liu & Nocedal 1989), in float64. It is here because
+    scikit-learn's takes one penalty at a time and runs on no GPU. The problem is convex, so it
+    has one solution; with no decay and separable classes it has none, and the head is where
+    `MAX_ITERATIONS` ended. Each solution is where the next weaker decay starts, which costs a
+    fraction of starting anew. It is found in coordinates in which the curvature there is near the
+    identity (`_curvature`): embeddings are so correlated that their own take up to ten times the
+    iterations.
 
     Args:
         embeddings: (n, d).
         labels: (n,) class ids.
+        classes: C.
         decays: strengths of the penalty; the bias has none.
+        label_smoothing: the share of each label that is spread over all classes.
 
     Returns:
         A head for each decay, in the embeddings' type, and the iterations of all together.
@@ -49,7 +52,7 @@ def solve_probes(
     for decay in sorted(set(decays), reverse=True):
         penalty = decay * penalised
         curvature = _curvature(x, weight, penalty)
-        # curvature = root root^T; not a number, as all that follows, where an embedding is none.
+        # curvature = root root^T; all is NaN from here on where an embedding is.
         root, _ = torch.linalg.cholesky_ex(curvature)
         inverse = torch.linalg.solve_triangular(root, torch.eye(len(root)).to(root), upper=False)
         whitened = x @ inverse.T
@@ -86,9 +89,10 @@ def solve_probes(
 
 
 def _curvature(x: Tensor, weight: Tensor, penalty: Tensor) -> Tensor:
-    """The objective's second derivative (d, d) at `weight`, in the mean over the classes.
+    """Compute the objective's second derivative (d, d) at `weight`, in the mean over the classes.
 
-    Of class c it is X^T diag(p_c (1 - p_c)) X / n + penalty; what couples classes is left out.
+    For class c it is X^T diag(p_c (1 - p_c)) X / n + penalty; the terms between classes are left
+    out.
     """
     p = torch.softmax(x @ weight.T, dim=1)
     confusion = (p * (1 - p)).mean(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What does not fit a device at once is done in portions of a size that does."""
+"""Work in portions of a size that fits the memory of a device."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import torch
 from torch import Tensor
 
 Result = TypeVar("Result")
-# What NVIDIA's libraries say of it, which torch passes on as any other error.
+# Messages of NVIDIA's libraries, which torch passes on as any other error.
 NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 class MicroBatches:
-    """A portion's size, halved whenever the device has no memory for one.
+    """The size of a portion, halved whenever the device has no memory for one.
 
     It stays halved: what did not fit once will not fit the next time.
 
     Args:
-        size: to begin with.
+        size: of the first attempt.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def fitted(self, work: Callable[[int], Result]) -> Result:
-        """`work(size)`, started over with half the size for as long as memory runs out.
+    def run(self, work: Callable[[int], Result]) -> Result:
+        """Do `work(size)`, and start over with half the size for as long as memory runs out.
 
         Raises:
-            RuntimeError: it does so with portions of one (`torch.OutOfMemoryError`, mostly).
+            RuntimeError: there is no memory for portions of one, or `work` failed otherwise.
         """
         while True:
             try:
@@ -43,7 +43,7 @@ class MicroBatches:
 
 
 def cpu_on_oom(work: Callable[..., Result], *tensors: Tensor) -> Result:
-    """`work(*tensors)` where they lie; on the CPU, if their device has no memory for it."""
+    """Do `work(*tensors)` where they lie; on the CPU, if their device has no memory for it."""
     try:
         return work(*tensors)
     except RuntimeError as error:
@@ -54,6 +54,6 @@ def cpu_on_oom(work: Callable[..., Result], *tensors: Tensor) -> Result:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that there is no memory, in torch's words or NVIDIA's."""
-    told = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or any(words in told for words in NO_MEMORY)
+    """Say whether an error means that there is no memory, in the words of torch or NVIDIA."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in text for words in NO_MEMORY)

@@ -1,8 +1,8 @@
-"""An encoder taken apart for pickling, so that all processes of a node share its weights.
+"""Modules pickled apart from their weights, so that all processes of a node share those.
 
 Ray hands numpy arrays out of its object store without a copy, and tensors with one. So weights
-travel as arrays beside a module without any, and come back as tensors over shared memory, which
-nobody can write to: what is trained is a copy (`Encoder.suffix`).
+travel as arrays beside a module without any, and come back as tensors over shared memory. Nobody
+can write to that: what is trained is a copy (`Encoder.suffix`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Weights = list[tuple[list[str], NDArray[Any]]]
-"""Each tensor once, with all names under which the module has it."""
+"""Every tensor once, with all names that the module has for it."""
 
 
-def taken_apart(module: nn.Module) -> tuple[nn.Module, Weights]:
-    """A copy of a frozen module on the CPU without its weights, and the weights."""
+def split_weights(module: nn.Module) -> tuple[nn.Module, Weights]:
+    """Split a frozen module on the CPU into a copy without weights, and the weights."""
     tensors: dict[int, tuple[list[str], Tensor]] = {}
     for name, tensor in _tensors(module):
         tensors.setdefault(id(tensor), ([], tensor))[0].append(name)
@@ -33,11 +33,11 @@ def taken_apart(module: nn.Module) -> tuple[nn.Module, Weights]:
     return skeleton, [(names, tensor.detach().numpy()) for names, tensor in tensors.values()]
 
 
-def put_together(skeleton: nn.Module, weights: Weights) -> nn.Module:
-    """The module again, over the memory of `weights`."""
+def join_weights(skeleton: nn.Module, weights: Weights) -> nn.Module:
+    """Give `skeleton` its weights, over their memory; returns it."""
     for names, array in weights:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # arrays in Ray's store cannot be written to: rightly
+            warnings.simplefilter("ignore")  # arrays in Ray's store are read-only, on purpose
             tensor = torch.from_numpy(np.asarray(array))
         first = skeleton.get_submodule(_owner(names[0]))
         tensor = _like(getattr(first, _leaf(names[0])), tensor)

@@ -1,4 +1,4 @@
-"""CLIP's own classifier: class names in words, in prompts, through the text tower."""
+"""CLIP's own classifier: class names, in prompts, through the text tower."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from files import replacing
 from models.head import LinearHead
 
 FORMULA = 1
-"""Goes up when what is made of the text tower's embeddings changes, and kept heads with it."""
+"""Goes up when heads are made of embeddings in another way; older files are not used then."""
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """What the text tower is asked: every template filled with every class's words."""
+    """The texts that make a classifier: every template filled with every class's words."""
 
     words: tuple[str, ...]
     templates: tuple[str, ...]
@@ -34,7 +34,7 @@ class Prompts:
 def zero_shot_head(
     model: nn.Module, name: str, prompts: Prompts, cache: Path | None = None
 ) -> LinearHead:
-    """A linear head over *the embedding* whose logits are those of CLIP.
+    """Make a linear head over *the embedding* whose logits are those of CLIP.
 
     A class's weight is the mean of its prompts' normalised text embeddings, normalised again
     (Radford et al. 2021, arXiv:2103.00020, section 3.1.4), times the model's logit scale. As our
@@ -43,11 +43,11 @@ def zero_shot_head(
     Args:
         model: a CLIP of open_clip.
         name: its name, by which its tokenizer is found.
-        cache: folder where heads are kept: 1,000 classes in 80 templates are minutes on a CPU.
+        prompts: the texts.
+        cache: folder where heads are kept: 1,000 classes in 80 templates take minutes on a CPU.
 
     Raises:
-        OSError, ValueError, ImportError and what else open_clip raises over a tokenizer that
-            cannot be had.
+        Exception: open_clip cannot load the tokenizer (`models.loading.UNLOADABLE`).
     """
     tokenizer = open_clip.get_tokenizer(name, context_length=model.context_length)
     model.eval()
@@ -70,10 +70,10 @@ def zero_shot_head(
 def _text_digest(
     model: nn.Module, tokenizer: Callable[[list[str]], Tensor], prompts: Prompts
 ) -> str:
-    """Names all that a head follows from: the text tower, and the tokens of every prompt.
+    """Digest all that a head follows from: the text tower, and the tokens of every prompt.
 
-    Attention heads, masks, pooling and the like leave no trace in the weights: what the tower
-    makes of one class's prompts has them in it.
+    Attention heads, masks and pooling leave no trace in the weights, but in the embeddings of one
+    class's prompts.
     """
     digest = hashlib.sha256(f"{FORMULA}".encode())
     for key, weight in sorted(model.state_dict().items()):
@@ -89,7 +89,7 @@ def _text_digest(
 
 
 def _kept(file: Path) -> Tensor | None:
-    """The weight in a file; None if there is none, or if it is damaged."""
+    """Read the weight in a file; None if there is no file, or it is damaged."""
     try:
         with safe_open(file, "pt") as kept:
             weight: Tensor = kept.get_tensor("weight")

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from errors import InputError
 from models.classifier import Classifier, build_classifier
+from models.device import Device, available_device
 from models.exported import Description, load_exported
 from models.loading import Pretrained
-from models.precision import Precision, available_device
 from models.selection import select
 from records import (
     EXPERIMENT,
@@ -158,19 +158,17 @@ def _checked(path: Path, prepared: Prepared) -> Description:
     fingerprint, classes = prepared.pretrained.fingerprint, prepared.dataset.classes
     if (description.fingerprint, description.classes) != (fingerprint, classes):
         raise InputError(f"{path}: of another encoder or of other classes than this run's")
-    _classifier(path, (description, weights), prepared.pretrained, Precision("cpu"))
+    _classifier(path, (description, weights), prepared.pretrained, Device("cpu"))
     return description
 
 
-def _classifier(
-    path: Path, winner: Exported, pretrained: Pretrained, precision: Precision
-) -> Classifier:
+def _classifier(path: Path, winner: Exported, pretrained: Pretrained, device: Device) -> Classifier:
     """The classifier of a file's weights; raises InputError if they are not its recipe's."""
     description, weights = winner
     try:
         selection = select(description.recipe, pretrained.encoder)
         return build_classifier(
-            pretrained.encoder, selection, description.boundary, weights, precision
+            pretrained.encoder, selection, description.boundary, weights, device
         )
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
@@ -189,8 +187,8 @@ class Evaluator:
         torch.set_num_threads(self.threads)
         path, winner = job
         pretrained: Pretrained = fetch(self.pretrained)
-        precision, boundary = Precision(available_device(), winner[0].precision), winner[0].boundary
-        classifier = _classifier(path, winner, pretrained, precision)
+        device, boundary = Device(available_device(), winner[0].precision), winner[0].boundary
+        classifier = _classifier(path, winner, pretrained, device)
         return score_tests(
-            self.tests, lambda test: classifier.logits(test.examples(boundary), precision)[0]
+            self.tests, lambda test: classifier.logits(test.examples(boundary), device)[0]
         )

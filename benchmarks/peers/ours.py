@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from benchmarks.jobs import Answer, Job, Outcome, Trial, asked
 from data import FileSource
 from models.config import ModelConfig
+from models.device import Device
 from models.encoder import Encoder
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 from models.fit import Fit
 from models.loading import load_pretrained
-from models.precision import Precision
 from models.recipe import Recipe
 from models.selection import select
 
@@ -46,13 +46,13 @@ class Bench:
                     parts[boundary].append(x.numpy())
             self._splits[name] = {b: np.concatenate(p) for b, p in parts.items() if p}
 
-    def examples(self, split: str, boundary: str, rows: list[int] | None = None) -> Examples:
+    def examples(self, split: str, boundary: str, rows: list[int] | None = None) -> FeatureDataset:
         """Return the examples of some rows of a split, or of all."""
         images = self.job.train if split == "train" else self.job.val
         labels = np.array([label for _, label in images], np.int64)
         features = self._splits[split].get(boundary, np.empty((0, 1), np.float32))
         every = np.arange(len(labels)) if rows is None else np.array(rows)
-        return Examples(features, labels, every)
+        return FeatureDataset(features, labels, every)
 
     def run(self, trial: Trial) -> Outcome:
         """Train one trial."""
@@ -68,7 +68,7 @@ class Bench:
             classes=self.job.classes,
             horizon=trial.horizon,
             seed=trial.seed,
-            precision=Precision("cpu", self.job.precision),
+            device=Device("cpu", self.job.precision),
         )
         for end in trial.reports:
             began = time.process_time()

@@ -26,28 +26,29 @@ class Solver(ABC):
     Attributes:
         name: what recipes call it.
         trains_encoder: whether it can train layers of the encoder as well.
+        uses_rates: whether `head_lr` plays a part, and `uses_decays` whether `weight_decay` does.
         uses_start: whether its result depends on where the heads start.
         only_start: the one `head_start` that it can begin from; None where any will do.
     """
 
     name: ClassVar[str]
     trains_encoder: ClassVar[bool] = False
+    uses_rates: ClassVar[bool] = False
+    uses_decays: ClassVar[bool] = True
     uses_start: ClassVar[bool] = True
     only_start: ClassVar[str | None] = None
 
-    @abstractmethod
     def heads(self, recipe: Recipe) -> tuple[tuple[float, float], ...]:
-        """List the (head_lr, weight_decay) of every head of the bank."""
+        """List the (head_lr, weight_decay) of every head: all pairs of what plays a part."""
+        rates = recipe.head_lr if self.uses_rates else recipe.head_lr[:1]
+        decays = recipe.weight_decay if self.uses_decays else recipe.weight_decay[:1]
+        return tuple(itertools.product(rates, decays))
 
 
 class StepSolver(Solver):
     """A solver that trains in steps, over the horizon, by the gradients of batches."""
 
-    trains_encoder = True
-
-    def heads(self, recipe: Recipe) -> tuple[tuple[float, float], ...]:
-        """List every pair of a rate and a decay."""
-        return tuple(itertools.product(recipe.head_lr, recipe.weight_decay))
+    trains_encoder = uses_rates = True
 
     @abstractmethod
     def optimizers(self, selection: Selection, model: Classifier) -> list[Optimizer]:
@@ -63,11 +64,8 @@ class DirectSolver(Solver):
 
     @abstractmethod
     def solve(self, recipe: Recipe, embeddings: Tensor, labels: Tensor, heads: HeadBank) -> int:
-        """Set `heads` to the solution; returns how many iterations that took.
+        """Set `heads` to the solution for embeddings (n, d) and labels (n,).
 
-        Args:
-            recipe: the settings.
-            embeddings: (n, d).
-            labels: (n,) class ids.
-            heads: a head for each pair of `self.heads(recipe)`, as they start.
+        Returns:
+            How many iterations that took.
         """

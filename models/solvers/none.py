@@ -17,11 +17,8 @@ class NoSolver(DirectSolver):
     """Leaves the head as it starts: CLIP's zero-shot classifier."""
 
     name = "none"
+    uses_decays = False
     only_start = "zero_shot"
-
-    def heads(self, recipe: Recipe) -> tuple[tuple[float, float], ...]:
-        """List one head: neither rate nor decay plays a part."""
-        return ((recipe.head_lr[0], recipe.weight_decay[0]),)
 
     def solve(self, recipe: Recipe, embeddings: Tensor, labels: Tensor, heads: HeadBank) -> int:
         """Do nothing."""

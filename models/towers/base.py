@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from errors import InputError
-from models.encoder import LayerGroup
+from models.encoder import LayerGroup, Run
 
 
 class TowerFamily(ABC):
@@ -29,6 +29,34 @@ class TowerFamily(ABC):
         Raises:
             InputError: a part of the tower has no known kind.
         """
+
+
+def chain(
+    stem: tuple[nn.Module, Run],
+    blocks: Iterable[nn.Module],
+    final: tuple[nn.Module, Run],
+    run: Run,
+    last: Run | None = None,
+    no_decay: Iterable[str] = (),
+) -> list[LayerGroup]:
+    """Make the layer groups of a tower.
+
+    Args:
+        stem: the part below the blocks, and how it runs; `final` that above them likewise.
+        blocks: the blocks.
+        final: see `stem`.
+        run: how a block runs.
+        last: how the last block runs, where it runs otherwise.
+        no_decay: names in the stem that weight decay passes over.
+    """
+    groups = [LayerGroup(f"block {i}", x, run, kinds_of(x)) for i, x in enumerate(blocks)]
+    if last is not None:
+        groups[-1] = LayerGroup(groups[-1].name, groups[-1].part, last, groups[-1].kinds)
+    return [
+        LayerGroup("stem", *stem, kinds_of(stem[0], "embed"), frozenset(no_decay)),
+        *groups,
+        LayerGroup("final", *final, kinds_of(final[0], "proj")),
+    ]
 
 
 def part_of(

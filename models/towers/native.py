@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.encoder import LayerGroup, Run, embedding
 from models.towers.attention import project_qkv
-from models.towers.base import TowerFamily, kinds_of, part_of, run_module
+from models.towers.base import TowerFamily, chain, part_of, run_module
 
 BLOCKS = {"transformer"}
 FINAL = {"ln_post", "proj", "attn_pool", "attn_pool_contrastive"}
@@ -32,16 +32,9 @@ class NativeViT(TowerFamily):
         run: Run = run_module if tower.transformer.batch_first else _run_sequence_first
         if all(is_plain_block(block) for block in blocks):
             run = run_block
-        runs = [*[run] * (len(blocks) - 1), class_token_run(tower, blocks[-1]) or run]
+        last = class_token_run(tower, blocks[-1])
         no_decay = tower.no_weight_decay()
-        return [
-            LayerGroup("stem", stem, _run_stem, kinds_of(stem, "embed"), no_decay),
-            *(
-                LayerGroup(f"block {i}", block, run, kinds_of(block))
-                for i, (block, run) in enumerate(zip(blocks, runs, strict=True))
-            ),
-            LayerGroup("final", final, _run_final, kinds_of(final, "proj")),
-        ]
+        return chain((stem, _run_stem), blocks, (final, _run_final), run, last, no_decay)
 
 
 def class_token_run(tower: Any, block: nn.Module) -> Run | None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.encoder import LayerGroup, Run, embedding
 from models.towers.attention import project_qkv
-from models.towers.base import TowerFamily, kinds_of, part_of, run_module
+from models.towers.base import TowerFamily, chain, part_of, run_module
 
 FINAL = {"norm", "fc_norm", "attn_pool", "head", "head_drop"}
 
@@ -29,18 +29,9 @@ class TimmViT(TowerFamily):
         trunk = tower.trunk
         stem = part_of(trunk, without=FINAL | {"blocks"})
         final = nn.ModuleDict({"trunk": part_of(trunk, only=FINAL), "head": tower.head})
-        blocks = list(trunk.blocks)
-        last = class_token_run(tower, blocks[-1]) or run_module
-        runs = [*[run_module] * (len(blocks) - 1), last]
-        no_decay = trunk.no_weight_decay()
-        return [
-            LayerGroup("stem", stem, _run_stem, kinds_of(stem, "embed"), no_decay),
-            *(
-                LayerGroup(f"block {i}", block, run, kinds_of(block))
-                for i, (block, run) in enumerate(zip(blocks, runs, strict=True))
-            ),
-            LayerGroup("final", final, _run_final, kinds_of(final, "proj")),
-        ]
+        last = class_token_run(tower, trunk.blocks[-1])
+        run, no_decay = run_module, trunk.no_weight_decay()
+        return chain((stem, _run_stem), trunk.blocks, (final, _run_final), run, last, no_decay)
 
 
 def class_token_run(tower: Any, block: nn.Module) -> Run | None:
@@ -64,7 +55,7 @@ def _run_class_token(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def _attend(attn: Attention, x: Tensor) -> Tensor:
-    """timm's attention with the first token as its only query."""
+    """Run timm's attention with the first token as its only query."""
     q, k, v = project_qkv(x, attn.qkv.weight, attn.qkv.bias, attn.num_heads, queries=1)
     dropout = attn.attn_drop.p if attn.training else 0.0
     out = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v, dropout_p=dropout)

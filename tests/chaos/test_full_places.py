@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from disk import full_disk_reported
 from errors import InputError
-from files import room_in
 from search_spaces.schema import Experiment
 from tests.chaos import LONG, crowded_store
 from tests.chaos.processes import LIMIT, count, running, wait_for
@@ -107,7 +107,7 @@ def test_a_disk_that_fills_up_under_the_cache_is_one_line(disk: Path, tmp_path: 
         filled.append(fill(disk))
 
     threading.Thread(target=fill_in_the_midst, daemon=True).start()
-    with pytest.raises(InputError) as error, room_in(tmp_path / "small"):
+    with pytest.raises(InputError) as error, full_disk_reported(tmp_path / "small"):
         run_quietly(experiment_on(disk), tmp_path)
     assert not count(tmp_path / "small", "stage"), "features were done"
     assert str(disk) in str(error.value)
@@ -121,6 +121,6 @@ def test_a_disk_that_fills_up_under_the_cache_is_one_line(disk: Path, tmp_path: 
 @pytest.mark.usefixtures("ray_session")
 def test_a_read_only_cache_is_one_line(disk: Path, tmp_path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    with pytest.raises(InputError) as error, room_in(tmp_path / "small"):
+    with pytest.raises(InputError) as error, full_disk_reported(tmp_path / "small"):
         run_quietly(experiment_on(disk), tmp_path)
     assert str(error.value) == f"features.cache: cannot write to {disk}"

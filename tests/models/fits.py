@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.encoder import Encoder
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 from models.fit import Fit
 from models.recipe import Recipe
 from models.selection import select
@@ -19,7 +19,7 @@ from tests.models.tiny_towers import at, examples, pixels
 CLASSES, SEED = 3, 0
 
 
-def clusters(n: int, seed: int, spread: float = 0.3, dim: int = 12) -> Examples:
+def clusters(n: int, seed: int, spread: float = 0.3, dim: int = 12) -> FeatureDataset:
     """Separable: one direction a class, and a little noise."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % CLASSES

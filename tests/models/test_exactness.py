@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.encoder import HEAD, PIXELS, Encoder
-from models.feature_dataset import SampleOrder
+from models.feature_dataset import ShuffleStream
 from models.fit import Fit
 from models.recipe import Recipe
 from models.selection import select
@@ -114,7 +114,7 @@ class Reference:
         return F.cross_entropy(self.head(embedded), labels, label_smoothing=SMOOTHING)
 
     def run(self, images: Tensor, labels: Tensor, steps: int) -> list[float]:
-        order, losses = SampleOrder(N, SEED), []
+        order, losses = ShuffleStream(N, SEED), []
         warm = WARMUP * steps
         for step in range(steps):
             positions = torch.from_numpy(order.take(step * BATCH, BATCH))
@@ -221,7 +221,7 @@ def test_gradients_agree_in_float32(name: str) -> None:
     for key, parameter in weights.items():
         parameter.register_hook(lambda grad, key=key: found.__setitem__(key, grad.clone()))
     loss = fit.step()
-    positions = torch.from_numpy(SampleOrder(N, SEED).take(0, BATCH))
+    positions = torch.from_numpy(ShuffleStream(N, SEED).take(0, BATCH))
     expected = reference.loss(images[positions], torch.from_numpy(LABELS)[positions])
     expected.backward()
 

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from models.classifier import Classifier, build_classifier
+from models.device import Device
 from models.encoder import Encoder
 from models.exported import exported_weights
 from models.fit import Fit
-from models.precision import Precision
 from models.recipe import Recipe
 from models.selection import select
 from models.towers import split_tower
 from tests.models.fits import CLASSES, assert_same, images
 from tests.models.tiny_towers import TOWERS, at
 
-CPU = Precision("cpu")
+CPU = Device("cpu")
 KINDS = ("ln", "attn", "mlp", "ln+attn+mlp")
 
 

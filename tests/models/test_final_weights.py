@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from models.encoder import Encoder
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 from models.final_weights import (
     WINDOW,
     FinalWeights,
@@ -46,7 +46,7 @@ def tuned(encoder: Encoder, noise: float = 0.0, until: int = 400, **settings: An
         encoder,
         select(recipe, encoder),
         "block 2",
-        Examples(train.features, labels, train.rows),
+        FeatureDataset(train.features, labels, train.rows),
         val,
         classes=CLASSES,
         horizon=400,
@@ -103,6 +103,14 @@ def test_interpolation_goes_from_start_to_end(alpha: float) -> None:
     torch.testing.assert_close(between["a"], (1 - alpha) * start["a"] + alpha * end["a"])
     assert start["a"].tolist() == [1, -2]
     assert end["a"].tolist() == [3, 5]
+
+
+def test_interpolation_is_where_the_end_is() -> None:
+    """A checkpoint's weights are on the CPU, whatever the fit's device."""
+    start, end = torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float32)
+    assert interpolate({"a": start}, {"a": end}, 0.5)["a"].dtype == torch.float32
+    placed = interpolate({"a": start}, {"a": end.to("meta")}, 0.5)["a"]
+    assert placed.device.type == "meta"
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.4])

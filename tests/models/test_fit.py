@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from models.device import Device
 from models.encoder import Encoder, LayerGroup
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 from models.fit import Fit, lr_share
 from models.head import LinearHead
-from models.precision import Precision
 from models.recipe import Recipe
 from models.results import Evaluation, score
 from models.selection import select
@@ -142,7 +142,7 @@ def test_the_seed_changes_the_order(encoder: Encoder) -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_the_head_starts_where_it_is_told(encoder: Encoder) -> None:
+def test_the_head_starts_where_it_is_given(encoder: Encoder) -> None:
     start = LinearHead(torch.randn(CLASSES, 12), torch.randn(CLASSES))
     val = clusters(9, 2)
     fit = Fit(
@@ -168,10 +168,10 @@ def test_logits_come_in_order_whatever_the_batch(
     fit = tuning(encoder)
     fit.train_until(40)
     data = at(encoder, "block 1", *images(15, 2))
-    reordered = Examples(data.features, data.labels, data.rows[::-1].copy())
+    reordered = FeatureDataset(data.features, data.labels, data.rows[::-1].copy())
 
-    def embedded(of: Examples) -> Tensor:
-        return fit.model.embeddings(of, Precision("cpu"))
+    def embedded(of: FeatureDataset) -> Tensor:
+        return fit.model.embeddings(of, Device("cpu"))
 
     torch.testing.assert_close(fit.model.head(embedded(data)), fit.logits(data))
     torch.testing.assert_close(embedded(reordered), embedded(data).flip(0))
@@ -272,3 +272,44 @@ def test_a_prospect_is_the_score_half_way_and_changes_nothing(encoder: Encoder) 
 def test_only_what_trains_and_goes_on_has_a_prospect(encoder: Encoder) -> None:
     assert probe(encoder).train_until(50, prospect=True).prospect is None
     assert tuning(encoder).train_until(400, prospect=True).prospect is None
+
+
+def with_views(n: int, views: int) -> FeatureDataset:
+    first = clusters(n, 1)
+    others = tuple(clusters(n, 10 + view, 0.6).features for view in range(views))
+    return FeatureDataset(first.features, first.labels, first.rows, others)
+
+
+def stacked(examples: FeatureDataset) -> FeatureDataset:
+    """All copies as examples in their own right."""
+    features = np.concatenate([examples.features, *examples.views])
+    labels = np.tile(examples.labels, examples.copies)
+    return FeatureDataset(features, labels, np.arange(len(labels)))
+
+
+def trained_on(encoder: Encoder, train: FeatureDataset, **settings: object) -> Fit:
+    recipe = Recipe.model_validate({"batch_size": 10, **settings})
+    data = (select(recipe, encoder), "head", train, clusters(30, 2))
+    fit = Fit(encoder, *data, classes=CLASSES, horizon=300, seed=0)
+    fit.train_until(300)
+    return fit
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_an_exact_probe_is_fitted_to_all_copies(encoder: Encoder, views: int) -> None:
+    settings = {"solver": "lbfgs", "weight_decay": [1e-3, 0.1], "views": views}
+    copies = with_views(30, views)
+    fit = trained_on(encoder, copies, **settings)
+    alike = trained_on(encoder, stacked(copies), **settings)
+    torch.testing.assert_close(fit.model.head.weight, alike.model.head.weight, rtol=0, atol=1e-5)
+    plain = trained_on(encoder, clusters(30, 1), **settings)
+    assert (fit.model.head.weight - plain.model.head.weight).norm() > 0.01
+
+
+def test_a_trained_head_sees_the_views(encoder: Encoder) -> None:
+    """The first copies are all alike, so that what is learnt comes from the others."""
+    views = with_views(30, 1)
+    blind = FeatureDataset(np.zeros_like(views.features), views.labels, views.rows, views.views)
+    fit = trained_on(encoder, blind, head_lr=0.05, views=1)
+    assert fit.best is not None
+    assert fit.best.val_accuracy > 0.9

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.encoder import Encoder
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 from models.final_weights import select_weights
 from models.fit import Fit
 from models.recipe import Recipe
@@ -113,7 +113,7 @@ def test_bad_features_give_no_best(encoder: Encoder, poison: float) -> None:
         encoder,
         select(Recipe(batch_size=10), encoder),
         "head",
-        Examples(broken, train.labels, train.rows),
+        FeatureDataset(broken, train.labels, train.rows),
         clusters(9, 2),
         classes=CLASSES,
         horizon=90,

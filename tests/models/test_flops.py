@@ -11,11 +11,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.config import PrecisionName
+from models.device import Device
 from models.encoder import PIXELS, Encoder
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 from models.fit import Fit
 from models.flops import group_flops, sample_flops, training_memory
-from models.precision import Precision
 from models.recipe import Recipe
 from models.selection import select
 from models.towers import split_tower
@@ -27,7 +27,7 @@ N, CLASSES = 8, 3
 def fit_of(encoder: Encoder, recipe: Recipe, boundary: str, images: int = N, **options: Any) -> Fit:
     """A fit on blank features."""
     features = np.zeros((images, *encoder.shapes[boundary]), np.float32)
-    examples = Examples(features, np.arange(images) % CLASSES, np.arange(images))
+    examples = FeatureDataset(features, np.arange(images) % CLASSES, np.arange(images))
     data = (examples, examples)
     return Fit(
         *(encoder, select(recipe, encoder), boundary, *data),
@@ -83,7 +83,7 @@ def test_a_step_takes_the_memory_that_is_said(
 
     def saved_by_a_step(batch_size: int) -> int:
         sized = recipe.model_copy(update={"batch_size": batch_size})
-        fit = fit_of(encoder, sized, boundary, 2 * N, precision=Precision("cpu", precision))
+        fit = fit_of(encoder, sized, boundary, 2 * N, device=Device("cpu", precision))
         own = {p.untyped_storage().data_ptr() for p in fit.model.parameters()}
         saved = {}
 

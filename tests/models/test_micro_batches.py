@@ -54,7 +54,7 @@ def test_no_memory_is_known_by_all_its_names(error: RuntimeError) -> None:
             raise error
         return tried
 
-    assert MicroBatches(8).fitted(work) == 2
+    assert MicroBatches(8).run(work) == 2
 
 
 class OnDevice:
@@ -99,7 +99,7 @@ def test_other_errors_are_no_reason_for_smaller_portions() -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        MicroBatches(8).fitted(work)
+        MicroBatches(8).run(work)
     assert tried == [8]
 
 
@@ -118,10 +118,10 @@ def test_the_size_is_halved_until_it_fits_and_stays(size: int, room: int) -> Non
             raise torch.OutOfMemoryError
         return tried
 
-    found = portions.fitted(work)
+    found = portions.run(work)
     assert min(size, room) / 2 <= found <= min(size, room)
     assert portions.size == found
-    assert portions.fitted(work) == found
+    assert portions.run(work) == found
 
 
 def test_not_even_one_fits() -> None:
@@ -132,7 +132,7 @@ def test_not_even_one_fits() -> None:
         raise torch.OutOfMemoryError
 
     with pytest.raises(torch.OutOfMemoryError):
-        MicroBatches(7).fitted(work)
+        MicroBatches(7).run(work)
     assert tried == [7, 4, 2, 1]
 
 
@@ -141,7 +141,7 @@ def test_other_errors_are_not_retried() -> None:
         raise RuntimeError(str(size))
 
     with pytest.raises(RuntimeError, match="8"):
-        MicroBatches(8).fitted(work)
+        MicroBatches(8).run(work)
 
 
 @pytest.mark.parametrize("room", [1, 3, 5, 8])

@@ -12,7 +12,7 @@ from models.config import ModelConfig
 from models.encoder import PIXELS
 from models.loading import load_pretrained
 from models.towers import split_tower
-from models.zero_copy import put_together, taken_apart
+from models.zero_copy import join_weights, split_weights
 from tests.models.tiny_towers import TOWERS
 
 
@@ -20,10 +20,10 @@ from tests.models.tiny_towers import TOWERS
 def test_what_comes_back_is_the_same_encoder(tower: str) -> None:
     encoder = split_tower(TOWERS[tower]())
     state = copy.deepcopy(encoder.state_dict())
-    skeleton, weights = taken_apart(encoder)
+    skeleton, weights = split_weights(encoder)
     # Pickled without the weights it is small, whatever the encoder's size.
     assert all(tensor.is_meta for tensor in skeleton.state_dict().values())
-    again = put_together(pickle.loads(pickle.dumps(skeleton)), weights)
+    again = join_weights(pickle.loads(pickle.dumps(skeleton)), weights)
     assert {n: (t.dtype, t.shape) for n, t in again.state_dict().items()} == {
         n: (t.dtype, t.shape) for n, t in state.items()
     }
@@ -57,6 +57,6 @@ def test_a_tensor_with_two_names_stays_one() -> None:
     module["c"] = torch.nn.Linear(2, 2)
     module["c"].weight = module["a"].weight
     module["d"] = torch.nn.BatchNorm1d(2)
-    again = put_together(*taken_apart(module))
+    again = join_weights(*split_weights(module))
     assert again["c"].weight is again["a"].weight is again["b"].weight  # type: ignore[index]
     assert again.state_dict().keys() == module.state_dict().keys()

@@ -15,7 +15,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
 from models.encoder import PIXELS, Encoder
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 
 IMAGE, PATCH, WIDTH, DEPTH, DIM = 16, 8, 32, 3, 12
 
@@ -107,15 +107,17 @@ def pixels(n: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(n, 3, IMAGE, IMAGE, generator=generator, dtype=torch.float64).to(dtype)
 
 
-def examples(features: Tensor | NDArray[np.generic], labels: NDArray[np.int64]) -> Examples:
+def examples(features: Tensor | NDArray[np.generic], labels: NDArray[np.int64]) -> FeatureDataset:
     """All rows, read-only as they are in a search."""
     array = features.numpy() if isinstance(features, Tensor) else features
     array = array.copy()
     array.flags.writeable = False
-    return Examples(array, labels, np.arange(len(labels)))
+    return FeatureDataset(array, labels, np.arange(len(labels)))
 
 
-def at(encoder: Encoder, boundary: str, images: Tensor, labels: NDArray[np.int64]) -> Examples:
+def at(
+    encoder: Encoder, boundary: str, images: Tensor, labels: NDArray[np.int64]
+) -> FeatureDataset:
     """Images as examples cached at `boundary`."""
     found = images if boundary == PIXELS else encoder.features(images, [boundary])[boundary]
     return examples(found, labels)

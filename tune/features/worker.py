@@ -20,9 +20,9 @@ from data.features import Arrays
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
+from models.device import Device, available_device
 from models.loading import Pretrained
 from models.micro_batches import MicroBatches
-from models.precision import Precision, available_device
 
 AHEAD = 2  # batches decoded while one is encoded
 
@@ -76,13 +76,13 @@ class EncoderWorker:
     gpu_share: float = 1.0
 
     @cached_property
-    def _device(self) -> Precision:
-        return Precision(available_device(self.gpu_share), self.precision)
+    def _device(self) -> Device:
+        return Device(available_device(self.gpu_share), self.precision)
 
     @cached_property
     def _loaded(self) -> Pretrained:
         loaded: Pretrained = ray.get(self.pretrained)
-        loaded.encoder.to(self._device.device)
+        loaded.encoder.to(self._device.torch)
         return loaded
 
     def encode(self, job: EncodeJob) -> Encoded:
@@ -146,9 +146,9 @@ class EncoderWorker:
             parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in boundaries}
             for portion in pixels.split(size):
                 with device.autocast():
-                    crossed = encoder.features(portion.to(device.device), boundaries)
+                    crossed = encoder.features(portion.to(device.torch), boundaries)
                 for boundary, x in crossed.items():
                     parts[boundary].append(self._stored(x, boundary))
             return {boundary: np.concatenate(arrays) for boundary, arrays in parts.items()}
 
-        return self._portions.fitted(encoded)
+        return self._portions.run(encoded)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from data import derived_seed, partition_rows
 from models.config import PrecisionName
+from models.device import Device, available_device
 from models.encoder import Encoder
 from models.fit import Fit
 from models.head import LinearHead
 from models.loading import Pretrained
-from models.precision import Precision, available_device
 from models.recipe import Recipe
 from models.results import Evaluation
 from models.selection import Selection, select
@@ -80,14 +80,14 @@ class Workbench:
             seed=derived_seed(self.experiment.seed, seed, "order"),
             start=start,
             average=self.experiment.final.ema and not recipe.frozen_encoder,
-            precision=self.device,
+            device=self.device,
         )
 
     @property
-    def device(self) -> Precision:
+    def device(self) -> Device:
         """Where this process fits, and in what precision."""
         share = self.experiment.resources.gpus_per_trial
-        return Precision(available_device(share), self.precision)
+        return Device(available_device(share), self.precision)
 
     @property
     def encoder(self) -> Encoder:

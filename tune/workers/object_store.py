@@ -15,7 +15,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from models.feature_dataset import Examples
+from models.feature_dataset import FeatureDataset
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SharedArray:
     A small array lies in Ray's object store, one copy a machine, fetched at the first use. A large
     one is a memory map of a file that all machines see. NumPy refuses to write to either. A write
     through `torch.from_numpy` would not be refused, and would change the array for every process:
-    so no one hands these arrays to torch, and `Examples.batch` gathers rows, which copies them.
+    so no one hands these arrays to torch, and `FeatureDataset.batch` copies the rows it gathers.
 
     Attributes:
         ref: the array in the object store; None if it is in a file.
@@ -65,11 +65,11 @@ class SharedSplit:
 
     def examples(
         self, boundary: str, rows: NDArray[np.int64] | None = None, views: int = 0
-    ) -> Examples:
+    ) -> FeatureDataset:
         """Return some images (all without `rows`) as a fit takes them, with views of each."""
         every = np.arange(len(self)) if rows is None else rows
         copies = tuple(array.get() for array in self.views[boundary][:views]) if views else ()
-        return Examples(self.features[boundary].get(), self.labels, every, copies)
+        return FeatureDataset(self.features[boundary].get(), self.labels, every, copies)
 
 
 def share_array(array: NDArray[Any]) -> SharedArray:

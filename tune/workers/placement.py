@@ -51,7 +51,7 @@ class Placement:
         """Find the machines for a trial with these settings; None for all."""
         if not self.mixed:
             return None
-        from models.precision import CONTEXT  # torch waits: each trial's process loads this file
+        from models.device import CONTEXT  # torch waits: each trial's process loads this file
         from models.recipe import Recipe
 
         recipe = Recipe(**config)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ray.tune.experiment import Trial
 
 from errors import InputError
-from models.precision import CONTEXT
+from models.device import CONTEXT
 from tests.tune.monitor.test_metrics import Hands
 from tune.workers.machines import NO_MACHINE, LostMachines
 from tune.workers.placement import ALIKE, LABEL, PATIENCE, Placement, TrialQueue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.precision import CONTEXT, available_device
+from models.device import CONTEXT, available_device
 from tune.workers.survey import _resolve, gpu_trouble
 
 

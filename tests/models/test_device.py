@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from models.device import Device, available_device
 from models.fit import Fit
-from models.precision import Precision, available_device
 from models.recipe import Recipe
 from models.selection import select
 from models.towers import split_tower
@@ -18,17 +18,17 @@ from tests.models.tiny_towers import at, native, pixels
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-def product(precision: Precision) -> torch.dtype:
+def product(device: Device) -> torch.dtype:
     """What a matrix product runs in."""
-    x = torch.ones(2, 2, device=precision.device)
-    with precision.autocast():
+    x = torch.ones(2, 2, device=device.torch)
+    with device.autocast():
         return (x @ x).dtype
 
 
 def test_auto_on_a_cpu_is_float32() -> None:
-    precision = Precision("cpu", "auto")
-    assert precision.name == "float32"
-    assert product(precision) == torch.float32
+    device = Device("cpu", "auto")
+    assert device.precision == "float32"
+    assert product(device) == torch.float32
     assert not torch.is_autocast_enabled("cpu")
 
 
@@ -44,23 +44,23 @@ def test_auto_on_a_gpu_is_what_it_has_in_hardware(
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_bf16_supported)
     expected = "bfloat16" if has_bfloat16 else "float16"
-    assert Precision("cuda", "auto").name == expected
+    assert Device("cuda", "auto").precision == expected
     # A V100 emulates bfloat16, slower than float32.
     assert asked == [False]
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
 def test_named_precision_is_what_products_run_in(name: str) -> None:
-    precision = Precision("cpu", name)  # type: ignore[arg-type]
-    assert precision.name == name
-    assert product(precision) == getattr(torch, name)
+    device = Device("cpu", name)  # type: ignore[arg-type]
+    assert device.precision == name
+    assert product(device) == getattr(torch, name)
     # Only float16 has too few exponents for its gradients.
-    assert precision.scaler().is_enabled() == (name == "float16")
+    assert device.scaler().is_enabled() == (name == "float16")
 
 
 def test_unknown_precision_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'half'; allowed: auto, float32, bfloat16, float16"):
-        Precision("cpu", "half")  # type: ignore[arg-type]
+        Device("cpu", "half")  # type: ignore[arg-type]
 
 
 def test_device_is_there() -> None:
@@ -68,7 +68,7 @@ def test_device_is_there() -> None:
     assert torch.zeros(1, device=available_device()).sum() == 0
 
 
-def fit_in(precision: Precision) -> Fit:
+def fit_in(device: Device) -> Fit:
     encoder = split_tower(native())
     data = at(encoder, "block 1", pixels(24), np.arange(24) % 3)
     recipe = Recipe(blocks="2-1", batch_size=8, lr=1e-3, head_lr=1e-2)
@@ -81,37 +81,37 @@ def fit_in(precision: Precision) -> Fit:
         classes=3,
         horizon=240,
         seed=0,
-        precision=precision,
+        device=device,
     )
 
 
-def assert_close_to_float32(precision: Precision) -> None:
-    exact, found = fit_in(Precision("cpu")), fit_in(precision)
+def assert_close_to_float32(device: Device) -> None:
+    exact, found = fit_in(Device("cpu")), fit_in(device)
     expected, evaluation = exact.train_until(240), found.train_until(240)
     assert evaluation.finite
     assert evaluation.train_loss == pytest.approx(expected.train_loss, abs=0.1)
     assert evaluation.train_loss < 1.0 < np.log(3)
     for parameter in found.model.parameters():
         assert parameter.dtype == torch.float32
-        assert parameter.device.type == precision.device.type
+        assert parameter.device.type == device.torch.type
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float16"])
 def test_half_precision_fits_keep_float32_weights(name: str) -> None:
-    assert_close_to_float32(Precision("cpu", name))  # type: ignore[arg-type]
+    assert_close_to_float32(Device("cpu", name))  # type: ignore[arg-type]
 
 
 @needs_gpu
 @pytest.mark.parametrize("name", ["auto", "float32", "bfloat16", "float16"])
 def test_fits_on_a_gpu_agree_with_the_cpu(name: str) -> None:
-    assert_close_to_float32(Precision("cuda", name))  # type: ignore[arg-type]
+    assert_close_to_float32(Device("cuda", name))  # type: ignore[arg-type]
 
 
 @needs_gpu
 @pytest.mark.parametrize("name", ["float32", "float16"])
 def test_fits_resume_on_a_gpu(name: str) -> None:
-    precision = Precision("cuda", name)  # type: ignore[arg-type]
-    first, second = fit_in(precision), fit_in(precision)
+    device = Device("cuda", name)  # type: ignore[arg-type]
+    first, second = fit_in(device), fit_in(device)
     first.train_until(80)
     file = io.BytesIO()
     torch.save(first.state_dict(), file)

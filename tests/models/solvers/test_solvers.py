@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from models.classifier import build_classifier
+from models.device import Device
 from models.encoder import Encoder
-from models.feature_dataset import Examples
+from models.exported import exported_weights
+from models.feature_dataset import FeatureDataset
 from models.fit import Fit
 from models.head import LinearHead
 from models.logistic_regression import solve_probes
 from models.recipe import Recipe
 from models.selection import select
-from tests.models.fits import CLASSES, assert_same, clusters, weights
+from models.solvers import SOLVERS
+from search_spaces.distributions import parse_space
+from tests.models.fits import CLASSES, assert_same, clusters, tuning, weights
 from tests.models.tiny_towers import at, pixels
+from tests.models.toys import imported
 
 HORIZON, DIM = 500, 12
 TRAIN, VAL = clusters(30, 1, 1.5), clusters(60, 2, 1.5)
@@ -122,10 +129,87 @@ def test_the_state_of_a_solved_fit_loads(encoder: Encoder, solver: str) -> None:
 def test_bad_features_give_no_solution(encoder: Encoder) -> None:
     broken = TRAIN.features.copy()
     broken[::3] = np.nan
-    train = Examples(broken, TRAIN.labels, TRAIN.rows)
+    train = FeatureDataset(broken, TRAIN.labels, TRAIN.rows)
     recipe = Recipe(solver="lbfgs", weight_decay=BANK)
     fit = Fit(
         encoder, select(recipe, encoder), "head", train, VAL, classes=CLASSES, horizon=9, seed=0
     )
     assert not fit.train_until(9).finite
     assert fit.best is None
+
+
+MEANS = '''
+"""A head of the classes' mean embeddings."""
+
+import torch
+
+from models.head import LinearHead
+from models.solvers import DirectSolver
+
+
+class Means(DirectSolver):
+    name = "means"
+    uses_decays = uses_start = False
+
+    def solve(self, recipe, embeddings, labels, heads):
+        classes = range(heads.bias.shape[1])
+        weight = torch.stack([embeddings[labels == c].mean(0) for c in classes])
+        heads.set_heads([LinearHead(weight, -weight.square().sum(1) / 2)])
+        return 1
+'''
+
+SGD = '''
+"""Stochastic gradient descent with momentum."""
+
+import torch
+
+from models.solvers import StepSolver
+
+
+class Sgd(StepSolver):
+    name = "sgd"
+
+    def optimizers(self, selection, model):
+        recipe = selection.recipe
+        groups = [{"params": list(model.head.parameters()), "peak_lr": recipe.head_lr[0]}]
+        for p in selection.parameters:
+            peak = p.lr_scale * recipe.lr
+            groups.append({"params": [model.trained[p.key]], "peak_lr": peak})
+        return [torch.optim.SGD(groups, lr=0.0, momentum=0.9)]
+'''
+
+
+def test_a_direct_solver_is_added_in_one_file(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"blocks": "none", "solver": "means", "weight_decay": [0, 1]}
+    with pytest.raises(ValueError, match="unknown solver 'means'; allowed: adamw, lbfgs, none"):
+        Recipe.model_validate(settings)
+    monkeypatch.setitem(SOLVERS, "means", imported(tmp_path, "means", MEANS).Means())
+    recipe = Recipe(**parse_space({**settings, "weight_decay": {"bank": [0, 1]}}, {}).first())
+    assert (recipe.takes_steps, len(recipe.bank), recipe.start) == (False, 1, "zeros")
+    fit = fit_of(encoder, solver="means")
+    evaluation = fit.train_until(HORIZON)
+    assert (evaluation.samples, evaluation.steps) == (HORIZON, 1)
+    assert evaluation.val_accuracy > 0.8
+    classifier = build_classifier(
+        encoder, select(fit.recipe, encoder), "head", exported_weights(fit), Device("cpu")
+    )
+    assert torch.equal(classifier.logits(VAL, Device("cpu")), fit.logits(VAL))
+    with pytest.raises(ValueError, match="solver: means needs blocks: none"):
+        Recipe(solver="means", blocks="1")
+
+
+def test_a_step_solver_is_added_in_one_file(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SOLVERS, "sgd", imported(tmp_path, "sgd", SGD).Sgd())
+    numbers: Any = {"solver": "sgd", "lr": 0.01, "head_lr": 0.01}
+    whole, first, second = (tuning(encoder, **numbers) for _ in range(3))
+    expected = [whole.train_until(until) for until in (80, 400)]
+    assert expected[1].train_loss < expected[0].train_loss
+    assert expected[1].weight_distance > 0
+    assert first.train_until(80) == expected[0]
+    second.load_state_dict(first.state_dict())
+    assert second.train_until(400) == expected[1]
+    assert_same(weights(second), weights(whole))

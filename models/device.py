@@ -1,0 +1,70 @@
+"""Where a fit runs, and the type that its matrix products run in."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import get_args
+
+import torch
+
+from models.config import PrecisionName
+
+CONTEXT = 1 << 30  # bytes of a GPU that a process takes before any tensor, and for its kernels
+
+
+class Device:
+    """A device with automatic mixed precision.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1", …
+        precision: `auto` is bfloat16 on GPUs that have it in hardware, float16 with a loss scaler
+            on those that don't (Turing, Volta), float32 on CPUs. Weights and optimizer stay in
+            float32.
+
+    Attributes:
+        torch: the device as torch has it.
+        precision: the type's name, never `auto`.
+
+    Raises:
+        ValueError: there is no such precision.
+    """
+
+    def __init__(self, name: str, precision: PrecisionName = "float32") -> None:
+        if precision not in get_args(PrecisionName):
+            allowed = ", ".join(get_args(PrecisionName))
+            raise ValueError(f"precision {precision!r}; allowed: {allowed}")
+        self.torch = torch.device(name)
+        self.precision = self._resolve(precision)
+        self._dtype: torch.dtype = getattr(torch, self.precision)
+
+    def _resolve(self, precision: PrecisionName) -> PrecisionName:
+        if precision != "auto":
+            return precision
+        if self.torch.type != "cuda":
+            return "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Run matrix products in `precision` within the block."""
+        enabled = self._dtype != torch.float32
+        return torch.autocast(self.torch.type, dtype=self._dtype, enabled=enabled)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Make a loss scaler, which does something in float16 alone."""
+        return torch.amp.GradScaler(self.torch.type, enabled=self._dtype == torch.float16)
+
+
+def available_device(share: float = 1.0) -> str:
+    """Name the GPU this process was given, or the CPU.
+
+    Args:
+        share: of the GPU's memory. A process that exceeds its share gets the out-of-memory error
+            itself, and not another one on the same GPU.
+    """
+    if not torch.cuda.is_available():
+        return "cpu"
+    if share < 1:
+        total = torch.cuda.get_device_properties(0).total_memory
+        tensors = max(share - CONTEXT / total, share / 2)  # the context is not counted
+        torch.cuda.set_per_process_memory_fraction(tensors)
+    return "cuda"
