@@ -118,7 +118,8 @@ def test_duplicates_between_splits_are_told(tmp_path: Path) -> None:
         ("exact", "train", "copy.png", "test", names[3]),
         ("near", "val", names[2], "test", "anew.jpg"),
     }
-    told_below = "1 exact between train and test, 1 near between val and test (duplicates.csv)"
+    pairs = ("1 exact duplicate between train and test", "1 near duplicate between val and test")
+    told_below = f"{', '.join(pairs)} (duplicates.csv)"
     assert told_below in report.markdown
 
 
@@ -146,4 +147,4 @@ def test_groups_are_whole_from_the_source_to_the_table(tmp_path: Path) -> None:
     with (tmp_path / "bursts" / "test_images.csv").open(newline="") as file:
         told = {row["key"]: row["group"] for row in csv.DictReader(file)}
     assert told == {name: burst for name, _, split, burst in rows if split == "test"}
-    assert "over 30 test images in 6 groups (bootstrap over groups, 2000" in report.markdown
+    assert "the 30 test images in 6 groups (bootstrap over groups, 2000" in report.markdown

@@ -204,7 +204,7 @@ def test_a_final_fit_that_failed_finds_its_checkpoint_when_resumed(
     longer = experiment.model_copy(update={"final": final})
     report = run_quietly(longer, tmp_path, resume=True, time_budget=1.0)
     assert final_fits_in(tmp_path / "small").keys() == {f"10-{name}-seed0" for name in methods}
-    assert "final fits: 2 of 4; resume the run for the others" in report.markdown
+    assert "2 of 4 final fits are made; resume the run for the others" in report.markdown
     assert [path.name for path in checkpoints.iterdir()] == ["10-seed_llrd-0.pt"]
 
     report = run_quietly(longer, tmp_path, resume=True)
