@@ -19,14 +19,13 @@ def test_a_source_from_one_file_is_searched_and_scored(
 ) -> None:
     module = register_toy(tmp_path, monkeypatch)
     cloudpickle.register_pickle_by_value(module)  # workers cannot import the test's file
-    experiment = small(
-        "data.source=shapes:40", "data.partitions=[100]", "final.seeds=1", methods=["frozen"]
-    )
+    data = ("data.source=shapes:40", "data.test_fraction=0.25", "data.partitions=[100]")
+    experiment = small(*data, "final.seeds=1", methods=["frozen"])
     try:
         run_quietly(experiment, tmp_path)
     finally:
         cloudpickle.unregister_pickle_by_value(module)
     scored = pd.read_csv(tmp_path / "small" / "test_images.csv")
-    assert len(scored) == 8
+    assert len(scored) == 10
     assert set(scored["key"].str.partition("/")[0]) == {"square", "stripe"}
     assert pd.read_csv(tmp_path / "small" / "accuracy_table.csv")["test_accuracy"].notna().all()
