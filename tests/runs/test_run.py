@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-import tune.run
+import tune.stages
 from data import SourceConfig
 from errors import InputError
 from records import Cell
@@ -193,7 +193,7 @@ def test_a_final_fit_that_failed_finds_its_checkpoint_when_resumed(
     methods = ["frozen", "seed_llrd"]
     experiment = small("final.seeds=1", "data.partitions=[10]", methods=methods)
     checkpoints = tmp_path / "small" / "checkpoints"
-    monkeypatch.setattr(tune.run, "run_final_fits", failing)
+    monkeypatch.setattr(tune.stages, "run_final_fits", failing)
     run_quietly(experiment, tmp_path)
     assert [path.name for path in checkpoints.iterdir()] == ["10-seed_llrd-0.pt"]
     assert final_fits_in(tmp_path / "small").keys() == {"10-frozen-seed0"}

@@ -23,7 +23,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 import run_search
-import tune.run
+import tune.stages
 import tune.workers.machines
 from tests.chaos.lost_nodes import NO_MACHINE, reported
 from tests.object_store import object_store
@@ -70,7 +70,7 @@ def note_nodes(nodes: dict[str, list[str]]) -> None:
 def main(out: Path) -> int:
     nodes: dict[str, list[str]] = {}
     note_nodes(nodes)
-    tune.run.resolved_precision = functools.partial(resolved_precision, trouble=no_trouble)
+    tune.stages.resolved_precision = functools.partial(resolved_precision, trouble=no_trouble)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     small, _ = (add_node(cluster, out / "tools", size) for size in (SMALL_GPU, LARGE_GPU))
     cluster.wait_for_nodes()

@@ -18,17 +18,21 @@ from records import NodeView
 from tune.workers.cluster import ROOT, Cluster
 from tune.workers.machines import alive
 
+SAMPLE = 5  # images that a machine tries to read
 BUSY = 60.0  # seconds to wait for a GPU that somebody else may hold; then it is not asked
 
 
 def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> list[NodeView]:
-    """Ask every machine whether it can read any of the images `keys`, and what else it has."""
-    nodes = alive()
+    """Ask every machine whether it sees the images `keys`, and what else it has.
+
+    A few images are enough to know: one may be broken, hardly all of them.
+    """
+    nodes, sample = alive(), tuple(keys[:SAMPLE])
     if len(nodes) == 1 and not cluster.grows:  # this process is on it, and runs its code
-        answers = [_look(source, tuple(keys))]
+        answers = [_look(source, sample)]
     else:
         look = ray.remote(num_cpus=0)(_look)
-        answers = ray.get([_on(node, look).remote(source, tuple(keys)) for node in nodes])
+        answers = ray.get([_on(node, look).remote(source, sample) for node in nodes])
     return [
         NodeView(node, about["NodeManagerAddress"], *answer)
         for (node, about), answer in zip(nodes.items(), answers, strict=True)
