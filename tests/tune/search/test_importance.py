@@ -61,7 +61,7 @@ def test_stopping_trials_hides_nothing(tmp_path: Path) -> None:
         assert max(found, key=lambda row: row.importance).parameter == "warmup"
 
 
-def test_groups_with_few_trials_have_none_but_count_in_all(tmp_path: Path) -> None:
+def test_cells_with_few_trials_have_none_but_count_in_all(tmp_path: Path) -> None:
     found = rows(tmp_path, by("lr"), trials=MIN_TRIALS)  # the default is one of them
     assert {(row.partition, row.method) for row in found} == {("all", "llrd")}
     assert max(row.trials for row in found) == 2 * (MIN_TRIALS - 1)

@@ -91,7 +91,7 @@ def test_with_one_slot_a_kill_leaves_no_trace(
     cuts=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     closed=st.booleans(),
 )
-def test_killed_twice_every_group_is_completed(
+def test_killed_twice_every_cell_is_completed(
     tmp_path_factory: pytest.TempPathFactory,
     scheduler: str,
     transfer: int,

@@ -35,7 +35,7 @@ from tests.tune.search.simulated import (
 from tune.search.search import Search
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-GROUPS = [Cell(p, m) for p in (1, 100) for m in ("frozen", "llrd", "fixed")]
+CELLS = [Cell(p, m) for p in (1, 100) for m in ("frozen", "llrd", "fixed")]
 
 
 @pytest.fixture
@@ -64,11 +64,11 @@ ONE = Cell(1, "zeros")
 @pytest.mark.parametrize("slots", [1, 2, 5, 50])
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("scorer", [smooth, rough])
-def test_every_group_gets_its_budget(path: Path, slots: int, seed: int, scorer: Any) -> None:
+def test_every_cell_gets_its_budget(path: Path, slots: int, seed: int, scorer: Any) -> None:
     simulation = Simulation(experiment(), path, scorer, slots, seed).run()
     simulation.check_finished()
     counts = Counter(cell for cell, _ in {(p.cell, p.number) for p in simulation.proposals})
-    assert counts == {g: {"frozen": 3, "llrd": 4, "fixed": 1}[g.method] for g in GROUPS}
+    assert counts == {g: {"frozen": 3, "llrd": 4, "fixed": 1}[g.method] for g in CELLS}
     assert simulation.search.propose() is None
 
 
@@ -81,7 +81,7 @@ def test_the_default_comes_first_in_every_cell(path: Path) -> None:
 
 
 @pytest.mark.parametrize("slots", [1, 3])
-def test_first_trials_of_groups_that_are_ready_come_first(path: Path, slots: int) -> None:
+def test_first_trials_of_cells_that_are_ready_come_first(path: Path, slots: int) -> None:
     simulation = Simulation(experiment(), path, slots=slots)
     search = simulation.search
     while not search.finished:
@@ -99,7 +99,7 @@ def _ready(search: Search, cell: Cell) -> bool:
     return cell.method == "frozen" or search.cells[Cell(cell.partition, "frozen")].finished
 
 
-def test_then_the_group_with_the_smallest_share_served(path: Path) -> None:
+def test_then_the_cell_with_the_smallest_share_served(path: Path) -> None:
     methods = {"zeros": {**ZEROS, "trials": 6}, "other": {**ZEROS, "trials": 3}}
     spec = experiment(methods=methods, partitions=(1,), scheduler="none")
     simulation = Simulation(spec, path).run()
@@ -118,7 +118,7 @@ def test_then_the_group_with_the_smallest_share_served(path: Path) -> None:
 
 
 @pytest.mark.parametrize("slots", [1, 4, 50])
-def test_groups_wait_for_their_probe(path: Path, slots: int) -> None:
+def test_cells_wait_for_their_probe(path: Path, slots: int) -> None:
     simulation = Simulation(experiment(), path, slots=slots, seed=3)
     search, checked = simulation.search, 0
     while not search.finished:
@@ -254,7 +254,7 @@ def test_the_winner_has_the_best_score(
     assert winner.config == search.cells[ONE].trials[number].config
 
 
-def test_scores_rank_and_accuracies_are_told(path: Path) -> None:
+def test_scores_rank_and_accuracies_are_reported(path: Path) -> None:
     search = only(path, trials=2)
     for score, accuracy in ((0.8, 0.5), (0.7, 0.9)):
         proposal = search.propose()
@@ -264,7 +264,7 @@ def test_scores_rank_and_accuracies_are_told(path: Path) -> None:
 
 
 @pytest.mark.parametrize("trials", [[[nan], [-1], [nan]], [[0.5, nan], [0.5, 0.5, nan], [nan]]])
-def test_a_group_of_ruins_has_no_winner(path: Path, trials: list[list[float]]) -> None:
+def test_a_cell_of_ruins_has_no_winner(path: Path, trials: list[list[float]]) -> None:
     search = only(path)
     run_scores(search, *trials)
     assert search.finished
@@ -307,13 +307,13 @@ def test_trials_end_as_their_reports_say(path: Path) -> None:
     search.propose()
     assert not search.report(ONE, 4, a_report(10, 0.3))  # there is no better to come
     assert statuses(search) == ["completed", "paused", "diverged", "failed", "stopped"]
-    told = [
+    journaled = [
         (event.trial, "paused" if isinstance(event, TrialPaused) else event.status)
         for event in read_journal(path)
         if isinstance(event, TrialEnded | TrialPaused)
     ]
     ends = [(0, "completed"), (1, "paused"), (2, "diverged"), (3, "failed"), (4, "stopped")]
-    assert told == ends
+    assert journaled == ends
 
 
 def test_an_ended_trial_stays_as_it_is(path: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_higher_rung_counts_more_than_a_higher_score(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scorer", [smooth, rough])
 @pytest.mark.parametrize("slots", [1, 5])
 @pytest.mark.parametrize("transfer", [0, 1, 3])
-def test_transfers_are_bounded_early_new_and_told(
+def test_transfers_are_bounded_early_new_and_journaled(
     tmp_path: Path, transfer: int, slots: int, scorer: Any
 ) -> None:
     spec = experiment(methods=METHODS, partitions=(1, 10, 100), trials=8, transfer=transfer)
@@ -126,12 +126,12 @@ def test_transfers_are_bounded_early_new_and_told(
             assert max(trial.reports, default=0) >= 30 or trial.ended in ("diverged", "failed")
     if transfer:
         assert "partition" in " ".join(origins(simulation.search, ALL))
-    told = {
+    journaled = {
         (str(event.cell), event.trial): event.origin
         for event in read_journal(tmp_path / "events.jsonl")
         if isinstance(event, TrialStarted)
     }
-    assert told == {
+    assert journaled == {
         (str(g), n): t.origin
         for g, s in simulation.search.cells.items()
         for n, t in s.trials.items()
@@ -148,7 +148,7 @@ def test_nothing_is_taken_from_a_partition_that_knows_too_little(known: int) -> 
 
 @pytest.mark.parametrize("transfer", [0, 2])
 @pytest.mark.parametrize("slots", [1, 4])
-def test_every_group_has_its_first_trial_before_any_but_a_probe_has_its_second(
+def test_every_cell_has_its_first_trial_before_any_but_a_probe_has_its_second(
     tmp_path: Path, transfer: int, slots: int
 ) -> None:
     partitions = (1, *range(10, 101, 10))
