@@ -1,6 +1,6 @@
 # make search   install, then run the built-in default and print its table
 # make test     install, then run every test
-# make check    lint and types
+# make check    lint, types and the order of the rooms
 # make chaos    faults on purpose, many times (an hour)
 # make audit    known vulnerabilities of what is installed (asks a public database)
 # make bench    how fast, beside what users do today (half an hour; leave the machine alone)
@@ -32,6 +32,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 $(VENV)/.run: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

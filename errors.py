@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this", and what helps them to."""
+"""The exception for mistakes that the user can mend, and help with its words."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class InputError(ValueError):
     """
 
 
-def one_line(told: object, most: int = 200) -> str:
-    """What an error says, in one line of so many characters at most."""
-    return " ".join(str(told).split())[:most]
+def one_line(error: object, most: int = 200) -> str:
+    """Return an error's text in one line of at most `most` characters."""
+    return " ".join(str(error).split())[:most]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'near'? `, if one of `known` is near to `name`; else nothing."""
+    """Return `did you mean 'near'? ` if one of `known` is near to `name`, else nothing."""
     near = difflib.get_close_matches(name, list(known), 1)
     return f"did you mean {near[0]!r}? " if near else ""

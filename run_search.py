@@ -10,20 +10,20 @@ Results lie in results/<name>/, the table in accuracy_table.md.
 from __future__ import annotations
 
 import argparse
-import atexit
 import os
 import re
 import shlex
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 
+from disk import full_disk_reported
 from errors import InputError
-from files import room_in
+from search_spaces import load_experiment
+from tune.workers.ray_environment import set_ray_environment
 
 ROOT = Path(__file__).resolve().parent
 DEFAULT = ROOT / "search_spaces" / "digits.yaml"
@@ -31,32 +31,52 @@ INTERRUPTED = 130  # exit code
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """A parser whose mistakes are `InputError`s, of one line."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; raises InputError where it is wrong."""
+    """Read the command line of a search.
+
+    Raises:
+        InputError: the command line is wrong.
+    """
     parser = _Parser(
         prog="run_search.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("space", nargs="?", type=Path, default=DEFAULT, metavar="SPACE.yaml",
-        help="what to search, on what data (default: search_spaces/digits.yaml)")  # fmt: skip
-    add("--set", action="append", default=[], metavar="KEY.PATH=VALUE",
-        help="override a key of the YAML file; may be repeated")  # fmt: skip
+    add(
+        "space",
+        nargs="?",
+        type=Path,
+        default=DEFAULT,
+        metavar="SPACE.yaml",
+        help="what to search, on what data (default: search_spaces/digits.yaml)",
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        help="override a key of the YAML file; may be repeated",
+    )
     add("--partitions", type=_numbers, metavar="1,10,100", help="percentages of the training data")
     add("--methods", type=_names, default=[], metavar="A,B", help="only these methods")
-    add("--trials", type=int, metavar="N", help="trials of every cell that has so many to try")
+    add(
+        "--trials", type=int, metavar="N", help="trials of each cell, at most one per configuration"
+    )
     add("--seed", type=int, metavar="S", help="seed of the search")
     add("--name", help="name of the run (default: the YAML file's)")
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="folder of all runs")
-    add("--storage", metavar="URL",
-        help="copy runs, and write checkpoints, there: s3://BUCKET/FOLDER, a path")  # fmt: skip
+    add(
+        "--storage",
+        metavar="URL",
+        help="copy runs, and write checkpoints, there: s3://BUCKET/FOLDER, a path",
+    )
     add("--resume", action="store_true", help="continue or extend the run of this name, if any")
     add("--time-budget", type=_duration, metavar="2h", help="end in time, final fits included")
     add("--address", metavar="ADDR", help="join a running Ray cluster (auto, HOST:PORT)")
@@ -65,7 +85,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def parse_evaluate(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line of `evaluate`; raises InputError where it is wrong."""
+    """Read the command line of `evaluate`.
+
+    Raises:
+        InputError: the command line is wrong.
+    """
     parser = _Parser(
         prog="run_search.py evaluate",
         description="Score the exported winners of a run again, and compare with its table.",
@@ -98,57 +122,19 @@ def _duration(text: str) -> float:
     return float(match[1]) * seconds[match[2] or "s"]
 
 
-def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the other options change in the YAML, by dotted key."""
-    given = {
-        "data.partitions": arguments.partitions,
-        "seed": arguments.seed,
-        "name": arguments.name,
-    }
-    return {key: value for key, value in given.items() if value is not None}
-
-
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    # Status goes to stderr, the table to stdout.
-    console = Console(stderr=True)
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+    """Run the command line and return the exit code.
+
+    Status goes to stderr, the table to stdout.
+    """
     given = sys.argv[1:] if argv is None else argv
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     try:
         if given[:1] == ["evaluate"]:
-            arguments = parse_evaluate(given[1:])
-            _keep_to_loopback(arguments.address)
-            from tune.evaluate import evaluate
-
-            return 0 if evaluate(arguments.run_dir, arguments.address, Console()) else 1
-        arguments = parse(given)
-        _keep_to_loopback(arguments.address)
-        from search_spaces.schema import load_experiment
-
-        experiment = load_experiment(
-            arguments.space,
-            arguments.set,
-            overrides(arguments),
-            arguments.trials,
-            arguments.methods,
-        )
-        from tune.run import Options, dry_run, run  # after the cheap checks: imports Ray and torch
-
-        options = Options(
-            arguments.out,
-            arguments.resume,
-            arguments.address,
-            arguments.time_budget,
-            arguments.storage,
-        )
-        if arguments.dry_run:
-            dry_run(experiment, options, Console())
-            return 0
-        signal.signal(signal.SIGTERM, _interrupt)
-        with room_in(options.out / experiment.name):
-            report = run(experiment, options, console)
+            return _evaluate(parse_evaluate(given[1:]))
+        return _search(parse(given))
     except InputError as error:
-        # One line, whatever the names in it hold.
+        # A name in the message may hold a line break.
         errors.print(f"error: {' '.join(str(error).split())}", markup=False)
         return 2
     except KeyboardInterrupt:
@@ -157,37 +143,53 @@ def main(argv: list[str] | None = None) -> int:
         command = shlex.join([*this, *given, *resume])
         errors.print(f"interrupted; nothing is lost, continue with: {command}", markup=False)
         return INTERRUPTED
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    set_ray_environment(loopback=arguments.address is None)
+    from tune.evaluate import evaluate
+
+    return 0 if evaluate(arguments.run_dir, arguments.address, Console()) else 1
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    set_ray_environment(loopback=arguments.address is None)
+    overrides = {
+        "data.partitions": arguments.partitions,
+        "seed": arguments.seed,
+        "name": arguments.name,
+    }
+    experiment = load_experiment(
+        arguments.space,
+        settings=arguments.set,
+        overrides={key: value for key, value in overrides.items() if value is not None},
+        trials=arguments.trials,
+        methods=arguments.methods,
+    )
+    from tune.run import Options, dry_run, run  # Ray and torch, which take seconds to import
+
+    options = Options(
+        out=arguments.out,
+        resume=arguments.resume,
+        address=arguments.address,
+        time_budget=arguments.time_budget,
+        storage=arguments.storage,
+    )
+    if arguments.dry_run:
+        dry_run(experiment, options, Console())
+        return 0
+    signal.signal(signal.SIGTERM, _interrupt)
+    with full_disk_reported(options.out / experiment.name):
+        report = run(experiment, options, Console(stderr=True))
     report.render(Console())
     return 0
 
 
-def _keep_to_loopback(address: str | None) -> None:
-    """One machine: everything Ray starts listens on 127.0.0.1. It reads this on import."""
-    if address is None:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-
-
 def _interrupt(*_: Any) -> NoReturn:
-    """A scheduler's preemption is an interruption like Ctrl-C; some tell it twice."""
+    """Treat a batch system's preemption as Ctrl-C; some send the signal twice."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def leave(code: int) -> NoReturn:
-    """End this process; one that is interrupted leaves what `--storage` has no time to copy."""
-    if code == INTERRUPTED:
-        from pyarrow.fs import ensure_s3_finalized
-
-        from tune.storage.mirror import COPYING
-
-        if any(thread.name == COPYING for thread in threading.enumerate()):
-            atexit.unregister(ensure_s3_finalized)  # pyarrow's own, which waits for every upload
-            atexit._run_exitfuncs()  # Ray's among them, which ends its processes
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    sys.exit(code)
-
-
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

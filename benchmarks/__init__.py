@@ -1,6 +1,5 @@
-"""How well and how fast, measured; docs and RESULTS.md say what came out."""
+"""Measurements of quality and speed; docs/ says what came out."""
 
-import os
+from tune.workers.ray_environment import set_ray_environment
 
-# One machine: everything Ray starts listens on 127.0.0.1. It reads this on import.
-os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+set_ray_environment(loopback=True)

@@ -1,12 +1,13 @@
-"""What is gained by averaged weights, WiSE-FT and cached views.
+"""Measure what averaged weights, WiSE-FT and cached views gain.
 
     python -m benchmarks.after_training search_spaces/digits.yaml llrd --partitions 1,10,100
 
 Fits the method's default with several seeds, as final fits do, and chooses on the validation split
-as they do. Prints test accuracy of the tuned weights, and what each addition gains in points: mean
-over seeds of the paired difference, with its 95% t-interval. That covers the draw of training
-images (at 100% the order of samples alone), not that of the test images, which are the same for all
-seeds. Nothing is chosen by what it prints: the defaults were set before. No Ray: a loop.
+as they do. It prints the test accuracy of the tuned weights, and what each addition gains in
+points: the mean over seeds of the paired difference, with its 95% t-interval. The interval covers
+the draw of training images (at 100% only the order of samples), not the draw of test images, which
+are the same for all seeds. The defaults were set before and are not chosen by these figures. The
+fits run in a loop, without Ray.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from benchmarks.fits import Laboratory
+from models.final_weights import select_weights
 from models.fit import Fit
-from search_spaces.schema import load_experiment
-from tune.search.schedulers.asha import milestones
+from models.selection import select
+from search_spaces import load_experiment
+from tune.search.schedulers import milestones
 
 TUNED = "tuned"
 ADDITIONS = ("averaged", "interpolated", "both", "views")
@@ -32,18 +35,18 @@ ADDITIONS = ("averaged", "interpolated", "both", "views")
 def trained(
     lab: Laboratory, method: str, partition: float, seed: int, views: int, average: bool
 ) -> Fit:
-    """A fit of the method's default, at its horizon."""
+    """Train the method's default to its horizon."""
     config = lab.experiment.methods[method].parsed.first() | {"views": views}
     fit = lab.fit(config, method, partition, lab.probe(partition, seed), seed, average)
-    for point in milestones(lab.experiment.horizon(method), lab.experiment.search):
-        fit.advance(point)
+    for point in milestones(lab.experiment.horizon(method), lab.experiment.search, fit.images):
+        fit.train_until(point)
     return fit
 
 
 def accuracies(
     lab: Laboratory, method: str, partition: float, seed: int, views: int
 ) -> dict[str, float]:
-    """Test accuracy of one seed's fit, by what was done after its training or to its images."""
+    """Return the test accuracy of one seed's fit, tuned alone and with each addition."""
     alphas = lab.experiment.final.wise_ft
     averaged = trained(lab, method, partition, seed, 0, average=True)
     config = averaged.recipe.model_dump()
@@ -51,46 +54,47 @@ def accuracies(
         lab.fit(config, method, partition, lab.probe(partition, seed), seed) for _ in range(2)
     )
     for fit in (tuned, interpolated):
-        fit.load(copy.deepcopy(averaged.state()))
-    tuned.polish(())
-    interpolated.polish(alphas)
-    averaged.polish(())
+        fit.load_state_dict(copy.deepcopy(averaged.state_dict()))
+    select_weights(tuned, ())
+    select_weights(interpolated, alphas)
+    select_weights(averaged, ())
     found = {
         TUNED: tested(lab, tuned),
         "averaged": tested(lab, averaged),
         "interpolated": tested(lab, interpolated),
     }
-    averaged.polish(alphas)  # from the better of the two, as where both are tried at once
+    select_weights(averaged, alphas)  # interpolate the better of the two, as final fits do
     found["both"] = tested(lab, averaged)
     if views:
         with_views = trained(lab, method, partition, seed, views, average=False)
-        with_views.polish(())
+        select_weights(with_views, ())
         found["views"] = tested(lab, with_views)
     return found
 
 
 def tested(lab: Laboratory, fit: Fit) -> float:
-    """Test accuracy of what a fit has chosen."""
-    test = lab.examples("test", fit.recipe.boundary(lab.encoder))
+    """Return the test accuracy of the weights that a fit has chosen."""
+    test = lab.examples("test", select(fit.recipe, lab.encoder).boundary)
     assert fit.best is not None
     predicted = fit.logits(test)[fit.best.head].argmax(1).numpy()
     return float((predicted == test.labels).mean())
 
 
 def points(differences: NDArray[np.float64]) -> str:
-    """A mean in points, and half its 95% t-interval."""
+    """Format a mean in points, and half its 95% t-interval."""
     n = len(differences)
     half = t.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n)
     return f"{100 * differences.mean():+.2f} ± {100 * half:.2f}"
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("space", type=Path)
     parser.add_argument("method")
     parser.add_argument("--partitions", default="10,100")
-    parser.add_argument("--seeds", type=int, default=5, help="two at least")
-    parser.add_argument("--views", type=int, default=2, help="0: leave them out")
+    parser.add_argument("--seeds", type=int, default=5, help="at least two")
+    parser.add_argument("--views", type=int, default=2, help="0 leaves them out")
     parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
     torch.set_num_threads(1)

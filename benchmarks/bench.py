@@ -1,10 +1,10 @@
-"""Everything that speed is claimed for, in one table: `make bench`.
+"""Measure every claim about speed, in one table: `make bench`.
 
     python -m benchmarks.bench
     python -m benchmarks.bench --photos …/labels.csv --encoder …/vit_tiny    # more rows
 
-Prints the table with the machine and versions above it. Ratios are of times within this run. What
-Ray Tune costs beside the trials is measured by `benchmarks/overhead.py`.
+It prints the machine and the versions, then the table. Ratios compare times of the same run.
+`benchmarks/overhead.py` measures what Ray Tune costs beside the trials.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.geometry import geometry_rows
 from benchmarks.limits import describe, measured_machine
 from benchmarks.probe import GRID, ours, sklearns, timed
 from benchmarks.table import HEADER, Row
-from search_spaces.schema import load_experiment
+from search_spaces import load_experiment
 
 SPACES = Path(__file__).resolve().parents[1] / "search_spaces"
 DIGITS = SPACES / "digits.yaml"
@@ -33,7 +33,7 @@ SEEDS = 3
 
 
 def probe_rows() -> Iterator[Row]:
-    """A probe with a validated penalty, from the embeddings of all training digits."""
+    """Compare probes with a validated penalty, from the embeddings of all training digits."""
     torch.set_num_threads(1)
     threadpool_limits(1)
     lab = Laboratory(load_experiment(DIGITS), [], ("train", "val", "test"))
@@ -46,6 +46,7 @@ def probe_rows() -> Iterator[Row]:
 
 
 def rows(photos: Path | None, encoder: Path | None) -> Iterator[Row]:
+    """Measure row after row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         yield from geometry_rows(measured_machine(), Path(folder))
     yield from probe_rows()
@@ -57,7 +58,7 @@ def rows(photos: Path | None, encoder: Path | None) -> Iterator[Row]:
             f"model.name=local-dir:{encoder}",
             "data.columns.label=coarse",
             "data.partitions=[10]",
-            "model.precision=float32",  # as the peer
+            "model.precision=float32",  # as the peer's
             "search.samples=1000",
             "search.trials=4",
             "final.seeds=2",
@@ -67,6 +68,7 @@ def rows(photos: Path | None, encoder: Path | None) -> Iterator[Row]:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, help="labels.csv of the Grocery Store Dataset")
     parser.add_argument("--encoder", type=Path, help="folder of a ViT-Tiny for open_clip")

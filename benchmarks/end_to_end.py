@@ -1,10 +1,10 @@
-"""A whole run of ours beside Ray Tune as its tutorial shows it, on the same trials.
+"""Compare a whole run of ours with Ray Tune as its tutorial shows it, on the same trials.
 
-Ours runs `run_search.py` as a user does. Of its trials that went to the end a few are run by the
-peer (benchmarks/peers/naive.py, --ray), with the same configuration, images, order and number of
-samples; the others are extrapolated from them: what a trial costs at its beginning, and what each
-sample and each evaluation costs. Heads start at zero for both, so that both train the same, and
-the validation accuracies are asserted to be equal to within two images.
+Ours runs `run_search.py` as a user does. The peer (benchmarks/peers/naive.py, --ray) repeats a few
+of the trials that went to the end, with the same configuration, images, order and number of
+samples. The time of the others is extrapolated from them: the cost of a trial's start, and of each
+sample and evaluation. Heads start at zero, so that both train the same; the validation accuracies
+are asserted to be equal to within two images.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import pandas as pd
 from benchmarks.jobs import Answer, Job, Trial
 from benchmarks.limits import watched
 from benchmarks.table import Row
-from data import Dataset, Split, load_dataset, partition_indices
+from data import Dataset, Split, derived_seed, load_dataset, partition_rows
 from models.config import LOCAL_DIR
-from search_spaces.schema import Experiment, load_experiment
-from tune.search.schedulers.asha import milestones
-from tune.trials.trial_context import derived_seed
+from records import JOURNAL, TRIALS, Cell, TrialReported, read_final_fits, read_journal
+from search_spaces import Experiment, load_experiment
+from tune.search.schedulers import milestones
 
-IMAGES_APART = 2.5  # validation images on which two predictions may differ: rounding
+IMAGES_APART = 2.5  # validation images on which rounding may change the prediction
 SAMPLED = 4  # trials that the peer runs
 
 
@@ -36,10 +36,11 @@ class Finished:
     """A run of ours.
 
     Attributes:
-        seconds, memory: of the whole command.
-        slots: trials at once.
-        trials: its trials.csv.
-        final_seconds: of each final fit, probes too.
+        experiment: the experiment that ran.
+        seconds, memory: wall time and peak bytes of the whole command.
+        slots: trials that run at a time.
+        trials: the run's trials.csv.
+        final_seconds: seconds of each final fit, of probes too, by method.
     """
 
     experiment: Experiment
@@ -67,7 +68,7 @@ class Finished:
 
 
 def run_ours(space: Path, settings: Sequence[str], folder: Path) -> Finished:
-    """Run our search from an empty cache; the methods' heads start at zero."""
+    """Run our search from an empty cache, with heads that start at zero."""
     plain = load_experiment(space, settings)
     zeros = [
         f"methods.{name}.space.head_start=zeros"
@@ -79,42 +80,41 @@ def run_ours(space: Path, settings: Sequence[str], folder: Path) -> Finished:
     command = ["run_search.py", str(space), "--out", str(folder), "--name", "run", *options]
     _, seconds, memory = watched(command)
     run = folder / "run"
-    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    fits = [json.loads(path.read_text()) for path in (run / "final_fits").glob("*.json")]
+    fits = [fit for by_seed in read_final_fits(run).values() for fit in by_seed.values()]
     experiment = load_experiment(space, [*settings, *zeros])
     slots = int((os.cpu_count() or 1) / experiment.resources.cpus_per_trial)
-    trials = pd.read_csv(run / "trials.csv")
-    reports = [event for event in events if event["event"] == "trial_report"]
-    last = {(event["cell"], event["trial"]): event["val_accuracy"] for event in reports}
+    trials = pd.read_csv(run / TRIALS.file)
+    reports = [event for event in read_journal(run / JOURNAL) if isinstance(event, TrialReported)]
+    last = {(event.cell, event.trial): event.report.val_accuracy for event in reports}
     trials["last_accuracy"] = [
-        last.get((f"{t.partition:g}/{t.method}", t.trial)) for t in trials.itertuples()
+        last.get((Cell(float(partition), str(method)), int(trial)))
+        for partition, method, trial in trials[["partition", "method", "trial"]].to_numpy()
     ]
-    finals = pd.DataFrame(fits).set_index("method").seconds
+    finals = pd.Series([fit.seconds for fit in fits], index=[fit.method for fit in fits])
     return Finished(experiment, seconds, memory, slots, trials, finals)
 
 
 def sampled(ours: Finished) -> pd.DataFrame:
-    """A few trials that train layers and went to the horizon, of as many methods as there are."""
+    """Return a few trials that train layers and went to the horizon, of all such methods."""
     done = ours.trials[ours.trials.method.isin(ours.tuned) & (ours.trials.status == "completed")]
     place = done.groupby("method").cumcount()
     return done.assign(place=place).sort_values(["place", "partition"]).head(SAMPLED)
 
 
 def as_job(ours: Finished, trials: pd.DataFrame, folder: Path) -> Job:
-    """The same trials for the peer, on files."""
+    """Return the same trials as a job for the peer, on files."""
     experiment = ours.experiment
     dataset = load_dataset(experiment.data)
     asked = []
     for trial in trials.to_dict("records"):
-        draw = derived_seed(experiment.seed, 0, "partition")
         labels, groups = dataset.train.labels, dataset.train.group_ids
-        rows = partition_indices(labels, trial["partition"], draw, groups)
+        rows = partition_rows(labels, groups, trial["partition"], experiment.seed)
         horizon = experiment.horizon(trial["method"])
         asked.append(
             Trial(
                 json.loads(trial["config"]),
                 horizon,
-                list(milestones(horizon, experiment.search, images=len(rows))),
+                list(milestones(horizon, experiment.search, len(rows))),
                 derived_seed(experiment.seed, 0, "order"),
                 rows.tolist(),
             )
@@ -128,7 +128,7 @@ def as_job(ours: Finished, trials: pd.DataFrame, folder: Path) -> Job:
 
 
 def _files(dataset: Dataset, split: Split, folder: Path) -> list[tuple[str, int]]:
-    """Images as files: what ours decodes, without loss."""
+    """Write a split's images to files without loss; return (file, label) of each."""
     folder.mkdir(exist_ok=True)
     found = []
     for key, label in zip(split.keys, split.labels.tolist(), strict=True):
@@ -139,10 +139,10 @@ def _files(dataset: Dataset, split: Split, folder: Path) -> list[tuple[str, int]
 
 
 def end_to_end_rows(what: str, space: Path, settings: Sequence[str], folder: Path) -> Iterator[Row]:
-    """Ours and the peer, with overhead apart; accuracy asserted.
+    """Compare ours with the peer, in time and in overhead.
 
     Raises:
-        AssertionError: a trial of the peer's ends at another validation accuracy than ours.
+        AssertionError: a trial of the peer ends at another validation accuracy than ours.
     """
     ours = run_ours(space, settings, folder)
     chosen = sampled(ours)
@@ -162,27 +162,34 @@ def end_to_end_rows(what: str, space: Path, settings: Sequence[str], folder: Pat
     their_overhead, slots = device - suffixes, ours.slots
     count = f"{int(tuned[0].sum())} trials and {int(tuned[1].sum())} final fits"
     yield Row(
-        *(f"{what}: {count}", "naive, Ray Tune", device / slots, device / slots / ours.seconds),
+        f"{what}: {count}",
+        "naive, Ray Tune",
+        seconds=device / slots,
+        ratio=device / slots / ours.seconds,
         overhead=their_overhead / slots,
         same=f"validation to {apart:.0f} of {len(job.val)} images in {len(chosen)} trials",
         memory=memory,
         extrapolated=True,
     )
     yield Row(
-        *(f"{what}: the same, and probes", "ours", ours.seconds),
+        f"{what}: the same, and probes",
+        "ours",
+        seconds=ours.seconds,
         overhead=ours.overhead / slots,
         memory=ours.memory,
     )
     yield Row(
-        *(f"{what}: what is not a suffix's arithmetic", "naive over ours", their_overhead / slots),
-        their_overhead / ours.overhead,
+        f"{what}: what is not a suffix's arithmetic",
+        "naive over ours",
+        seconds=their_overhead / slots,
+        ratio=their_overhead / ours.overhead,
     )
 
 
 def extrapolated(ours: Finished, chosen: pd.DataFrame, answer: Answer) -> float:
-    """Device-seconds of all trials and final fits that train layers, done as the peer does.
+    """Extrapolate the peer's device-seconds for all trials and final fits that train layers.
 
-    Probes are left out: the peer would need a trial for each penalty.
+    Probes are left out, because the peer would need a trial for each penalty.
     """
     work = [sum(outcome.seconds) + outcome.evaluation for outcome in answer.trials]
     start = (answer.once * ours.slots - sum(work)) / len(work)  # a process, its imports, a model

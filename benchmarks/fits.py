@@ -1,4 +1,4 @@
-"""Fits of an experiment without Ray: what the benchmarks share."""
+"""Fits of an experiment without Ray, which the benchmarks share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data import Split, load_dataset, partition_indices
+from data import Split, derived_seed, load_dataset, partition_rows
 from models.augmentation import Augmentation
 from models.encoder import HEAD, PIXELS
 from models.feature_dataset import Examples
@@ -17,9 +17,8 @@ from models.head import LinearHead
 from models.loading import load_pretrained
 from models.precision import Precision
 from models.recipe import Recipe
-from search_spaces.distributions import Params
-from search_spaces.schema import Experiment
-from tune.trials.trial_context import derived_seed
+from models.selection import select
+from search_spaces import Experiment, Params
 
 BATCH = 64  # images in one pass
 Arrays = dict[str, NDArray[np.generic]]
@@ -29,9 +28,9 @@ class Laboratory:
     """An experiment's features in memory, and fits on them with the seeds of a run.
 
     Args:
-        experiment: whose data, encoder and horizons.
-        configs: everything that is to be fitted; their boundaries are encoded, and the head's.
-        splits: train, val, test: which are encoded.
+        experiment: gives the data, the encoder and the horizons.
+        configs: all configurations to fit; features are kept at their boundaries and the head's.
+        splits: the splits to encode: train, val, test.
     """
 
     def __init__(
@@ -43,22 +42,23 @@ class Laboratory:
         self._pretrained = load_pretrained(experiment.model)
         self.encoder = self._pretrained.encoder
         self._precision = Precision("cpu", experiment.model.precision)
-        reached = {Recipe(**config).boundary(self.encoder) for config in configs}
+        reached = {select(Recipe(**config), self.encoder).boundary for config in configs}
         boundaries = sorted(reached | {HEAD}, key=self.encoder.index)
         self._features = {name: self._encoded(self.split(name), boundaries) for name in splits}
         augmented = [c for c in configs if c.get("views")]
-        at = sorted({Recipe(**config).boundary(self.encoder) for config in augmented})
+        at = sorted({select(Recipe(**config), self.encoder).boundary for config in augmented})
         self._views = [
             self._encoded(self.dataset.train, at, view)
             for view in range(1, 1 + max((c["views"] for c in augmented), default=0))
         ]
 
     def split(self, name: str) -> Split:
+        """Return a split of the data by its name."""
         found: Split = getattr(self.dataset, name)
         return found
 
     def _encoded(self, split: Split, boundaries: Sequence[str], view: int = 0) -> Arrays:
-        """Features of a split, in float16 below the embedding to save memory."""
+        """Return the features of a split, in float16 below the embedding to save memory."""
         source = self.dataset.source
         _, height, width = self.encoder.shapes[PIXELS]
         augmentation = Augmentation(self.experiment.augmentation, (height, width))
@@ -78,15 +78,15 @@ class Laboratory:
         return {boundary: np.concatenate(arrays) for boundary, arrays in parts.items()}
 
     def examples(self, name: str, boundary: str) -> Examples:
-        """A whole split."""
+        """Return all examples of a split."""
         labels = self.split(name).labels
         return Examples(self._features[name][boundary], labels, np.arange(len(labels)))
 
     def rows(self, partition: float, seed: int) -> NDArray[np.int64]:
-        """The training images that a run draws for a partition and a final seed."""
-        draw = derived_seed(self.experiment.seed, seed, "partition")
+        """Return the rows of train that a run draws for a partition and a final seed."""
         train = self.dataset.train
-        return partition_indices(train.labels, partition, draw, train.group_ids)
+        groups = train.group_ids
+        return partition_rows(train.labels, groups, partition, self.experiment.seed, seed)
 
     def fit(
         self,
@@ -100,18 +100,19 @@ class Laboratory:
         """A fit as a run makes it (`Workbench.fit`), judged by all validation images.
 
         Raises:
-            ValueError: its head is to start from the text tower, or it asks for more views than
-                were encoded.
+            ValueError: the head starts from the text tower, or the configuration asks for more
+                views than were encoded.
         """
         recipe = Recipe(**config)
         if recipe.start == "zero_shot" or recipe.views > len(self._views):
             raise ValueError("heads start from probes or zeros, on views that were encoded")
-        boundary = recipe.boundary(self.encoder)
+        selection = select(recipe, self.encoder)
+        boundary = selection.boundary
         views = tuple(view[boundary] for view in self._views[: recipe.views])
         train = self.examples("train", boundary)
         return Fit(
             self.encoder,
-            recipe,
+            selection,
             boundary,
             Examples(train.features, train.labels, self.rows(partition, seed), views),
             self.examples("val", boundary),
@@ -124,16 +125,16 @@ class Laboratory:
         )
 
     def probe(self, partition: float, seed: int = 0) -> LinearHead:
-        """The head that fits start from: the default of the experiment's first probe.
+        """Return the head that fits start from: the default of the experiment's first probe.
 
         Raises:
-            ValueError: the experiment has none.
+            ValueError: the experiment has no probe.
         """
         method = self.experiment.probe
         if method is None:
             raise ValueError("no method is a probe; needed is one with blocks: none")
         config = self.experiment.methods[method].parsed.first()
         fit = self.fit(config, method, partition, seed=seed)
-        for share in (1 / 3, 2 / 3, 1) if fit.recipe.trained else (1,):
-            fit.advance(round(share * self.experiment.horizon(method)))
+        for share in (1 / 3, 2 / 3, 1) if fit.recipe.takes_steps else (1,):
+            fit.train_until(round(share * self.experiment.horizon(method)))
         return fit.restore_best()

@@ -1,8 +1,8 @@
-"""One epoch and one group at a real encoder's geometry, beside those who run the whole encoder.
+"""Compare an epoch, and 32 probes, of ours with programs that run the whole encoder.
 
-ViT-B/32 with random weights (no download), JPEGs of 500 x 375 cut from scikit-learn's two sample
-photos. Everybody trains the same configuration from the same start on the same order of images, on
-one thread; the rows assert that losses are equal step by step.
+The encoder is a ViT-B/32 with random weights (no download); the images are JPEGs of 500 x 375, cut
+from scikit-learn's two sample photos. All programs train the same configuration from the same start
+on the same order of images, on one thread. The rows assert that losses are equal step by step.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from torch import Tensor
 from benchmarks.jobs import Answer, Job, Trial
 from benchmarks.limits import Machine, counted_flops, watched
 from benchmarks.table import Row
-from models.encoder import layer_groups
 from models.feature_dataset import Examples
 from models.fit import Fit
 from models.recipe import Recipe
+from models.selection import select
+from models.towers import split_tower
 
 MODEL, CLASSES = "ViT-B-32", 101
 IMAGES, BATCH, EPOCHS = 64, 32, 3  # the first epoch warms up and is not measured
@@ -51,7 +52,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def photos(folder: Path, count: int) -> list[tuple[str, int]]:
-    """Write `count` JPEGs, random crops of two photographs, with labels that mean nothing."""
+    """Write `count` JPEGs, random crops of two photographs, with random labels."""
     rng = np.random.default_rng(0)
     sources = [Image.fromarray(array) for array in load_sample_images().images]
     written = []
@@ -59,8 +60,8 @@ def photos(folder: Path, count: int) -> list[tuple[str, int]]:
         image = sources[i % len(sources)]
         width = int(rng.integers(320, image.width))
         height = width * 3 // 4
-        left, top = (int(rng.integers(0, most + 1)) for most in
-                     (image.width - width, max(0, image.height - height)))  # fmt: skip
+        left = int(rng.integers(0, image.width - width + 1))
+        top = int(rng.integers(0, max(0, image.height - height) + 1))
         path = folder / f"{i}.jpg"
         image.crop((left, top, left + width, top + height)).resize((500, 375)).save(path)
         written.append((str(path), int(rng.integers(CLASSES))))
@@ -68,7 +69,7 @@ def photos(folder: Path, count: int) -> list[tuple[str, int]]:
 
 
 def job(folder: Path) -> Job:
-    """The images and a checkpoint of random weights; its trials are to be filled in."""
+    """Make the images and a checkpoint of random weights, in a job without trials."""
     torch.manual_seed(0)
     checkpoint = folder / "random.pt"
     torch.save(open_clip.create_model(MODEL).state_dict(), checkpoint)
@@ -77,21 +78,25 @@ def job(folder: Path) -> Job:
 
 @dataclass(frozen=True)
 class Work:
-    """What an epoch costs: operations, and bytes of features read."""
+    """The operations of an epoch, and the bytes of features that it reads."""
 
     flops: int
     moved: int
 
 
 def our_work(config: dict[str, Any]) -> Work:
-    """Of ours: one step counted, for every step of an epoch."""
-    encoder = layer_groups(open_clip.create_model(MODEL).visual)
-    recipe = Recipe(**config)
-    shape = encoder.shapes[recipe.boundary(encoder)]
+    """Count our work in an epoch, from one step."""
+    encoder = split_tower(open_clip.create_model(MODEL).visual)
+    selection = select(Recipe(**config), encoder)
+    shape = encoder.shapes[selection.boundary]
     features = np.zeros((BATCH, *shape), np.float32)
     examples = Examples(features, np.zeros(BATCH, np.int64), np.arange(BATCH))
     fit = Fit(
-        *(encoder, recipe, recipe.boundary(encoder), examples, examples),
+        encoder,
+        selection,
+        selection.boundary,
+        examples,
+        examples,
         classes=CLASSES,
         horizon=2 * BATCH,
         seed=0,
@@ -101,7 +106,7 @@ def our_work(config: dict[str, Any]) -> Work:
 
 
 def naive_flops(config: dict[str, Any]) -> int:
-    """Of an epoch through the whole encoder."""
+    """Count the operations of an epoch through the whole encoder."""
     from benchmarks.peers.naive import Adapted, parameter_groups
 
     visual = open_clip.create_model(MODEL).visual.eval()
@@ -116,7 +121,7 @@ def naive_flops(config: dict[str, Any]) -> int:
 
 
 def asked(peer: str, job: Job) -> tuple[Answer, int]:
-    """A peer's answer, and its peak memory."""
+    """Return a peer's answer, and its peak memory in bytes."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         job.write(Path(file.name))
         output, _, memory = watched(["-m", f"benchmarks.peers.{peer}", file.name])
@@ -126,10 +131,10 @@ def asked(peer: str, job: Job) -> tuple[Answer, int]:
 def check_losses(
     what: str, who: str, theirs: Answer, ours: Answer, tolerance: float = LOSS_TOLERANCE
 ) -> str:
-    """That losses are equal step by step, in words; ours may have gone on for longer.
+    """Check that losses are equal step by step, and say so; ours may have more steps.
 
     Raises:
-        AssertionError: they are not.
+        AssertionError: the losses differ by more than the tolerance.
     """
     worst = 0.0
     heads = range(len(theirs.trials))
@@ -143,16 +148,16 @@ def check_losses(
 
 
 def an_epoch(answer: Answer) -> float:
-    """Seconds of an epoch, the first one left out."""
+    """Return the median seconds of an epoch after the first."""
     return median(answer.trials[0].seconds[1:])
 
 
 def epoch_rows(base: Job, name: str, config: dict[str, Any], machine: Machine) -> list[Row]:
-    """An epoch of one configuration."""
+    """Compare an epoch of one configuration."""
     horizon, frozen = EPOCHS * IMAGES, config["blocks"] == "none"
     reports = [IMAGES * (i + 1) for i in range(EPOCHS)]
     theirs = dataclasses.replace(base, trials=[Trial(config, horizon, reports)])
-    # An epoch of a probe is too short for the clock: more of them, at rate zero.
+    # An epoch of a probe is too short to time: train more of them, at rate zero.
     more = [IMAGES * (i + 1) for i in range(100 if frozen else EPOCHS)]
     ours, our_memory = asked(
         "ours", dataclasses.replace(base, trials=[Trial(config, horizon, more)])
@@ -164,14 +169,17 @@ def epoch_rows(base: Job, name: str, config: dict[str, Any], machine: Machine) -
         answer, memory = asked(who, theirs)
         rows.append(
             Row(
-                *(what, who, an_epoch(answer), an_epoch(answer) / an_epoch(ours)),
-                bound if who == "naive" else None,
+                what,
+                who,
+                seconds=an_epoch(answer),
+                ratio=an_epoch(answer) / an_epoch(ours),
+                bound=bound if who == "naive" else None,
                 same=check_losses(what, who, answer, ours),
                 memory=memory,
             )
         )
     rows.append(Row(what, "ours", an_epoch(ours), memory=our_memory))
-    # Without the instructions it takes a hundred times as long.
+    # On a processor without these instructions it takes a hundred times as long.
     if not frozen and torch.cpu.get_capabilities()["avx512_bf16"]:
         half = dataclasses.replace(theirs, precision="bfloat16")
         answer, memory = asked("ours", half)
@@ -185,12 +193,13 @@ def epoch_rows(base: Job, name: str, config: dict[str, Any], machine: Machine) -
 
 
 def group_rows(base: Job, naive_epoch: float) -> list[Row]:
-    """A group of 32 probes, which ours trains as one bank; features apart and included."""
+    """Compare 32 probes, which ours trains as one bank, without and with the features' time."""
     horizon = GROUP_EPOCHS * IMAGES
     singles = [
         Trial(FROZEN | {"head_lr": lr, "weight_decay": decay}, horizon, [horizon])
-        for lr in BANK["head_lr"] for decay in BANK["weight_decay"]
-    ]  # fmt: skip
+        for lr in BANK["head_lr"]
+        for decay in BANK["weight_decay"]
+    ]
     ours, our_memory = asked(
         "ours", dataclasses.replace(base, trials=[Trial(FROZEN | BANK, horizon, [horizon])])
     )
@@ -207,7 +216,10 @@ def group_rows(base: Job, naive_epoch: float) -> list[Row]:
         rows += [
             Row(what, "naive", naive_seconds, naive_seconds / mine, extrapolated=True),
             Row(
-                *(what, "seed", theirs + seed_extra, (theirs + seed_extra) / mine),
+                what,
+                "seed",
+                seconds=theirs + seed_extra,
+                ratio=(theirs + seed_extra) / mine,
                 same=same,
                 memory=memory,
             ),
@@ -217,7 +229,7 @@ def group_rows(base: Job, naive_epoch: float) -> list[Row]:
 
 
 def geometry_rows(machine: Machine, folder: Path) -> Iterator[Row]:
-    """Epochs of four configurations, and a whole group of probes."""
+    """Compare epochs of four configurations, and 32 probes."""
     base = job(folder)
     for name, config in CONFIGS.items():
         rows = epoch_rows(base, name, config, machine)

@@ -1,4 +1,4 @@
-"""What a peer is given to do, and what it answers: files of JSON between processes."""
+"""The jobs that peers are given and their answers, in JSON between processes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from models.feature_dataset import SampleOrder
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration to train, its samples in order.
+    """One configuration to train, on samples in a given order.
 
     Attributes:
-        config: a recipe's settings (models/recipe.py); banks of several heads are for ours alone.
-        rows: which images of `Job.train` take part; all without.
-        seed: of the order of samples.
+        config: a recipe's settings (models/recipe.py); only ours takes banks of several heads.
         horizon: samples at which the learning rate reaches zero.
-        reports: samples after which to evaluate and take the time, the last of them the end.
+        reports: samples after which to evaluate and take the time; the last ends the training.
+        seed: seed of the order of samples.
+        rows: rows of `Job.train` to train on; None for all.
     """
 
     config: dict[str, Any]
@@ -34,10 +34,10 @@ class Trial:
     rows: list[int] | None = None
 
     def portions(self, images: int) -> Iterator[list[int]]:
-        """The rows to train on until each report, whole batches of them.
+        """Yield the rows to train on until each report, in whole batches.
 
         Args:
-            images: of `Job.train`.
+            images: number of images in `Job.train`.
         """
         rows = np.arange(images) if self.rows is None else np.array(self.rows)
         order, batch, seen = SampleOrder(len(rows), self.seed), self.batch_size(images), 0
@@ -47,20 +47,21 @@ class Trial:
             seen += count
 
     def batch_size(self, images: int) -> int:
-        """No batch is larger than an epoch."""
+        """Return the batch size, at most an epoch."""
         size: int = self.config["batch_size"]
         return min(size, images if self.rows is None else len(self.rows))
 
 
 @dataclass(frozen=True)
 class Job:
-    """Labelled images, an encoder, and trials of it.
+    """Labelled images, an encoder, and the trials to run on them.
 
     Attributes:
-        model, pretrained: as in an experiment's YAML.
-        train, val: (file, label) of each image; without `val` nothing is evaluated.
-        classes: C.
-        precision: what ours runs matrix products in.
+        model, pretrained: the encoder, as in an experiment's YAML.
+        train, val: (file, label) of each image; an empty `val` means no evaluation.
+        classes: number of classes.
+        trials: the trials, in order.
+        precision: precision of our matrix products.
     """
 
     model: str
@@ -72,17 +73,19 @@ class Job:
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def write(self, path: Path) -> Path:
+        """Write the job to a file of JSON, and return its path."""
         path.write_text(json.dumps(asdict(self)))
         return path
 
     @classmethod
     def read(cls, path: Path) -> Job:
+        """Read what `write` wrote."""
         fields = json.loads(path.read_text())
         return cls(**{**fields, "trials": [Trial(**trial) for trial in fields["trials"]]})
 
 
 def asked(what: str) -> Job:
-    """The job that a peer's command line names."""
+    """Read the job that a peer's command line names."""
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("job", type=Path)
     return Job.read(parser.parse_args().job)
@@ -93,11 +96,11 @@ class Outcome:
     """What one trial did.
 
     Attributes:
-        losses: of each step, before its update; of each head of a bank.
-        val_accuracy: at each report.
-        seconds: of the processor, training between reports, evaluation apart. (One thread does the
-            work; unlike wall time this does not count what else the machine does.)
-        evaluation: the same of evaluation.
+        losses: (steps, heads), each loss before its update.
+        val_accuracy: accuracy at each report.
+        seconds: processor time of the training before each report, without evaluations. One thread
+            does the work; unlike wall time, this leaves out what else the machine does.
+        evaluation: processor time of all evaluations, in seconds.
     """
 
     losses: list[list[float]] = field(default_factory=list)
@@ -108,16 +111,23 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a peer did; `once` is what it did for all trials, in seconds of the processor."""
+    """What a peer did.
+
+    Attributes:
+        trials: the outcome of each trial.
+        once: processor time of the work done once for all trials, in seconds.
+    """
 
     trials: list[Outcome]
     once: float = 0.0
 
     def print(self) -> None:
+        """Print the answer as one line of JSON."""
         json.dump(asdict(self), sys.stdout)
         print()
 
     @classmethod
     def parse(cls, text: str) -> Answer:
+        """Read the answer from the last line of a peer's output."""
         fields = json.loads(text.strip().splitlines()[-1])
         return cls([Outcome(**trial) for trial in fields["trials"]], fields["once"])

@@ -1,4 +1,4 @@
-"""What this machine allows: arithmetic, bandwidth, FLOPs of a step, and memory of processes."""
+"""Measure this machine's arithmetic and bandwidth, a step's FLOPs, and processes' memory."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ PACKAGES = ("torch", "ray", "open_clip_torch", "timm", "optuna", "numpy", "sciki
 
 @dataclass(frozen=True)
 class Machine:
-    """What one core does at best.
+    """The best speeds of one core.
 
     Attributes:
-        flops: a second, in float32 matrix products of 2,048 x 2,048.
-        bandwidth: bytes a second, read and written together, of copying 256 MB.
+        flops: operations a second, in float32 matrix products of 2,048 x 2,048.
+        bandwidth: bytes a second, reads and writes together, when copying 256 MB.
     """
 
     flops: float
     bandwidth: float
 
     def seconds(self, flops: float, moved: float = 0.0) -> float:
-        """The least time for so many operations and bytes, one hidden behind the other."""
+        """Return the least seconds for `flops` operations and `moved` bytes, done at once."""
         return max(flops / self.flops, moved / self.bandwidth)
 
 
 def measured_machine() -> Machine:
-    """Measure both, on one thread."""
+    """Measure both speeds, on one thread."""
     torch.set_num_threads(1)
     a = torch.randn(2048, 2048)
     source = torch.randn(32 << 20)
@@ -52,7 +52,7 @@ def measured_machine() -> Machine:
 
 
 def best_seconds(work: Callable[[], object], repeats: int = 5) -> float:
-    """Processor time of the fastest of a few calls."""
+    """Return the processor time of the fastest of a few calls, in seconds."""
     taken = []
     for _ in range(repeats):
         began = time.process_time()
@@ -62,7 +62,7 @@ def best_seconds(work: Callable[[], object], repeats: int = 5) -> float:
 
 
 def counted_flops(step: object) -> int:
-    """Floating-point operations of `step()`: matrix products, convolutions, attention."""
+    """Count the operations of `step()` in matrix products, convolutions and attention."""
     assert callable(step)
     with unfused(), FlopCounterMode(display=False) as counter:
         step()
@@ -70,7 +70,7 @@ def counted_flops(step: object) -> int:
 
 
 def describe() -> str:
-    """The machine and the versions, as a Markdown list."""
+    """Describe the machine and the versions, as a Markdown list."""
     cpu = platform.processor() or platform.machine()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -99,13 +99,14 @@ class Peak:
             self.bytes = max(self.bytes, pss(self._root))
 
     def stop(self) -> int:
+        """Stop watching, and return the peak in bytes."""
         self._stop.set()
         self._thread.join()
         return self.bytes
 
 
 def pss(root: int) -> int:
-    """Proportional set size of a process and its descendants, summed: shared pages count once."""
+    """Return the bytes of a process and its descendants (PSS: shared pages count once)."""
     total = 0
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(root)
@@ -116,10 +117,10 @@ def pss(root: int) -> int:
 
 
 def watched(command: list[str], **environment: str) -> tuple[str, float, int]:
-    """Run `python` with these arguments; returns its output, seconds, and peak memory.
+    """Run `python` with these arguments, and return its output, seconds, and peak bytes.
 
     Raises:
-        subprocess.CalledProcessError: it failed; what it said on stderr was passed on.
+        subprocess.CalledProcessError: the command failed; its stderr was passed on.
     """
     began = time.perf_counter()
     process = subprocess.Popen(

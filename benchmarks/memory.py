@@ -1,5 +1,7 @@
-"""What the processes of a Ray on this machine take, part by part (Linux): PSS, so that what several
-of them share is counted once."""
+"""Measure the memory of a Ray's processes on this machine, part by part (Linux).
+
+Sizes are PSS: memory that processes share counts once.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,7 @@ import ray
 import torch
 
 from models.encoder import Encoder
-from models.flops import trained_count
-from models.recipe import Recipe
-from tune.trials.trial_context import highest_boundary
+from models.selection import Selection
 
 SHARED = "/dev/shm"  # where Ray's object store lies
 INTERVAL = 0.5
@@ -24,7 +24,7 @@ Parts = dict[str, int]
 
 
 def taken(process: psutil.Process) -> Parts:
-    """A process's share of the object store, of files (libraries) in memory, and of all else."""
+    """Return a process's bytes in the object store, in files (libraries), and of its own."""
     found = dict.fromkeys(("store", "files", "own"), 0)
     try:
         for part in process.memory_maps(grouped=True):
@@ -36,7 +36,11 @@ def taken(process: psutil.Process) -> Parts:
 
 
 def parts(trials: Collection[int]) -> Parts:
-    """Bytes of this process and all it started; `trials` are the pids of trials."""
+    """Return the bytes of this process and all it started, by part.
+
+    Args:
+        trials: process ids of the trials.
+    """
     me = psutil.Process()
     found = dict.fromkeys(
         ("store", "trials, libraries", "trials, rest", "driver", "idle workers", "Ray's daemons"), 0
@@ -53,7 +57,7 @@ def parts(trials: Collection[int]) -> Parts:
 
 
 def of_trials(found: Parts) -> int:
-    """What the trials' processes take beside the object store."""
+    """Return the bytes of the trials' processes, without the object store."""
     return found.get("trials, libraries", 0) + found.get("trials, rest", 0)
 
 
@@ -70,10 +74,10 @@ def _kind(process: psutil.Process, trials: Collection[int], me: psutil.Process) 
 
 
 class Sampler:
-    """Looks again and again while its block runs; keeps the sample with the largest trials.
+    """Samples the memory while its block runs, and keeps the sample with the largest trials.
 
     Args:
-        trials: gives the pids of trials.
+        trials: returns the process ids of the trials.
     """
 
     def __init__(self, trials: Callable[[], Collection[int]]) -> None:
@@ -97,21 +101,22 @@ class Sampler:
 
 
 class Bare:
-    """A process that has imported what a trial's has, and does nothing."""
+    """A process that has imported a trial's modules and does nothing."""
 
     def taken(self) -> Parts:
+        """Return the bytes of this process."""
         import tune.trials.trainable
         import tune.trials.trial_context
 
         _ = tune.trials.trial_context, tune.trials.trainable
         torch.set_num_threads(1)
         torch.ones(1).add(1)
-        time.sleep(2)  # until all of them have come so far
+        time.sleep(2)  # until all of them have imported the modules
         return taken(psutil.Process())
 
 
 def bare(count: int) -> Parts:
-    """What so many processes take that have only imported a trial's modules."""
+    """Return the bytes of `count` processes that have only imported a trial's modules."""
     actors: Sequence[Any] = [ray.remote(Bare).options(num_cpus=1).remote() for _ in range(count)]
     ray.get([actor.taken.remote() for actor in actors])
     each = ray.get([actor.taken.remote() for actor in actors])
@@ -122,13 +127,13 @@ def bare(count: int) -> Parts:
 
 @dataclass(frozen=True)
 class Held:
-    """What a trial holds of the model, in bytes.
+    """The bytes of the model that a trial holds.
 
     Attributes:
-        encoder: the weights of all of it, in the object store, which all processes share.
-        suffix: weights above the boundary, and a gradient and two moments of what is trained.
-        kept: the average over the steps, and the best evaluation's weights, of what is trained:
-            what a fit that has ended is chosen from.
+        encoder: all weights of the encoder, in the object store that all processes share.
+        suffix: weights above the boundary; a gradient and two moments of the trained ones.
+        kept: trained weights averaged over the steps, and those of the best evaluation. The final
+            weights are chosen from these.
     """
 
     encoder: int
@@ -136,9 +141,10 @@ class Held:
     kept: int
 
     @classmethod
-    def of(cls, recipe: Recipe, encoder: Encoder, boundaries: Collection[str]) -> Held:
-        above = encoder.suffix(highest_boundary(encoder, recipe, boundaries))
-        trained = trained_count(encoder, recipe)
+    def of(cls, selection: Selection, encoder: Encoder, boundaries: Collection[str]) -> Held:
+        """Count the bytes for a selection whose features are cached at `boundaries`."""
+        above = encoder.suffix(selection.fed_from(boundaries))
+        trained = selection.count
         weights = sum(parameter.numel() for parameter in above.parameters())
         whole = sum(parameter.numel() for parameter in encoder.parameters())
         return cls(4 * whole, 4 * weights + 12 * trained, 8 * trained)

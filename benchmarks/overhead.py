@@ -1,4 +1,4 @@
-"""What Ray Tune and the search cost beside the trials: the driver, the gaps between, the memory.
+"""Measure what Ray Tune and the search cost beside the trials: driver, gaps and memory.
 
     python -m benchmarks.overhead driver                      # 1,000 trials of 5 s on 16 slots
     python -m benchmarks.overhead driver --trials 100 --reports 5 --seconds 0.2
@@ -6,10 +6,10 @@
     python -m benchmarks.overhead trained --slots 2           # the default's trials, really trained
     python -m benchmarks.overhead memory --slots 2            # trials of blocks 11-7 side by side
 
-`driver` and `peer` let trials sleep, so that more of them run at once than there are cores;
-`trained` and `memory` take the experiment's own. Each command starts a Ray of its own and prints
-Markdown rows. A *gap* lies between the last step of a trial and the first of the next on the same
-actor.
+The trials of `driver` and `peer` sleep, so that more of them run at once than there are cores;
+those of `trained` and `memory` are the experiment's own. Each command starts a Ray of its own and
+prints Markdown rows. A *gap* is the time from the last step of a trial to the first step of the
+next trial on the same actor.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ from benchmarks.watched import (
     watched,
 )
 from models.recipe import Recipe
-from records.journal import Journal
-from search_spaces.schema import Experiment, load_experiment
-from tune.search.sampler import fresh_studies
+from models.selection import select
+from records import JournalWriter
+from search_spaces import Experiment, load_experiment
 from tune.search.search import Proposal, Search
 from tune.setup import Prepared, feature_stage, prepare, training_images
 from tune.storage.storage import Storage
@@ -55,17 +55,18 @@ from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.trainable import SuffixTrial
 from tune.trials.trial_context import Workbench
 from tune.trials.tuner import run_tuner
-from tune.workers.actor_pool import Pool
-from tune.workers.cluster import MINIMUM_STORE, Cluster, connected, resolved_precision
+from tune.workers.actor_pool import ActorPool
+from tune.workers.cluster import MINIMUM_STORE, Cluster, connected
 from tune.workers.placement import Placement
+from tune.workers.survey import resolved_precision
 
 DIGITS = Path(__file__).resolve().parents[1] / "search_spaces" / "digits.yaml"
 Row = tuple[str, str]
-Span = tuple[float, float]  # from, to (time.time)
+Span = tuple[float, float]  # begin and end, in seconds since the epoch
 
 
 class TimedSearch(Search):
-    """The search, with a note of how long each call took."""
+    """The search, which notes how long each call took."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -73,6 +74,7 @@ class TimedSearch(Search):
         self.reporting: list[float] = []
 
     def propose(self) -> Proposal | None:
+        """Propose a trial, and note the seconds it took."""
         began = time.perf_counter()
         proposal = super().propose()
         if proposal:
@@ -80,6 +82,7 @@ class TimedSearch(Search):
         return proposal
 
     def report(self, *arguments: Any) -> bool:
+        """Take a report, and note the seconds it took."""
         began = time.perf_counter()
         goes_on = super().report(*arguments)
         self.reporting.append(time.perf_counter() - began)
@@ -87,7 +90,7 @@ class TimedSearch(Search):
 
 
 def sleepers(trials: int, cells: int, reports: int, scheduler: str, sampler: str) -> Experiment:
-    """The default's `llrd`, from zeros, in so many cells; a trial reports at 1, 2, ... samples."""
+    """Return the default's `llrd`, from zeros, whose trials report at 1, 2, ... samples."""
     settings = (
         f"data.partitions={list(range(1, cells + 1))}",
         f"search.scheduler={scheduler}",
@@ -101,7 +104,7 @@ def sleepers(trials: int, cells: int, reports: int, scheduler: str, sampler: str
 
 @contextlib.contextmanager
 def local_ray(slots: int, store: int = 0) -> Iterator[None]:
-    """A Ray of its own that claims to have as many cores as there are slots."""
+    """Start a local Ray that claims to have one core for each slot."""
     ray.init(
         address="local",
         num_cpus=slots,
@@ -125,13 +128,12 @@ def watched_search(
     trainable: type[SuffixTrial],
     watch: Watch,
 ) -> tuple[TimedSearch, Span]:
-    """Run a whole search; returns it, and when it began and ended."""
+    """Run a whole search, and return it with the times at which it began and ended."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         checkpoints = Storage.at(path / "checkpoints")
-        with contextlib.closing(Journal(path / "events.jsonl")) as journal:
-            studies = fresh_studies(path / "optuna.journal")
-            search = TimedSearch(experiment, journal, studies, images)
+        with contextlib.closing(JournalWriter(path / "events.jsonl")) as journal:
+            search = TimedSearch(experiment, journal, images)
             began = time.time()
             run_tuner(
                 search,
@@ -148,12 +150,12 @@ def watched_search(
 
 
 def workbench(prepared: Prepared, cluster: Cluster) -> Workbench:
-    """As a run makes it (`tune.run.Stages`), but for the data's identity."""
+    """Make a workbench as a run does, but without the data's identity."""
     experiment, dataset, plan = prepared.experiment, prepared.dataset, prepared.plan
     pretrained = ray.put(prepared.pretrained)
     precision = resolved_precision(cluster, experiment.model.precision)
     made = feature_stage(
-        prepared, pretrained, Pool(cluster.slot, cluster.slots, cluster.hosts), precision
+        prepared, pretrained, ActorPool(cluster.slot, cluster.slots, cluster.hosts), precision
     ).run(
         {"train": dataset.train, "val": dataset.val},
         plan.boundaries,
@@ -166,7 +168,7 @@ def workbench(prepared: Prepared, cluster: Cluster) -> Workbench:
 
 
 def driver(arguments: argparse.Namespace) -> list[Row]:
-    """A search of trials that sleep."""
+    """Measure a search whose trials sleep."""
     experiment = sleepers(
         arguments.trials,
         arguments.cells,
@@ -187,7 +189,7 @@ def driver(arguments: argparse.Namespace) -> list[Row]:
 
 
 def trained(arguments: argparse.Namespace) -> list[Row]:
-    """An experiment's own search, its trials watched."""
+    """Measure an experiment's own search."""
     experiment = load_experiment(arguments.space, arguments.set)
     prepared, watch = prepare(experiment), Watch()
     images = training_images(prepared)
@@ -213,11 +215,13 @@ def trained(arguments: argparse.Namespace) -> list[Row]:
 
 
 def memory(arguments: argparse.Namespace) -> list[Row]:
-    """Trials of blocks 11-7, as many at once as there are slots, and as many again after them."""
+    """Measure the memory of trials of blocks 11-7, two for each slot."""
     config = {"blocks": "11-7", "kinds": "ln+attn+mlp", "head_start": "zeros", "batch_size": 32}
     space = {**config, "lr": {"loguniform": [1e-4, 1e-3]}}
     settings = [
-        *("data.partitions=[100]", "search.scheduler=none", "search.transfer=0"),
+        "data.partitions=[100]",
+        "search.scheduler=none",
+        "search.transfer=0",
         f"methods={{tuned: {{space: {json.dumps(space)}}}}}",
         f"search.samples={arguments.samples}",
     ]
@@ -231,11 +235,12 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
         connected(experiment.resources, None, 0) as cluster,
     ):
         bench, idle = workbench(prepared, cluster), bare(slots)
-        features = sum(x.get().nbytes for x in (*bench.train.features.values(),
-                                                *bench.val.features.values()))  # fmt: skip
+        arrays = [*bench.train.features.values(), *bench.val.features.values()]
+        features = sum(array.get().nbytes for array in arrays)
         with Sampler(lambda: {step.process for step in watch.steps}) as sampler:
             watched_search(experiment, images, bench, cluster, WatchedTrial, watch)
-    held = Held.of(Recipe(**config), prepared.pretrained.encoder, prepared.plan.boundaries)
+    encoder = prepared.pretrained.encoder
+    held = Held.of(select(Recipe(**config), encoder), encoder, prepared.plan.boundaries)
     interpreters = sum(idle.values())
     ideal = features + interpreters + slots * held.suffix
     measured = of_trials(sampler.peak) + sampler.peak["store"]
@@ -257,7 +262,7 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
 
 
 def peer(arguments: argparse.Namespace) -> list[Row]:
-    """What users of Ray Tune write: a function, ASHA, actors of their own."""
+    """Measure what users of Ray Tune write: a function trainable under ASHA."""
     seconds, reports, watch = arguments.seconds, arguments.reports, Watch()
 
     def objective(config: dict[str, Any]) -> None:
@@ -290,7 +295,7 @@ def peer(arguments: argparse.Namespace) -> list[Row]:
 
 
 def walls(steps: Sequence[Step], slots: int, seconds: float, span: Span) -> list[Row]:
-    """The time it took, beside the time it would take without any overhead."""
+    """Compare the time of a search with the time it would take without any overhead."""
     ideal = len(steps) * seconds / slots
     wall = span[1] - span[0]
     first, last = min(step.began for step in steps), max(step.ended for step in steps)
@@ -309,7 +314,7 @@ def walls(steps: Sequence[Step], slots: int, seconds: float, span: Span) -> list
 
 
 def of_driver(steps: Sequence[Step]) -> list[Row]:
-    """What the driver does with results."""
+    """Measure the driver's time for each result."""
     cpu = np.diff([step.cpu for step in steps]).tolist()
     late = [step.handled - step.ended for step in steps]
     return [
@@ -321,7 +326,7 @@ def of_driver(steps: Sequence[Step]) -> list[Row]:
 
 
 def of_search(search: TimedSearch) -> list[Row]:
-    """What the search's own decisions take of the driver's time."""
+    """Measure the driver's time for the search's own decisions."""
     calls = (("propose", search.proposing), ("report", search.reporting))
     return [
         (f"`{name}`, ms a call, first and last fifth; all", f"{fifths(taken)}; {sum(taken):.1f} s")
@@ -330,6 +335,7 @@ def of_search(search: TimedSearch) -> list[Row]:
 
 
 def spread(name: str, seconds: Sequence[float]) -> list[Row]:
+    """Return a row with the median and the 90% quantile of some times, if there are any."""
     if not seconds:
         return []
     median, high = 1e3 * np.quantile(seconds, [0.5, 0.9])
@@ -337,25 +343,28 @@ def spread(name: str, seconds: Sequence[float]) -> list[Row]:
 
 
 def megabytes(count: float) -> str:
+    """Format a number of bytes in MB."""
     return f"{count / 1e6:.1f} MB"
 
 
 def fifths(seconds: Sequence[float]) -> str:
+    """Format the means of the first and the last fifth, in milliseconds."""
     first, last = ends(seconds)
     return f"{1e3 * first:.1f}, {1e3 * last:.1f}"
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = {"driver": driver, "peer": peer, "trained": trained, "memory": memory}
     parser.add_argument("what", choices=commands)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--cells", type=int, default=20)
     parser.add_argument("--slots", type=int, default=16)
-    parser.add_argument("--reports", type=int, default=5, help="of a trial")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of sleep before each report")
-    parser.add_argument("--space", type=Path, default=DIGITS, help="of `trained` and `memory`")
-    parser.add_argument("--set", action="append", default=[], help="likewise")
+    parser.add_argument("--reports", type=int, default=5, help="reports of a trial")
+    parser.add_argument("--seconds", type=float, default=1.0, help="sleep before each report")
+    parser.add_argument("--space", type=Path, default=DIGITS, help="for `trained` and `memory`")
+    parser.add_argument("--set", action="append", default=[], help="for `trained` and `memory`")
     parser.add_argument("--samples", type=int, default=10_000, help="of a trial of `memory`")
     parser.add_argument("--scheduler", choices=("none", "asha"), default="none")
     parser.add_argument("--sampler", choices=("tpe", "random"), default="tpe")

@@ -1,11 +1,12 @@
-"""Our probe beside scikit-learn's `LogisticRegression` with a validated C, on the same embeddings.
+"""Compare our probe with scikit-learn's `LogisticRegression` and a validated C.
 
     python -m benchmarks.probe search_spaces/digits.yaml --partitions 10,50,100 --seeds 5
 
-Both choose on the validation split and are then scored once on the test split. For each seed both
-get the rows that a final fit of that seed gets. Ours is the first configuration of the
-experiment's probe. Prints a Markdown table: mean test accuracy over seeds, and seconds a fit of
-the whole bank (or grid) takes, on one thread. No Ray: a loop.
+Both train on the same embeddings, choose on the validation split, and are then scored once on the
+test split. For each seed both get the rows that a final fit of that seed gets. Ours is the first
+configuration of the experiment's probe. It prints a Markdown table: the mean test accuracy over
+seeds, and the seconds to fit the whole bank (or grid) on one thread. The fits run in a loop,
+without Ray.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks.fits import Laboratory
 from models.encoder import HEAD
-from search_spaces.schema import load_experiment
+from search_spaces import load_experiment
 
 GRID = np.logspace(-3, 3, 13)
 """Values of C = 1 / (n weight_decay)."""
 
 
 def ours(lab: Laboratory, partition: float, seed: int) -> float:
-    """Test accuracy of the head that the probe's first configuration ends with."""
+    """Return the test accuracy of the probe's first configuration."""
     head, test = lab.probe(partition, seed), lab.examples("test", HEAD)
     predicted = (torch.from_numpy(test.features) @ head.weight.T + head.bias).argmax(1).numpy()
     return float((predicted == test.labels).mean())
 
 
 def sklearns(lab: Laboratory, partition: float, seed: int) -> float:
-    """Test accuracy with the C of the best validation accuracy; the smallest of equals."""
+    """Return the test accuracy with the C that validates best, the smallest of equals."""
     train, val, test = (lab.examples(name, HEAD) for name in ("train", "val", "test"))
     rows = lab.rows(partition, seed)
     x, y = train.features[rows], train.labels[rows]
@@ -55,12 +56,13 @@ def sklearns(lab: Laboratory, partition: float, seed: int) -> float:
 
 
 def timed(measure: Callable[..., float], *arguments: object) -> tuple[float, float]:
-    """What `measure` gives, and the seconds it took."""
+    """Return what `measure` returns, and the seconds it took."""
     began = time.perf_counter()
     return measure(*arguments), time.perf_counter() - began
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("space", type=Path)
     parser.add_argument("--partitions", default="10,50,100")

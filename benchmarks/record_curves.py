@@ -3,10 +3,10 @@
     python -m benchmarks.record_curves search_spaces/digits.yaml llrd --partitions 1,10,30,50,100 \
         --configs 96 --out benchmarks/curves/digits.json
 
-The same configurations at every partition, the first one the method's default; every head starts
-from its partition's probe. No Ray: a loop over `models.fit.Fit`. `benchmarks/search.py` plays
-searches on what comes out. The file is written after every configuration; the same command
-goes on where an earlier one ended.
+The configurations are the same at every partition; the first one is the method's default. Every
+head starts from its partition's probe. The fits run in a loop, without Ray. `benchmarks/search.py`
+plays searches on the recorded curves. The file is written after every configuration, and the same
+command continues where an earlier one ended.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ from benchmarks.fits import Laboratory
 from files import replacing
 from models.head import LinearHead
 from models.results import Evaluation
-from search_spaces.distributions import Params
-from search_spaces.schema import Experiment, load_experiment
+from search_spaces import Experiment, Params, load_experiment
 
 SHARES = (1 / 27, 1 / 16, 1 / 9, 1 / 8, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4, 1)
-"""Where a curve is evaluated, in shares of the horizon: every rung of halving by 2, 3 and 4."""
+"""The points of a curve, in shares of the horizon: every rung of halving by 2, 3 and 4."""
 
 
 def configurations(experiment: Experiment, method: str, count: int) -> list[Params]:
-    """The default, and `count - 1` random draws from the method's space."""
+    """Return the default, and `count - 1` random draws from the method's space."""
     space = experiment.methods[method].parsed
     study = optuna.create_study(sampler=RandomSampler(experiment.seed))
     return [space.first(), *(space.suggest(study.ask()) for _ in range(count - 1))]
 
 
 def promised(evaluation: Evaluation) -> float:
-    """What a trial is compared by."""
+    """Return the value that trials are compared by."""
     return evaluation.score if evaluation.prospect is None else evaluation.prospect
 
 
 def curve(
     lab: Laboratory, config: Params, method: str, partition: float, start: LinearHead
 ) -> list[list[float]]:
-    """[validation accuracy, validation loss, prospect] at every point."""
+    """Return [validation accuracy, validation loss, prospect] at every point."""
     fit = lab.fit(config, method, partition, start)
-    reached = [fit.advance(point, True) for point in points(lab.experiment, method)]
+    reached = [fit.train_until(point, True) for point in points(lab.experiment, method)]
     return [[round(x, 6) for x in (e.val_accuracy, e.val_loss, promised(e))] for e in reached]
 
 
 def points(experiment: Experiment, method: str) -> list[int]:
-    """Samples at which a curve is evaluated."""
+    """Return the samples at which a curve is evaluated."""
     return [round(share * experiment.horizon(method)) for share in SHARES]
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("space", type=Path)
     parser.add_argument("method")

@@ -1,10 +1,10 @@
-"""The cost model of docs/scaling.md: seconds per stage as a function of sizes.
+"""Predict the seconds of each stage from sizes: the cost model of docs/scaling.md.
 
     python -m benchmarks.scaling [--measure]
 
-Operations and bytes are those of the encoder's layer groups (`models/flops.py`); speeds are what a
-machine is said, or with --measure found, to do. Prints a Markdown table a setting, and with
---measure one of predicted and measured times on this machine.
+Operations and bytes are those of the encoder's layer groups (`models/flops.py`); speeds are given
+for each machine. It prints a Markdown table for each setting, or with --measure one table of
+predicted and measured times on this machine.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ import torch
 from benchmarks.geometry import CONFIGS, photos
 from benchmarks.limits import best_seconds, measured_machine
 from benchmarks.peers.ours import FILES
-from models.encoder import Encoder, layer_groups
+from models.encoder import Encoder
 from models.feature_dataset import Examples
 from models.fit import Fit
 from models.flops import group_flops, sample_flops
 from models.recipe import Recipe
+from models.selection import select
+from models.towers import split_tower
 from tune.features.plan import STORE_SHARE
 
 
@@ -35,10 +37,12 @@ class Machines:
     """Nodes of one kind, and the storage they share.
 
     Attributes:
-        slots, cores: of a node.
-        flops: a second, of one slot, in what it trains in: achieved, not peak.
-        decoded: images a second of one core, JPEG to preprocessed pixels.
-        storage: bytes a second from and to shared storage, a node.
+        name: name in the table.
+        nodes: number of nodes.
+        slots, cores: slots and cores of a node.
+        flops: operations a second of one slot in the training's precision: achieved, not peak.
+        decoded: images a second that one core decodes and preprocesses from JPEG.
+        storage: bytes a second between a node and the shared storage.
         memory: bytes of a node.
     """
 
@@ -54,16 +58,21 @@ class Machines:
 
 @dataclass(frozen=True)
 class Work:
-    """A search.
+    """The sizes of a search.
 
     Attributes:
-        image_bytes: of one file.
-        recipe: the blocks and kinds of a typical trial; `boundary` is where its features are.
-        configurations: trials a partition.
-        share: of full trials' samples that early stopping lets through.
+        name: name in the table.
+        model: open_clip's name of the encoder.
+        images: number of images.
+        image_bytes: bytes of one file.
+        partitions: number of partitions.
+        configurations: trials of a partition.
+        share: share of full trials' samples that remains after early stopping.
         horizon: samples of a full trial.
-        seeds: final fits of a winner, `winners` of them a partition.
-        item: bytes of a feature's number.
+        seeds: final fits of a winner.
+        winners: winners of a partition.
+        item: bytes of one number in the features.
+        recipe: the blocks and kinds of a typical trial.
     """
 
     name: str
@@ -81,12 +90,13 @@ class Work:
 
 
 def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float, str]]:
-    """Seconds of each stage, and what bounds it."""
+    """Return the seconds of each stage, and what bounds it."""
     forward = group_flops(encoder)
-    boundary = work.recipe.boundary(encoder)
+    selection = select(work.recipe, encoder)
+    boundary = selection.boundary
     a_row = work.item * math.prod(encoder.shapes[boundary])
     features = work.images * a_row
-    cost = sample_flops(encoder, forward, work.recipe, boundary)
+    cost = sample_flops(encoder, forward, selection, boundary)
     slots = on.nodes * on.slots
     listed = work.images * work.image_bytes / on.storage  # one node digests every file
     read = work.images * work.image_bytes / (on.storage * on.nodes)
@@ -111,9 +121,9 @@ def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float,
 
 
 def table(work: Work, on: Machines) -> str:
-    """A Markdown table of one search on some machines."""
-    encoder = layer_groups(open_clip.create_model(work.model).visual)
-    boundary = work.recipe.boundary(encoder)
+    """Return the Markdown table of one search on some machines."""
+    encoder = split_tower(open_clip.create_model(work.model).visual)
+    boundary = select(work.recipe, encoder).boundary
     a_row = work.item * math.prod(encoder.shapes[boundary])
     lines = [
         f"**{work.name} on {on.name}**: {work.images:,} images, {a_row / 1e3:.0f} KB each at "
@@ -142,9 +152,9 @@ IMAGENET = Work("ImageNet, ViT-B/32", "ViT-B-32", 1_281_167, 110e3, 11, 36, 0.5,
 
 
 def measured() -> str:
-    """Predicted and measured times at ViT-B/32's geometry, on one core of this machine."""
+    """Compare predicted and measured times of ViT-B/32, on one core of this machine."""
     machine = measured_machine()
-    encoder = layer_groups(open_clip.create_model("ViT-B-32").visual)
+    encoder = split_tower(open_clip.create_model("ViT-B-32").visual)
     forward, images = group_flops(encoder), 32
     lines = ["| on one core | predicted | measured | of the peak |", "|---|---:|---:|---:|"]
 
@@ -161,14 +171,21 @@ def measured() -> str:
     for name, config in CONFIGS.items():
         if config["blocks"] == "none":
             continue
-        recipe = Recipe(**config)
-        boundary = recipe.boundary(encoder)
+        selection = select(Recipe(**config), encoder)
+        boundary = selection.boundary
         features = np.zeros((images, *encoder.shapes[boundary]), np.float32)
         examples = Examples(features, np.zeros(images, np.int64), np.arange(images))
         fit = Fit(
-            *(encoder, recipe, boundary, examples, examples), classes=101, horizon=10**6, seed=0
+            encoder,
+            selection,
+            boundary,
+            examples,
+            examples,
+            classes=101,
+            horizon=10**6,
+            seed=0,
         )
-        cost = images * sample_flops(encoder, forward, recipe, boundary)
+        cost = images * sample_flops(encoder, forward, selection, boundary)
         row(f"a step of 32: {name}", cost, best_seconds(fit.step))
     with tempfile.TemporaryDirectory() as folder:
         files = photos(Path(folder), images)
@@ -179,8 +196,9 @@ def measured() -> str:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--measure", action="store_true", help="predicted and measured, here")
+    parser.add_argument("--measure", action="store_true", help="compare with this machine")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.measure:

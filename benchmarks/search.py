@@ -1,15 +1,15 @@
-"""Regret against compute of the search itself, played on recorded learning curves.
+"""Measure the search's regret against compute, played on recorded learning curves.
 
     python -m benchmarks.search --repeats 200
 
-Plays the real `tune.search.search.Search` on the tables of `benchmarks/curves/`, which
-`benchmarks/record_curves.py` wrote from real runs. What a sampler proposes becomes the nearest
-recorded configuration that its cell has not tried, in the eyes of the sampler too. Nothing is
-trained. About half an hour on two cores; what came out is in docs/search.md.
+It plays the real `tune.search.search.Search` on the tables of `benchmarks/curves/`, which
+`benchmarks/record_curves.py` wrote from real runs. Each proposal of a sampler is replaced by the
+nearest recorded configuration that its cell has not tried, before the sampler records it. Nothing
+is trained. It takes about half an hour on two cores; docs/search.md has the results.
 
-All strategies share the first trial, the recipe's default, and the probe that heads start from;
-the probe's cost is not counted, as it is the same for all. Compute is counted in full trials: the
-samples trained, of all partitions, over the horizon and the number of partitions.
+All strategies share the first trial, which is the space's default, and the probe that heads start
+from; the probe's cost is the same for all and is not counted. Compute is counted in full trials:
+the samples trained at all partitions, divided by the horizon and by the number of partitions.
 """
 
 from __future__ import annotations
@@ -20,21 +20,19 @@ import math
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import InMemoryStorage
 
 from models.results import score
-from records.journal import Journal
-from search_spaces.distributions import Params, Space, parse_space
-from search_spaces.schema import Experiment
+from records import JournalWriter, TrialReport
+from search_spaces import Experiment, Params, Space, parse_space
 from tune.search.cell_search import CellSearch
 from tune.search.search import Proposal, Search
 from tune.search.simulation import Flight, Player
@@ -46,7 +44,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
         "scheduler": "hyperband",
         "sampler": "random",
         "transfer": 0,
-        "asha": {"epochs": 0},
+        "hyperband": {"epochs": 0},
     },
     "ASHA + random": {"sampler": "random", "transfer": 0, "asha": {"epochs": 0}},
     "ASHA + TPE": {"transfer": 0, "asha": {"epochs": 0}},
@@ -54,15 +52,15 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "ours, two transferred": {"transfer": 2},
     "ours, random sampler": {"sampler": "random"},
 }
-"""What is compared: settings of `search`, beside the defaults."""
+"""The strategies to compare: changes of the default settings of `search`."""
 
 REFERENCE = "random"
 RESAMPLES = 1000
 SHARES = (1 / 10, 1 / 5, 1 / 2, 1.0)
-"""Shares of the reference's compute at which regret is told."""
+"""Shares of the reference's compute at which regret is printed."""
 
 GRID = np.linspace(0, 1, 501)
-"""Shares of the reference's compute at which every search is looked at."""
+"""Shares of the reference's compute at which every search is evaluated."""
 
 
 @dataclass(frozen=True)
@@ -73,27 +71,32 @@ class Table:
 
     @classmethod
     def read(cls, path: Path) -> Table:
+        """Read the file that `record_curves.py` wrote."""
         return cls(json.loads(path.read_text()))
 
     @property
     def name(self) -> str:
+        """The experiment's name."""
         return str(self.content["name"])
 
     @property
     def partitions(self) -> list[float]:
+        """The partitions, in percent."""
         return [float(partition) for partition in self.content["partitions"]]
 
     @property
     def images(self) -> dict[float, int]:
-        """Training images of each partition."""
+        """The number of training images of each partition."""
         return {float(p): int(n) for p, n in self.content["images"].items()}
 
     @property
     def horizon(self) -> int:
+        """The samples of a full trial."""
         return int(self.content["horizon"])
 
     @cached_property
     def space(self) -> Space:
+        """The method's search space."""
         return parse_space(self.content["space"], self.content["default"])
 
     @cached_property
@@ -107,9 +110,9 @@ class Table:
         return np.array([self._place(config) for config in self.content["configs"]])
 
     def nearest(self, config: Params, tried: list[Params]) -> Params:
-        """The recorded configuration nearest to `config` of those not tried, if any is left.
+        """Return the recorded configuration nearest to `config`, one not tried if any is left.
 
-        All ranges are taken as one long; another choice is as far as a range's other end.
+        All ranges have length 1, and two different choices have distance 1.
         """
         distances = ((self._rows - self._place(config)) ** 2).sum(1)
         used = [self.content["configs"].index(other) for other in tried]
@@ -135,8 +138,11 @@ class Table:
         return np.array(place)
 
     def at(self, partition: float, config: Params, milestone: int) -> tuple[float, float, float]:
-        """Validation accuracy, score and prospect of a recorded configuration, between points by
-        line; tables recorded without a prospect have the score for it."""
+        """Return validation accuracy, score and prospect of a recorded configuration.
+
+        Values between two points are interpolated. Tables that were recorded without a prospect
+        give the score in its place.
+        """
         curve = self._curves[f"{partition:g}"][self.content["configs"].index(config)]
         points = self.content["points"]
         accuracy, loss, *rest = (float(np.interp(milestone, points, values)) for values in curve.T)
@@ -145,11 +151,11 @@ class Table:
 
     @cached_property
     def best(self) -> float:
-        """The best accuracy that any recorded configuration reaches, mean over partitions."""
+        """The best accuracy of any recorded configuration, as a mean over partitions."""
         return float(np.mean([curves[:, :, 0].max() for curves in self._curves.values()]))
 
     def experiment(self, trials: int, seed: int, settings: Mapping[str, Any]) -> Experiment:
-        """The method alone, beside a probe to wait for."""
+        """Return an experiment of the method, and of a probe that it waits for."""
         method = {"space": self.content["space"], "default": self.content["default"]}
         probe = {"space": {"blocks": "none"}, "trials": 1, "samples": 1}
         search = {"trials": trials, "samples": self.horizon, **settings}
@@ -165,26 +171,25 @@ class Table:
 
 
 class Race(Player):
-    """Plays one search, its slots side by side: a trial takes as long as the samples it trains."""
+    """Plays one search on several slots; a trial takes as long as it trains samples."""
 
     def __init__(self, table: Table, experiment: Experiment, slots: int) -> None:
-        search = Search(experiment, Journal(Path(os.devnull)), InMemoryStorage(), table.images)
+        journal = JournalWriter(Path(os.devnull))
+        search = Search(experiment, journal, table.images, self._recorded)
         super().__init__(experiment, search, self._evaluated, self._first, slots)
         self._table = table
-        for cell, state in search.cells.items():
-            if cell.method != "probe":
-                state.study.sampled = partial(  # type: ignore[method-assign]
-                    self._recorded, state, state.study.sampled
-                )
         self._now = 0
         self._due: dict[int, int] = {}  # flight to when it reports
         self._spent = 0
         self._best = dict.fromkeys(table.partitions, (-math.inf, 0.0))
         self.course: list[tuple[float, float]] = []  # (compute, mean best accuracy)
 
-    def _recorded(self, state: CellSearch, sampled: Callable[[int], Params], number: int) -> Params:
-        """In the place of `CellStudy.sampled`: what is in the table of what it proposes."""
-        return self._table.nearest(sampled(number), [t.config for t in state.trials.values()])
+    def _recorded(self, state: CellSearch, number: int) -> Params:
+        """Return the recorded configuration nearest to the sampler's proposal."""
+        sampled = state.sampled(number)
+        if state.cell.method == "probe":
+            return sampled
+        return self._table.nearest(sampled, [t.config for t in state.trials.values()])
 
     def _first(self, flying: list[Flight]) -> Flight:
         for flight in flying:
@@ -195,13 +200,13 @@ class Race(Player):
         return flight
 
     def _cost(self, flight: Flight) -> int:
-        """Samples to the next milestone; a probe is free."""
+        """Return the samples to the next milestone; a probe is free."""
         cell, number = flight.proposal.cell, flight.proposal.number
         if cell.method == "probe":
             return 0
         return flight.ahead[0] - self.search.cells[cell].trials[number].samples
 
-    def _evaluated(self, proposal: Proposal, milestone: int) -> dict[str, Any]:
+    def _evaluated(self, proposal: Proposal, milestone: int) -> TrialReport:
         table, partition = self._table, proposal.cell.partition
         accuracy = rank = prospect = 0.0
         if proposal.cell.method != "probe":
@@ -211,11 +216,21 @@ class Race(Player):
                 mean = float(np.mean([accuracy for _, accuracy in self._best.values()]))
                 full = table.horizon * len(table.partitions)
                 self.course.append((self._spent / full, mean))
-        return {
-            **{"milestone": milestone, "samples": milestone, "seconds": milestone},
-            **{"score": rank, "prospect": prospect, "val_accuracy": accuracy, "val_loss": 0.0},
-            "diverged": False,
-        }
+        return TrialReport(
+            milestone=milestone,
+            taken_up=0,
+            samples=milestone,
+            steps=milestone,
+            train_loss=0.0,
+            val_accuracy=accuracy,
+            val_loss=0.0,
+            score=rank,
+            prospect=prospect,
+            weight_distance=0.0,
+            diverged=False,
+            seconds=milestone,
+            node="",
+        )
 
 
 @dataclass(frozen=True)
@@ -234,7 +249,7 @@ _TABLES: dict[Path, Table] = {}  # of this process
 
 
 def play(task: Task) -> tuple[NDArray[np.float64], float]:
-    """Best accuracy so far at every point of `GRID`, and all the compute that was spent."""
+    """Return the best accuracy so far at every point of `GRID`, and the compute spent in all."""
     table = _TABLES.setdefault(task.table, Table.read(task.table))
     settings = {**STRATEGIES.get(task.strategy, {}), **dict(task.settings)}
     race = Race(table, table.experiment(task.trials, task.seed, settings), task.slots)
@@ -246,7 +261,7 @@ def play(task: Task) -> tuple[NDArray[np.float64], float]:
 
 
 def measure(tasks: list[Task], processes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`play` of every task: (tasks, grid) and (tasks,)."""
+    """Play every task; return the courses (tasks, grid) and the compute spent (tasks,)."""
     if processes == 1:
         played = [play(task) for task in tasks]
     else:
@@ -256,22 +271,24 @@ def measure(tasks: list[Task], processes: int) -> tuple[NDArray[np.float64], NDA
 
 
 def interval(values: NDArray[np.float64]) -> str:
-    """A mean in percent, and half its 95% interval over repeats."""
+    """Format a mean in percent, and half its 95% interval over repeats."""
     half = 1.96 * values.std(ddof=1) / math.sqrt(len(values))
     return f"{100 * values.mean():.2f} ± {100 * half:.2f}"
 
 
 def reached(courses: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """The share of the compute at which the mean over repeats is first the reference's last;
-    infinite if it never is."""
+    """Return the share of the compute at which the mean course reaches the reference's end.
+
+    The share is infinite if the mean over repeats never gets there.
+    """
     goal = reference[:, -1].mean()
-    known = ~np.isnan(courses).any(0)  # before the first report there is no course
+    known = ~np.isnan(courses).any(0)  # a course begins at the first report
     there = known & (courses.mean(0) >= goal - 1e-12)
     return float(GRID[there.argmax()]) if there.any() else math.inf
 
 
 def reached_interval(courses: NDArray[np.float64], reference: NDArray[np.float64]) -> str:
-    """`reached`, with its 95% bootstrap interval over the repeats of both."""
+    """Format `reached` with its 95% bootstrap interval over the repeats of both."""
     rng = np.random.default_rng(0)
     draws = [
         reached(
@@ -290,14 +307,17 @@ def reached_interval(courses: NDArray[np.float64], reference: NDArray[np.float64
 def compare(
     path: Path, trials: int, slots: int, repeats: int, processes: int, first_seed: int
 ) -> str:
-    """One data set's comparison, as a table in Markdown."""
+    """Compare the strategies on one data set, as a table in Markdown."""
     table = Table.read(path)
     shares = [int(np.abs(GRID - share).argmin()) for share in SHARES]
     head = " | ".join(f"regret at {share:.0%}" for share in SHARES)
-    lines = [f"{table.name}: {trials} trials, {len(table.partitions)} partitions, "
-             f"{len(table.content['configs'])} recorded configurations, {repeats} repeats", "",
-             f"| strategy | {head} | compute spent | reaches random's best at |",
-             "|---" * (len(SHARES) + 3) + "|"]  # fmt: skip
+    lines = [
+        f"{table.name}: {trials} trials, {len(table.partitions)} partitions, "
+        f"{len(table.content['configs'])} recorded configurations, {repeats} repeats",
+        "",
+        f"| strategy | {head} | compute spent | reaches random's best at |",
+        "|---" * (len(SHARES) + 3) + "|",
+    ]
     reference = np.empty(0)
     for strategy in STRATEGIES:
         tasks = [
@@ -315,13 +335,14 @@ def compare(
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tables", type=Path, nargs="*", help="default: all of benchmarks/curves")
-    parser.add_argument("--trials", type=int, default=16, help="of each cell")
+    parser.add_argument("--trials", type=int, default=16, help="trials of each cell")
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--first-seed", type=int, default=1000, help="of the repeats")
+    parser.add_argument("--first-seed", type=int, default=1000, help="seed of the first repeat")
     arguments = parser.parse_args()
     tables = arguments.tables or sorted((Path(__file__).parent / "curves").glob("*.json"))
     settings = {key: value for key, value in vars(arguments).items() if key != "tables"}

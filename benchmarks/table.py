@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 HEADER = (
@@ -13,16 +12,17 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Row:
-    """How long somebody takes for something.
+    """The time that one program takes for one task.
 
     Attributes:
-        what, who: a thing to do, and who does it.
-        seconds: measured; `extrapolated` from at least two measured epochs where it says so.
-        ratio: seconds over ours.
-        bound: the ratio if each took the least time that FLOPs and bytes allow.
-        overhead: seconds that are not a suffix's arithmetic.
-        same: how it was checked that the work is the same.
+        what, who: the task and the program.
+        seconds: measured time, or extrapolated from at least two measured epochs.
+        ratio: seconds divided by ours.
+        bound: the ratio if both took the least time that FLOPs and bytes allow.
+        overhead: seconds outside the arithmetic of suffixes.
+        same: the check that both do the same work.
         memory: peak sum of PSS, in bytes.
+        extrapolated: whether `seconds` is extrapolated.
     """
 
     what: str
@@ -36,9 +36,12 @@ class Row:
     extrapolated: bool = False
 
     def markdown(self) -> str:
+        """Return the row in Markdown, below `HEADER`."""
         seconds = _number(self.seconds) + (" (extrapolated)" if self.extrapolated else "")
         cells = (
-            *(self.what, self.who, seconds),
+            self.what,
+            self.who,
+            seconds,
             "" if self.overhead is None else _number(self.overhead),
             "" if self.ratio is None else f"**{_number(self.ratio)}**",
             "" if self.bound is None else _number(self.bound),
@@ -48,12 +51,8 @@ class Row:
         return "| " + " | ".join(cells) + " |"
 
 
-def table(rows: Iterable[Row]) -> str:
-    return "\n".join([HEADER, *(row.markdown() for row in rows)])
-
-
 def _number(value: float) -> str:
-    """Three digits that matter."""
+    """Format a number with three significant digits."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

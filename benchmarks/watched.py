@@ -1,4 +1,4 @@
-"""Trials that note when they step, and what follows from the notes: for `benchmarks/overhead.py`.
+"""Trials that note when they step, and figures from the notes, for `benchmarks/overhead.py`.
 
 Trials that sleep import no torch, so that many of them fit on a small machine.
 """
@@ -18,13 +18,15 @@ import ray
 from ray import tune as ray_tune
 from ray.tune.experiment import Trial
 
-from tune.trials.trainable import SuffixTrial
+from records import TrialReport
+from tune.trials.trainable import REPORT, SCORE, SuffixTrial
 
 
 class WatchedTrial(SuffixTrial):
-    """The search's own trial; every report says when its step began and ended, and where."""
+    """The search's own trial; every report says when and in which process its step ran."""
 
     def step(self) -> dict[str, Any]:
+        """Train to the next milestone, and note the times."""
         began = time.time()
         self._prepared = 0.0
         report = super().step()
@@ -39,39 +41,46 @@ class WatchedTrial(SuffixTrial):
 
 @dataclass(frozen=True)
 class Nap:
-    """What stands in a workbench's place for trials that sleep."""
+    """What trials that sleep get in place of a workbench."""
 
     seconds: float  # before each report
 
 
 class SleepingTrial(SuffixTrial):
-    """Sleeps instead of training, between the search's own milestones: 1, 2, ..."""
+    """A trial that sleeps instead of training; its milestones are 1, 2, ..."""
 
     def step(self) -> dict[str, Any]:
+        """Sleep, and report a made-up score."""
         began = time.time()
         nap: Nap = ray.get(self._handle)  # type: ignore[assignment]
         self._milestone += 1
         time.sleep(nap.seconds)
         score = made_up_score(str(self._asked), self._milestone)
-        report: dict[str, Any] = {
-            **dict.fromkeys(("milestone", "samples", "steps"), self._milestone),
-            **dict.fromkeys(("score", "prospect", "val_accuracy"), score),
-            **dict.fromkeys(("train_loss", "val_loss"), 1 - score),
-            "weight_distance": 0.0,
-            "taken_up": 0,
-            "diverged": False,
-            "seconds": self._milestone * nap.seconds,
-            "node": "",
-        }
-        return watched(began, 0.0, report)
+        report = TrialReport(
+            milestone=self._milestone,
+            taken_up=0,
+            samples=self._milestone,
+            steps=self._milestone,
+            train_loss=1 - score,
+            val_accuracy=score,
+            val_loss=1 - score,
+            score=score,
+            prospect=score,
+            weight_distance=0.0,
+            diverged=False,
+            seconds=self._milestone * nap.seconds,
+            node="",
+        )
+        return watched(began, 0.0, {REPORT: report, SCORE: score})
 
 
 def made_up_score(what: str, milestone: int) -> float:
-    """Rises with the milestone, from a place that follows from `what`."""
+    """Return a score that rises with the milestone, from a start that depends on `what`."""
     return zlib.crc32(what.encode()) / 2**33 + 0.5 * (1 - 1 / (1 + milestone))
 
 
 def watched(began: float, prepared: float, report: dict[str, Any]) -> dict[str, Any]:
+    """Add to a report when its step began and ended, and in which process."""
     notes = {"began": began, "ended": time.time(), "prepared": prepared, "process": os.getpid()}
     return report | notes
 
@@ -81,9 +90,12 @@ class Step:
     """One step of a trial.
 
     Attributes:
-        prepared: seconds of it that went into building the fit.
-        handled: when the driver had decided what follows.
-        cpu: seconds of the driver's main thread until then.
+        trial: id of the trial.
+        process: id of its process.
+        began, ended: times, in seconds since the epoch.
+        prepared: seconds of the step that went into building the fit.
+        handled: time at which the driver had decided what follows.
+        cpu: processor time of the driver's main thread until then, in seconds.
     """
 
     trial: str
@@ -96,7 +108,7 @@ class Step:
 
 
 class Watch(ray_tune.Callback):
-    """Takes notes of every result, on the driver."""
+    """Notes every result, on the driver."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -107,24 +119,28 @@ class Watch(ray_tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
+        """Note a step."""
         noted = {key: result[key] for key in ("process", "began", "ended", "prepared")}
         now, cpu = time.time(), time.thread_time()
         self.steps.append(Step(trial.trial_id, **noted, handled=now, cpu=cpu))
 
 
 def busy_share(steps: Sequence[Step], slots: int) -> float:
-    """Share of all slots' time, from the first step's begin to the last one's end, in steps."""
+    """Return the share of all slots' time that is spent in steps.
+
+    The time counts from the begin of the first step to the end of the last.
+    """
     span = max(step.ended for step in steps) - min(step.began for step in steps)
     return sum(step.ended - step.began for step in steps) / (slots * span)
 
 
 def gaps(steps: Sequence[Step]) -> list[float]:
-    """Seconds between the last step of a trial and the first of the next, on the same actor."""
+    """Return the seconds from the last step of a trial to the next trial's first, by actor."""
     return _between(steps, same_trial=False)
 
 
 def pauses(steps: Sequence[Step]) -> list[float]:
-    """Seconds between two steps of the same trial."""
+    """Return the seconds between two steps of the same trial."""
     return _between(steps, same_trial=True)
 
 
@@ -141,6 +157,6 @@ def _between(steps: Sequence[Step], same_trial: bool) -> list[float]:
 
 
 def ends(values: Sequence[float]) -> tuple[float, float]:
-    """The means of the first and of the last fifth."""
+    """Return the means of the first and of the last fifth."""
     count = max(1, len(values) // 5)
     return sum(values[:count]) / count, sum(values[-count:]) / count

@@ -10,8 +10,8 @@
 #SBATCH --cpus-per-task=16
 #SBATCH --gpus-per-node=4
 #SBATCH --time=24:00:00
-# Five minutes before the end this script is told; it ends the search and queues the job anew, which
-# resumes. Where jobs are preempted, Slurm itself queues them anew.
+# This script gets USR1 five minutes before the end. It then ends the search and queues the job anew,
+# which resumes. Where jobs are preempted, Slurm itself queues them anew.
 #SBATCH --signal=B:USR1@300
 #SBATCH --requeue
 #SBATCH --open-mode=append

@@ -1,6 +1,9 @@
-"""python cluster/wait_for_nodes.py HOST:PORT N: wait until N nodes of a Ray cluster are up.
+"""Wait until N nodes of a Ray cluster are up.
 
-Fails if none is up after five minutes. A cluster that lacks some of N then is used as it is.
+    python cluster/wait_for_nodes.py HOST:PORT N
+
+It waits for five minutes at most. Then it fails if no node is up; if some are up, the run goes on
+with those.
 """
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ import time
 
 import ray
 
-PATIENCE = 300.0
+PATIENCE = 300.0  # seconds
 
 
 def main(address: str, wanted: int) -> int:
+    """Wait, and return the exit code."""
     end = time.monotonic() + PATIENCE
     while not ray.is_initialized():
         try:

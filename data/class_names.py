@@ -1,4 +1,4 @@
-"""Class names in words, as they stand in the prompts of a zero-shot classifier."""
+"""Class names in words, for the prompts of a zero-shot classifier."""
 
 from __future__ import annotations
 
@@ -6,37 +6,38 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
+from ruamel.yaml.nodes import MappingNode, ScalarNode
 
 from errors import InputError, did_you_mean
 from files import expanded
+from yaml_files import read_nodes
 
 _NUMBERING = re.compile(r"\A(?:\d+\.|n\d{8} )+(?=[^\W\d])")
 """`001.` (CUB-200, Caltech-256) or a WordNet id, `n02085620-` (Stanford Dogs), before the name."""
 
 _HUMP = re.compile(r"(?<=[a-z]{2})(?=[A-Z])")
-"""Between the words of `goldenRetriever`; not in iPhone or McIntosh."""
+"""The place between the words of `goldenRetriever`; iPhone and McIntosh have none."""
 
 
 def in_words(name: str) -> str:
-    """The words of a folder's name: `001.Black_footed_Albatross` is "Black footed Albatross".
+    """Turn a folder's name into words: `001.Black_footed_Albatross` is "Black footed Albatross".
 
-    Numbering goes; underscores, hyphens and the humps of camelCase become spaces. A name of which
-    nothing would remain stays as it is.
+    Numbering is removed; underscores, hyphens and the humps of camelCase become spaces. A name
+    stays as it is if nothing else would remain.
     """
     spaced = " ".join(re.sub("[_-]", " ", name).split())
     return _HUMP.sub(" ", _NUMBERING.sub("", spaced)) or name
 
 
 def words_of(classes: Sequence[str], file: Path | None) -> tuple[str, ...]:
-    """The words of each class: as `file` has them, the others' names cleaned.
+    """Find the words of each class: those in `file`, or else the cleaned name.
 
     Args:
         classes: class names.
-        file: YAML mapping of class names to words, both text as written: `01: yes` needs no quotes.
+        file: YAML mapping of class names to words. Both are text: `01: yes` needs no quotes.
 
     Raises:
-        InputError: `file` cannot be read, is not such a mapping, or names what is no class.
+        InputError: `file` cannot be read, is not such a mapping, or has a key that is no class.
     """
     given = {} if file is None else _read(expanded(file, "data.class_names"))
     for name in given:
@@ -50,7 +51,7 @@ def words_of(classes: Sequence[str], file: Path | None) -> tuple[str, ...]:
 
 
 def shared_words(classes: Sequence[str], words: Sequence[str]) -> list[str]:
-    """A warning if classes share their words, capitals apart: CLIP's text is in lower case."""
+    """Warn if classes share their words; capitals do not count, as CLIP lowers them."""
     homes: dict[str, list[str]] = {}
     for name, text in zip(classes, words, strict=True):
         homes.setdefault(text.casefold(), []).append(name)
@@ -67,18 +68,16 @@ def shared_words(classes: Sequence[str], words: Sequence[str]) -> list[str]:
 def _read(file: Path) -> dict[str, str]:
     where = f"data.class_names: {file}"
     try:
-        # Nodes, not values: text stays as it is written, and a key that stands twice is seen.
-        tree = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: cannot be read ({error})") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, yaml.MappingNode):
+    tree = read_nodes(text, where)  # nodes, so that names stay as they are written
+    if not isinstance(tree, MappingNode):
         raise InputError(f"{where}: expected class names and words, such as `apple_pie: apple pie`")
     words: dict[str, str] = {}
     for key, value in tree.value:
         place = f"{where}: line {key.start_mark.line + 1}"
-        if not isinstance(key, yaml.ScalarNode) or not isinstance(value, yaml.ScalarNode):
+        if not isinstance(key, ScalarNode) or not isinstance(value, ScalarNode):
             raise InputError(f"{place}: expected one class name and its words")
         if key.value in words:
             raise InputError(f"{place}: {key.value!r} stands twice")

@@ -1,4 +1,4 @@
-"""The `data` section of an experiment: which images, how they are split and partitioned."""
+"""The `data` section of an experiment: its images, how they are split and partitioned."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from data.sources import SOURCES
 from data.sources.base import SPLIT_NAMES
-
-SOURCES = "digits, folder:PATH, csv:PATH or torchvision:NAME"
+from files import expanded
 
 CLIP_TEMPLATES = (
     "itap of a {}.",
@@ -22,12 +22,12 @@ CLIP_TEMPLATES = (
     "art of the {}.",
     "a photo of the small {}.",
 )
-"""The seven that CLIP's authors chose of their eighty for ImageNet (openai/CLIP, notebooks/
+"""The seven of their eighty ImageNet prompts that CLIP's authors recommend (openai/CLIP, notebooks/
 Prompt_Engineering_for_ImageNet.ipynb; open_clip's SIMPLE_IMAGENET_TEMPLATES)."""
 
 
 class ColumnNames(BaseModel):
-    """The columns of a `csv:` source. `split` and `group` may be absent from the file."""
+    """The columns of a `csv:` source; `split` and `group` may be absent from the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,10 +48,10 @@ class SourceConfig(BaseModel):
     """Where images come from.
 
     Attributes:
-        source: `digits`, `folder:PATH`, `csv:PATH` or `torchvision:NAME`. Relative paths start at
-            the current directory.
-        root: for `csv:`, the folder its relative image paths start at, and all of them lie below
-            (default: the CSV's own); for `torchvision:`, the download folder. Others take none.
+        source: `digits`, `folder:PATH`, `csv:PATH` or `torchvision:NAME`: one of `SOURCES`.
+            Relative paths start at the current directory.
+        root: for `csv:`, the folder that holds all images, from which relative paths start
+            (default: the CSV's own); for `torchvision:`, the download folder.
         columns: column names of a `csv:` source.
     """
 
@@ -63,26 +63,34 @@ class SourceConfig(BaseModel):
 
     @property
     def kind(self) -> str:
-        """The source's kind: what stands before the colon."""
+        """The source's kind: the word before the colon."""
         return self.source.partition(":")[0]
 
     @property
     def place(self) -> str:
-        """The source's path or data set name: what stands after the colon."""
+        """The source's path or data set name: the text after the colon."""
         return self.source.partition(":")[2]
+
+    @property
+    def path(self) -> Path:
+        """The place as an absolute path; raises InputError if it names an unknown user's home."""
+        return expanded(self.place, "source").absolute()
 
     @field_validator("source")
     @classmethod
     def _known_source(cls, source: str) -> str:
         kind, _, place = source.partition(":")
-        if source != "digits" and not (kind in ("folder", "csv", "torchvision") and place.strip()):
-            raise ValueError(f"unknown source {source!r}; allowed: {SOURCES}")
+        known = SOURCES.get(kind)
+        if known is None or not (place.strip() if known.place else source == kind):
+            *others, last = (":".join(filter(None, (k, s.place))) for k, s in SOURCES.items())
+            raise ValueError(f"unknown source {source!r}; allowed: {', '.join(others)} or {last}")
         return source
 
     @model_validator(mode="after")
     def _root_has_a_use(self) -> Self:
-        if self.root is not None and self.kind not in ("csv", "torchvision"):
-            raise ValueError(f"root is for csv: and torchvision: sources, not {self.source!r}")
+        if self.root is not None and not SOURCES[self.kind].takes_root:
+            takers = " and ".join(f"{name}:" for name, kind in SOURCES.items() if kind.takes_root)
+            raise ValueError(f"root is for {takers} sources, not {self.source!r}")
         return self
 
 
@@ -90,16 +98,17 @@ class DataConfig(SourceConfig):
     """Where the images come from and how they are divided.
 
     Attributes:
-        val_fraction, test_fraction: shares of the images that the source leaves undivided (its
-            `train` images) drawn for a split that the source lacks.
+        val_fraction: share of the source's training images to draw for validation, if the source
+            has no validation split.
+        test_fraction: the same for the test split.
         split_seed: seed of those draws.
-        partitions: percentages of the training split, increasing, each in (0, 100]; in whole
-            groups where the source names some.
+        partitions: percentages of the training split, increasing, each in (0, 100]; a partition
+            consists of whole groups if the source names groups.
         validation: `full` chooses by the whole validation split at every partition; `matched`
-            draws validation at the partition's own share, as a user with so little data has it.
+            draws the partition's share of it, as a user with that little data would have.
         max_unreadable: share of a split's images that may be unreadable, in [0, 1].
-        templates: prompts of the zero-shot classifier; a class's words take the place of `{}`.
-        class_names: YAML file of class names and their words; the others' names are cleaned.
+        templates: prompts of the zero-shot classifier; a class's words replace `{}`.
+        class_names: YAML file of class names and their words; other names are cleaned.
         extra_tests: further labelled sets by name, scored once with the winners.
     """
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from data.class_names import shared_words, words_of
 from data.config import DataConfig, SourceConfig
-from data.sources.base import ImageSource, Listing, SplitName
-from data.sources.listing import list_images
+from data.sources import SOURCES, ImageSource, Listing
+from data.sources.base import SplitName
 from data.splits import numbered, stratified_split
 from errors import InputError, did_you_mean
-from files import expanded
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,19 +26,22 @@ class Split:
     Attributes:
         keys: (n,) names under which the source knows the images.
         labels: (n,) class ids, int64, read-only.
-        groups: (n,) names of the images' groups, or None where the source names none.
+        groups: (n,) names of the images' groups, or None if the source names none.
+        digests: (n,) digests of the images' content, or None before anyone has read them.
     """
 
     keys: tuple[str, ...]
     labels: NDArray[np.int64]
     groups: tuple[str, ...] | None = None
+    digests: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         labels = np.array(self.labels, dtype=np.int64)
         if labels.shape != (len(self.keys),):
             raise ValueError(f"{len(self.keys)} keys, but labels of shape {labels.shape}")
-        if self.groups is not None and len(self.groups) != len(self.keys):
-            raise ValueError(f"{len(self.keys)} keys, but {len(self.groups)} groups")
+        for name, column in (("groups", self.groups), ("digests", self.digests)):
+            if column is not None and len(column) != len(self.keys):
+                raise ValueError(f"{len(self.keys)} keys, but {len(column)} {name}")
         labels.setflags(write=False)
         object.__setattr__(self, "labels", labels)
 
@@ -45,23 +50,27 @@ class Split:
 
     @property
     def group_ids(self) -> NDArray[np.int64] | None:
-        """(n,) numbers of the groups, from 0 in the order in which they appear; None without."""
+        """(n,) numbers of the groups, from 0 in order of appearance; None without groups."""
         return None if self.groups is None else numbered(self.groups)
 
     def select(self, rows: ArrayLike) -> Split:
-        """The split of the given rows, in their order."""
+        """Make a split of the given rows, in their order."""
         indices = np.asarray(rows, dtype=np.int64)
         groups = self.groups and tuple(self.groups[row] for row in indices)
-        return Split(tuple(self.keys[row] for row in indices), self.labels[indices], groups)
+        digests = self.digests and tuple(self.digests[row] for row in indices)
+        keys = tuple(self.keys[row] for row in indices)
+        return Split(keys, self.labels[indices], groups, digests)
 
     def without(self, rows: ArrayLike) -> Split:
-        """The split less the given rows: those whose image cannot be read."""
+        """Make a split of all rows but these."""
         return self.select(np.setdiff1d(np.arange(len(self)), np.asarray(rows, dtype=np.int64)))
 
 
 @dataclass(frozen=True)
-class ExtraTest:
-    """A further test split, with the source that reads its images."""
+class TestSet:
+    """Images that winners are scored on, and the source that reads them."""
+
+    __test__ = False  # pytest takes the name for a test's
 
     split: Split
     source: ImageSource
@@ -74,8 +83,8 @@ class Dataset:
     Attributes:
         classes: class names, those of the training split.
         words: what prompts call each class.
-        source: reads the images of train, val and test.
-        extra_tests: further test splits by name, each with its own source.
+        source: reads the images of train and val.
+        tests: the test sets by name; the first is "test".
         warnings: what a user should know about the splits, one line each.
     """
 
@@ -83,21 +92,40 @@ class Dataset:
     words: tuple[str, ...]
     train: Split
     val: Split
-    test: Split
     source: ImageSource
-    extra_tests: Mapping[str, ExtraTest]
+    tests: Mapping[str, TestSet]
     warnings: tuple[str, ...]
+
+    @cached_property
+    def search_digest(self) -> str:
+        """SHA-256 of what a search depends on: classes, their words, train and val as listed."""
+        return self._digest(self.train, self.val)
+
+    @cached_property
+    def scored_digest(self) -> str:
+        """Names and SHA-256 of what winners are scored on: val and the test sets."""
+        names = sorted(self.tests)
+        return json.dumps([self._digest(self.val, *(self.tests[n].split for n in names)), names])
+
+    def _digest(self, *splits: Split) -> str:
+        digest = hashlib.sha256("\n".join((*self.classes, *self.words)).encode())
+        for split in splits:
+            digest.update("\n".join(split.keys).encode())
+            digest.update(split.labels.tobytes())
+            if split.groups is not None:
+                digest.update("\n".join(split.groups).encode())
+        return digest.hexdigest()
 
 
 def load_dataset(config: DataConfig) -> Dataset:
-    """Lists the images of `config`'s sources and draws the splits it lacks; reads no image.
+    """List the images of `config`'s sources and draw the splits it lacks; read no image.
 
     Raises:
         InputError: a source is missing or ill-formed, has fewer than two classes, a class that
             training lacks, or too few images (or groups) to draw a split from; an extra test has
-            the main source; the file of class names is ill-formed.
+            the main source; or the file of class names is ill-formed.
     """
-    listing = list_images(config, "data")
+    listing = _list_images(config, "data")
     splits = np.array(listing.splits, dtype=object)
     _draw(config, listing, splits)
     classes = _class_names(config, listing, splits)
@@ -106,21 +134,24 @@ def load_dataset(config: DataConfig) -> Dataset:
     train, val, test = (
         _split(listing, np.flatnonzero(splits == name), ids) for name in ("train", "val", "test")
     )
-    extra_tests = {
+    tests = {"test": TestSet(test, listing.source)} | {
         name: _extra_test(name, extra, config, ids) for name, extra in config.extra_tests.items()
     }
+    judged = {"val": val} | {name: each.split for name, each in tests.items()}
     warnings = (
-        *_absent_classes("val", val, classes),
-        *_absent_classes("test", test, classes),
+        *(line for name, split in judged.items() for line in _absent_classes(name, split, classes)),
         *_straddling_groups(listing, splits),
-        *(
-            line
-            for name, x in extra_tests.items()
-            for line in _absent_classes(name, x.split, classes)
-        ),
         *shared_words(classes, words),
     )
-    return Dataset(classes, words, train, val, test, listing.source, extra_tests, warnings)
+    return Dataset(classes, words, train, val, listing.source, tests, warnings)
+
+
+def _list_images(config: SourceConfig, section: str) -> Listing:
+    """List a source's images; errors start with `section`, the experiment's key that holds it."""
+    try:
+        return SOURCES[config.kind].list_images(config)
+    except InputError as error:  # it starts with a key of SourceConfig
+        raise InputError(f"{section}.{error}") from error
 
 
 def _split(listing: Listing, rows: NDArray[np.int64], ids: Mapping[str, int]) -> Split:
@@ -132,7 +163,7 @@ def _split(listing: Listing, rows: NDArray[np.int64], ids: Mapping[str, int]) ->
 
 def _extra_test(
     name: str, extra: SourceConfig, config: DataConfig, ids: Mapping[str, int]
-) -> ExtraTest:
+) -> TestSet:
     """The source's test split, or all its images if it has none."""
     section = f"data.extra_tests.{name}"
     if _same_images(extra, config):
@@ -140,7 +171,7 @@ def _extra_test(
             f"{section}.source: {extra.source} is data.source itself; "
             "allowed are other images, such as another folder's or table's"
         )
-    listing = list_images(extra, section)
+    listing = _list_images(extra, section)
     own = np.array([split == "test" for split in listing.splits])
     rows = np.flatnonzero(own if own.any() else ~own)
     for label in dict.fromkeys(listing.labels[row] for row in rows):
@@ -150,18 +181,16 @@ def _extra_test(
                 f"{section}.source: {extra.source} has class {label!r}, which train lacks; "
                 f"{hint}allowed are the {len(ids)} classes of train"
             )
-    return ExtraTest(_split(listing, rows, ids), listing.source)
+    return TestSet(_split(listing, rows, ids), listing.source)
 
 
 def _same_images(one: SourceConfig, other: SourceConfig) -> bool:
-    if one.kind in ("folder", "csv") and one.kind == other.kind:
-        first, second = (expanded(config.place, "source").resolve() for config in (one, other))
-        return first == second
-    return one.source == other.source
+    kind = SOURCES[one.kind]
+    return one.kind == other.kind and kind.canonical(one) == kind.canonical(other)
 
 
 def _draw(config: DataConfig, listing: Listing, splits: NDArray[np.object_]) -> None:
-    """Moves rows of `train` to `test`, then to `val`, where the listing has none (in place)."""
+    """Move rows of `train` to `test`, then to `val`, if the listing lacks them (in place)."""
     labels = np.unique(np.array(listing.labels), return_inverse=True)[1]
     undivided = np.count_nonzero(splits == "train")
     if not undivided:
@@ -214,7 +243,7 @@ def _absent_classes(name: str, split: Split, classes: Sequence[str]) -> list[str
 
 
 def _straddling_groups(listing: Listing, splits: NDArray[np.object_]) -> list[str]:
-    """A warning if the source's own splits, which are kept as they are, divide groups."""
+    """A warning if the source's own splits divide groups; they are kept as they are."""
     if listing.groups is None:
         return []
     homes: dict[str, set[str]] = {}

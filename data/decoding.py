@@ -1,4 +1,4 @@
-"""Bytes and pixels to 8-bit RGB images."""
+"""Conversion of bytes and pixels to 8-bit RGB images."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ DECODE_ERRORS: tuple[type[Exception], ...] = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What Pillow's plugins raise on files that are damaged, hostile or not images."""
+"""What Pillow's plugins raise when a file is damaged, hostile or not an image."""
 
 
 def decode(content: bytes) -> Image.Image:
-    """The whole image in `content` (the first frame of several) as RGB, EXIF orientation applied.
+    """Decode a whole image (the first frame of several) to RGB, turned as EXIF says.
 
     Raises:
-        one of DECODE_ERRORS: `content` is truncated or not an image.
+        Exception: one of DECODE_ERRORS, if `content` is truncated or not an image.
     """
     with Image.open(io.BytesIO(content)) as image:
         image.load()
@@ -38,9 +38,9 @@ def decode(content: bytes) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The image as 8-bit RGB: transparency over white, 16-bit grey scaled down by 257.
+    """Convert an image to 8-bit RGB: transparency over white, 16-bit grey scaled down by 257.
 
-    32-bit integers and floats, whose range no file states, are stretched to their own range.
+    Files of 32-bit integers and floats do not state their range, so the values' own range is used.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _from_deep_grey(image).convert("RGB")
@@ -51,7 +51,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def pixel_digest(image: Image.Image) -> str:
-    """SHA-256 (hex) of the image's mode, size and pixels: the digest of images without a file."""
+    """Compute the SHA-256 (hex) of mode, size and pixels, for images that are not files."""
     header = f"{image.mode} {image.width}x{image.height} ".encode()
     return hashlib.sha256(header + image.tobytes()).hexdigest()
 

@@ -1,14 +1,15 @@
 """Images that two splits have in common: the same content, or the same to the eye.
 
-A photo that trains and is tested on, saved anew or at another size, makes a test score too high.
-Perceptual hashes survive both. They see no colour, and find neither a crop nor a second shot.
+A photo that is in train and in test, perhaps saved anew or at another size, makes a test score too
+high. Perceptual hashes survive both changes. They ignore colour, and recognise neither a crop nor
+a second shot of the same scene.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Literal
@@ -18,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from data.dataset import Split
+
 HASH_SIDE = 12
-"""144 bits. The usual 64 are too few for small images: they call 3 of 450 scanned test digits
-duplicates that are none, where 144 bits differ in 10 or more."""
+"""144 bits. The usual 64 are too few for small images: they take 3 of 450 scanned test digits for
+duplicates of other digits, whose 144 bits differ in 10 or more."""
 HASH_BYTES = HASH_SIDE * HASH_SIDE // 8
 MAX_DISTANCE = 4
 """Bits by which near duplicates may differ. JPEG down to quality 50 and other sizes change up to
@@ -35,34 +38,30 @@ Hash = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class SplitContent:
-    """What the images of a split hold.
+    """A split's readable images and their perceptual hashes.
 
     Attributes:
-        keys: (n,) names of the images.
-        digests: (n,) digests of their content; None where an image cannot be read.
-        hashes: (n, HASH_BYTES) perceptual hashes; rows of zeros are images without one.
+        split: the images, with digests.
+        hashes: (n, HASH_BYTES) perceptual hashes; a row of zeros is an image without one.
     """
 
-    keys: Sequence[str]
-    digests: Sequence[str | None]
+    split: Split
     hashes: Hash
 
     def __post_init__(self) -> None:
-        n = len(self.keys)
-        if len(self.digests) != n or self.hashes.shape != (n, HASH_BYTES):
-            raise ValueError(
-                f"{n} keys, but {len(self.digests)} digests and hashes of {self.hashes.shape}"
-            )
+        n = len(self.split)
+        if self.split.digests is None or self.hashes.shape != (n, HASH_BYTES):
+            raise ValueError(f"{n} images without digests, or with hashes of {self.hashes.shape}")
 
     @property
-    def name(self) -> str:
-        """Changes with the content of any image, and with their order."""
-        return hashlib.sha256("\n".join(map(str, self.digests)).encode()).hexdigest()
+    def digest(self) -> str:
+        """SHA-256 that changes with the content of any image, and with their order."""
+        return hashlib.sha256("\n".join(self.split.digests or ()).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """An image of one split that another one holds too: `exact` by content, `near` by looks."""
+    """An image that two splits hold: `exact` by content, `near` by looks."""
 
     kind: Literal["exact", "near"]
     split_a: str
@@ -72,14 +71,13 @@ class Duplicate:
 
 
 def perceptual_hash(image: Image.Image) -> Hash:
-    """The image's pHash: signs of its 12 x 12 lowest frequencies, about their median.
+    """Compute the image's pHash: signs of its 12 x 12 lowest frequencies, about their median.
 
-    Without contrast, where only noise is left to hash, it is all zeros.
+    The ImageHash package computes it, after N. Krawetz, "Looks Like It", hackerfactor.com, 2011.
 
     Returns:
-        (HASH_BYTES,) uint8, as packed bits.
-
-    Source: the ImageHash package, after N. Krawetz, "Looks Like It", hackerfactor.com, 2011.
+        (HASH_BYTES,) uint8, packed bits; all zeros for an image without contrast, which has
+        nothing but noise to hash.
     """
     side = 4 * HASH_SIDE  # what phash resizes to
     small = image.convert("L").resize((side, side), Image.Resampling.LANCZOS)
@@ -90,18 +88,18 @@ def perceptual_hash(image: Image.Image) -> Hash:
 
 
 def find_duplicates(splits: Mapping[str, SplitContent]) -> list[Duplicate]:
-    """Images that occur in two splits, by content (exact) or else by perceptual hash (near).
+    """Find images that occur in two splits, by content (exact) or perceptual hash (near).
 
     Every image of a split is compared with every earlier split, and listed at most once for each:
-    with the first image of its content, else with the one whose hash is nearest (the first of
-    equals), if no more than MAX_DISTANCE bits differ.
+    with the first image of the same content, else with the image of the nearest hash (the first
+    of equals), if no more than MAX_DISTANCE bits differ.
 
-    Time grows with the number of images, not of pairs: cut hashes into MAX_DISTANCE + 1 parts,
-    and two that are so near have a part in common, which is looked up.
+    Time grows with the number of images, not of pairs: of two hashes that are cut into
+    MAX_DISTANCE + 1 parts and differ in MAX_DISTANCE bits, one part is equal, and is looked up.
     """
     indices = {name: _Index(content) for name, content in splits.items()}
     return [
-        Duplicate(kind, a, splits[a].keys[row_a], b, splits[b].keys[row_b])
+        Duplicate(kind, a, splits[a].split.keys[row_a], b, splits[b].split.keys[row_b])
         for a, b in combinations(splits, 2)
         for kind, row_a, row_b in indices[a].matches(splits[b])
     ]
@@ -122,7 +120,7 @@ class _Index:
                     self._by_part[part].append(row)
 
     def matches(self, content: SplitContent) -> Iterator[tuple[Literal["exact", "near"], int, int]]:
-        """Yields (kind, row here, row of `content`)."""
+        """Yield (kind, row here, row of `content`)."""
         for row, digest, packed in _rows(content):
             if (same := self._by_digest.get(digest)) is not None:
                 yield "exact", same, row
@@ -142,13 +140,12 @@ class _Index:
 
 
 def _rows(content: SplitContent) -> Iterator[tuple[int, str, bytes]]:
-    """Yields (row, digest, packed hash) of every image that can be read."""
-    for row, digest in enumerate(content.digests):
-        if digest is not None:
-            yield row, digest, content.hashes[row].tobytes()
+    """Yield (row, digest, packed hash) of every image."""
+    for row, digest in enumerate(content.split.digests or ()):
+        yield row, digest, content.hashes[row].tobytes()
 
 
 def _parts(packed: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yields the numbered parts of a hash."""
+    """Yield the numbered parts of a hash."""
     for number, (begin, end) in enumerate(pairwise(_BOUNDS)):
         yield number, packed[begin:end]

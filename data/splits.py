@@ -1,13 +1,14 @@
 """Seeded, stratified draws: splits that a source lacks, and nested partitions of a split.
 
-Both walk one order. Shuffle each class and give every image the quantile at which it stands in
-its class; sorted by quantile, any prefix of the images holds about the same share of every class.
-Where a source names groups (bursts of one object, patients), it is groups that are shuffled, placed
-and drawn: images of one group tell less than as many of different ones.
+Both walk one order. Every class is shuffled, and every image gets its quantile in its class; sorted
+by quantile, any prefix of the images holds about the same share of every class. If a source names
+groups (bursts of one object, patients), whole groups are shuffled, placed and drawn, because images
+of one group carry less information than the same number of images of different groups.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 
@@ -20,7 +21,7 @@ Indices = NDArray[np.int64]
 def stratified_split(
     labels: ArrayLike, groups: Sequence[str] | None, fraction: float, seed: int
 ) -> tuple[Indices, Indices]:
-    """Draws about `fraction` of the rows, stratified by class.
+    """Draw about `fraction` of the rows, stratified by class.
 
     Rows of one group stay together; a group counts towards its most frequent class. Every class
     keeps at least one row, so a class of one row (or one group) is not drawn from. At least one
@@ -30,7 +31,7 @@ def stratified_split(
         labels: (n,) class ids.
         groups: (n,) group names, or None if every row stands alone.
         fraction: share of rows to draw, in (0, 1).
-        seed: same seed, same draw.
+        seed: the same seed draws the same rows.
 
     Returns:
         Indices of the rows kept and of the rows drawn, each ascending.
@@ -64,20 +65,20 @@ def stratified_split(
 def partition_indices(
     labels: ArrayLike, percent: float, seed: int, groups: ArrayLike | None = None
 ) -> Indices:
-    """The partition of `percent` % of the rows: stratified, and nested in every larger one.
+    """Draw a partition of `percent` % of the rows: stratified, and nested in every larger one.
 
     It holds `max(classes, round(percent / 100 * n))` rows, at least one of every class. Shares
-    follow Webster's apportionment: but for classes held at their one row, every class has within
-    half a row of one common percentage.
+    follow Webster's apportionment: every class has within half a row of one common percentage,
+    except for classes that are held at one row.
 
     Rows of one group come together, and a group counts towards its most frequent class. The first
-    groups of the order are taken, as many as come nearest to `round(percent / 100 * n)` rows and
-    no fewer than hold every class: but for these, the size is missed by half a group at most.
+    groups of the order are taken until the rows come nearest to `round(percent / 100 * n)`, but at
+    least the groups that hold every class. Without those, the size is off by half a group at most.
 
     Args:
         labels: (n,) class ids.
         percent: in (0, 100]; 100 is everything.
-        seed: same seed, same partitions, nested in each other.
+        seed: the same seed draws the same partitions, nested in each other.
         groups: (n,) names or numbers of the rows' groups, or None if every row stands alone.
 
     Returns:
@@ -101,8 +102,38 @@ def partition_indices(
     return np.flatnonzero(drawn[homes])
 
 
+def partition_rows(
+    labels: ArrayLike,
+    groups: ArrayLike | None,
+    percent: float,
+    seed: int,
+    final_seed: int = 0,
+    purpose: str = "partition",
+) -> Indices:
+    """Draw the rows of a partition as every fit of an experiment does.
+
+    Args:
+        labels: (n,) class ids.
+        groups: (n,) names or numbers of the rows' groups, or None if every row stands alone.
+        percent: in (0, 100].
+        seed: the experiment's seed.
+        final_seed: 0 for the search; each final seed has a draw of its own.
+        purpose: "partition" for training images, "validation" for validation images.
+
+    Returns:
+        Row indices, ascending.
+    """
+    return partition_indices(labels, percent, derived_seed(seed, final_seed, purpose), groups)
+
+
+def derived_seed(seed: int, final_seed: int, purpose: str) -> int:
+    """Derive one of several independent seeds from the experiment's."""
+    entropy = [seed, final_seed, zlib.crc32(purpose.encode())]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
 def numbered(groups: ArrayLike) -> Indices:
-    """Each row's group as a number, from 0 in the order in which groups appear."""
+    """Number the groups of rows from 0, in the order in which they appear."""
     _, firsts, ids = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
     return np.asarray(np.argsort(np.argsort(firsts))[ids], dtype=np.int64)
 
@@ -117,13 +148,11 @@ def _most_frequent(ids: Indices, homes: Indices) -> Indices:
 
 
 def _covering(ids: Indices, places: Indices) -> Indices:
-    """Places of groups that together hold every class: the first with it of each.
-
-    Those are left out that the others make needless, as groups may hold several classes.
+    """Places of the first group with each class, less those whose classes the others hold too.
 
     Args:
         ids: (n,) classes, from 0.
-        places: (n,) where in the order each row's group stands.
+        places: (n,) the place of each row's group in the order.
     """
     firsts = np.full(int(ids.max()) + 1, len(places))
     np.minimum.at(firsts, ids, places)
@@ -140,7 +169,7 @@ def _covering(ids: Indices, places: Indices) -> Indices:
 
 
 def _quantile_order(strata: Indices, sizes: Indices, rng: np.random.Generator) -> Indices:
-    """Order of units by their middle's quantile among the rows of their stratum, shuffled first.
+    """Shuffle the units of each stratum and sort all by the quantile of their middle in it.
 
     Equal quantiles come in a random order of the strata.
     """

@@ -14,7 +14,7 @@ from models.feature_dataset import Examples
 from models.head import HeadBank
 from models.micro_batches import MicroBatches
 from models.precision import Precision
-from models.recipe import Recipe
+from models.selection import Selection
 
 EVALUATED = 256  # examples in one pass without gradient
 
@@ -23,31 +23,48 @@ class Classifier(nn.Module):
     """Layer groups from a boundary up, and a bank of heads.
 
     Args:
-        groups: the groups above the cached boundary, owned by this classifier.
+        encoder: the encoder whose groups are copied.
+        selection: what is trained in it.
+        boundary: where the classifier is fed.
         head: the heads.
-        trained_from: index in `groups` of the first one that holds a trained parameter; those
-            below it are run without gradient.
+
+    Attributes:
+        groups: the groups above the boundary.
+        trained: the parameters among them that are trained, by key.
+        trained_from: index in `groups` of the first one that is trained; those below it are run
+            without gradient.
+
+    Raises:
+        ValueError: something is trained below `boundary`.
     """
 
-    def __init__(self, groups: nn.ModuleList, head: HeadBank, trained_from: int) -> None:
+    def __init__(
+        self, encoder: Encoder, selection: Selection, boundary: str, head: HeadBank
+    ) -> None:
         super().__init__()
-        self.groups = groups
+        if boundary not in selection.boundaries:
+            raise ValueError(f"the recipe trains below {boundary}, where its features are cached")
+        first = encoder.index(boundary)
+        self.groups = encoder.suffix(boundary)
         self.head = head
-        self.trained_from = trained_from
+        self.trained = {
+            p.key: self.groups[p.group - first].get_parameter(p.name) for p in selection.parameters
+        }
+        self.trained_from = encoder.index(selection.boundary) - first
         self._portions = MicroBatches(EVALUATED)
         self.train_suffix()
 
     def train_suffix(self) -> None:
-        """Training mode from the first trained group up; what lies below stays in eval mode."""
+        """Put the groups from the first trained one up in training mode; the others stay."""
         for group in self.groups[self.trained_from :]:
             group.train()
             for module in group.modules():
-                # Its running statistics are the encoder's, and no part of what is trained.
+                # Its running statistics are the encoder's, and are not trained.
                 if isinstance(module, _BatchNorm):
                     module.eval()
 
     def embed(self, x: Tensor) -> Tensor:
-        """Features at the boundary to embeddings (n, d)."""
+        """Map features at the boundary to embeddings (n, d)."""
         with torch.no_grad():
             for group in self.groups[: self.trained_from]:
                 x = group(x)
@@ -57,7 +74,7 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def embeddings(self, examples: Examples, precision: Precision, copies: int = 1) -> Tensor:
-        """Embeddings (copies n, d) of all examples, in order, in the heads' type."""
+        """Compute the embeddings (copies n, d) of all examples, in order, in the heads' type."""
         dtype, n = self.head.weight.dtype, copies * len(examples)
 
         def embedded(size: int) -> Tensor:
@@ -76,48 +93,42 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def logits(self, examples: Examples, precision: Precision) -> Tensor:
-        """Logits (H, n, C) of all examples, in order, on the CPU in float32."""
+        """Compute the logits (H, n, C) of all examples, in order, on the CPU in float32."""
         embeddings = self.embeddings(examples, precision)
         return torch.stack([x.float().cpu() for x in self.head.one_by_one(embeddings)])
 
 
-def trained_weights(recipe: Recipe, encoder: Encoder, boundary: str) -> dict[tuple[int, str], str]:
-    """What a fit's trained encoder weights are called in a file.
-
-    Maps (index in the suffix above `boundary`, parameter's name) to a name such as
-    "block 11/part.mlp.c_fc.weight".
-
-    Raises:
-        ValueError: the recipe trains below `boundary`, where its features are cached.
-    """
-    first = encoder.index(boundary)
-    names = {}
-    for i, name in recipe.trained_parameters(encoder):
-        if i < first:
-            raise ValueError(f"the recipe trains below {boundary}, where its features are cached")
-        names[i - first, name] = f"{encoder.group(i).name}/{name}"
-    return names
-
-
-def restored(
+@torch.no_grad()
+def build_classifier(
     encoder: Encoder,
-    recipe: Recipe,
+    selection: Selection,
     boundary: str,
     weights: Mapping[str, Tensor],
     precision: Precision,
 ) -> Classifier:
-    """The classifier that `Fit.exported` wrote, fed from `boundary`.
+    """Make the classifier again whose weights were exported, fed from `boundary`.
+
+    Args:
+        encoder: the encoder that it was trained in.
+        selection: what was trained in it.
+        boundary: one of the selection's.
+        weights: as of `models.exported.exported_weights`.
+        precision: the device to put it on.
 
     Raises:
-        ValueError, RuntimeError: the weights are not the recipe's on this encoder.
+        ValueError: the weights are not the recipe's on this encoder.
+        RuntimeError: the head's weights are not of the encoder's width.
     """
-    names = trained_weights(recipe, encoder, boundary)
-    if odd := {*names.values(), "head/weight", "head/bias"} ^ weights.keys():
+    keys = {*(p.key for p in selection.parameters), "head/weight", "head/bias"}
+    if odd := keys ^ weights.keys():
         raise ValueError(f"the weights are not the recipe's: {min(odd)} is in one of them alone")
-    groups = encoder.suffix(boundary)
-    head = HeadBank(1, encoder.dim, len(weights["head/bias"]))
-    head.load_state_dict({key: weights[f"head/{key}"][None] for key in ("weight", "bias")})
-    for (i, name), saved in names.items():
-        groups[i].load_state_dict({name: weights[saved]}, strict=False)  # strict in its shape
-    lowest = min((i for i, _ in names), default=len(groups))
-    return Classifier(groups, head, lowest).to(precision.device)
+    bank = HeadBank(1, encoder.dim, len(weights["head/bias"]))
+    bank.load_state_dict({key: weights[f"head/{key}"][None] for key in ("weight", "bias")})
+    classifier = Classifier(encoder, selection, boundary, bank)
+    for key, parameter in classifier.trained.items():
+        if weights[key].shape != parameter.shape:
+            raise ValueError(
+                f"{key} has the shape {tuple(weights[key].shape)}, not {tuple(parameter.shape)}"
+            )
+        parameter.copy_(weights[key])
+    return classifier.to(precision.device)

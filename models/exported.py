@@ -25,26 +25,29 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from errors import InputError, one_line
-from models.classifier import Classifier, restored
+from models.classifier import Classifier, build_classifier
 from models.config import ModelConfig, PrecisionName
 from models.encoder import PIXELS
+from models.fit import Fit
 from models.loading import load_pretrained
 from models.precision import Precision, available_device
 from models.recipe import Recipe
+from models.selection import select
 
 HEADER = "clip_adaptation_search"
 
 
 class Description(BaseModel):
-    """What a file of weights says of them.
+    """The header of a file of weights.
 
     Attributes:
         recipe: what was trained, and how.
-        boundary: where the fit was fed from.
-        model: the encoder, and `fingerprint` its weights' and preprocessing's.
-        precision: what matrix products ran in.
+        boundary: the boundary that the fit was fed from.
+        model: the encoder.
+        fingerprint: of the encoder's weights and preprocessing.
+        precision: the type that matrix products ran in.
         classes: names, by class id.
-        about: partition, method, seed and the like; free.
+        about: partition, method, seed and whatever else is of interest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,23 +61,41 @@ class Description(BaseModel):
     about: dict[str, Any] = {}
 
 
+def exported_weights(fit: Fit) -> dict[str, Tensor]:
+    """Copy a fit's best weights as they are kept: the trained ones by key, and the best head.
+
+    `models.classifier.build_classifier` makes a classifier of them again.
+
+    Raises:
+        RuntimeError: the fit diverged.
+    """
+    head = fit.restore_best()
+    weights = {key: p.detach().clone() for key, p in fit.model.trained.items()}
+    weights |= {"head/weight": head.weight, "head/bias": head.bias}
+    return {key: weight.cpu() for key, weight in weights.items()}
+
+
 def save_exported(path: Path, description: Description, weights: Mapping[str, Tensor]) -> None:
-    """Write weights as `Fit.exported` names them."""
+    """Write the weights that `exported_weights` gives."""
     save_file(dict(weights), path, metadata={HEADER: description.model_dump_json()})
 
 
 def read_description(path: Path) -> Description:
-    """Read what a file of `save_exported` says of its weights, without reading them.
+    """Read the header of a file of `save_exported`, and not its weights.
 
     Raises:
-        InputError: the file is missing, damaged, or of something else.
+        InputError: the file is missing, damaged, or not of this project.
     """
     with _reading(path) as file:
         return Description.model_validate(json.loads((file.metadata() or {})[HEADER]))
 
 
 def load_exported(path: Path) -> tuple[Description, dict[str, Tensor]]:
-    """Read what `save_exported` wrote; raises InputError as `read_description` does."""
+    """Read what `save_exported` wrote.
+
+    Raises:
+        InputError: as of `read_description`.
+    """
     description = read_description(path)
     with _reading(path) as file:
         return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -82,7 +103,7 @@ def load_exported(path: Path) -> tuple[Description, dict[str, Tensor]]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
-    """A file of safetensors; whatever is wrong with it becomes one line."""
+    """Open a file of safetensors; whatever is wrong with it becomes one line."""
     try:
         with safe_open(path, "pt") as file:
             yield file
@@ -104,7 +125,7 @@ class Adapted:
 
     @torch.no_grad()
     def classify(self, images: Sequence[Image.Image]) -> Tensor:
-        """Class probabilities (n, C) of RGB images, on the CPU."""
+        """Compute the class probabilities (n, C) of RGB images, on the CPU."""
         pixels = torch.stack([self._preprocess(image) for image in images])
         self._classifier.eval()
         with self._precision.autocast():
@@ -127,7 +148,8 @@ def load_adapted(path: Path) -> Adapted:
         )
     precision = Precision(available_device())
     try:
-        classifier = restored(pretrained.encoder, description.recipe, PIXELS, weights, precision)
+        selection = select(description.recipe, pretrained.encoder)
+        classifier = build_classifier(pretrained.encoder, selection, PIXELS, weights, precision)
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
     return Adapted(description.classes, classifier, pretrained.preprocess, precision)

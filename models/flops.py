@@ -14,15 +14,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.config import PrecisionName
 from models.encoder import PIXELS, Encoder
 from models.precision import Precision
-from models.recipe import Recipe
+from models.selection import Selection
 
-STATE = 5  # floats to a trained weight: its gradient, two moments, its average, its best value
+STATE = 5  # floats for each trained weight: its gradient, two moments, its average, its best value
 
 
 def group_flops(encoder: Encoder) -> tuple[int, ...]:
-    """Operations of every layer group's forward pass on one image.
+    """Count the operations of every layer group's forward pass on one image.
 
-    Counted on a blank image, not taken from a formula: matrix products, convolutions, attention.
+    They are counted on a blank image, not taken from a formula: matrix products, convolutions,
+    attention.
     """
     x, counts = torch.zeros(1, *encoder.shapes[PIXELS]), []
     with torch.no_grad(), unfused():
@@ -33,8 +34,10 @@ def group_flops(encoder: Encoder) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def sample_flops(encoder: Encoder, forward: tuple[int, ...], recipe: Recipe, boundary: str) -> int:
-    """Operations that a fit spends on one training sample, fed from `boundary`; the head's apart.
+def sample_flops(
+    encoder: Encoder, forward: tuple[int, ...], selection: Selection, boundary: str
+) -> int:
+    """Count the operations that a fit spends on one training sample, without those of the head.
 
     Everything above the boundary runs forward. From the first trained group up, gradients of
     inputs cost as much again, and those of weights as much again in the share of a group's
@@ -42,45 +45,43 @@ def sample_flops(encoder: Encoder, forward: tuple[int, ...], recipe: Recipe, bou
     first layers are not trained; that is not counted off.)
 
     Args:
+        encoder: the encoder.
         forward: as of `group_flops`.
+        selection: what is trained.
+        boundary: where the fit is fed from.
     """
-    first = encoder.index(boundary)
-    trained = recipe.trained_parameters(encoder)
-    lowest = min((i for i, _ in trained), default=len(forward))
-    total = sum(forward[first:])
-    for i in range(lowest, len(forward)):
+    trained = {(p.group, p.name) for p in selection.parameters}
+    total = sum(forward[encoder.index(boundary) :])
+    for i in range(encoder.index(selection.boundary), len(forward)):
         matrices = {n: p.numel() for n, _, p in encoder.group(i).parameters_by_kind() if p.ndim > 1}
         share = sum(size for name, size in matrices.items() if (i, name) in trained)
         total += int(forward[i] * (1 + share / max(1, sum(matrices.values()))))
     return total
 
 
-def trained_count(encoder: Encoder, recipe: Recipe) -> int:
-    """Numbers in the encoder that the recipe trains."""
-    trained = recipe.trained_parameters(encoder)
-    return sum(encoder.group(i).get_parameter(name).numel() for i, name in trained)
-
-
 def training_memory(
-    encoder: Encoder, recipe: Recipe, boundary: str, precision: PrecisionName
+    encoder: Encoder, selection: Selection, boundary: str, precision: PrecisionName
 ) -> tuple[int, int]:
-    """Bytes that a fit of the recipe takes on its device, fed from `boundary`.
+    """Count the bytes that a fit takes on its device, fed from `boundary`.
 
-    The first are of weights, of what training keeps beside those that it trains and, in half
-    precision, of their copies in a step; the second, times the batch's size, of what a forward
-    pass saves for the backward pass. That is counted on blank images, as are operations. The
-    heads, a device's context and the work space of its kernels come on top.
+    The heads, a device's context and the work space of its kernels come on top.
+
+    Returns:
+        The bytes of the weights, of what training keeps beside those that it trains and, in half
+        precision, of their copies in a step; and the bytes for each example of a batch that a
+        forward pass saves for the backward pass, counted on blank images as operations are.
     """
     suffix = encoder.groups[encoder.index(boundary) :]
     weights = sum(parameter.numel() for parameter in suffix.parameters())
-    numbers = trained_count(encoder, recipe)
-    one, two = (_saved_bytes(encoder, recipe, precision, examples) for examples in (1, 2))
-    return 4 * (weights + STATE * numbers) + 2 * one - two, two - one
+    one, two = (_saved_bytes(encoder, selection, precision, examples) for examples in (1, 2))
+    return 4 * (weights + STATE * selection.count) + 2 * one - two, two - one
 
 
-def _saved_bytes(encoder: Encoder, recipe: Recipe, precision: PrecisionName, examples: int) -> int:
-    """Bytes that a forward pass over so many examples saves for the backward pass."""
-    trained, boundary = recipe.trained_parameters(encoder), recipe.boundary(encoder)
+def _saved_bytes(
+    encoder: Encoder, selection: Selection, precision: PrecisionName, examples: int
+) -> int:
+    """Bytes that a forward pass over `examples` examples saves for the backward pass."""
+    trained = {(p.group, p.name) for p in selection.parameters}
     own = {parameter.untyped_storage().data_ptr() for parameter in encoder.parameters()}
     saved: dict[int, int] = {}
 
@@ -90,10 +91,10 @@ def _saved_bytes(encoder: Encoder, recipe: Recipe, precision: PrecisionName, exa
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    x = torch.zeros(examples, *encoder.shapes[boundary])
+    x = torch.zeros(examples, *encoder.shapes[selection.boundary])
     # The graph keeps what is saved alive, or an address might come up twice.
     with saved_tensors_hooks(note, lambda x: x), Precision("cpu", precision).autocast():
-        for i in range(encoder.index(boundary), len(encoder.groups)):
+        for i in range(encoder.index(selection.boundary), len(encoder.groups)):
             group = encoder.group(i)
             weights = {
                 name: parameter.detach().requires_grad_((i, name) in trained)
@@ -105,7 +106,7 @@ def _saved_bytes(encoder: Encoder, recipe: Recipe, precision: PrecisionName, exa
 
 @contextmanager
 def unfused() -> Iterator[None]:
-    """Without the fused attention of layers that need no gradient: torch does not count it."""
+    """Turn off the fused attention of layers that need no gradient: torch does not count it."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

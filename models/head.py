@@ -34,13 +34,13 @@ class HeadBank(nn.Module):
         self.bias = nn.Parameter(torch.zeros(heads, classes))
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Embeddings (n, d) to logits (H, n, C)."""
+        """Map embeddings (n, d) to logits (H, n, C)."""
         heads, classes, dim = self.weight.shape
         flat = embeddings @ self.weight.reshape(heads * classes, dim).T + self.bias.flatten()
         return flat.reshape(len(embeddings), heads, classes).transpose(0, 1)
 
     def one_by_one(self, embeddings: Tensor) -> Iterator[Tensor]:
-        """Logits (n, C) of each head in turn: all at once may be more than memory holds."""
+        """Yield the logits (n, C) of each head in turn: memory may not hold all at once."""
         for weight, bias in zip(self.weight, self.bias, strict=True):
             yield F.linear(embeddings, weight, bias)
 
@@ -50,21 +50,31 @@ class HeadBank(nn.Module):
         self.weight.copy_(head.weight.expand_as(self.weight))
         self.bias.copy_(head.bias.expand_as(self.bias))
 
+    @torch.no_grad()
+    def set_heads(self, heads: Sequence[LinearHead]) -> None:
+        """Set every head of the bank to its own of `heads`."""
+        self.weight.copy_(torch.stack([head.weight for head in heads]))
+        self.bias.copy_(torch.stack([head.bias for head in heads]))
+
     def head(self, index: int) -> LinearHead:
-        """A copy of one head."""
+        """Copy one head."""
         return LinearHead(self.weight[index].detach().clone(), self.bias[index].detach().clone())
 
 
 class BankAdamW(torch.optim.Optimizer):
     """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with a rate and a decay for each head.
 
-    The same update as `torch.optim.AdamW` run H times over; torch has one rate a parameter group,
-    which would take the bank apart. Decay applies to the weight and not to the bias.
+    The same update as `torch.optim.AdamW` run H times over. It is written by hand because torch
+    has one rate for each parameter group, which would take the bank apart. Decay applies to the
+    weight and not to the bias.
 
     Args:
         bank: the heads to train.
-        settings: (peak learning rate, weight decay) of each head. `step` uses `factor`, an entry
-            of the parameter group, times the peak.
+        settings: (peak learning rate, weight decay) of each head.
+        betas: decay rates of the two moments.
+        eps: is added to the denominator.
+
+    Its one parameter group has an `lr` that is a share of every head's peak, 1 at first.
     """
 
     def __init__(
@@ -74,13 +84,14 @@ class BankAdamW(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        super().__init__(bank.parameters(), {"factor": 1.0, "betas": betas, "eps": eps})
+        super().__init__(bank.parameters(), {"lr": 1.0, "peak_lr": 1.0, "betas": betas, "eps": eps})
         rates, decays = zip(*settings, strict=True)
         self._rates = bank.weight.new_tensor(rates)
         self._decays = bank.weight.new_tensor(decays)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update every head once; `closure` is not used."""
         group = self.param_groups[0]
         beta1, beta2 = group["betas"]
         for parameter in group["params"]:
@@ -94,7 +105,7 @@ class BankAdamW(torch.optim.Optimizer):
             state["step"] += 1
             step, first, second = state["step"].item(), state["first"], state["second"]
             a_head = (-1, *[1] * (parameter.ndim - 1))
-            rates = (group["factor"] * self._rates).reshape(a_head)
+            rates = (group["lr"] * self._rates).reshape(a_head)
             if parameter.ndim == 3:
                 parameter.mul_(1 - rates * self._decays.reshape(a_head))
             first.lerp_(parameter.grad, 1 - beta1)

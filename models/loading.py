@@ -20,8 +20,9 @@ from torch import Tensor
 from errors import InputError, did_you_mean, one_line
 from files import expanded
 from models.config import LOCAL_DIR, ModelConfig
-from models.encoder import Encoder, layer_groups
+from models.encoder import Encoder
 from models.head import LinearHead
+from models.towers import split_tower
 from models.zero_copy import Weights, put_together, taken_apart
 from models.zero_shot import Prompts, zero_shot_head
 
@@ -94,7 +95,7 @@ def load_pretrained(
     zero_shot = None
     if prompts is not None:
         zero_shot = _zero_shot_head(model.float(), name, config, prompts, cache)
-    return Pretrained(layer_groups(model.visual.float()), preprocess, fingerprint, zero_shot)
+    return Pretrained(split_tower(model.visual.float()), preprocess, fingerprint, zero_shot)
 
 
 def _zero_shot_head(

@@ -35,25 +35,25 @@ class MicroBatches:
             try:
                 return work(self.size)
             except RuntimeError as error:
-                if self.size == 1 or not of_memory(error):
+                if self.size == 1 or not is_out_of_memory(error):
                     raise
             # Here, not above: the error's frames would hold on to what filled the memory.
             self.size = -(-self.size // 2)
             torch.cuda.empty_cache()
 
 
-def with_room(work: Callable[..., Result], *tensors: Tensor) -> Result:
+def cpu_on_oom(work: Callable[..., Result], *tensors: Tensor) -> Result:
     """`work(*tensors)` where they lie; on the CPU, if their device has no memory for it."""
     try:
         return work(*tensors)
     except RuntimeError as error:
-        if not of_memory(error) or all(tensor.device.type == "cpu" for tensor in tensors):
+        if not is_out_of_memory(error) or all(tensor.device.type == "cpu" for tensor in tensors):
             raise
     torch.cuda.empty_cache()
     return work(*(tensor.cpu() for tensor in tensors))
 
 
-def of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error says that there is no memory, in torch's words or NVIDIA's."""
     told = str(error)
     return isinstance(error, torch.OutOfMemoryError) or any(words in told for words in NO_MEMORY)

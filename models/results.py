@@ -1,4 +1,4 @@
-"""What a fit says of its weights: how good they are, and what it chose in the end."""
+"""What a fit reports of its weights, and the score that fits are ranked by."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a fit reports: its best head on the validation split, after `samples` samples."""
+    """What a fit reports: its best head on the validation split, after `samples` samples.
+
+    Attributes:
+        samples: training samples seen.
+        steps: in how many steps, or iterations of a solver.
+        train_loss: mean over the steps since the last evaluation.
+        val_accuracy: share of the validation images.
+        val_loss: mean cross-entropy on them.
+        score: what fits are ranked by; see `score`.
+        head: the index in the bank.
+        weight_distance: of the trained layers from where they began, relative to their size.
+        prospect: the score half-way back to the start; None where it was not asked for.
+    """
 
     samples: int
     steps: int
@@ -16,34 +28,25 @@ class Evaluation:
     val_accuracy: float
     val_loss: float
     score: float
-    head: int  # which head of the bank
+    head: int
     weight_distance: float
-    prospect: float | None = None  # the score half-way back to the start, where it was asked for
+    prospect: float | None = None
 
     @property
     def finite(self) -> bool:
+        """Whether both losses are numbers; else the fit has diverged."""
         return math.isfinite(self.train_loss) and math.isfinite(self.val_loss)
 
 
-@dataclass(frozen=True)
-class Polish:
-    """What was chosen after training, by validation.
-
-    Attributes:
-        evaluation: of the chosen weights.
-        alpha: 1 for the tuned weights themselves, less for some of the way to them.
-        averaged: whether the tuned weights are the averaged ones.
-    """
-
-    evaluation: Evaluation
-    alpha: float
-    averaged: bool
-
-
 def score(accuracy: float, loss: float, n: int) -> float:
-    """Accuracy first, likelihood second: what fits are ranked by.
+    """Compute what fits are ranked by: accuracy first, likelihood second.
 
     With few validation images many fits tie in accuracy. The second term grows as the loss falls
     but stays under half an image, so it orders ties and never overrules an accuracy.
+
+    Args:
+        accuracy: share of the validation images.
+        loss: mean cross-entropy on them.
+        n: their number.
     """
     return accuracy + math.exp(-loss) / (2 * n) if math.isfinite(loss) else -math.inf

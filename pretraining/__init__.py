@@ -1,0 +1,1 @@
+"""Pretraining of the bundled encoder, `models/glyph_clip`."""

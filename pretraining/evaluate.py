@@ -1,6 +1,6 @@
-"""Zero-shot accuracy of the bundled CLIP on the scanned digits, for its model card.
+"""Measure the bundled CLIP's zero-shot accuracy on the scanned digits, for its model card.
 
-python -m pretraining.evaluate              # the training split: what design may look at
+python -m pretraining.evaluate              # the training split, which the design may look at
 python -m pretraining.evaluate --split test
 """
 
@@ -12,19 +12,19 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
-import yaml
 
-from data import DataConfig, load_dataset
+from data import load_dataset
 from pretraining.glyphs import CAPTIONS
 from pretraining.train import FOLDER
+from search_spaces import load_experiment
 
 SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "digits.yaml"
 
 
 @torch.no_grad()
 def zero_shot(split: str) -> tuple[float, int]:
-    """Accuracy, and the number of images, of one split of the default experiment's data."""
-    dataset = load_dataset(DataConfig(**yaml.safe_load(SPACE.read_text())["data"]))
+    """Return the accuracy on a split of the default experiment's data, and its image count."""
+    dataset = load_dataset(load_experiment(SPACE).data)
     model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{FOLDER}")
     model.eval()
     rows = getattr(dataset, split)
@@ -40,6 +40,7 @@ def zero_shot(split: str) -> tuple[float, int]:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--split", choices=("train", "val", "test"), default="train")
     accuracy, n = zero_shot(parser.parse_args().split)

@@ -1,8 +1,8 @@
-"""Rendered glyphs: the bundled encoder's pretraining images.
+"""Rendered glyphs, the images that the bundled encoder is pretrained on.
 
-Every character is drawn once per typeface as a clean template; a batch then picks templates and
-distorts them (affine, elastic, stroke weight, loss of resolution, contrast, polarity, noise), so
-that no two training images are the same. No handwriting and no scan takes part.
+Every character is drawn once per typeface as a clean template. A batch picks templates and distorts
+them (affine, elastic, stroke weight, loss of resolution, contrast, polarity, noise), so that no two
+training images are the same. The images contain no handwriting and no scans.
 """
 
 from __future__ import annotations
@@ -32,22 +32,37 @@ _TEMPLATE = 64  # side of a template, in pixels
 _FILL = 48  # longer side of the glyph's bounding box inside it
 # Fonts without plain digits.
 _SKIPPED = (
-    *("DejaVuSansDisplay", "DejaVuSerifDisplay", "STIXNonUni", "STIXSiz", "LastResort"),
-    *("cmex", "cmsy"),
+    "DejaVuSansDisplay",
+    "DejaVuSerifDisplay",
+    "STIXNonUni",
+    "STIXSiz",
+    "LastResort",
+    "cmex",
+    "cmsy",
 )
 _STROKE_FONTS = (
-    *("futural", "futuram", "rowmand", "rowmans", "rowmant", "scriptc", "scripts", "cursive"),
-    *("timesi", "timesib", "timesr", "timesrb"),
+    "futural",
+    "futuram",
+    "rowmand",
+    "rowmans",
+    "rowmant",
+    "scriptc",
+    "scripts",
+    "cursive",
+    "timesi",
+    "timesib",
+    "timesr",
+    "timesrb",
 )
 
 
 def noun(character: str) -> str:
-    """What a caption calls `character`: "digit seven", "letter A"."""
+    """Return the words of a character in a caption: "digit seven", "letter A"."""
     return f"digit {DIGIT_NAMES[int(character)]}" if character.isdigit() else f"letter {character}"
 
 
 def _fitted(ink: Image.Image) -> np.ndarray:
-    """`ink` cropped to its bounding box, scaled to `_FILL` and centred."""
+    """Crop `ink` to its bounding box, scale it to `_FILL` and centre it."""
     box = ink.getbbox()
     if box is None:
         raise ValueError("an empty glyph")
@@ -63,7 +78,7 @@ def _fitted(ink: Image.Image) -> np.ndarray:
 
 
 def _outline_templates() -> list[np.ndarray]:
-    """One (36, 64, 64) stack for each outline typeface that matplotlib ships."""
+    """Draw a stack (36, 64, 64) for each outline typeface that matplotlib ships."""
     stacks = []
     for path in sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("*.ttf")):
         if path.name.startswith(_SKIPPED):
@@ -79,7 +94,7 @@ def _outline_templates() -> list[np.ndarray]:
 
 
 def _stroke_templates() -> list[np.ndarray]:
-    """One stack for each Hershey stroke face and pen width."""
+    """Draw a stack (36, 64, 64) for each Hershey stroke face and pen width."""
     stacks = []
     for name in _STROKE_FONTS:
         face = HersheyFonts()
@@ -104,7 +119,7 @@ class GlyphSampler:
 
     Args:
         size: side of the images, in pixels.
-        seed: of the stream.
+        seed: seed of the stream.
     """
 
     def __init__(self, size: int, seed: int) -> None:
@@ -116,7 +131,7 @@ class GlyphSampler:
         return torch.rand(n, generator=self._rng) * (high - low) + low
 
     def _grid(self, n: int) -> torch.Tensor:
-        """Sampling grids (n, size, size, 2): a random affine map plus a smooth random field."""
+        """Return sampling grids (n, size, size, 2): random affine maps plus smooth fields."""
         angle = self._uniform(n, -20, 20) * math.pi / 180
         shear = self._uniform(n, -0.35, 0.35)
         # A template's glyph spans 3/4 of its side: 1 / 0.9 makes it span 5/6 of the image.
@@ -135,7 +150,7 @@ class GlyphSampler:
         return grid + smooth.permute(0, 2, 3, 1)
 
     def _blurred(self, images: torch.Tensor) -> torch.Tensor:
-        """The batch in four parts, two of them taken down to 8..16 pixels and back."""
+        """Scale half of the batch down to a side of 8 to 16 pixels and back."""
         parts = list(images.chunk(4))
         for i in range(2, len(parts)):
             low = int(torch.randint(8, 17, (1,), generator=self._rng))
@@ -144,7 +159,7 @@ class GlyphSampler:
         return torch.cat(parts)
 
     def batch(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns images (n, 3, size, size), scaled to [-1, 1], and labels (n,)."""
+        """Return images (n, 3, size, size), scaled to [-1, 1], and labels (n,)."""
         faces = torch.randint(len(self.templates), (n,), generator=self._rng)
         labels = torch.randint(len(CHARACTERS), (n,), generator=self._rng)
         ink = self.templates[faces, labels][:, None]

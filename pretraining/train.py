@@ -2,9 +2,9 @@
 
     python -m pretraining.train            # about 25 minutes on 2 cores, writes models/glyph_clip
 
-Contrastive image-text training in which every caption of a batch names one character, so that an
-image has as many positives as there are images of its character (the bidirectional loss of UniCL,
-Yang et al. 2022, arXiv:2204.03610, with the captions of a batch deduplicated).
+The training is contrastive, between images and texts. A batch has one caption for each character,
+and all images of the character are its positives: the bidirectional loss of UniCL (Yang et al.
+2022, arXiv:2204.03610) with the captions of a batch deduplicated.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger("pretraining")
 
 
 def captions(rng: torch.Generator, context_length: int) -> torch.Tensor:
-    """Token ids (36, context_length): one caption a character, its template drawn at random."""
+    """Return token ids (36, context_length): for each character a caption in a random template."""
     templates = torch.randint(len(CAPTIONS), (len(CHARACTERS),), generator=rng).tolist()
     texts = [
         CAPTIONS[template].format(noun(character))
@@ -42,7 +42,7 @@ def captions(rng: torch.Generator, context_length: int) -> torch.Tensor:
 def contrastive_loss(
     images: torch.Tensor, texts: torch.Tensor, labels: torch.Tensor, scale: torch.Tensor
 ) -> torch.Tensor:
-    """Image-to-text and text-to-image cross-entropy with every image of a character a positive."""
+    """Return the cross-entropy of both directions; all images of a character are positives."""
     logits = scale * F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
     positives = F.one_hot(labels, len(texts)).T.to(logits.dtype)
     present = positives.sum(1) > 0
@@ -52,7 +52,7 @@ def contrastive_loss(
 
 @torch.no_grad()
 def zero_shot_accuracy(model: CLIP, sampler: GlyphSampler, n: int) -> float:
-    """Share of `n` fresh glyphs whose character has the nearest mean caption embedding."""
+    """Return the share of `n` fresh glyphs that are nearest to their own character's captions."""
     model.eval()
     tokens = [
         open_clip.tokenize([t.format(noun(c)) for t in CAPTIONS], model.context_length)
@@ -68,7 +68,7 @@ def zero_shot_accuracy(model: CLIP, sampler: GlyphSampler, n: int) -> float:
 
 
 def train(samples: int, batch_size: int, lr: float, seed: int) -> CLIP:
-    """One run of AdamW with a one-cycle rate; returns the trained model, in float32."""
+    """Train with AdamW and a one-cycle rate; return the model in float32."""
     torch.manual_seed(seed)
     config = json.loads((FOLDER / "open_clip_config.json").read_text())["model_cfg"]
     model = CLIP(**config)
@@ -103,8 +103,14 @@ def train(samples: int, batch_size: int, lr: float, seed: int) -> CLIP:
         if step % 100 == 0 or step == steps:
             rate = step * batch_size / (time.perf_counter() - started)
             accuracy = zero_shot_accuracy(model, held_out, 1024)
-            log.info("step %d/%d  loss %.3f  held-out glyphs %.1f%%  %.0f images/s",
-                     step, steps, loss.item(), 100 * accuracy, rate)  # fmt: skip
+            log.info(
+                "step %d/%d  loss %.3f  held-out glyphs %.1f%%  %.0f images/s",
+                step,
+                steps,
+                loss.item(),
+                100 * accuracy,
+                rate,
+            )
     return model
 
 
@@ -115,6 +121,7 @@ def save(model: CLIP, folder: Path) -> None:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=1_000_000, help="images to train on")
     parser.add_argument("--batch-size", type=int, default=256)

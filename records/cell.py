@@ -16,5 +16,14 @@ class Cell(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Cell:
+        """Read a cell's name, such as `10/llrd`.
+
+        Raises:
+            ValueError: the text names no cell.
+        """
         partition, _, method = text.partition("/")
         return cls(float(partition), method)
+
+    def file_stem(self, rest: str | int) -> str:
+        """Name a file of the cell, without its suffix: `10-llrd-seed0`, `10-llrd-3`."""
+        return f"{self.partition:g}-{self.method}-{rest}"

@@ -1,29 +1,51 @@
-"""The final fits of a run: each winner refitted with several seeds, one file a fit."""
+"""The final fits of a run: every winner refitted with several seeds, one file for each fit."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from errors import InputError
+from files import replacing
+from records.cell import Cell
+from records.encoding import decode, encode
+from records.layout import FINAL_FITS, final_fit_path
 
 TEST = "test"
+"""The name of the test split among the test sets; the others have the experiment's names."""
 
 
 @dataclass(frozen=True)
-class FinalFit:
-    """What the report needs of one file; fields with a default may be missing in it.
+class SetScore:
+    """How a fit did on one test set.
 
     Attributes:
-        alpha: where between its start and its tuned weights it stands (1: the tuned ones).
-        ema: whether validation chose the averaged weights.
-        gradient_norms: layer group -> kind -> norm.
-        predictions: a class per test image.
-        extra: name of a further test set -> `accuracy` and `predictions`.
+        accuracy: 0 to 1.
+        predictions: a class for each image, in the order of `test_images.csv`.
+    """
+
+    accuracy: float
+    predictions: list[int]
+
+
+@dataclass(frozen=True)
+class FinalFitResult:
+    """What came out of one winner refitted with one seed.
+
+    Attributes:
+        n_train, n_val: training and validation images that the fit had.
+        val_accuracy: of the weights that validation chose, 0 to 1.
+        samples_chosen, steps_chosen: training samples and steps at which validation chose them.
+        weight_distance: how far the encoder's trained weights have moved, relative to their norm.
+        head_lr, weight_decay: of the head that validation chose.
+        alpha: how far the weights are from their start to the tuned ones (1), where it was chosen.
+        ema: whether validation chose the averaged weights, where there were any.
+        gradient_norms: layer group -> kind of parameter -> norm.
+        seconds: that the fit held its slot for.
+        fit_key: a digest of all that the result depends on.
+        tests: test set -> score; `test` is the first.
     """
 
     partition: float
@@ -31,60 +53,68 @@ class FinalFit:
     seed: int
     n_train: int
     n_val: int
-    n_test: int
-    test_accuracy: float
-    config_id: str
-    steps_chosen: float | None = None
-    weight_distance: float | None = None
-    seconds: float = 0.0
-    alpha: float | None = None
-    ema: bool | None = None
-    gradient_norms: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    predictions: list[int] = field(default_factory=list)
-    extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    val_accuracy: float
+    samples_chosen: int
+    steps_chosen: int
+    weight_distance: float
+    head_lr: float
+    weight_decay: float
+    alpha: float | None
+    ema: bool | None
+    gradient_norms: dict[str, dict[str, float]]
+    seconds: float
+    fit_key: str
+    tests: dict[str, SetScore]
 
-    def accuracy_on(self, test_set: str) -> float | None:
-        """Return the accuracy on the test split or a further set; None if not scored on it."""
-        if test_set == TEST:
-            return self.test_accuracy
-        return self.extra[test_set]["accuracy"] if test_set in self.extra else None
+    @property
+    def cell(self) -> Cell:
+        """The cell whose winner was refitted."""
+        return Cell(self.partition, self.method)
 
-    def predictions_on(self, test_set: str) -> list[int]:
-        """Return the predicted classes of a set, in its order."""
-        if test_set == TEST:
-            return self.predictions
-        return list(self.extra[test_set]["predictions"])
-
-
-REQUIRED = {f.name for f in fields(FinalFit) if f.default is f.default_factory is MISSING}
+    @property
+    def n_test(self) -> int:
+        """Images of the test split."""
+        return len(self.tests[TEST].predictions)
 
 
-def read_final_fits(folder: Path) -> dict[str, dict[int, FinalFit]]:
-    """Read a folder of final fits as cell -> seed -> fit; a missing folder has none.
+def write_final_fit(run_dir: Path, result: FinalFitResult) -> None:
+    """Write a result to its file in a run's directory, whole or not at all."""
+    with replacing(final_fit_path(run_dir, result.cell, result.seed)) as path:
+        path.write_text(json.dumps(encode(result), allow_nan=False), encoding="utf-8")
+
+
+def read_final_fit(path: Path) -> FinalFitResult:
+    """Read the file of a final fit.
 
     Raises:
-        InputError: a file is not JSON, or lacks one of the fields needed.
+        InputError: the file is no JSON, or a field of it is not as it should be.
+        FileNotFoundError: there is no such file.
     """
-    fits: defaultdict[str, dict[int, FinalFit]] = defaultdict(dict)
-    for path in sorted(folder.glob("*.json")):
-        fit = _read(path)
-        fits[cell_name(fit.partition, fit.method)][fit.seed] = fit
-    return {cell: dict(sorted(by_seed.items())) for cell, by_seed in fits.items()}
-
-
-def cell_name(partition: float, method: str) -> str:
-    """Name a cell as the journal does: `10/llrd`."""
-    return f"{partition:g}/{method}"
-
-
-def _read(path: Path) -> FinalFit:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    if missing := sorted(REQUIRED - record.keys()):
-        raise InputError(f"{path} lacks {', '.join(missing)}")
-    for name, scored in (record.get("extra") or {}).items():
-        if missing := sorted({"accuracy", "predictions"} - scored.keys()):
-            raise InputError(f"{path}: extra.{name} lacks {', '.join(missing)}")
-    return FinalFit(**{f.name: record[f.name] for f in fields(FinalFit) if f.name in record})
+        result = decode(FinalFitResult, json.loads(path.read_bytes()))
+        if TEST not in result.tests:
+            raise ValueError(f"it has no tests.{TEST}")
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{path} is not the result of a final fit: {error}") from error
+    return result
+
+
+def find_final_fit(path: Path) -> FinalFitResult | None:
+    """Read the file of a final fit; None if it is missing or damaged."""
+    try:
+        return read_final_fit(path)
+    except (InputError, OSError):
+        return None
+
+
+def read_final_fits(run_dir: Path) -> dict[Cell, dict[int, FinalFitResult]]:
+    """Read all final fits of a run as cell -> seed -> result, the seeds in their order.
+
+    Raises:
+        InputError: a file is no JSON, or a field of it is not as it should be.
+    """
+    fits: defaultdict[Cell, dict[int, FinalFitResult]] = defaultdict(dict)
+    for path in sorted((run_dir / FINAL_FITS).glob("*.json")):
+        fit = read_final_fit(path)
+        fits[fit.cell][fit.seed] = fit
+    return {cell: dict(sorted(by_seed.items())) for cell, by_seed in fits.items()}

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from errors import InputError
+from records.encoding import decode, encode
+from records.events import Event, TrialStarted
 
 
-class Journal:
-    """Appends events, each a line of JSON, flushed before the call returns.
+class JournalWriter:
+    """Appends events, each a line of JSON, and flushes each before the call returns.
 
     Args:
-        path: the file; a line cut off by a crash is removed from its end.
+        path: the file; a line that a crash cut off is removed from its end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,46 +26,55 @@ class Journal:
         _drop_torn_line(path)
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, event: str, **fields: Any) -> None:
-        """Append one event. NaN and infinities are written as null, which JSON has."""
-        line = {"time": round(time.time(), 3), "event": event, **_finite(fields)}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+    def write(self, event: Event) -> None:
+        """Append one event, with the time at which it is written."""
+        self._file.write(journal_line(replace(event, time=round(time.time(), 3))))
         self._file.flush()
 
     def close(self) -> None:
+        """Write what the operating system may still hold back, and close the file."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
 
 
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """All whole events of a journal, in order; none where there is no file.
+def journal_line(event: Event) -> str:
+    """Write an event as a line of the journal."""
+    content = encode(event)
+    line = {"time": content.pop("time"), "event": event.name, **content}
+    return json.dumps(line, allow_nan=False) + "\n"
+
+
+def read_journal(path: Path) -> list[Event]:
+    """Read all whole events of a journal, in order; a missing file holds none.
 
     Raises:
-        InputError: a line is not what was written.
+        InputError: a line is not an event, or a field of it is not as it should be.
     """
-    if not path.exists():
-        return []
-    return events_in(path.read_bytes(), path)
+    return parse_journal(path.read_bytes(), path) if path.exists() else []
 
 
-def events_in(content: bytes, where: str | Path) -> list[dict[str, Any]]:
-    """All whole events of a journal's content, in order.
+def parse_journal(content: bytes, where: str | Path) -> list[Event]:
+    """Read all whole events of a journal's content, in order.
+
+    Args:
+        content: of the file; its last line is left out if it is torn.
+        where: names the file in errors.
 
     Raises:
-        InputError: a line is not what was written.
+        InputError: a line is not an event, or a field of it is not as it should be.
     """
     *whole, _ = content.split(b"\n")  # the last one is empty, or torn
     return [_event(line, f"{where}: line {number}") for number, line in enumerate(whole, start=1)]
 
 
-def holds_run(events: Iterable[Mapping[str, Any]], where: str | Path, resume: bool) -> bool:
+def holds_run(events: Iterable[Event], where: str | Path, resume: bool) -> bool:
     """Whether a journal is of a run; one that was refused before its first trial is none.
 
     Raises:
-        InputError: it is, and `resume` is off.
+        InputError: the journal is of a run, and `resume` is off.
     """
-    found = any(event["event"] == "trial_started" for event in events)
+    found = any(isinstance(event, TrialStarted) for event in events)
     if found and not resume:
         raise InputError(
             f"{where} already holds a run; --resume continues it, --name starts another"
@@ -72,14 +82,16 @@ def holds_run(events: Iterable[Mapping[str, Any]], where: str | Path, resume: bo
     return found
 
 
-def _event(line: bytes, where: str) -> dict[str, Any]:
+def _event(line: bytes, where: str) -> Event:
     try:
-        event = json.loads(line)
-        if isinstance(event, dict) and isinstance(event["event"], str):
-            return event
-    except (ValueError, LookupError):
-        pass
-    raise InputError(f"{where} is damaged; restore the file from a copy, or --name starts another")
+        content = json.loads(line)
+        return decode(Event.kinds[content.pop("event")], content)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        known = isinstance(error, ValueError) and not isinstance(error, UnicodeDecodeError)
+        why = f" ({error})" if known and not isinstance(error, json.JSONDecodeError) else ""
+        raise InputError(
+            f"{where} is damaged{why}; restore the file from a copy, or --name starts another"
+        ) from None
 
 
 def _drop_torn_line(path: Path) -> None:
@@ -90,13 +102,3 @@ def _drop_torn_line(path: Path) -> None:
     if whole < len(content):
         with path.open("r+b") as file:
             file.truncate(whole)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

@@ -1,67 +1,155 @@
-"""The tables that the driver may leave in a run's directory, read; a missing one is empty."""
+"""The tables that a run leaves as CSV files: their names, their columns, and how to read them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from errors import InputError
-
-SKIPPED = ("split", "key", "reason")
-TEST_IMAGES = ("set", "key", "label")
-IMPORTANCE = ("partition", "method", "parameter", "importance", "trials")
-DUPLICATES = ("kind", "split_a", "key_a", "split_b", "key_b")
+from files import replacing
 
 
-def read_table(
-    path: Path,
-    columns: Sequence[str],
-    numbers: Sequence[str] = (),
-    optional: Sequence[str] = (),
-) -> pd.DataFrame:
-    """Read these columns of a CSV file, as text but for `numbers`; without the file, no rows.
+@dataclass(frozen=True)
+class Table:
+    """A kind of table.
 
-    Where a file lacks a column that is `optional`, its cells are empty.
-
-    Raises:
-        InputError: the file lacks a column, or holds other things where numbers belong.
+    Attributes:
+        file: its name in a run's directory.
+        columns: their names, in their order.
+        numbers: the columns that are read as numbers; the others are text.
+        optional: columns at the right that may be missing. They are read as empty text then, and
+            are left out where no row has a value in them.
     """
-    if not path.exists():
-        return pd.DataFrame(columns=[*columns, *optional])
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no table: {error}") from error
-    if missing := [column for column in columns if column not in table]:
-        raise InputError(f"{path} lacks the column {', '.join(missing)}")
-    try:
-        found = table.reindex(columns=[*columns, *optional], fill_value="")
-        return found.astype(dict.fromkeys(numbers, float))
-    except ValueError as error:
-        raise InputError(f"{path}: {', '.join(numbers)} must be numbers: {error}") from error
+
+    file: str
+    columns: tuple[str, ...]
+    numbers: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+    def write(self, run_dir: Path, rows: Iterable[object]) -> None:
+        """Write the table, whole or not at all; without rows, remove the file.
+
+        Args:
+            run_dir: the run's directory.
+            rows: objects with an attribute for each column.
+        """
+        found = list(rows)
+        kept = [name for name in self.optional if any(getattr(row, name) != "" for row in found)]
+        columns = [*self.columns, *kept]
+        if not found:
+            (run_dir / self.file).unlink(missing_ok=True)
+            return
+        with (
+            replacing(run_dir / self.file) as path,
+            path.open("w", newline="", encoding="utf-8") as file,
+        ):
+            lines = ([getattr(row, name) for name in columns] for row in found)
+            csv.writer(file).writerows([columns, *lines])
+
+    def read(self, run_dir: Path) -> pd.DataFrame:
+        """Read the table of a run; without the file, no rows.
+
+        Raises:
+            InputError: the file lacks a column, or holds other things where numbers belong.
+        """
+        path, columns = run_dir / self.file, [*self.columns, *self.optional]
+        if not path.exists():
+            return pd.DataFrame(columns=columns)
+        try:
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is no table: {error}") from error
+        if missing := [column for column in self.columns if column not in table]:
+            raise InputError(f"{path} lacks the column {', '.join(missing)}")
+        try:
+            found = table.reindex(columns=columns, fill_value="")
+            return found.astype(dict.fromkeys(self.numbers, float))
+        except ValueError as error:
+            numbers = ", ".join(self.numbers)
+            raise InputError(f"{path}: {numbers} must be numbers: {error}") from error
+
+
+class ListedImage(NamedTuple):
+    """A row of `test_images.csv`; the group is empty where its set has no groups."""
+
+    set: str
+    key: str
+    label: int
+    group: str
+
+
+ACCURACY_TYPES = {
+    "partition": "float",
+    "method": "object",
+    "n_train": "Int64",
+    "n_val": "Int64",
+    "val_accuracy": "float",
+    "test_accuracy": "float",
+    "test_ci95": "float",
+    "seeds": "int",
+    "trials": "int",
+    "trials_stopped_early": "int",
+    "config": "object",
+    "test_ci95_seeds": "float",
+    "test_ci95_images": "float",
+    "search_seconds": "float",
+    "final_seconds": "float",
+    "saved_seconds": "float",
+    "alpha": "float",
+    "ema": "float",
+}
+"""The columns of `accuracy_table.csv` and the types of their values."""
+
+ACCURACY = Table("accuracy_table.csv", tuple(ACCURACY_TYPES))
+TRIALS = Table(
+    "trials.csv",
+    (
+        *("partition", "method", "trial", "status", "samples", "val_accuracy", "val_loss"),
+        *("seconds", "origin", "reason", "config"),
+    ),
+)
+GRADIENTS = Table("gradients.csv", ("partition", "method", "layer_group", "kind", "norm"))
+IMPORTANCE = Table(
+    "importance.csv",
+    ("partition", "method", "parameter", "importance", "trials"),
+    numbers=("importance", "trials"),
+)
+DUPLICATES = Table("duplicates.csv", ("kind", "split_a", "key_a", "split_b", "key_b"))
+SKIPPED = Table("skipped_images.csv", ("split", "key", "reason"))
+TEST_IMAGES = Table(
+    "test_images.csv", ("set", "key", "label"), numbers=("label",), optional=("group",)
+)
+
+
+def set_columns(test_set: str) -> tuple[str, str]:
+    """Name the columns of `accuracy_table.csv` for a test set: its accuracy and interval."""
+    return f"{test_set}_accuracy", f"{test_set}_ci95"
 
 
 def read_test_images(
-    path: Path,
+    run_dir: Path,
 ) -> tuple[dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]]]:
     """Return the class and the group of every test image, by set, in the order of the predictions.
 
-    Groups are numbers from 0 without a gap; of a set whose images have none, there are none.
+    Groups are numbered from 0 without a gap; a set whose images have no groups has no entry.
 
     Raises:
         InputError: the file is ill-formed, or has groups for some images of a set alone.
     """
-    table = read_table(path, TEST_IMAGES, numbers=["label"], optional=["group"])
     labels, groups = {}, {}
-    for name, images in table.groupby("set", sort=False):
+    for name, images in TEST_IMAGES.read(run_dir).groupby("set", sort=False):
         labels[str(name)] = images["label"].to_numpy(dtype=np.int64)
         named = images["group"] != ""
         if named.all():
             groups[str(name)] = pd.factorize(images["group"])[0].astype(np.int64)
         elif named.any():
+            path = run_dir / TEST_IMAGES.file
             raise InputError(f"{path} has a group for some images of {name} and none for others")
     return labels, groups

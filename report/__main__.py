@@ -13,7 +13,7 @@ from report.write import write_report
 
 
 def main() -> int:
-    """Write the report, print its table; exit code 2 means the input can be mended."""
+    """Write the report and print it; exit code 2 means that the input is wrong."""
     parser = argparse.ArgumentParser(prog="python -m report", description=__doc__)
     parser.add_argument("run_dir", type=Path, help="a run's directory, such as results/digits")
     try:

@@ -1,6 +1,6 @@
-"""What a run cost, in device-seconds: the time its trials and final fits held their slots.
+"""The cost of a run in device-seconds: how long its trials and final fits held their slots.
 
-Features, which all trials share, are not in it.
+Features are not counted, because all trials share them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from report.run import Run
 
 @dataclass(frozen=True)
 class Cost:
-    """Device-seconds of the search and of the final fits, and those early stopping saved."""
+    """Device-seconds that the search and the final fits took, and that early stopping saved."""
 
     search: float = 0.0
     final: float = 0.0
@@ -21,6 +21,7 @@ class Cost:
 
     @property
     def spent(self) -> float:
+        """Device-seconds of the search and of the final fits."""
         return self.search + self.final
 
     def __add__(self, other: Cost) -> Cost:
@@ -30,8 +31,8 @@ class Cost:
 def cost_of(run: Run, partition: float, method: str) -> Cost:
     """Return the cost of a cell.
 
-    A stopped trial has saved what the samples up to its method's horizon, the most that any of
-    its trials saw, would have taken at the trial's own pace.
+    A stopped trial saved the samples that it had left up to the horizon, at its own pace. The
+    horizon is the largest number of samples that any trial of the method saw.
     """
     trials = run.trials(partition, method)
     horizon = max((t.samples for p in run.partitions for t in run.trials(p, method)), default=0)
@@ -49,14 +50,14 @@ def row_cost(run: Run, partition: float) -> Cost:
     return sum((cost_of(run, partition, method) for method in run.methods), Cost())
 
 
-def cost_lines(run: Run) -> Iterator[str]:
-    """Say what device-seconds count, and what early stopping saved."""
+def cost_notes(run: Run) -> Iterator[str]:
+    """Yield the notes on device-seconds and on what early stopping saved."""
     total = sum((row_cost(run, partition) for partition in run.partitions), Cost())
     if total.spent:
         yield (
-            f"device-seconds: {total.search:.0f} in trials and {total.final:.0f} in final fits, "
-            "features apart"
+            f"Trials took {total.search:.0f} device-seconds and final fits {total.final:.0f}; "
+            "features are not counted"
         )
     if total.saved:
         share = total.saved / (total.saved + total.search)
-        yield f"early stopping saved {100 * share:.0f}% of the search's device-seconds"
+        yield f"Early stopping saved {100 * share:.0f}% of the search's device-seconds"

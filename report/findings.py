@@ -1,34 +1,34 @@
-"""What the table shows, in plain sentences; a difference is shown if its interval leaves out 0."""
+"""The findings: what the table shows. A difference is shown if its interval leaves out zero."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from itertools import chain, pairwise, takewhile
 
-from records.final_fit import TEST
+from records import TEST
 from report.formatting import listed
 from report.intervals import Interval
 from report.run import Run
 from report.scores import Scores, mean_of
 
-MARGINS = (0.01, 0.02, 0.05)  # of accuracy: so little is not worth more images
+MARGINS = (0.01, 0.02, 0.05)  # of accuracy: gains that may not be worth more images
 
 
-def sentences(run: Run) -> list[str]:
-    """Return what the test split shows of each method against the baseline."""
+def findings(run: Run) -> list[str]:
+    """Return what the test split shows about each method against the baseline."""
     if run.baseline is None:
         return []
-    found = chain(
+    lines = chain(
         _at_each_partition(run, run.baseline),
-        in_the_mean(run, run.baseline),
+        average_findings(run, run.baseline),
         *(_enough(run, method) for method in dict.fromkeys([run.compared, run.baseline]) if method),
         _as_data_grows(run, run.baseline),
     )
-    return list(dict.fromkeys(found))  # the mean over one partition says nothing new
+    return list(dict.fromkeys(lines))  # the average over one partition repeats its finding
 
 
-def in_the_mean(run: Run, baseline: str, test_set: str = TEST) -> Iterator[str]:
-    """Compare every other method with the baseline, in the mean over their partitions."""
+def average_findings(run: Run, baseline: str, test_set: str = TEST) -> Iterator[str]:
+    """Compare every other method with the baseline, averaged over their common partitions."""
     for method in run.methods:
         pairs = {
             partition: (ours, theirs)
@@ -38,15 +38,15 @@ def in_the_mean(run: Run, baseline: str, test_set: str = TEST) -> Iterator[str]:
         }
         if method != baseline and (means := _means(pairs.values())):
             difference = means[0].minus(means[1])
-            where = f"in the mean over {len(pairs)} partitions"
+            where = f"on average over {len(pairs)} partitions"
             if len(pairs) == 1:
                 where = f"at {next(iter(pairs)):g}%"
             if difference:
                 yield _one(where, method, baseline, difference)
 
 
-def drop_line(run: Run, test_set: str) -> str | None:
-    """Say how much each method loses from the test split to a further set of images."""
+def drop_finding(run: Run, test_set: str) -> str | None:
+    """Say how each method's accuracy changes from the test split to a further test set."""
     changes = []
     for method in run.methods:
         pairs = [
@@ -59,7 +59,8 @@ def drop_line(run: Run, test_set: str) -> str | None:
             changes.append(f"{method} {change.points('+')}")
     if not changes:
         return None
-    return f"from test to {test_set}, in the mean over partitions: {', '.join(changes)} points"
+    where = f"From test to {test_set}, on average over partitions, accuracy changes by (points)"
+    return f"{where}: {', '.join(changes)}"
 
 
 def _means(pairs: Collection[tuple[Scores, Scores]]) -> tuple[Scores, Scores] | None:
@@ -69,7 +70,7 @@ def _means(pairs: Collection[tuple[Scores, Scores]]) -> tuple[Scores, Scores] | 
 
 
 def _at_each_partition(run: Run, baseline: str) -> Iterator[str]:
-    """Compare the method whose gain is shown: partitions of one outcome share a sentence."""
+    """Compare the method whose gain is shown; partitions with one outcome share a sentence."""
     if (method := run.compared) is None or method == baseline:
         return
     differences = {
@@ -79,23 +80,23 @@ def _at_each_partition(run: Run, baseline: str) -> Iterator[str]:
     }
     shown = {partition: d for partition, d in differences.items() if d.shown}
     for sign in (1, -1):
-        told = {partition: d for partition, d in shown.items() if d.mean * sign > 0}
-        if len(told) > 1:
-            yield _several(told, method, baseline)
+        same = {partition: d for partition, d in shown.items() if d.mean * sign > 0}
+        if len(same) > 1:
+            yield _several(same, method, baseline)
         else:
-            yield from (_one(f"at {p:g}%", method, baseline, d) for p, d in told.items())
+            yield from (_one(f"at {p:g}%", method, baseline, d) for p, d in same.items())
     rest = {partition: d for partition, d in differences.items() if not d.shown}
     if len(rest) > 1:
-        where = f"at {listed([f'{partition:g}' for partition in rest])}% no"
+        where = f"at {listed([f'{partition:g}' for partition in rest])}%"
         if rest == differences:
-            where = f"at none of the {len(rest)} partitions a"
-        yield f"{where} difference between {method} and {baseline} is shown"
+            where = f"at any of the {len(rest)} partitions"
+        yield f"No difference between {method} and {baseline} is shown {where}"
     else:
         yield from (_one(f"at {p:g}%", method, baseline, d) for p, d in rest.items())
 
 
 def _several(differences: Mapping[float, Interval], method: str, baseline: str) -> str:
-    """Tell gains at several partitions, or losses at several."""
+    """Say the gains at several partitions, or the losses at several."""
     verb = _verb(next(iter(differences.values())))
     amounts = [
         f"{_amount(d)} at {partition:g}% ({_ends(d)})" for partition, d in differences.items()
@@ -104,21 +105,22 @@ def _several(differences: Mapping[float, Interval], method: str, baseline: str) 
 
 
 def _one(where: str, method: str, baseline: str, difference: Interval) -> str:
-    """Tell one difference, shown or not."""
+    """Say one difference, shown or not."""
     if difference.shown:
         verb, against = _verb(difference).split()
         points = f"{_amount(difference)} points"
-        return f"{where} {method} {verb} {points} {against} {baseline} ({_ends(difference)})"
-    told = _bracketed(difference)
-    return f"{where} no difference between {method} and {baseline} is shown {told}"
+        return f"{method} {verb} {points} {against} {baseline} {where} ({_ends(difference)})"
+    numbers = _bracketed(difference)
+    return f"No difference between {method} and {baseline} is shown {where} {numbers}"
 
 
 def _enough(run: Run, method: str) -> Iterator[str]:
-    """Say from which partition on more images bring little, as the interval bounds it.
+    """Say from which partition on more images gain little.
 
-    That a gain is not shown says nothing of how many images are enough: the less a run can see, the
-    fewer there would be. So its interval must end below a margin, at the partition and at all
-    larger ones (a test of equivalence: Schuirmann 1987), the smallest margin that one meets.
+    A gain that is not shown does not prove that more images bring nothing: the run may have too
+    few seeds or test images to see it. So this is an equivalence test (Schuirmann 1987): the
+    interval of the gain must end below a margin, at the partition and at all larger ones. The
+    smallest margin that any partition meets is reported.
     """
     found = _by_size(run, method)
     *smaller, largest = found or [0.0]
@@ -131,24 +133,24 @@ def _enough(run: Run, method: str) -> Iterator[str]:
         return
     for margin in MARGINS:
         if bounded := _bounded(gains, margin):
-            amount = f"{bounded[-1]:g}% ({_images(run, bounded[-1], method)} images) on"
+            start = f"From {bounded[-1]:g}% ({_images(run, bounded[-1], method)} images) on"
             points = f"{100 * margin:g} point{'' if margin == MARGINS[0] else 's'}"
-            told = _bracketed(gains[bounded[-1]])
-            yield f"from {amount} more images bring {method} at most {points} {told}"
+            numbers = _bracketed(gains[bounded[-1]])
+            yield f"{start}, more images bring {method} at most {points} {numbers}"
             return
     last = gains[smaller[-1]]
     step = f"{smaller[-1]:g} to {largest:g}%"
     if all(gain.shown and gain.mean > 0 for gain in gains.values()):
         points = f"{_amount(last)} points from {step} ({_ends(last)})"
         more = f"more than {_images(run, largest, method)} images may help"
-        yield f"{method} gains to the end, {points}: {more}"
+        yield f"{method} still gains {points}: {more}"
     else:
         points = f"{100 * last.high:.1f} points {_bracketed(last)}"
-        yield f"how many images {method} needs is not shown: {step} may bring {points}"
+        yield f"How many images {method} needs is not shown: from {step} it may gain {points}"
 
 
 def _bounded(gains: dict[float, Interval], margin: float) -> list[float]:
-    """Return the partitions, from the largest down, to which more images add no more than that."""
+    """Return the partitions, from the largest down, whose gain is bounded by the margin."""
     return list(takewhile(lambda partition: gains[partition].high <= margin, reversed(gains)))
 
 
@@ -157,7 +159,7 @@ def _images(run: Run, partition: float, method: str) -> int:
 
 
 def _by_size(run: Run, method: str) -> dict[float, Scores]:
-    """Return a method's scores by partition, the smallest first."""
+    """Return a method's scores by partition, smallest partition first."""
     return {
         partition: scores
         for partition in sorted(run.partitions)
@@ -175,10 +177,10 @@ def _as_data_grows(run: Run, baseline: str) -> Iterator[str]:
     }
     falls = {pair: change for pair, change in changes.items() if change.shown and change.mean < 0}
     for (low, high), change in falls.items():
-        points = f"{_amount(change)} points ({_ends(change)})"
-        yield f"{baseline} falls from {low:g} to {high:g}% by {points}"
+        points = f"{_amount(change)} points"
+        yield f"{baseline} falls by {points} from {low:g} to {high:g}% ({_ends(change)})"
     if changes and not falls:
-        yield f"{baseline} never falls by more than its interval as data grows"
+        yield f"{baseline} is nowhere shown to fall as data grows"
 
 
 def _verb(difference: Interval) -> str:
@@ -186,7 +188,7 @@ def _verb(difference: Interval) -> str:
 
 
 def _bracketed(difference: Interval) -> str:
-    """Write a difference that may be of either sign, `(+0.3, -0.5 to 1.1)`."""
+    """Write a difference of either sign and its interval, `(+0.3, -0.5 to 1.1)`."""
     numbers = f"{100 * difference.mean:+.1f}"
     return f"({numbers}, {difference.ends()})" if difference.known else f"({numbers})"
 
@@ -196,5 +198,5 @@ def _amount(difference: Interval) -> str:
 
 
 def _ends(difference: Interval) -> str:
-    """Write the ends of a gain, or of a loss as a loss."""
+    """Write the interval of a gain, or that of a loss with its sign turned."""
     return (difference if difference.mean > 0 else difference.negative()).ends()

@@ -1,4 +1,4 @@
-"""Values in words: configurations short enough for a cell, exact enough to repeat by hand."""
+"""Formatting: configurations and numbers, short enough for a table and exact enough to rerun."""
 
 from __future__ import annotations
 
@@ -7,30 +7,34 @@ from typing import Any
 
 import numpy as np
 
-from records.history import is_zero_shot, trains_encoder
+from records import Kind
 
 
-def describe(config: Mapping[str, Any]) -> str:
-    """Say a configuration in words; keys it does not know are left out.
+def describe(config: Mapping[str, Any], kind: Kind) -> str:
+    """Describe a configuration in one line; keys that it does not know are left out.
 
-    >>> describe({"blocks": "11-7", "kinds": "ln+attn", "lr": 3e-4, "llrd_decay": 0.75})
+    Args:
+        config: a recipe's settings.
+        kind: what the recipe trains.
+
+    >>> describe({"blocks": "11-7", "kinds": "ln+attn", "lr": 3e-4, "llrd_decay": 0.75}, "tuned")
     'ln+attn of blocks 11-7, lr 3e-4, decay 0.75'
-    >>> describe({"blocks": "none", "head_lr": 0.01, "weight_decay": 1e-4, "batch_size": 64})
-    'linear probe, head lr 1e-2, wd 1e-4, batch 64'
-    >>> describe({"blocks": "none", "solver": "lbfgs", "weight_decay": 1e-3})
+    >>> describe({"blocks": "none", "head_lr": 0.01, "weight_decay": 1e-4}, "probe")
+    'linear probe, head lr 1e-2, wd 1e-4'
+    >>> describe({"blocks": "none", "solver": "lbfgs", "weight_decay": 1e-3}, "probe")
     'linear probe (L-BFGS), L2 1e-3'
     """
     if not config:
         return "nothing to choose"
-    if is_zero_shot(config):
+    if kind == "zero_shot":
         return "zero-shot"
     known = _SETTINGS_LBFGS if config.get("solver") == "lbfgs" else _SETTINGS
     settings = [say(config[key]) for key, say in known.items() if config.get(key) is not None]
-    return ", ".join(part for part in (_trained(config), *settings) if part)
+    return ", ".join(part for part in (_trained(config, kind), *settings) if part)
 
 
 def span(values: Iterable[float], show: Callable[[float], str]) -> str:
-    """Write the range of some values, `40 to 180`, or the one they share."""
+    """Write the range of some values, `40 to 180`, or their one common value."""
     low, high = show(min(values := list(values))), show(max(values))
     return low if low == high else f"{low} to {high}"
 
@@ -40,8 +44,8 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def _trained(config: Mapping[str, Any]) -> str:
-    if not trains_encoder(config):
+def _trained(config: Mapping[str, Any], kind: Kind) -> str:
+    if kind == "probe":
         return "linear probe (L-BFGS)" if config.get("solver") == "lbfgs" else "linear probe"
     blocks = str(config["blocks"])
     if blocks == "all":
@@ -62,7 +66,7 @@ def _plain(value: Any) -> str:
 
 
 def _shortest(value: Any, *, scientific_first: bool) -> str:
-    """Write a float with two digits in its shorter form; where both are as short, in the first."""
+    """Write a float with two digits in its shorter form; a tie goes to the preferred form."""
     if not isinstance(value, float):
         return str(value)
     rounded = float(f"{value:.1e}")
@@ -71,11 +75,6 @@ def _shortest(value: Any, *, scientific_first: bool) -> str:
         np.format_float_scientific(rounded, trim="-", exp_digits=1),
     ]
     return min(reversed(forms) if scientific_first else forms, key=len)
-
-
-def _head_start(value: Any) -> str:
-    """Say where the head starts: a name, or a mere yes."""
-    return ("head start" if value else "") if isinstance(value, bool) else f"head start {value}"
 
 
 def _views(value: Any) -> str:
@@ -91,9 +90,9 @@ _SETTINGS: dict[str, Callable[[Any], str]] = {
     "warmup": lambda value: f"warmup {_plain(100.0 * value)}%",
     "label_smoothing": lambda value: f"label smoothing {_plain(value)}",
     "views": _views,
-    "head_start": _head_start,
+    "head_start": "head start {}".format,
 }
-# A solver that goes to the optimum has no rates, batches or start.
+# L-BFGS finds the optimum, so it has no rates, batches or start.
 _SETTINGS_LBFGS: dict[str, Callable[[Any], str]] = {
     "weight_decay": lambda value: f"L2 {_plain(value)}",
     "label_smoothing": _SETTINGS["label_smoothing"],

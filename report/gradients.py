@@ -9,27 +9,27 @@ from statistics import fmean
 
 import pandas as pd
 
-from report.formatting import span
+from records import GRADIENTS
+from report.formatting import listed, span
 from report.run import Run
 
-COLUMNS = ["partition", "method", "layer_group", "kind", "norm"]
-VANISHING = 0.01  # of the highest trained block's norm
+VANISHING = 0.01  # a ratio below it, lowest over highest trained block, is called vanishing
 
 
 def gradients_table(run: Run) -> pd.DataFrame:
-    """Return one row a (cell, layer group, kind): the norm, in the mean over seeds."""
+    """Return the mean norm over seeds, one row per (cell, layer group, kind)."""
     rows = [
         (*cell, layer_group, kind, norm)
         for cell in run.cells()
         for (layer_group, kind), norm in _norms(run, *cell).items()
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=[*GRADIENTS.columns])
 
 
-def gradient_lines(run: Run) -> Iterator[str]:
-    """Compare the lowest trained block with the highest, for methods of attention or MLP.
+def gradient_notes(run: Run) -> Iterator[str]:
+    """Compare the lowest trained block with the highest, for methods that train attention or MLP.
 
-    A range is over partitions; a kind vanishes if its ratio is below 0.01 at any of them.
+    Ranges are over partitions. A kind vanishes if its ratio is below 0.01 at any partition.
     """
     for method in run.methods:
         ratios: defaultdict[str, list[float]] = defaultdict(list)
@@ -39,13 +39,16 @@ def gradient_lines(run: Run) -> Iterator[str]:
         if not ratios.keys() & {"attn", "mlp"}:
             continue
         vanishing = [kind for kind, values in ratios.items() if min(values) < VANISHING]
-        verdict = f"vanishing: {', '.join(vanishing)}" if vanishing else "not vanishing"
-        said = ", ".join(f"{kind} {span(values, _short)}" for kind, values in ratios.items())
-        yield f"gradients of {method}, lowest over highest trained block: {said} ({verdict})"
+        verdict = f"vanish in {listed(vanishing)}" if vanishing else "do not vanish"
+        ranges = listed([f"{span(values, _short)} ({kind})" for kind, values in ratios.items()])
+        yield (
+            f"Gradients of {method} {verdict}: the norm of the lowest trained block over that of "
+            f"the highest is {ranges}"
+        )
 
 
 def _norms(run: Run, partition: float, method: str) -> dict[tuple[str, str], float]:
-    """Return (layer group, kind) -> norm of one cell, in the mean over seeds."""
+    """Return (layer group, kind) -> mean norm over the seeds of one cell."""
     norms: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for fit in run.final_fits(partition, method):
         for layer_group, by_kind in fit.gradient_norms.items():
@@ -55,7 +58,7 @@ def _norms(run: Run, partition: float, method: str) -> dict[tuple[str, str], flo
 
 
 def _ratios(norms: Mapping[tuple[str, str], float]) -> dict[str, float]:
-    """Return kind -> norm of its lowest block over that of its highest, where it has two."""
+    """Return kind -> norm of its lowest block over that of its highest, if it has two."""
     blocks: defaultdict[str, dict[int, float]] = defaultdict(dict)
     for (layer_group, kind), norm in norms.items():
         if match := re.fullmatch(r"block (\d+)", layer_group):
@@ -68,5 +71,5 @@ def _ratios(norms: Mapping[tuple[str, str], float]) -> dict[str, float]:
 
 
 def _short(ratio: float) -> str:
-    """Write a ratio with one digit after the point, or one that counts: 0.7, 12.0, 0.003."""
+    """Write a ratio with one decimal, or one significant digit if it is small: 0.7, 12.0, 0.003."""
     return f"{ratio:.1f}" if ratio >= 0.1 else f"{ratio:.1g}"

@@ -1,4 +1,4 @@
-"""A grid of cells, one row a partition and one column a method, in Markdown or a terminal."""
+"""The accuracy table as text: one row per partition, one column per method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from records.final_fit import TEST, FinalFit
+from records import TEST, FinalFitResult
 from report.formatting import span
 from report.run import Run
 
@@ -19,7 +19,7 @@ EMPTY = "–"
 
 @dataclass(frozen=True)
 class GridCell:
-    """A cell's text, and whether it stands out."""
+    """A cell's text, and whether it is bold."""
 
     text: str
     bold: bool = False
@@ -27,7 +27,7 @@ class GridCell:
 
 @dataclass(frozen=True)
 class Column:
-    """A further column that only Markdown has room for."""
+    """A further column, which is shown in Markdown only."""
 
     heading: str
     cells: Sequence[str]
@@ -36,14 +36,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of accuracies: its heading line, and one row a partition."""
+    """A table of accuracies: its title, its header and one row per partition."""
 
     title: str
     header: list[str]
     rows: list[list[GridCell]]
 
     def markdown(self, further: Sequence[Column] = ()) -> list[str]:
-        """Return the lines of a Markdown table, further columns to its right."""
+        """Return the lines of a Markdown table, with the further columns on the right."""
         header = [*self.header, *(column.heading for column in further)]
         align = ["---:"] * len(self.header) + [column.align for column in further]
         rows = [
@@ -54,7 +54,7 @@ class Grid:
         return [f"| {' | '.join(row)} |" for row in (header, align, *rows)]
 
     def terminal(self, console: Console) -> Table:
-        """Return a table to print, closer set where the console is too narrow."""
+        """Return a table to print; it has no padding if the console is too narrow for it."""
         wide = self._table()
         fits = console.measure(wide, options=console.options.update(max_width=1000))
         return wide if fits.maximum <= console.width else self._table(narrow=True)
@@ -102,7 +102,7 @@ def accuracy_grid(run: Run, test_set: str = TEST) -> Grid:
 
 
 def _row(run: Run, partition: float, test_set: str) -> list[GridCell]:
-    """Return a row up to its gain; bold is the best by validation, as test must select nothing."""
+    """Return a row without its gain; bold is the best by validation, as test must not select."""
     validation = {
         method: winner.val_accuracy
         for method in run.methods
@@ -119,8 +119,8 @@ def _row(run: Run, partition: float, test_set: str) -> list[GridCell]:
     return cells
 
 
-def _images(run: Run, partition: float, count: Callable[[FinalFit], int]) -> str:
-    """Write how many images a row's fits had."""
+def _images(run: Run, partition: float, count: Callable[[FinalFitResult], int]) -> str:
+    """Write how many images the final fits of a row had."""
     fits = [fit for method in run.methods for fit in run.final_fits(partition, method)]
     return span([count(fit) for fit in fits], str) if fits else EMPTY
 

@@ -1,4 +1,4 @@
-"""95% intervals from two independent sources: the final seeds, and the draw of test images."""
+"""95% confidence intervals from two independent sources: the seeds and the test images."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, and the half-widths of its 95% interval by source (None: the source is unknown).
+    """A mean, and the half-width of its 95% confidence interval from each source.
 
     Attributes:
-        seeds: by the `n` final seeds; None for one seed.
-        images: by the draw of test images; None where their labels are not on disk.
+        mean: the mean, a fraction.
+        seeds: half-width from the `n` final seeds; None for one seed.
+        n: number of final seeds.
+        images: half-width from the draw of test images; None if their labels are not on disk.
     """
 
     mean: float
@@ -29,44 +31,44 @@ class Interval:
 
     @property
     def half_width(self) -> float | None:
-        """The known sources as one: variances of independent errors add up."""
+        """Half-width from all known sources: the variances of independent errors add up."""
         known = [width for width in (self.seeds, self.images) if width is not None]
         return hypot(*known) if known else None
 
     @property
     def known(self) -> bool:
-        """Whether it covers the draw of the training images: one seed tells nothing of that."""
+        """Whether the interval covers the draw of the training images, which takes two seeds."""
         return self.seeds is not None
 
     @property
     def shown(self) -> bool:
-        """Whether the interval leaves zero out; never with one seed."""
+        """Whether the interval leaves out zero; never with one seed."""
         return self.known and abs(self.mean) > (self.half_width or 0.0)
 
     @property
     def high(self) -> float:
-        """The upper end."""
+        """The upper end of the interval."""
         return self.mean + (self.half_width or 0.0)
 
     def points(self, sign: str = "") -> str:
-        """Write a fraction in percentage points, `87.3 ± 0.8`; `sign="+"` shows a plus."""
+        """Write the interval in percentage points, `87.3 ± 0.8`; `sign="+"` shows a plus."""
         mean = f"{100 * self.mean:{sign}.1f}"
         return mean if self.half_width is None else f"{mean} ± {100 * self.half_width:.1f}"
 
     def ends(self) -> str:
-        """Write both ends in percentage points, `1.2 to 3.0`; to more digits if one is near 0."""
+        """Write both ends in percentage points, `1.2 to 3.0`; two decimals if one is near zero."""
         half = self.half_width or 0.0
         ends = self.mean - half, self.mean + half
         digits = 1 if min(map(abs, ends)) >= 0.0005 else 2
         return " to ".join(_points(end, digits) for end in ends)
 
     def negative(self) -> Interval:
-        """Return the interval of the same thing with its sign turned."""
+        """Return the interval of the negated quantity."""
         return Interval(-self.mean, self.seeds, self.n, self.images)
 
 
 def t_interval(values: Iterable[float]) -> Interval:
-    """Return the mean and 95% interval of independent values (Student t, n - 1 degrees).
+    """Return the mean and 95% confidence interval of independent values (Student t).
 
     >>> t_interval([0.90, 0.92, 0.94]).points()
     '92.0 ± 5.0'
@@ -80,19 +82,19 @@ def t_interval(values: Iterable[float]) -> Interval:
 
 
 def over_images(values: NDArray[np.float64]) -> float:
-    """Return the half-width of the 95% interval of a mean over test images, by bootstrap.
+    """Return the half-width of the 95% interval of a mean by the bootstrap over test images.
 
-    1.96 standard deviations of the means of 2,000 resamples (Efron 1979), always the same ones.
-    Where all values are the same, resamples tell nothing: the exact bound on how often another
-    value comes that n images have not shown (Clopper & Pearson 1934), which is 3.7/n.
+    It is 1.96 standard deviations of the means of 2,000 resamples (Efron 1979) with a fixed seed.
+    If all values are equal, all resamples are equal too. Then it is the exact bound on how
+    frequent another value can be if n images have not shown it (Clopper & Pearson 1934): 3.7/n.
 
     Args:
-        values: one per image, shape (images,): whether it is right, or a mean or difference of
-            that.
+        values: one per image, shape (images,): whether the prediction is right, or a mean or
+            difference of such values.
     """
-    # Images of one value are interchangeable, so a resample is a multinomial draw of how often
-    # each value comes: the same distribution, at the cost of a few values instead of all images.
-    # Rounded, as means of the same votes in another order differ in their last digits.
+    # Images with one value are interchangeable. So a resample is a multinomial draw of the count
+    # of each value: the same distribution, at the cost of a few values instead of all images.
+    # Values are rounded because the same mean, summed in another order, differs in its last digits.
     distinct, counts = np.unique(np.round(values, 9), return_counts=True)
     if distinct.size == 1:
         return _unseen(values.size)
@@ -103,21 +105,21 @@ def over_images(values: NDArray[np.float64]) -> float:
 
 
 def over_groups(values: NDArray[np.float64], groups: NDArray[np.int64]) -> float:
-    """Return the same where images come in groups, such as bursts of one object or patients.
+    """Return the half-width by the bootstrap over groups, such as bursts or patients.
 
-    Groups are resampled whole, and a resample's mean is over the images that it has: the cluster
-    bootstrap (Field & Welsh 2007). Images that are nearly the same would else make the interval too
-    narrow, by up to the root of their number in a group. Where all groups have the same mean, the
-    bound is on how often another group comes.
+    This is the cluster bootstrap (Field & Welsh 2007): groups are resampled whole, and a resample's
+    mean is over its images. A bootstrap over single images would be too narrow if the images of a
+    group are alike, by up to the square root of the group's size. If all groups have the same
+    mean, the result is the exact bound on how frequent another group can be.
 
     Args:
         values: one per image, shape (images,).
-        groups: the number of each image's group, shape (images,), from 0 without a gap.
+        groups: the group of each image, shape (images,), numbered from 0 without a gap.
     """
     sizes, sums = np.bincount(groups), np.bincount(groups, weights=values)
     if np.unique(np.round(sums / sizes, 9)).size == 1:
         return _unseen(sizes.size)
-    # As above: groups of one sum and one size are interchangeable.
+    # Groups with one sum and one size are interchangeable, as images with one value are.
     kinds = np.round(np.column_stack([sums, sizes]), 9)
     distinct, counts = np.unique(kinds, axis=0, return_counts=True)
     generator = np.random.default_rng(0)
@@ -127,7 +129,7 @@ def over_groups(values: NDArray[np.float64], groups: NDArray[np.int64]) -> float
 
 
 def _unseen(n: int) -> float:
-    """Return how much of a population can be unlike n that were drawn of it, at 97.5%."""
+    """Return the share that a value can have if none of n draws shows it, at 97.5% confidence."""
     return float(1 - 0.025 ** (1 / n))
 
 

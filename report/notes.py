@@ -1,4 +1,4 @@
-"""The lines under the table: how to read it, and what it would otherwise hide."""
+"""The notes under the table: how to read it, what is missing from it, and what it cost."""
 
 from __future__ import annotations
 
@@ -6,63 +6,71 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
-from records.final_fit import TEST, cell_name
-from report.device_seconds import cost_lines
+from records import TEST
+from report.device_seconds import cost_notes
 from report.formatting import listed, span
-from report.gradients import gradient_lines
+from report.gradients import gradient_notes
 from report.intervals import RESAMPLES
 from report.run import Run
 from report.warnings import duplicates_between
-from report.winners import winner_lines
+from report.winners import winner_notes
 
 
-def footer_lines(run: Run) -> list[str]:
-    """Return the footer of a run's table, a line a string."""
+def notes(run: Run) -> list[str]:
+    """Return the notes under a run's table, one string per note."""
     return list(
         chain(
             _reading(run),
             _below_baseline(run),
             _below_zero_shot(run),
-            winner_lines(run),
-            gradient_lines(run),
+            winner_notes(run),
+            gradient_notes(run),
             _missing(run),
             _trials(run),
-            cost_lines(run),
+            cost_notes(run),
             _skipped(run),
             _duplicates(run),
-            run.journal.footnotes,
+            run.history.footnotes,
         )
     )
 
 
 def _reading(run: Run) -> Iterator[str]:
-    """Say what a cell holds."""
+    """Explain what a cell of the table shows, and what its interval covers."""
     fits = [fit for cell in run.cells() for fit in run.final_fits(*cell)]
     if not fits:
-        yield "no final fits yet"
+        yield "There are no final fits yet"
         return
     counts = [len(found) for cell in run.cells() if (found := run.final_fits(*cell))]
     seeds = f"{span(counts, str)} final seed{'' if max(counts) == 1 else 's'}"
+    yield f"Each cell is the mean over {seeds} ± the half-width of its 95% confidence interval"
+    yield (
+        "Each seed draws its partition anew from the training images; "
+        "at 100% it changes only the order of samples"
+    )
     images = f"{span([fit.n_test for fit in fits], str)} test images"
     if (groups := run.test_groups.get(TEST)) is not None:
-        by_images = (
-            f"and over {images} in {groups.max() + 1} groups (bootstrap over groups, {RESAMPLES} "
-            "resamples), as independent sources"
-        )
-    elif run.test_labels:
-        by_images = f"and over {images} (bootstrap, {RESAMPLES} resamples), as independent sources"
+        source = f"{images} in {groups.max() + 1} groups (bootstrap over groups"
     else:
-        by_images = f"not over the {images} (no test_images.csv)"
+        source = f"{images} (bootstrap over test images"
+    if run.test_labels:
+        yield (
+            "The interval combines two independent sources: the seeds (Student t) and the "
+            f"{source}, {RESAMPLES} resamples)"
+        )
+    else:
+        yield (
+            "The interval covers the seeds (Student t), but not the draw of the "
+            f"{images}: there is no test_images.csv"
+        )
     yield (
-        f"mean ± 95% interval over {seeds}, each with its own draw of the partition from the "
-        "training images there are (Student t; at 100% only the order of samples is left to draw), "
-        f"{by_images}; each interval alone, not corrected for how many are read, and of the "
-        "configuration found: that another search may find another is in none; "
-        "bold: best validation accuracy of its row"
+        "Intervals are not corrected for multiple comparisons and do not include the randomness "
+        "of the search"
     )
+    yield "Bold marks the best validation accuracy of its row"
     if run.compared and run.baseline:
         paired = "by seed and by image" if run.test_labels else "by seed"
-        yield f"gain: {run.compared} minus {run.baseline} on test, paired {paired}"
+        yield f"The gain is {run.compared} minus {run.baseline} on test, paired {paired}"
 
 
 def _below_baseline(run: Run) -> Iterator[str]:
@@ -75,10 +83,10 @@ def _below_baseline(run: Run) -> Iterator[str]:
 
 
 def _losses(run: Run, method: str, baseline: str) -> Iterator[str]:
-    """Say by how much, at every partition where it is so on test or on validation."""
+    """Give the loss at every partition at which there is one, on test or on validation."""
     for partition in run.partitions:
         ours, probe = run.winner(partition, method), run.winner(partition, baseline)
-        if not (ours and probe and ours.unfrozen):
+        if not (ours and probe and ours.kind == "tuned"):
             continue
         test = run.difference(partition, method, baseline)
         differences = {
@@ -91,10 +99,10 @@ def _losses(run: Run, method: str, baseline: str) -> Iterator[str]:
 
 
 def _below_zero_shot(run: Run) -> Iterator[str]:
-    """Name the partitions at which training was worse than none."""
+    """Name the partitions at which training was worse than zero-shot."""
     if run.zero_shot is None:
         return
-    said = []
+    above = []
     for method in run.methods:
         below = [
             f"{partition:g}"
@@ -103,45 +111,49 @@ def _below_zero_shot(run: Run) -> Iterator[str]:
             and difference.mean < 0
         ]
         if below:
-            said.append(f"{method} at {listed(below)}%")
-    if said:
-        yield f"below {run.zero_shot} on test: {'; '.join(said)}"
+            above.append(f"{method} at {listed(below)}%")
+    if above:
+        yield f"On test {run.zero_shot} is above {listed(above)}"
 
 
 def _missing(run: Run) -> Iterator[str]:
-    """Name the cells without a result, and those whose final fits do not belong together."""
-    missing = [cell_name(*cell) for cell in run.cells() if not run.final_fits(*cell)]
+    """Name the cells without a result, and those whose final fits have different winners."""
+    missing = [str(cell) for cell in run.cells() if not run.final_fits(*cell)]
     if missing:
-        yield f"no result: {', '.join(missing)}"
+        yield f"There is no result for {listed(missing)}"
     made = sum(len(run.final_fits(*cell)) for cell in run.cells())
     asked = (run.seeds or 0) * sum(run.winner(*cell) is not None for cell in run.cells())
     if made < asked:
-        yield f"final fits: {made} of {asked}; resume the run for the others"
+        yield f"{made} of {asked} final fits are made; resume the run for the others"
     for cell in run.cells():
-        if len({fit.config_id for fit in run.final_fits(*cell)}) > 1:
-            yield f"{cell_name(*cell)}: its final fits are of different winners; resume the run"
+        if len({fit.fit_key for fit in run.final_fits(*cell)}) > 1:
+            yield f"The final fits of {cell} have different winners; resume the run"
 
 
 def _trials(run: Run) -> Iterator[str]:
     """Count the trials by how they ended."""
-    counts = Counter(trial.status for trial in run.journal.trials.values())
+    counts = Counter(trial.status for trial in run.history.trials.values())
     failed = counts["failed"] + counts["diverged"]
-    parts = [f"{counts['stopped']} stopped early", f"{failed} failed"]
-    parts += [f"{counts['cut']} cut by the time budget"] if counts["cut"] else []
-    parts += [f"{counts['paused']} paused"] if counts["paused"] else []
-    parts += [f"{counts['running']} not ended"] if counts["running"] else []
-    yield f"trials: {counts.total()}, of which {', '.join(parts)} (trials.csv)"
+    parts = [f"stopped early: {counts['stopped']}", f"failed: {failed}"]
+    parts += [f"cut by the time budget: {counts['cut']}"] if counts["cut"] else []
+    parts += [f"paused: {counts['paused']}"] if counts["paused"] else []
+    parts += [f"not ended: {counts['running']}"] if counts["running"] else []
+    yield f"The search made {_count(counts.total(), 'trial')} ({', '.join(parts)}; see trials.csv)"
 
 
 def _skipped(run: Run) -> Iterator[str]:
     if run.skipped:
-        yield f"images skipped: {run.skipped} (skipped_images.csv)"
+        yield f"The run skipped {_count(run.skipped, 'image')} (skipped_images.csv)"
 
 
 def _duplicates(run: Run) -> Iterator[str]:
-    """Count those between splits that are not tested on; of the others there is a warning."""
-    if said := duplicates_between(run, tested=False):
-        yield f"duplicate images: {said} (duplicates.csv)"
+    """Count the duplicates between training and validation; the others have a warning."""
+    if shared := duplicates_between(run, tested=False):
+        yield f"Splits share images: {shared} (duplicates.csv)"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _points(fraction: float) -> str:

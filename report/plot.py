@@ -1,4 +1,4 @@
-"""The picture: test accuracy against the amount of training data, a line a method."""
+"""The plot: test accuracy against the amount of training data, one line per method."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import offset_copy
 
-# Okabe and Ito's palette, told apart by colour-blind readers; markers help in grey print.
+# Okabe and Ito's palette, safe for colour-blind readers; markers help in grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
-DODGE = 4.0  # points between two methods at one partition, so that no interval hides another
-LABEL_GAP = 0.05  # of the axis: partitions closer than this share a label
+DODGE = 4.0  # points between methods at one partition, so that no interval hides another
+LABEL_GAP = 0.05  # of the axis; of two partitions closer than this, one has a label
 
 
 def draw_accuracy(table: pd.DataFrame, name: str, path: Path) -> None:
@@ -66,7 +66,7 @@ def _draw_methods(axes: Axes, drawn: pd.DataFrame, methods: Sequence[str]) -> No
 
 
 def _set_accuracies(axes: Axes, drawn: pd.DataFrame) -> None:
-    """Fit the y axis to the intervals, within what an accuracy can be."""
+    """Fit the y axis to the intervals, between 0 and 100%."""
     centre, half = 100 * drawn["test_accuracy"], 100 * drawn["test_ci95"].fillna(0.0)
     low, high = float((centre - half).min()), float((centre + half).max())
     margin = max(1.0, 0.06 * (high - low))
@@ -74,7 +74,7 @@ def _set_accuracies(axes: Axes, drawn: pd.DataFrame) -> None:
 
 
 def _set_partitions(axes: Axes, table: pd.DataFrame) -> None:
-    """Scale the x axis, by ratio where partitions span more than tenfold, and label it."""
+    """Scale and label the x axis; it is logarithmic if partitions span more than tenfold."""
     images = table.groupby("partition")["n_train"].first().astype("string").fillna("")
     partitions = [float(partition) for partition in images.index]
     spread = partitions[-1] > 10 * partitions[0]
@@ -93,7 +93,7 @@ def _set_partitions(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _apart(places: Sequence[float]) -> list[int]:
-    """Choose which of the rising places to label: the last, then each far enough from it."""
+    """Choose the places to label, from the last down, each far enough from the one above."""
     shown = [len(places) - 1]
     for index in range(len(places) - 2, -1, -1):
         if places[shown[-1]] - places[index] >= LABEL_GAP:

@@ -1,9 +1,9 @@
-"""A run as its directory tells it: what was asked, what was tried, what came out."""
+"""A run as read from its directory: the experiment, the trials and the results."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,24 +14,39 @@ import yaml
 from numpy.typing import NDArray
 
 from errors import InputError
-from records.final_fit import TEST, FinalFit, cell_name, read_final_fits
-from records.history import Journal, Trial, Winner, read_journal
-from records.tables import DUPLICATES, IMPORTANCE, SKIPPED, read_table, read_test_images
+from records import (
+    DUPLICATES,
+    EXPERIMENT,
+    IMPORTANCE,
+    JOURNAL,
+    SKIPPED,
+    TEST,
+    TEST_IMAGES,
+    Cell,
+    FinalFitResult,
+    Kind,
+    RunHistory,
+    TrialHistory,
+    Winner,
+    read_final_fits,
+    read_journal,
+    read_test_images,
+)
 from report.intervals import Interval
 from report.scores import Scores
 
 
 @dataclass(frozen=True)
 class Run:
-    """The files of a run, and the few questions the report asks of them.
+    """The contents of a run's directory, with the questions that the report asks of it.
 
     Attributes:
         partitions, methods: the table's rows and columns, in the experiment's order.
         gain: the method to compare with the baseline, if the experiment names one.
-        test_labels: the class of every test image, by set; empty in runs that kept none.
-        test_groups: the number of every test image's group, of the sets whose images have some.
-        seeds: final fits of each winner that were asked for, where it is known.
-        skipped: how many images could not be used.
+        test_labels: test set to the class of each image; empty if the run kept no labels.
+        test_groups: test set to the group of each image; sets without groups are not in it.
+        seeds: planned number of final fits per winner; None if it is not known.
+        skipped: number of images that could not be used.
     """
 
     name: str
@@ -39,47 +54,47 @@ class Run:
     methods: tuple[str, ...]
     gain: str | None
     seeds: int | None
-    journal: Journal
-    fits: dict[str, dict[int, FinalFit]]
+    history: RunHistory
+    fits: dict[Cell, dict[int, FinalFitResult]]
     test_labels: Mapping[str, NDArray[np.int64]]
     test_groups: Mapping[str, NDArray[np.int64]]
     importance: pd.DataFrame
     duplicates: pd.DataFrame
     skipped: int
 
-    def cells(self) -> Iterator[tuple[float, str]]:
-        """Yield every (partition, method), row by row."""
-        return ((partition, method) for partition in self.partitions for method in self.methods)
+    def cells(self) -> Iterator[Cell]:
+        """Yield every cell, row by row."""
+        return (Cell(partition, method) for partition in self.partitions for method in self.methods)
 
     def winner(self, partition: float, method: str) -> Winner | None:
-        """Return the winner of a cell, if the search has come that far."""
-        return self.journal.winners.get(cell_name(partition, method))
+        """Return the winner of a cell; None before the end of the search."""
+        return self.history.winners.get(Cell(partition, method))
 
-    def final_fits(self, partition: float, method: str) -> list[FinalFit]:
+    def final_fits(self, partition: float, method: str) -> list[FinalFitResult]:
         """Return the final fits of a cell, by seed."""
-        return list(self.fits.get(cell_name(partition, method), {}).values())
+        return list(self.fits.get(Cell(partition, method), {}).values())
 
     def failures(self, partition: float, method: str) -> list[str]:
-        """Return why final fits of a cell failed, of those that are wanted and have no result."""
-        cell = cell_name(partition, method)
+        """Return why final fits of a cell failed, for the planned seeds without a result."""
+        cell = Cell(partition, method)
         made = self.fits.get(cell, {})
         return [
             reason
-            for (of, seed), reason in self.journal.failed_fits.items()
+            for (of, seed), reason in self.history.failed_fits.items()
             if of == cell and seed not in made and (self.seeds is None or seed < self.seeds)
         ]
 
-    def trials(self, partition: float, method: str) -> list[Trial]:
+    def trials(self, partition: float, method: str) -> list[TrialHistory]:
         """Return the trials of a cell."""
-        return self._trials.get(cell_name(partition, method), [])
+        return self._trials.get(Cell(partition, method), [])
 
     def scores(self, partition: float, method: str, test_set: str = TEST) -> Scores | None:
-        """Return how a cell's final fits did on the test split or a further set, if scored.
+        """Return the scores of a cell's final fits on a test set; None if it has none.
 
         Raises:
             InputError: a fit's predictions are not of the images in `test_images.csv`.
         """
-        return self._scores.get((partition, method, test_set))
+        return self._scores.get((Cell(partition, method), test_set))
 
     def difference(
         self, partition: float, ours: str, theirs: str, test_set: str = TEST
@@ -92,76 +107,74 @@ class Run:
     def extra_tests(self) -> tuple[str, ...]:
         """The further test sets that final fits were scored on."""
         fits = (fit for cell in self.cells() for fit in self.final_fits(*cell))
-        return tuple(dict.fromkeys(name for fit in fits for name in fit.extra))
+        return tuple(dict.fromkeys(name for fit in fits for name in fit.tests if name != TEST))
 
     @cached_property
     def unfrozen(self) -> frozenset[str]:
-        """The methods with a winner that trains a part of the encoder."""
-        return self._methods_whose(lambda winner: winner.unfrozen)
+        """The methods with a winner that trains part of the encoder."""
+        return self._methods_of("tuned")
 
     @cached_property
     def zero_shot(self) -> str | None:
         """The first method that trains nothing, if there is one."""
-        trained = self._methods_whose(lambda winner: winner.trains)
-        untrained = self._methods_whose(lambda winner: not winner.trains) - trained
+        untrained = self._methods_of("zero_shot") - self._methods_of("probe", "tuned")
         return next((method for method in self.methods if method in untrained), None)
 
     @cached_property
     def baseline(self) -> str | None:
-        """The first method that trains a head alone (zero-shot trains nothing: not one)."""
-        probes = self._methods_whose(lambda winner: winner.trains) - self.unfrozen
+        """The first method that trains a head alone; zero-shot trains nothing."""
+        probes = self._methods_of("probe") - self.unfrozen
         return next((method for method in self.methods if method in probes), None)
 
     @cached_property
     def compared(self) -> str | None:
-        """The method whose gain over the baseline is shown: as asked, `llrd`, or the first."""
+        """The method whose gain is shown: the experiment's choice, else `llrd`, else the first."""
         if self.gain or "llrd" in self.methods:
             return self.gain or "llrd"
         return next((method for method in self.methods if method in self.unfrozen), None)
 
     @cached_property
-    def _trials(self) -> dict[str, list[Trial]]:
-        trials: defaultdict[str, list[Trial]] = defaultdict(list)
-        for trial in self.journal.trials.values():
+    def _trials(self) -> dict[Cell, list[TrialHistory]]:
+        trials: defaultdict[Cell, list[TrialHistory]] = defaultdict(list)
+        for trial in self.history.trials.values():
             trials[trial.cell].append(trial)
         return trials
 
     @cached_property
-    def _scores(self) -> dict[tuple[float, str, str], Scores]:
+    def _scores(self) -> dict[tuple[Cell, str], Scores]:
         return {
-            (*cell, test_set): scores
+            (cell, test_set): scores
             for test_set in (TEST, *self.extra_tests)
             for cell in self.cells()
             if (scores := self._score(self.final_fits(*cell), test_set))
         }
 
-    def _score(self, fits: Iterable[FinalFit], test_set: str) -> Scores | None:
-        """Compare the predictions of a cell's fits with the labels, where those are known."""
+    def _score(self, fits: Iterable[FinalFitResult], test_set: str) -> Scores | None:
+        """Compare the predictions of a cell's fits with the labels, if these are known."""
         accuracies, correct = {}, {}
         labels = self.test_labels.get(test_set)
         for fit in fits:
-            if (accuracy := fit.accuracy_on(test_set)) is None:
+            if (score := fit.tests.get(test_set)) is None:
                 continue
-            accuracies[fit.seed] = accuracy
+            accuracies[fit.seed] = score.accuracy
             if labels is None:
                 continue
-            predictions = np.array(fit.predictions_on(test_set))
+            predictions = np.array(score.predictions)
             if predictions.shape != labels.shape:
                 raise InputError(
-                    f"{cell_name(fit.partition, fit.method)}, seed {fit.seed}: "
-                    f"{predictions.size} predictions, but test_images.csv lists {labels.size} "
-                    f"images of {test_set}"
+                    f"{fit.cell}, seed {fit.seed}: {predictions.size} predictions, but "
+                    f"{TEST_IMAGES.file} lists {labels.size} images of {test_set}"
                 )
             correct[fit.seed] = (predictions == labels).astype(float)
         groups = self.test_groups.get(test_set)
         return Scores(accuracies, correct, groups) if accuracies else None
 
-    def _methods_whose(self, holds: Callable[[Winner], bool]) -> frozenset[str]:
-        """Return the methods of which a winner is such."""
+    def _methods_of(self, *kinds: Kind) -> frozenset[str]:
+        """Return the methods with a winner of one of these kinds."""
         return frozenset(
-            method
-            for partition, method in self.cells()
-            if (winner := self.winner(partition, method)) and holds(winner)
+            cell.method
+            for cell in self.cells()
+            if (winner := self.winner(*cell)) and winner.kind in kinds
         )
 
 
@@ -171,25 +184,24 @@ def read_run(run_dir: Path) -> Run:
     Raises:
         InputError: it is not a run's directory, or one of its files cannot be understood.
     """
-    for needed in ("experiment.yaml", "events.jsonl"):
+    for needed in (EXPERIMENT, JOURNAL):
         if not (run_dir / needed).is_file():
             raise InputError(f"{run_dir} is not a run's directory: it has no {needed}")
-    partitions, methods, gain, seeds = _read_experiment(run_dir / "experiment.yaml")
-    numbers = ["importance", "trials"]
-    test_labels, test_groups = read_test_images(run_dir / "test_images.csv")
+    partitions, methods, gain, seeds = _read_experiment(run_dir / EXPERIMENT)
+    test_labels, test_groups = read_test_images(run_dir)
     return Run(
         name=run_dir.resolve().name,
         partitions=partitions,
         methods=methods,
         gain=gain,
         seeds=seeds,
-        journal=read_journal(run_dir / "events.jsonl"),
-        fits=read_final_fits(run_dir / "final_fits"),
+        history=RunHistory.of(read_journal(run_dir / JOURNAL)),
+        fits=read_final_fits(run_dir),
         test_labels=test_labels,
         test_groups=test_groups,
-        importance=read_table(run_dir / "importance.csv", IMPORTANCE, numbers),
-        duplicates=read_table(run_dir / "duplicates.csv", DUPLICATES),
-        skipped=len(read_table(run_dir / "skipped_images.csv", SKIPPED)),
+        importance=IMPORTANCE.read(run_dir),
+        duplicates=DUPLICATES.read(run_dir),
+        skipped=len(SKIPPED.read(run_dir)),
     )
 
 

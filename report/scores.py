@@ -1,4 +1,4 @@
-"""How one cell's final fits did on one set of test images, and how two cells compare."""
+"""Scores of a cell's final fits on one test set, and the difference of two cells."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Scores:
 
     Attributes:
         accuracy: seed to accuracy.
-        correct: seed to one value per image, 1 where it is right, shape (images,); empty where
-            the images' labels are not on disk.
-        groups: the number of each image's group, shape (images,), from 0 without a gap; None if
-            every image stands alone.
+        correct: seed to one value per image, 1 if the prediction is right, shape (images,); empty
+            if the images' labels are not on disk.
+        groups: the group of each image, shape (images,), numbered from 0 without a gap; None if
+            the images have no groups.
     """
 
     accuracy: Mapping[int, float]
@@ -29,7 +29,7 @@ class Scores:
     groups: NDArray[np.int64] | None = None
 
     def interval(self) -> Interval:
-        """Return the mean over seeds; its interval is over seeds and over images or groups."""
+        """Return the mean over seeds, and its interval over seeds and images (or groups)."""
         interval = t_interval(self.accuracy.values())
         if not self.correct:
             return interval
@@ -44,7 +44,7 @@ class Scores:
         return difference.interval() if difference else None
 
     def minus_unpaired(self, other: Scores) -> Interval | None:
-        """Return the difference on two sets of images, paired by seed alone."""
+        """Return the difference between two test sets, paired by seed alone."""
         seeds = sorted(self.accuracy.keys() & other.accuracy.keys())
         if not seeds:
             return None
@@ -54,12 +54,12 @@ class Scores:
 
 
 def mean_of(scores: Sequence[Scores]) -> Scores | None:
-    """Return the mean of several cells on the same images, over the seeds that all have."""
+    """Return the mean of several cells on the same images, over their common seeds."""
     return _combined(scores, [1 / len(scores)] * len(scores)) if scores else None
 
 
 def _combined(scores: Sequence[Scores], weights: Sequence[float]) -> Scores | None:
-    """Return a weighted sum, seed by seed and image by image, over the seeds that all have."""
+    """Return a weighted sum, by seed and by image, over the common seeds."""
     seeds = sorted(set.intersection(*(set(s.accuracy) for s in scores)))
     if not seeds:
         return None

@@ -1,4 +1,4 @@
-"""The report for people: the table, what it shows, and its footer; in Markdown or a terminal."""
+"""The report for people, in Markdown or a terminal: table, findings, warnings and notes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from rich.console import Console
 from rich.text import Text
 
 from report.device_seconds import row_cost
-from report.findings import drop_line, in_the_mean, sentences
+from report.findings import average_findings, drop_finding, findings
 from report.formatting import describe
 from report.grid import EMPTY, Column, Grid, accuracy_grid
-from report.notes import footer_lines
+from report.notes import notes
 from report.run import Run
-from report.warnings import warning_lines
+from report.warnings import warnings
 
 
 @dataclass(frozen=True)
 class ExtraTest:
-    """The table of a further set of test images, and what it shows."""
+    """The table of a further test set, and its findings."""
 
     grid: Grid
     findings: list[str]
@@ -26,42 +26,48 @@ class ExtraTest:
 
 @dataclass(frozen=True)
 class Summary:
-    """A run's table: numbers, the chosen configurations in words, findings, warnings, a footer.
+    """A run's table and the sentences under it.
 
     Attributes:
-        seconds: device-seconds, a string a row.
-        chosen: whose configurations `words` tells, a string a row; None where nothing won yet.
-        findings: what the table shows, in sentences; `shows` is their heading.
+        grid: the table.
+        seconds: device-seconds, one string per row.
+        chosen: the method whose winners are described; None before the first winner.
+        descriptions: the configurations of these winners, one string per row.
+        heading: the heading of the findings.
+        findings: what the table shows.
+        extra: the tables of the further test sets.
+        warnings: what makes the figures less reliable than they look.
+        notes: how to read the table, and what the run cost.
     """
 
     grid: Grid
     seconds: list[str]
     chosen: str | None
-    words: list[str]
-    shows: str
+    descriptions: list[str]
+    heading: str
     findings: list[str]
     extra: list[ExtraTest]
     warnings: list[str]
-    footer: list[str]
+    notes: list[str]
 
     def markdown(self) -> str:
-        """Return the report in Markdown, seconds and words as the table's last columns."""
+        """Return the report in Markdown; seconds and descriptions are the table's last columns."""
         further = [Column("device-seconds", self.seconds)]
         if self.chosen:
-            further.append(Column(f"{self.chosen} winner", self.words, align=":---"))
+            further.append(Column(f"{self.chosen} winner", self.descriptions, align=":---"))
         lines = [f"# {self.grid.title}", "", *self.grid.markdown(further), ""]
-        lines += _list(self.shows, self.findings)
+        lines += _list(self.heading, self.findings)
         for test in self.extra:
             lines += [f"## {test.grid.title}", "", *test.grid.markdown(), ""]
-            lines += _list(self.shows, test.findings)
+            lines += _list(self.heading, test.findings)
         lines += _list("Warnings:", self.warnings)
-        return "\n".join(lines + _list("Notes:", self.footer))
+        return "\n".join(lines + _list("Notes:", self.notes))
 
     def render(self, console: Console) -> None:
-        """Print the table, then what no terminal is wide enough for."""
+        """Print the table, then the descriptions, findings, warnings and notes below it."""
         console.print(self.grid.terminal(console))
         if self.chosen:
-            for row, words in zip(self.grid.rows, self.words, strict=True):
+            for row, words in zip(self.grid.rows, self.descriptions, strict=True):
                 console.print(Text(f"{self.chosen} winner at {row[0].text}%: {words}"))
         for line in self.findings:
             console.print(Text(line, style="bold"))
@@ -71,35 +77,35 @@ class Summary:
                 console.print(Text(line, style="bold"))
         for line in self.warnings:
             console.print(Text(f"warning: {line}", style="yellow"))
-        for line in self.footer:
+        for line in self.notes:
             console.print(Text(line, style="dim"))
 
 
 def summarise(run: Run) -> Summary:
-    """Lay a run out for people."""
+    """Make the report of a run."""
     chosen = run.compared or run.baseline
     return Summary(
         grid=accuracy_grid(run),
         seconds=[_seconds(row_cost(run, partition).spent) for partition in run.partitions],
         chosen=chosen,
-        words=[_words(run, partition, chosen) for partition in run.partitions] if chosen else [],
-        shows="What it shows:" if run.test_labels else "What it shows, of the seeds alone:",
-        findings=sentences(run),
+        descriptions=[_describe(run, p, chosen) for p in run.partitions] if chosen else [],
+        heading="What it shows:" if run.test_labels else "What it shows (intervals over seeds):",
+        findings=findings(run),
         extra=[_extra_test(run, name) for name in run.extra_tests],
-        warnings=warning_lines(run),
-        footer=footer_lines(run),
+        warnings=warnings(run),
+        notes=notes(run),
     )
 
 
 def _extra_test(run: Run, name: str) -> ExtraTest:
-    drop = drop_line(run, name)
-    means = in_the_mean(run, run.baseline, name) if run.baseline else []
-    return ExtraTest(accuracy_grid(run, name), [*([drop] if drop else []), *means])
+    drop = drop_finding(run, name)
+    averages = average_findings(run, run.baseline, name) if run.baseline else []
+    return ExtraTest(accuracy_grid(run, name), [*([drop] if drop else []), *averages])
 
 
-def _words(run: Run, partition: float, method: str) -> str:
+def _describe(run: Run, partition: float, method: str) -> str:
     winner = run.winner(partition, method)
-    return describe(winner.config) if winner else EMPTY
+    return describe(winner.config, winner.kind) if winner else EMPTY
 
 
 def _seconds(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The tables as data: one row a cell, one row a trial."""
+"""The tables as data: one row per cell, and one row per trial."""
 
 from __future__ import annotations
 
@@ -8,72 +8,37 @@ from typing import Any
 
 import pandas as pd
 
-from records.final_fit import cell_name
+from records import ACCURACY_TYPES, TRIALS, set_columns
 from report.device_seconds import cost_of
 from report.run import Run
 from report.winners import ema_share, mean_alpha
 
-ACCURACY_TYPES = {
-    "partition": "float",
-    "method": "object",
-    "n_train": "Int64",
-    "n_val": "Int64",
-    "val_accuracy": "float",
-    "test_accuracy": "float",
-    "test_ci95": "float",
-    "seeds": "int",
-    "trials": "int",
-    "trials_stopped_early": "int",
-    "config": "object",
-    # Up to here since the first version: what reads by position finds its columns.
-    "test_ci95_seeds": "float",
-    "test_ci95_images": "float",
-    "search_seconds": "float",
-    "final_seconds": "float",
-    "saved_seconds": "float",
-    "alpha": "float",
-    "ema": "float",
-}
-TRIAL_COLUMNS = [
-    "partition",
-    "method",
-    "trial",
-    "status",
-    "samples",
-    "val_accuracy",
-    "val_loss",
-    "seconds",
-    "origin",
-    "reason",
-    "config",
-]
-
 
 def accuracy_table(run: Run) -> pd.DataFrame:
-    """Return one row a cell, in the experiment's order; what is not known yet is empty.
+    """Return one row per cell, in the experiment's order; unknown values are empty.
 
-    Accuracies are fractions, `test_ci95` half-widths of 95% intervals (both sources, and each),
-    `alpha` and `ema` a mean and a share over seeds. Every further test set adds two columns.
+    Accuracies are fractions. The `test_ci95` columns are half-widths of 95% confidence intervals:
+    from both sources, from seeds and from images. `alpha` is a mean over seeds, `ema` a share of
+    them. Every further test set adds two columns.
     """
     rows = [_accuracy_row(run, *cell) for cell in run.cells()]
     types = dict(ACCURACY_TYPES)
     for name in run.extra_tests:
-        types |= {f"{name}_accuracy": "float", f"{name}_ci95": "float"}
+        types |= dict.fromkeys(set_columns(name), "float")
     return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
 def trials_table(run: Run) -> pd.DataFrame:
-    """Return one row a trial: the experiment's cells first, then any it no longer names."""
-    order = {cell_name(*cell): place for place, cell in enumerate(run.cells())}
+    """Return one row per trial: first of the experiment's cells, then of cells it lost."""
+    order = {cell: place for place, cell in enumerate(run.cells())}
     rows = []
     for trial in sorted(
-        run.journal.trials.values(), key=lambda t: (order.get(t.cell, len(order)), t.number)
+        run.history.trials.values(), key=lambda t: (order.get(t.cell, len(order)), t.number)
     ):
-        partition, method = trial.cell.split("/", maxsplit=1)
         rows.append(
             {
-                "partition": float(partition),
-                "method": method,
+                "partition": trial.cell.partition,
+                "method": trial.cell.method,
                 "trial": trial.number,
                 "status": trial.status,
                 "samples": trial.samples,
@@ -85,11 +50,11 @@ def trials_table(run: Run) -> pd.DataFrame:
                 "config": _as_json(trial.config),
             }
         )
-    return pd.DataFrame(rows, columns=TRIAL_COLUMNS)
+    return pd.DataFrame(rows, columns=[*TRIALS.columns])
 
 
 def to_csv(table: pd.DataFrame, float_format: str | None = None) -> str:
-    """Write a table as CSV, its partitions as people write them: 10, not 10.000000."""
+    """Write a table as CSV, with partitions as `10`, not `10.000000`."""
     partitions = table["partition"].map("{:g}".format)
     return table.assign(partition=partitions).to_csv(index=False, float_format=float_format)
 
@@ -129,7 +94,7 @@ def _extra_tests(run: Run, partition: float, method: str) -> dict[str, float | N
     for name in run.extra_tests:
         if scores := run.scores(partition, method, name):
             interval = scores.interval()
-            cells |= {f"{name}_accuracy": interval.mean, f"{name}_ci95": interval.half_width}
+            cells |= zip(set_columns(name), (interval.mean, interval.half_width), strict=True)
     return cells
 
 

@@ -1,4 +1,4 @@
-"""Write the report of a run: every file whole or not at all."""
+"""Write the files of a run's report; each appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 
 from files import replacing
+from records import ACCURACY, GRADIENTS, TRIALS
 from report.gradients import gradients_table
 from report.plot import draw_accuracy
 from report.run import read_run
@@ -18,7 +19,7 @@ from report.table import accuracy_table, to_csv, trials_table
 
 @dataclass(frozen=True)
 class Report:
-    """A run's report: `table` as data (one row a cell), `markdown` and `render` for people."""
+    """A run's report: `table` as data (one row per cell), `markdown` and `render` for people."""
 
     table: pd.DataFrame
     summary: Summary
@@ -29,14 +30,14 @@ class Report:
         return self.summary.markdown()
 
     def render(self, console: Console) -> None:
-        """Print the table and its footer."""
+        """Print the table, and what stands below it."""
         self.summary.render(console)
 
 
 def write_report(run_dir: Path) -> Report:
-    """Read a run's files and write its tables and its plot beside them.
+    """Read a run's files, and write its tables and its plot beside them.
 
-    Works at any time: what has no result yet is left empty and named in the footer.
+    It works at any time: cells without a result are empty, and a note names them.
 
     Raises:
         InputError: `run_dir` is not a run's directory, or a file cannot be understood.
@@ -44,13 +45,13 @@ def write_report(run_dir: Path) -> Report:
     run = read_run(run_dir)
     report = Report(accuracy_table(run), summarise(run))
     texts = {
-        "accuracy_table.csv": to_csv(report.table, float_format="%.6f"),
+        ACCURACY.file: to_csv(report.table, float_format="%.6f"),
         "accuracy_table.md": report.markdown,
-        "trials.csv": to_csv(trials_table(run)),
+        TRIALS.file: to_csv(trials_table(run)),
     }
     gradients = gradients_table(run)
     if not gradients.empty:
-        texts["gradients.csv"] = to_csv(gradients, float_format="%.6g")
+        texts[GRADIENTS.file] = to_csv(gradients, float_format="%.6g")
     for name, text in texts.items():
         with replacing(run_dir / name) as path:
             path.write_text(text, encoding="utf-8")

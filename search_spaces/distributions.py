@@ -1,4 +1,4 @@
-"""Search spaces in YAML, and how Optuna is asked to sample them.
+"""Read a method's search space, and list or sample its configurations.
 
 Distributions are written as in Ray Tune: `{loguniform: [1e-5, 1e-2]}`, `{choice: [ln, attn]}`.
 A plain value is fixed. A parameter may be conditional on others:
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,28 +23,36 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from pydantic import ValidationError
 
 from errors import did_you_mean
-from models.recipe import NO_BLOCKS, Recipe
+from models.recipe import Recipe, Settings
 
 Params = dict[str, Any]
 MANY = 10_000  # configurations: more than any cell tries
+BANKS = ("head_lr", "weight_decay")  # the parameters that may hold several values at once
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One searched parameter: its distribution, and the condition under which it matters."""
+    """One searched parameter.
+
+    Attributes:
+        distribution: what it is sampled from.
+        when: the condition for sampling it: allowed values of other parameters, by name.
+        otherwise: its value if the condition does not hold.
+    """
 
     distribution: BaseDistribution
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     otherwise: Any = None
 
     def active(self, params: Params) -> bool:
-        """Whether it is sampled, given the parameters before it."""
+        """Return whether the parameter is sampled, given the parameters before it."""
         return all(params[name] in allowed for name, allowed in self.when.items())
 
     def middle(self) -> Any:
-        """What to try first where the YAML names no default."""
+        """Return the value to try first if the YAML names no default."""
         match self.distribution:
             case CategoricalDistribution(choices=choices):
                 return choices[0]
@@ -59,9 +68,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Space:
-    """What a method searches (`searched`) and what it fixes (`fixed`).
+    """The configurations of a method.
 
-    Values of `fixed` may be banks (tuples), trained at once in every trial.
+    Attributes:
+        fixed: parameters of one value; a tuple is a bank, trained at once in every trial.
+        searched: parameters to sample, in the order of their conditions.
+        default: values to try first, of some or all of `searched`.
     """
 
     fixed: Params
@@ -70,14 +82,16 @@ class Space:
 
     @cached_property
     def size(self) -> float:
-        """The number of distinct configurations, up to `MANY`; infinite with any continuous
-        parameter."""
+        """The number of distinct configurations, at most `MANY`, or infinity.
+
+        It is infinite if any parameter is continuous.
+        """
         if any(not _is_finite(p.distribution) for p in self.searched.values()):
             return math.inf
         return sum(1 for _ in itertools.islice(self._configurations(dict(self.fixed)), MANY))
 
     def _configurations(self, params: Params) -> Iterator[Params]:
-        """Every configuration that begins with `params`."""
+        """Yield every configuration that begins with `params`."""
         undecided = [name for name in self.searched if name not in params]
         if not undecided:
             yield params
@@ -90,20 +104,25 @@ class Space:
             yield from self._configurations({**params, undecided[0]: value})
 
     def suggest(self, trial: optuna.Trial) -> Params:
-        """A configuration, sampled by `trial`'s study."""
+        """Return a configuration, sampled by the sampler of `trial`'s study."""
+        return self._filled(lambda name, p: _suggested(trial, name, p.distribution))
+
+    def first(self) -> Params:
+        """Return the configuration that every cell tries first: the space's default."""
+        return self._filled(lambda name, p: self.default.get(name, p.middle()))
+
+    def _filled(self, value: Callable[[str, Parameter], Any]) -> Params:
+        """Return a configuration in which active parameters have the given values."""
         params = dict(self.fixed)
         for name, parameter in self.searched.items():
-            params[name] = (
-                _suggested(trial, name, parameter.distribution)
-                if parameter.active(params)
-                else parameter.otherwise
-            )
+            active = parameter.active(params)
+            params[name] = value(name, parameter) if active else parameter.otherwise
         return params
 
     def distributions(self, params: Params) -> dict[str, BaseDistribution]:
-        """Of the parameters that were sampled in `params`.
+        """Return the distributions of the parameters that were sampled in `params`.
 
-        The others were inactive, or were set to what is not sampled once they had been.
+        Inactive parameters have none, nor have those set to a value outside their distribution.
         """
         return {
             name: parameter.distribution
@@ -111,18 +130,12 @@ class Space:
             if parameter.active(params) and _contains(parameter.distribution, params[name])
         }
 
-    def first(self) -> Params:
-        """The recipe's default: the first configuration every cell tries."""
-        params = dict(self.fixed)
-        for name, parameter in self.searched.items():
-            if not parameter.active(params):
-                params[name] = parameter.otherwise
-            else:
-                params[name] = self.default.get(name, parameter.middle())
-        return params
-
     def reachable(self, name: str) -> tuple[Any, ...]:
-        """Every value that parameter `name` can take, where they can be listed."""
+        """Return every value that parameter `name` can take.
+
+        Raises:
+            ValueError: the parameter is continuous.
+        """
         if name in self.searched:
             parameter = self.searched[name]
             values = tuple(_values(parameter.distribution))
@@ -171,99 +184,106 @@ def parse_space(space: Mapping[str, Any], default: Mapping[str, Any]) -> Space:
     """Read a method's `space:` and `default:`.
 
     Raises:
-        ValueError: one line that begins with the parameter's name.
+        ValueError: a mistake, in one line that names the parameter.
     """
     fixed: Params = {}
     searched: dict[str, Parameter] = {}
     for name, spec in space.items():
-        if name not in Recipe.model_fields:
-            raise ValueError(_unknown(name, list(Recipe.model_fields)))
-        try:
+        _check_known(name)
+        with _prefixed(name):
             if not isinstance(spec, Mapping):
                 fixed[name] = _checked(name, spec)
             elif "bank" in spec:
                 fixed[name] = _checked(name, _bank(spec))
             else:
                 searched[name] = _parameter(name, spec)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    for name, parameter in searched.items():
-        earlier = {*fixed, *list(searched)[: list(searched).index(name)]}
-        if late := [other for other in parameter.when if other not in earlier]:
-            raise ValueError(
-                f"{name}: when: {late[0]} must be a parameter of this space, above {name}"
-            )
-    first: Params = {}
-    for name, value in default.items():
-        if name not in searched:
-            where = "is fixed in" if name in fixed else "is not in"
-            allowed = ", ".join(searched) or "nothing"
-            raise ValueError(f"default: {name} {where} the space; allowed: {allowed}")
-        try:
-            first[name] = _checked(name, value)
-        except ValueError as error:
-            raise ValueError(f"default: {name}: {error}") from None
-        if not _contains(searched[name].distribution, first[name]):
-            raise ValueError(f"default: {name}: {value!r} lies outside its distribution")
+    _check_order(fixed, searched)
+    first = {name: _first_value(name, value, fixed, searched) for name, value in default.items()}
     parsed = Space(fixed, searched, first)
-    _check_banks(parsed)
-    _check_solver(parsed)
+    _check_combinations(parsed)
     return parsed
 
 
-def _check_solver(space: Space) -> None:
-    """Whatever is sampled, only a probe may be solved, and only CLIP's own head left as it is."""
-    solvers = [solver for solver in space.reachable("solver") if solver != "adamw"]
-    trained = [blocks for blocks in space.reachable("blocks") if blocks != NO_BLOCKS]
-    if solvers and trained:
-        raise ValueError(f"solver: {solvers[0]} needs blocks: none, but blocks may be {trained[0]}")
-    others = [start for start in space.reachable("head_start") if start != "zero_shot"]
-    if "none" in solvers and others:  # there is no other head
-        raise ValueError(
-            f"solver: none needs head_start: zero_shot, but head_start may be {others[0]}"
-        )
+@contextmanager
+def _prefixed(place: str) -> Iterator[None]:
+    """Put `place` in front of what a ValueError says."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
 
 
-def _check_banks(space: Space) -> None:
-    """Whatever is sampled, a bank of heads must not meet trained blocks."""
-    trained = [blocks for blocks in space.reachable("blocks") if blocks != NO_BLOCKS]
-    for name in ("head_lr", "weight_decay"):
-        banks = trained if _is_bank(space.fixed.get(name)) else []
-        if name in space.searched and _is_bank(space.searched[name].otherwise):
-            when = space.searched[name].when
-            banks = [b for b in trained if set(when) != {"blocks"} or b not in when["blocks"]]
-        if banks:
-            raise ValueError(
-                f"{name}: several values at once need blocks: none, but blocks may be {banks[0]}"
-            )
-
-
-def _is_bank(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) > 1
-
-
-def _unknown(name: Any, known: list[str]) -> str:
-    hint = did_you_mean(str(name), known)
-    return f"{name}: unknown parameter; {hint}allowed: {', '.join(known)}"
+def _check_known(name: Any) -> None:
+    known = list(Recipe.model_fields)
+    if name not in known:
+        hint = did_you_mean(str(name), known)
+        raise ValueError(f"{name}: unknown parameter; {hint}allowed: {', '.join(known)}")
 
 
 def _checked(name: str, value: Any) -> Any:
-    """`value` as the recipe takes it; raises ValueError where it doesn't."""
-    from pydantic import ValidationError
+    """Return `value` as the recipe takes it, a bank of one as a single value.
 
-    options: Params = {name: value}
-    if name in ("head_lr", "weight_decay"):
-        options["blocks"] = "none"  # banks are checked against `blocks` once all is known
-    if name == "solver":
-        options["head_start"] = "zero_shot"  # which `solver: none` needs
+    Raises:
+        ValueError: the recipe does not take it.
+    """
     try:
-        checked = getattr(Recipe(**options), name)
+        checked = getattr(Settings(**{name: value}), name)
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ValueError(f"{value!r}: {message}") from None
-    if isinstance(checked, tuple):
-        return checked if isinstance(value, list | tuple) else checked[0]
+    single = isinstance(checked, tuple) and not isinstance(value, list | tuple)
+    return checked[0] if single else checked
+
+
+def _first_value(name: str, value: Any, fixed: Params, searched: Mapping[str, Parameter]) -> Any:
+    """Return the value that `default:` gives to a searched parameter."""
+    if name not in searched:
+        where = "is fixed in" if name in fixed else "is not in"
+        allowed = ", ".join(searched) or "nothing"
+        raise ValueError(f"default: {name} {where} the space; allowed: {allowed}")
+    with _prefixed(f"default: {name}"):
+        checked = _checked(name, value)
+        if not _contains(searched[name].distribution, checked):
+            raise ValueError(f"{value!r} lies outside its distribution")
     return checked
+
+
+def _check_order(fixed: Params, searched: Mapping[str, Parameter]) -> None:
+    """Refuse a condition on a parameter whose value is not known when it is asked for."""
+    known = set(fixed)
+    for name, parameter in searched.items():
+        if late := [other for other in parameter.when if other not in known]:
+            raise ValueError(
+                f"{name}: when: {late[0]} must be a parameter of this space, above {name}"
+            )
+        known.add(name)
+
+
+_RELATED = ("blocks", "solver", "head_start")
+"""The parameters that a recipe checks together, beside the banks."""
+
+
+def _check_combinations(space: Space) -> None:
+    """Refuse a space in which some values would be no recipe together."""
+    for values in itertools.product(*(space.reachable(name) for name in _RELATED)):
+        params = dict(zip(_RELATED, values, strict=True))
+        banks = {name: _bank_beside(space, name, params["blocks"]) for name in BANKS}
+        try:
+            Recipe(**params, **{name: bank for name, bank in banks.items() if bank})
+        except ValidationError as error:
+            rule = error.errors()[0]["msg"].removeprefix("Value error, ")
+            allowed = ", ".join(f"{name}: {value}" for name, value in params.items())
+            raise ValueError(f"{rule}; the space allows {allowed}") from None
+
+
+def _bank_beside(space: Space, name: str, blocks: str) -> tuple[float, ...] | None:
+    """Return the bank that parameter `name` may be while `blocks` are trained, if any."""
+    value = space.fixed.get(name)
+    if name in space.searched:
+        parameter = space.searched[name]
+        sampled = set(parameter.when) == {"blocks"} and blocks in parameter.when["blocks"]
+        value = None if sampled else parameter.otherwise
+    return value if isinstance(value, tuple) else None
 
 
 def _bank(spec: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -276,9 +296,12 @@ def _parameter(name: str, spec: Mapping[str, Any]) -> Parameter:
     kinds = [key for key in spec if key not in ("when", "otherwise")]
     if len(kinds) != 1 or kinds[0] not in DISTRIBUTIONS:
         written = ", ".join(map(str, kinds)) or "nothing"
-        raise ValueError(f"expected one distribution, got {written}; allowed: "
-                         f"{', '.join(DISTRIBUTIONS)}")  # fmt: skip
-    distribution = _distribution(name, kinds[0], spec[kinds[0]])
+        allowed = ", ".join(DISTRIBUTIONS)
+        raise ValueError(f"expected one distribution, got {written}; allowed: {allowed}")
+    (kind,) = kinds
+    distribution = (
+        _choice(name, spec[kind]) if kind == "choice" else _numbers(name, kind, spec[kind])
+    )
     when = spec.get("when", {})
     if not isinstance(when, Mapping):
         raise ValueError("write a condition as when: {blocks: ['11-9', '11-7']}")
@@ -286,53 +309,56 @@ def _parameter(name: str, spec: Mapping[str, Any]) -> Parameter:
         raise ValueError("`when` and `otherwise` go together")
     conditions = {}
     for other, allowed in when.items():
-        if other not in Recipe.model_fields:
-            raise ValueError(f"when: {_unknown(other, list(Recipe.model_fields))}")
+        with _prefixed("when"):
+            _check_known(other)
         values = allowed if isinstance(allowed, list) else [allowed]
-        conditions[other] = tuple(_checked(other, v) for v in values)
-    otherwise = _checked(name, spec["otherwise"]) if when else None
-    return Parameter(distribution, conditions, otherwise)
+        conditions[other] = tuple(_checked(other, value) for value in values)
+    return Parameter(distribution, conditions, _checked(name, spec["otherwise"]) if when else None)
 
 
-def _distribution(name: str, kind: str, arguments: Any) -> BaseDistribution:
-    if kind == "choice":
-        if not isinstance(arguments, list) or not arguments:
-            raise ValueError("write choices as {choice: [a, b]}")
-        if any(isinstance(value, list) for value in arguments):
-            raise ValueError(f"choice: {arguments!r}: single values only")
-        values = [_checked(name, value) for value in arguments]
-        if twice := [value for i, value in enumerate(values) if value in values[:i]]:
-            raise ValueError(f"choice: {twice[0]!r} is there twice")
-        return CategoricalDistribution(values)
-    form = f"{{{kind}: {_NUMBERS[kind]}}}"
+def _choice(name: str, arguments: Any) -> CategoricalDistribution:
+    if not isinstance(arguments, list) or not arguments:
+        raise ValueError("write choices as {choice: [a, b]}")
+    if any(isinstance(value, list) for value in arguments):
+        raise ValueError(f"choice: {arguments!r}: single values only")
+    values = [_checked(name, value) for value in arguments]
+    if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+        raise ValueError(f"choice: {twice[0]!r} is there twice")
+    return CategoricalDistribution(values)
+
+
+def _numbers(name: str, kind: str, arguments: Any) -> BaseDistribution:
+    """Read a distribution of numbers: any kind but `choice`."""
     expected = 3 if kind == "quniform" else 2
-    numbers = isinstance(arguments, list) and all(
-        isinstance(a, int | float) and not isinstance(a, bool) for a in arguments
-    )
-    if not numbers or len(arguments) != expected:
-        raise ValueError(f"{arguments!r}: write it as {form} with numbers")
-    low, high = arguments[0], arguments[1]
-    if not low < high:
-        raise ValueError(f"{kind}: {arguments!r}: low must be below high")
-    if "log" in kind and low <= 0:
-        raise ValueError(f"{kind}: {arguments!r}: low must be above 0")
-    if kind in ("randint", "lograndint"):
-        high -= 1
-        if not (isinstance(low, int) and isinstance(high, int)):
-            raise ValueError(f"{kind}: {arguments!r}: whole numbers only")
+    if (
+        not isinstance(arguments, list)
+        or len(arguments) != expected
+        or any(isinstance(a, bool) or not isinstance(a, int | float) for a in arguments)
+    ):
+        raise ValueError(f"{arguments!r}: write it as {{{kind}: {_NUMBERS[kind]}}} with numbers")
+    low, high = arguments[:2]
     step = arguments[2] if kind == "quniform" else None
-    if step is not None and not 0 < step <= high - low:
-        raise ValueError(f"{kind}: {arguments!r}: step must be above 0 and at most high - low")
+    log, whole = "log" in kind, kind in ("randint", "lograndint")
+    with _prefixed(f"{kind}: {arguments!r}"):
+        if not low < high:
+            raise ValueError("low must be below high")
+        if log and low <= 0:
+            raise ValueError("low must be above 0")
+        if whole and not (isinstance(low, int) and isinstance(high, int)):
+            raise ValueError("whole numbers only")
+        if step is not None and not 0 < step <= high - low:
+            raise ValueError("step must be above 0 and at most high - low")
+    high = high - 1 if whole else high
     for end in (low, high):
         checked = _checked(name, end)
     if isinstance(checked, str):
         raise ValueError(f"{kind}: takes no numbers; write it as {{choice: [a, b]}}")
-    if kind in ("randint", "lograndint"):
-        return IntDistribution(low, high, log=kind == "lograndint")
-    whole = kind == "quniform" and all(float(a).is_integer() for a in arguments)
-    if isinstance(checked, int) and not whole:
+    if whole:
+        return IntDistribution(low, high, log=log)
+    on_grid = step is not None and all(float(a).is_integer() for a in arguments)
+    if isinstance(checked, int) and not on_grid:
         raise ValueError(f"{kind}: {arguments!r}: whole numbers only; write randint or lograndint")
-    return FloatDistribution(low, high, log=kind == "loguniform", step=step)
+    return FloatDistribution(low, high, log=log, step=step)
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:

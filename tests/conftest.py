@@ -13,11 +13,8 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
-    from search_spaces.schema import Experiment
+    from search_spaces import Experiment
 
-# Ray reads these when it is imported: tests keep to loopback and report to nobody.
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 if "PYTEST_XDIST_WORKER" in os.environ:  # beside another worker, torch has one core
     os.environ["OMP_NUM_THREADS"] = "1"
 

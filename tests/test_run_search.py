@@ -83,17 +83,18 @@ def test_without_arguments_the_default_runs(
 
 def test_options_reach_the_experiment_and_the_run(calls: Calls, file: str) -> None:
     arguments = [
-        *(file, "--set", "final.seeds=2", "--set", "search.asha={rungs: 2}", "--trials", "7"),
-        *("--partitions", "1,12.5,100", "--methods", "llrd", "--seed", "3", "--name", "mine"),
-        *("--out", "elsewhere", "--resume", "--time-budget", "2h", "--address", "auto"),
+        "--set=final.seeds=2 --set=search.asha.rungs=2 --trials 7",
+        "--partitions 1,12.5,100 --methods llrd --seed 3 --name mine",
+        "--out elsewhere --resume --time-budget 2h --address auto",
     ]
-    assert main(arguments) == 0
+    assert main([file, *" ".join(arguments).split()]) == 0
     assert calls.experiment
     experiment = calls.experiment
     assert experiment.data.partitions == (1, 12.5, 100)
     assert [type(p) for p in experiment.data.partitions] == [int, float, int]
     assert (experiment.search.trials, experiment.final.seeds, experiment.seed) == (7, 2, 3)
-    assert (experiment.search.asha.rungs, experiment.name) == (2, "mine")
+    assert experiment.resolved()["search"]["asha"]["rungs"] == 2
+    assert experiment.name == "mine"
     assert list(experiment.methods) == ["frozen", "llrd"]  # with the probe it starts from
     assert calls.options == Options(Path("elsewhere"), True, "auto", 7200.0)
     assert not calls.dry
@@ -120,9 +121,18 @@ def test_help_is_short_and_names_every_option(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90), ("90s", 90), ("30m", 1800), ("5min", 300), ("2h", 7200), ("1.5h", 5400),
-     ("1d", 86400), (" 2h ", 7200), ("0.5", 0.5)],
-)  # fmt: skip
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("30m", 1800),
+        ("5min", 300),
+        ("2h", 7200),
+        ("1.5h", 5400),
+        ("1d", 86400),
+        (" 2h ", 7200),
+        ("0.5", 0.5),
+    ],
+)
 def test_durations_are_read(text: str, seconds: float) -> None:
     assert parse(["--time-budget", text]).time_budget == seconds
 
@@ -220,21 +230,20 @@ def test_a_bad_file_is_one_line_and_exit_code_2(
     check_refused([str(path)], message, capsys)
 
 
-def test_a_bad_file_is_told_before_what_takes_seconds_is_imported(file: str) -> None:
-    told = subprocess.run(
-        [
-            *(sys.executable, "-c"),
-            "import sys; from run_search import main; code = main(sys.argv[1:]); "
-            "print(code, *sorted({'ray', 'torch', 'torchvision', 'open_clip'} & {*sys.modules}))",
-            *(file, "--set", "seed=-1"),
-        ],
+def test_a_bad_file_is_refused_before_slow_imports(file: str) -> None:
+    code = (
+        "import sys; from run_search import main; code = main(sys.argv[1:]); "
+        "print(code, *sorted({'ray', 'torch', 'torchvision', 'open_clip'} & {*sys.modules}))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, file, "--set", "seed=-1"],
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert told.stdout == "2\n"
-    assert told.stderr.startswith("error: --set seed: ")
+    assert run.stdout == "2\n"
+    assert run.stderr.startswith("error: --set seed: ")
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--resume"])
@@ -310,11 +319,8 @@ def test_an_interrupted_run_says_how_to_continue(
     start, _, command = line.partition("continue with: ")
     assert start == "interrupted; nothing is lost, "
     # As typed into a shell again: the same arguments, and --resume once.
-    assert shlex.split(command) == [
-        *(PYTHON, "run_search.py"),
-        *arguments,
-        *([] if already else ["--resume"]),
-    ]
+    resume = [] if already else ["--resume"]
+    assert shlex.split(command) == [PYTHON, "run_search.py", *arguments, *resume]
 
 
 def test_the_line_is_made_of_sys_argv_too(

@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 import torch
 from pydantic import ValidationError
 from rich.console import Console
 
-from data import ImageSource, Split
 from errors import InputError
-from models.classifier import Classifier, restored
+from models.classifier import Classifier, build_classifier
 from models.exported import Description, load_exported
 from models.loading import Pretrained
 from models.precision import Precision, available_device
-from records.cell import Cell
-from records.final_fit import FinalFit
-from records.tables import TEST_IMAGES, read_table
-from report.run import read_run
-from search_spaces.schema import Experiment, read_yaml
+from models.selection import select
+from records import (
+    EXPERIMENT,
+    TEST,
+    TEST_IMAGES,
+    Cell,
+    FinalFitResult,
+    SetScore,
+    read_final_fits,
+    weights_path,
+)
+from search_spaces import Experiment
 from tune.run_dir import EARLIER, identity
 from tune.setup import Prepared, feature_stage, prepare
-from tune.trials.final_fits import TEST, score_tests, weights_path
-from tune.workers.actor_pool import Pool, result_of
-from tune.workers.cluster import connected, resolved_precision
+from tune.trials.final_fits import score_tests
+from tune.workers.actor_pool import ActorPool, result_of
+from tune.workers.cluster import connected
 from tune.workers.object_store import SharedSplit, fetch
+from tune.workers.survey import resolved_precision
+from yaml_files import read_yaml
 
-Winner = tuple[Description, dict[str, torch.Tensor]]
-Fits = Mapping[Path, FinalFit]
+Exported = tuple[Description, dict[str, torch.Tensor]]
+Fits = Mapping[Path, FinalFitResult]
 
 
 def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
@@ -46,26 +53,34 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
             data or encoder are no longer what they were.
     """
     experiment, before = _read_experiment(run_dir)
-    fits = _fits(run_dir)
+    cells = [Cell(p, m) for p in experiment.data.partitions for m in experiment.methods]
+    results = read_final_fits(run_dir)
+    fits = _by_weights(run_dir, [fit for cell in cells for fit in results.get(cell, {}).values()])
     prepared = prepare(experiment, searches=False)
     now = identity(prepared.dataset, prepared.pretrained.fingerprint)
     if changed := [key for key, value in now.items() if before.get(key) != value]:
         raise InputError(f"{run_dir}: the {changed[0]} that it was made with has changed")
     figures = same = 0
-    missing = _missing(run_dir, experiment)
+    missing = [
+        f"{cell} seed {seed}"
+        for cell in cells
+        for seed in range(experiment.final.seeds)
+        if seed not in results.get(cell, {})
+    ]
     for name in missing:
         console.print(f"{name}: its final fit is missing; --resume makes it", markup=False)
     for fit, scores in _scored(prepared, run_dir, fits, address):
-        for name in (TEST, *(name for name in fit.extra if name in scores)):
-            accuracy, predictions = scores[name]["accuracy"], scores[name]["predictions"]
-            was, expected = fit.accuracy_on(name), fit.predictions_on(name)
-            differ = sum(a != b for a, b in zip(predictions, expected, strict=True))
+        for name, was in fit.tests.items():
+            if (found := scores.get(name)) is None:
+                continue
+            pairs = zip(found.predictions, was.predictions, strict=True)
+            differ = sum(a != b for a, b in pairs)
             figures += 1
-            same += accuracy == was and not differ
+            same += found == was
             on = "" if name == TEST else f" on {name}"
             console.print(
-                f"{Cell(fit.partition, fit.method)} seed {fit.seed}{on}: {accuracy:.6f}, "
-                f"was {was:.6f}" + (f"; {differ} predictions differ" if differ else ""),
+                f"{fit.cell} seed {fit.seed}{on}: {found.accuracy:.6f}, was {was.accuracy:.6f}"
+                + (f"; {differ} predictions differ" if differ else ""),
                 highlight=False,
                 markup=False,
                 soft_wrap=True,
@@ -74,19 +89,8 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
     return same == figures and not missing
 
 
-def _missing(run_dir: Path, experiment: Experiment) -> list[str]:
-    """Final fits that the experiment asks for and the run has not made."""
-    run = read_run(run_dir)
-    return [
-        f"{Cell(*cell)} seed {seed}"
-        for cell in run.cells()
-        for seed in range(experiment.final.seeds)
-        if seed not in {fit.seed for fit in run.final_fits(*cell)}
-    ]
-
-
 def _read_experiment(run_dir: Path) -> tuple[Experiment, Mapping[str, str]]:
-    path = run_dir / "experiment.yaml"
+    path = run_dir / EXPERIMENT
     try:
         tree = read_yaml(path.read_text(encoding="utf-8"), str(path))
         before = dict(tree.pop("identity"))
@@ -99,14 +103,9 @@ def _read_experiment(run_dir: Path) -> tuple[Experiment, Mapping[str, str]]:
         raise InputError(f"{run_dir}: not a run's directory, or of another version") from None
 
 
-def _fits(run_dir: Path) -> Fits:
-    """The final fits that the table stands on, by the file of their weights."""
-    run = read_run(run_dir)
-    found = {
-        weights_path(run_dir, Cell(*cell), fit.seed): fit
-        for cell in run.cells()
-        for fit in run.final_fits(*cell)
-    }
+def _by_weights(run_dir: Path, fits: Iterable[FinalFitResult]) -> Fits:
+    """Return the final fits by the files of their weights; raise InputError if one is missing."""
+    found = {weights_path(run_dir, fit.cell, fit.seed): fit for fit in fits}
     if not found:
         raise InputError(f"{run_dir}: has no final fits yet")
     if lost := [path for path in found if not path.exists()]:
@@ -116,34 +115,31 @@ def _fits(run_dir: Path) -> Fits:
 
 def _scored(
     prepared: Prepared, run_dir: Path, fits: Fits, address: str | None
-) -> Iterator[tuple[FinalFit, dict[str, Any]]]:
+) -> Iterator[tuple[FinalFitResult, dict[str, SetScore]]]:
     """Yields each fit with the scores of its weights, as they come."""
     experiment, dataset = prepared.experiment, prepared.dataset
     descriptions = {path: _checked(path, prepared) for path in fits}
     with (
         connected(experiment.resources, address, prepared.plan.store_bytes) as cluster,
-        Pool(cluster.slot, cluster.slots, cluster.hosts) as pool,
+        ActorPool(cluster.slot, cluster.slots, cluster.hosts) as pool,
     ):
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, experiment.model.precision)
         stage = feature_stage(prepared, pretrained, pool, precision)
-        sources: dict[str, tuple[Split, ImageSource]] = {TEST: (dataset.test, dataset.source)}
-        sources |= {name: (x.split, x.source) for name, x in dataset.extra_tests.items()}
-        listed = read_table(run_dir / "test_images.csv", TEST_IMAGES)
+        listed = TEST_IMAGES.read(run_dir)
         tests: dict[str, SharedSplit] = {}
-        for name, (split, source) in sources.items():
-            if any(name != TEST and name not in fit.extra for fit in fits.values()):
+        for name, test in dataset.tests.items():
+            if any(name not in fit.tests for fit in fits.values()):
                 continue  # it was added, and is not scored yet
-            made = dataclasses.replace(stage, source=source).run(
-                {name: split},
+            made = dataclasses.replace(stage, source=test.source).run(
+                {name: test.split},
                 sorted({description.boundary for description in descriptions.values()}),
                 experiment.data.max_unreadable,
             )
-            images = zip(made.contents[name].keys, made.splits[name].labels.tolist(), strict=True)
+            split = made.contents[name].split
+            images = zip(split.keys, split.labels, strict=True)
             before = listed[listed["set"] == name]
-            if [(key, str(label)) for key, label in images] != list(
-                zip(before["key"], before["label"], strict=True)
-            ):
+            if [*images] != [*zip(before["key"], before["label"], strict=True)]:
                 raise InputError(f"{run_dir}: the images of {name} are not those it was scored on")
             tests |= made.splits
         worker = Evaluator(pretrained, tests, max(1, int(experiment.resources.cpus_per_trial)))
@@ -167,13 +163,14 @@ def _checked(path: Path, prepared: Prepared) -> Description:
 
 
 def _classifier(
-    path: Path, winner: Winner, pretrained: Pretrained, precision: Precision
+    path: Path, winner: Exported, pretrained: Pretrained, precision: Precision
 ) -> Classifier:
     """The classifier of a file's weights; raises InputError if they are not its recipe's."""
     description, weights = winner
     try:
-        return restored(
-            pretrained.encoder, description.recipe, description.boundary, weights, precision
+        selection = select(description.recipe, pretrained.encoder)
+        return build_classifier(
+            pretrained.encoder, selection, description.boundary, weights, precision
         )
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
@@ -187,7 +184,7 @@ class Evaluator:
     tests: Mapping[str, SharedSplit]
     threads: int
 
-    def score(self, job: tuple[Path, Winner]) -> dict[str, Any]:
+    def score(self, job: tuple[Path, Exported]) -> dict[str, SetScore]:
         """Accuracy and predictions on each test."""
         torch.set_num_threads(self.threads)
         path, winner = job

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import fcntl
-import hashlib
 import platform
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -19,13 +16,26 @@ from data import Dataset, Duplicate, Split
 from errors import InputError, one_line
 from files import replacing
 from models.recipe import Recipe
-from records.cell import Cell
-from records.journal import holds_run, read_events
+from records import (
+    BEST_CONFIGS,
+    DUPLICATES,
+    EXPERIMENT,
+    IMPORTANCE,
+    JOURNAL,
+    SKIPPED,
+    TEST_IMAGES,
+    Cell,
+    Event,
+    ImagesRead,
+    ListedImage,
+    PrecisionChosen,
+    Winner,
+    holds_run,
+    read_journal,
+)
 from search_spaces.schema import Experiment
-from tune.features.stage import Skipped
+from tune.features import Skipped
 from tune.search.importance import Importance
-from tune.search.search import Winner
-from tune.storage.storage import JOURNAL
 
 EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_tests",
               "search.trials", "final", "resources", "features.cache", "features.batch_size",
@@ -49,8 +59,8 @@ class RunDirectory:
         self.path = path
         self._previous: dict[str, Any] | None = None
         try:
-            if holds_run(read_events(self.journal), path, resume):
-                self._previous = _read(self._file("experiment.yaml"))
+            if holds_run(read_journal(self.journal), path, resume):
+                self._previous = _read(self._file(EXPERIMENT))
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--out: cannot write to {path}: {error.strerror}") from None
@@ -96,37 +106,37 @@ class RunDirectory:
 
     def record(self, resolved: Mapping[str, Any]) -> None:
         """Write `experiment.yaml`: from here on the run is this one."""
-        self._write("experiment.yaml", yaml.safe_dump(dict(resolved), sort_keys=False))
+        self._write(EXPERIMENT, yaml.safe_dump(dict(resolved), sort_keys=False))
 
-    def check_images(self, images: Mapping[str, str], events: Iterable[Mapping[str, Any]]) -> None:
+    def check_images(self, images: Mapping[str, str], events: Iterable[Event]) -> None:
         """Check that a resumed run has the images that it was made with, content and all.
 
         Args:
-            images: names the content of each split.
-            events: the journal's, in which the run before has told the same.
+            images: split -> digest of the content of its images.
+            events: of the journal, in which the run before recorded the same.
 
         Raises:
-            InputError: some have changed, or can be read now and could not, or the other way round.
+            InputError: some have changed, have become readable or have become unreadable.
         """
         if self._previous is None:
             return
-        told = {n: d for e in events if e["event"] == "images" for n, d in e["images"].items()}
-        if changed := [n for n, content in images.items() if told.get(n, content) != content]:
+        before = {n: d for e in events if isinstance(e, ImagesRead) for n, d in e.images.items()}
+        if changed := [n for n, content in images.items() if before.get(n, content) != content]:
             raise InputError(
                 f"--resume: {changed[0]} images have changed since {self.path} was made, or other "
                 "ones cannot be read (skipped_images.csv); put them back, or --name starts another"
             )
 
-    def check_precision(self, precision: str, events: Iterable[Mapping[str, Any]]) -> None:
+    def check_precision(self, precision: str, events: Iterable[Event]) -> None:
         """Check that a resumed run computes as before; `auto` may mean another on other devices.
 
         Raises:
-            InputError: it does not, so that scores could not be compared.
+            InputError: the precision is another, so that scores could not be compared.
         """
-        told = [e["precision"] for e in events if e["event"] == "precision"]
-        if self._previous is not None and told and told[-1] != precision:
+        before = [e.precision for e in events if isinstance(e, PrecisionChosen)]
+        if self._previous is not None and before and before[-1] != precision:
             raise InputError(
-                f"--resume: {self.path} was made in {told[-1]}, and model.precision: auto is "
+                f"--resume: {self.path} was made in {before[-1]}, and model.precision: auto is "
                 f"{precision} on the devices that are there now; resume it on some like those, or "
                 "--name starts another"
             )
@@ -137,7 +147,7 @@ class RunDirectory:
         for cell, winner in winners.items():
             entry: dict[str, Any] = {
                 "val_accuracy": round(winner.val_accuracy, 6),
-                "trial": winner.number,
+                "trial": winner.trial,
                 "samples": winner.samples,
                 "config": _plain(winner.config),
             }
@@ -145,54 +155,29 @@ class RunDirectory:
             if recipe.start == "probe":
                 entry["starts_from"] = probe
             tree.setdefault(f"{cell.partition:g}", {})[cell.method] = entry
-        self._write("best_configs.yaml", yaml.safe_dump(tree, sort_keys=False))
+        self._write(BEST_CONFIGS, yaml.safe_dump(tree, sort_keys=False))
 
     def write_skipped(self, skipped: Iterable[Skipped], splits: Collection[str]) -> None:
-        """Write what was skipped of `splits` to `skipped_images.csv`, beside that of the others."""
-        rows = [row for row in self._skipped_before() if row[0] not in splits]
-        rows += [(s.split, s.key, s.reason) for s in skipped]
-        self._write_rows("skipped_images.csv", ("split", "key", "reason"), rows)
+        """Write the skipped images of `splits` to `skipped_images.csv`, after those of others."""
+        before = SKIPPED.read(self.path).itertuples(index=False)
+        SKIPPED.write(self.path, [*(row for row in before if row.split not in splits), *skipped])
 
     def write_importance(self, rows: Iterable[Importance]) -> None:
         """Write `importance.csv`: what mattered in each cell's search."""
-        self._write_rows("importance.csv", Importance._fields, rows)
+        IMPORTANCE.write(self.path, rows)
 
     def write_duplicates(self, found: Iterable[Duplicate]) -> None:
         """Write `duplicates.csv`, or remove it if there are none."""
-        rows = [dataclasses.astuple(duplicate) for duplicate in found]
-        columns = [field.name for field in dataclasses.fields(Duplicate)]
-        self._write_rows("duplicates.csv", columns, rows)
+        DUPLICATES.write(self.path, found)
 
     def write_test_images(self, sets: Mapping[str, Split]) -> None:
-        """Write `test_images.csv`: key and label of every image of each set, in the order in
-        which the final fits' files predict them; and its group, where any set has groups."""
-        columns: list[str] = ["set", "key", "label", "group"]
-        rows: list[tuple[Any, ...]] = []
+        """Write `test_images.csv`, in the order of the predictions in the final fits' files."""
+        rows: list[ListedImage] = []
         for name, split in sets.items():
             groups = split.groups or ("",) * len(split)
             images = zip(split.keys, split.labels.tolist(), groups, strict=True)
-            rows += [(name, *image) for image in images]
-        if not any(row[-1] for row in rows):
-            columns, rows = columns[:-1], [row[:-1] for row in rows]
-        self._write_rows("test_images.csv", columns, rows)
-
-    def _write_rows(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Write a CSV file; without rows there is none."""
-        found = list(rows)
-        if not found:
-            self._file(name).unlink(missing_ok=True)
-            return
-        with (
-            replacing(self._file(name)) as path,
-            path.open("w", newline="", encoding="utf-8") as file,
-        ):
-            csv.writer(file).writerows([columns, *found])
-
-    def _skipped_before(self) -> list[tuple[str, str, str]]:
-        if not self._file("skipped_images.csv").exists():
-            return []
-        with self._file("skipped_images.csv").open(newline="", encoding="utf-8") as file:
-            return [(row["split"], row["key"], row["reason"]) for row in csv.DictReader(file)]
+            rows += [ListedImage(name, *image) for image in images]
+        TEST_IMAGES.write(self.path, rows)
 
     def _write(self, name: str, text: str) -> None:
         with replacing(self._file(name)) as path:
@@ -201,18 +186,7 @@ class RunDirectory:
 
 def identity(dataset: Dataset, fingerprint: str) -> dict[str, str]:
     """What the search's results rest on besides the experiment: data as listed, and weights."""
-    return {"model": fingerprint, "data": data_digest(dataset, dataset.train, dataset.val)}
-
-
-def data_digest(dataset: Dataset, *splits: Split) -> str:
-    """SHA-256 of the classes and their words, and of keys, labels and groups of `splits`."""
-    digest = hashlib.sha256("\n".join((*dataset.classes, *dataset.words)).encode())
-    for split in splits:
-        digest.update("\n".join(split.keys).encode())
-        digest.update(split.labels.tobytes())
-        if split.groups is not None:
-            digest.update("\n".join(split.groups).encode())
-    return digest.hexdigest()
+    return {"model": fingerprint, "data": dataset.search_digest}
 
 
 def _read(path: Path) -> dict[str, Any] | None:

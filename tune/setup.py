@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ray
 
-from data import Dataset, FeatureStore, Split, cache_root, load_dataset, partition_indices
+from data import Dataset, FeatureStore, Split, cache_root, load_dataset, partition_rows
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
@@ -18,17 +18,14 @@ from models.encoder import PIXELS
 from models.flops import training_memory
 from models.loading import Pretrained, load_pretrained
 from models.zero_shot import Prompts
-from records.cell import Cell
+from records import Cell, NodeView, Winner
 from report.formatting import listed
 from search_spaces.schema import Experiment
-from tune.features.plan import Plan, make_plan, recipes_of
-from tune.features.stage import FeatureStage
-from tune.run_dir import data_digest, identity
-from tune.search.search import Winner
-from tune.trials.final_fits import TEST, FinalFit, final_fits
-from tune.trials.trial_context import derived_seed, highest_boundary
-from tune.workers.actor_pool import Pool
-from tune.workers.cluster import Cluster, NodeView
+from tune.features import FeatureStage, Plan, make_plan, selections_of
+from tune.run_dir import identity
+from tune.trials.final_fits import FinalFitJob, final_fits
+from tune.workers.actor_pool import ActorPool
+from tune.workers.cluster import Cluster
 from tune.workers.placement import Placement
 
 FINGERPRINT = 32  # characters of it in a folder's name
@@ -59,8 +56,8 @@ def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
     if experiment.needs_zero_shot:
         prompts = Prompts(dataset.words, experiment.data.templates)
     pretrained = load_pretrained(experiment.model, prompts, cache / "zero_shot")
-    splits = {"train": dataset.train, "val": dataset.val, **tests(dataset)}
-    images = {name: len(split) for name, split in splits.items()}
+    images = {"train": len(dataset.train), "val": len(dataset.val)}
+    images |= {name: len(test.split) for name, test in dataset.tests.items()}
     name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
     files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
     cached = sum(file.stat().st_size for file in files)
@@ -72,7 +69,7 @@ def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
 def feature_stage(
     prepared: Prepared,
     pretrained: ray.ObjectRef[Pretrained],
-    pool: Pool,
+    pool: ActorPool,
     precision: PrecisionName,
 ) -> FeatureStage:
     """The stage that makes this experiment's features, of its main source's images."""
@@ -93,14 +90,8 @@ def feature_stage(
     )
 
 
-def tests(dataset: Dataset) -> dict[str, Split]:
-    """Everything that winners are scored on, by name."""
-    extra = {name: test.split for name, test in dataset.extra_tests.items()}
-    return {TEST: dataset.test, **extra}
-
-
-def basis(prepared: Prepared) -> str:
-    """Names all that a fit rests on beside its recipe."""
+def run_fingerprint(prepared: Prepared) -> str:
+    """Name all that a fit depends on besides its recipe."""
     experiment, fingerprint = prepared.experiment, prepared.pretrained.fingerprint
     settings = experiment.resolved()
     return json.dumps(
@@ -137,19 +128,16 @@ def _check_partitions(experiment: Experiment, train: Split) -> None:
 
 
 def _partition_sizes(experiment: Experiment, train: Split) -> dict[float, int]:
-    draw, groups = derived_seed(experiment.seed, 0, "partition"), train.group_ids
+    labels, groups = train.labels, train.group_ids
     return {
-        partition: len(partition_indices(train.labels, partition, draw, groups))
+        partition: len(partition_rows(labels, groups, partition, experiment.seed))
         for partition in experiment.data.partitions
     }
 
 
-def final_fits_of(prepared: Prepared, winners: dict[Cell, Winner]) -> list[FinalFit]:
+def final_fits_of(prepared: Prepared, winners: dict[Cell, Winner]) -> list[FinalFitJob]:
     """The final fits that an experiment asks for."""
-    dataset = prepared.dataset
-    scored = dict(sorted(tests(dataset).items()))  # in whatever order they are written
-    data = data_digest(dataset, dataset.val, *scored.values())
-    return final_fits(winners, prepared.experiment.final, json.dumps([data, list(scored)]))
+    return final_fits(winners, prepared.experiment.final, prepared.dataset.scored_digest)
 
 
 def placement(
@@ -168,9 +156,9 @@ def placement(
     encoder, boundaries = prepared.pretrained.encoder, prepared.plan.boundaries
     needs = {}
     for name, method in prepared.experiment.methods.items():
-        for recipe in recipes_of(name, method, encoder):
-            if not recipe.frozen_encoder:
-                fed = highest_boundary(encoder, recipe, boundaries)
-                layers = (recipe.blocks, recipe.kinds)
-                needs[layers] = training_memory(encoder, recipe, fed, precision)
+        for selection in selections_of(name, method, encoder):
+            if selection.parameters:
+                fed = selection.fed_from(boundaries)
+                layers = (selection.recipe.blocks, selection.recipe.kinds)
+                needs[layers] = training_memory(encoder, selection, fed, precision)
     return dataclasses.replace(placed, needs=needs)

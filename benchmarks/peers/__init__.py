@@ -1,5 +1,5 @@
-"""What users do today, each written as they write it, and ours beside them: one job, one answer.
+"""Programs as users write them today, and ours, for the same job.
 
-Every peer is a command that reads a `Job` and prints an `Answer`, so that each has a process tree
-of its own whose memory can be measured.
+Every peer is a command that reads a `Job` and prints an `Answer`. Each has a process tree of its
+own, whose memory can be measured.
 """

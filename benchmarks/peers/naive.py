@@ -1,11 +1,11 @@
-"""Fine-tuning CLIP as users of open_clip write it; with --ray, as Ray Tune's tutorial tunes it.
+"""Fine-tune CLIP as users of open_clip write it; with --ray, as Ray Tune's tutorial does.
 
     python -m benchmarks.peers.naive JOB.json [--ray]
 
 After https://docs.ray.io/en/latest/tune/examples/tune-pytorch-cifar.html: a function trainable
 builds the model and the loaders, decodes and preprocesses every image every epoch, and runs the
 whole encoder. Layers below the lowest trained one get no gradient. The tutorial's search algorithm
-and scheduler are left out, as here everybody trains the same configurations for as long.
+and scheduler are left out, because all peers train the same configurations for the same time.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 class Photos(Dataset[tuple[Tensor, int]]):
+    """Labelled image files, decoded and preprocessed at every access."""
+
     def __init__(self, images: Sequence[tuple[str, int]], transform: Any) -> None:
         self.images, self.transform = images, transform
 
@@ -54,12 +56,13 @@ class Adapted(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (N, C) of preprocessed images."""
         logits: Tensor = self.head(F.normalize(self.visual(images), dim=-1) * self.scale)
         return logits
 
 
 def tower(job: Job) -> tuple[Any, Any]:
-    """CLIP's image tower, and its preprocessing."""
+    """Load CLIP's image tower, and its preprocessing."""
     clip, preprocess = open_clip.create_model_from_pretrained(
         job.model, **({"pretrained": job.pretrained} if job.pretrained else {})
     )
@@ -67,14 +70,14 @@ def tower(job: Job) -> tuple[Any, Any]:
 
 
 def is_kind(name: str, kinds: Iterable[str]) -> bool:
-    """Whether a block's parameter is of one of `kinds`, by open_clip's and timm's names."""
+    """Return whether a block's parameter is of one of `kinds`, by open_clip's or timm's name."""
     if "ln_" in name or "norm" in name:
         return "ln" in kinds
     return ("attn" if "attn" in name else "mlp") in kinds
 
 
 def parameter_groups(model: Adapted, config: dict[str, Any]) -> list[dict[str, Any]]:
-    """What to train, with its rate and decay; everything else is frozen."""
+    """Return the parameters to train with their rates and decays, and freeze all others."""
     visual: Any = model.visual
     timm = hasattr(visual, "trunk")
     blocks = visual.trunk.blocks if timm else visual.transformer.resblocks
@@ -105,7 +108,7 @@ def parameter_groups(model: Adapted, config: dict[str, Any]) -> list[dict[str, A
 
 
 def rate(trial: Trial, step: int, batch: int) -> float:
-    """Share of the peak rate: linear warm-up, then a cosine."""
+    """Return the share of the peak rate: linear warm-up, then a cosine."""
     warmup: float = trial.config.get("warmup", 0.0)
     samples = step * batch
     seen = samples / trial.horizon
@@ -116,6 +119,7 @@ def rate(trial: Trial, step: int, batch: int) -> float:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, batches: Batches) -> float:
+    """Return the share of images that are classified correctly."""
     right, total = 0, 0
     for images, labels in batches:
         right += int((model(images).argmax(1) == labels).sum())
@@ -124,7 +128,7 @@ def accuracy(model: nn.Module, batches: Batches) -> float:
 
 
 def train(job: Job, trial: Trial, report: Any = None) -> Outcome:
-    """One trial from beginning to end."""
+    """Run one trial from beginning to end."""
     outcome = Outcome()
     config = trial.config
     visual, preprocess = tower(job)
@@ -161,7 +165,7 @@ def train(job: Job, trial: Trial, report: Any = None) -> Outcome:
 
 
 def tuned(job: Job) -> Answer:
-    """All trials under Ray Tune, one CPU each; `once` is the wall time of the whole Tuner."""
+    """Run all trials under Ray Tune on one CPU each; `once` is the Tuner's wall time."""
     import ray
     from ray import tune as ray_tune
 
@@ -171,7 +175,7 @@ def tuned(job: Job) -> Answer:
         outcome = train(job, job.trials[config["trial"]], last.update)
         ray_tune.report({**last, "outcome": asdict(outcome), "trial": config["trial"]})
 
-    # Local: a cluster that ended without `ray stop` left its address, which is tried first.
+    # Without `local`, Ray first tries the address of a cluster that ended without `ray stop`.
     ray.init(address="local", include_dashboard=False, log_to_driver=False)
     began = time.perf_counter()
     results = ray_tune.Tuner(
@@ -186,6 +190,7 @@ def tuned(job: Job) -> Answer:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("job", type=Path)
     parser.add_argument("--ray", action="store_true", help="under Ray Tune")

@@ -1,4 +1,4 @@
-"""Ours, without Ray: features once, then every trial from its boundary.
+"""Run a job our way, without Ray: features once, then every trial from its boundary.
 
 python -m benchmarks.peers.ours JOB.json
 """
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.jobs import Answer, Job, Outcome, Trial, asked
-from data.sources.base import FileSource
+from data import FileSource
 from models.config import ModelConfig
 from models.encoder import Encoder
 from models.feature_dataset import Examples
@@ -21,6 +21,7 @@ from models.fit import Fit
 from models.loading import load_pretrained
 from models.precision import Precision
 from models.recipe import Recipe
+from models.selection import select
 
 BATCH = 64  # images in one pass
 FILES = FileSource(Path())
@@ -34,7 +35,7 @@ class Bench:
         self.job = job
         pretrained = load_pretrained(ModelConfig(name=job.model, pretrained=job.pretrained))
         self.encoder: Encoder = pretrained.encoder
-        boundaries = {Recipe(**trial.config).boundary(self.encoder) for trial in job.trials}
+        boundaries = {select(Recipe(**trial.config), self.encoder).boundary for trial in job.trials}
         self._splits: dict[str, Arrays] = {}
         for name, images in {"train": job.train, "val": job.val}.items():
             parts: dict[str, list[NDArray[np.float32]]] = {b: [] for b in boundaries}
@@ -46,6 +47,7 @@ class Bench:
             self._splits[name] = {b: np.concatenate(p) for b, p in parts.items() if p}
 
     def examples(self, split: str, boundary: str, rows: list[int] | None = None) -> Examples:
+        """Return the examples of some rows of a split, or of all."""
         images = self.job.train if split == "train" else self.job.val
         labels = np.array([label for _, label in images], np.int64)
         features = self._splits[split].get(boundary, np.empty((0, 1), np.float32))
@@ -55,11 +57,11 @@ class Bench:
     def run(self, trial: Trial) -> Outcome:
         """Train one trial."""
         outcome = Outcome()
-        recipe = Recipe(**trial.config)
-        boundary = recipe.boundary(self.encoder)
+        selection = select(Recipe(**trial.config), self.encoder)
+        boundary = selection.boundary
         fit = Fit(
             self.encoder,
-            recipe,
+            selection,
             boundary,
             self.examples("train", boundary, trial.rows),
             self.examples("val", boundary),
@@ -77,12 +79,13 @@ class Bench:
             outcome.seconds.append(time.process_time() - began)
             if self.job.val:
                 began = time.process_time()
-                outcome.val_accuracy.append(fit.advance(end).val_accuracy)
+                outcome.val_accuracy.append(fit.train_until(end).val_accuracy)
                 outcome.evaluation += time.process_time() - began
         return outcome
 
 
 def main() -> None:
+    """Run the command line."""
     job = asked(__doc__.splitlines()[0])
     torch.set_num_threads(1)
     began = time.process_time()

@@ -1,4 +1,4 @@
-"""The way of the three scripts: a probe on embeddings that each script writes to temporary files.
+"""Run a job as the three scripts do that this project began with: a probe on saved embeddings.
 
     python -m benchmarks.peers.seed JOB.json
 
@@ -67,6 +67,7 @@ def probe(job: Job, trial: Trial, file: Path) -> Outcome:
 
 
 def main() -> None:
+    """Run the command line."""
     job = asked(__doc__.splitlines()[0])
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

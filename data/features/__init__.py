@@ -1,0 +1,6 @@
+"""Features on disk: written once, found by the content of their image."""
+
+from data.features.shards import Arrays
+from data.features.store import FeatureStore, MissingFeaturesError, cache_root
+
+__all__ = ["Arrays", "FeatureStore", "MissingFeaturesError", "cache_root"]

@@ -10,8 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import uuid
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,17 +18,18 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from data.features.shards import Arrays
+from files import crc32, temporary_beside
 
 Allocate = Callable[[str, tuple[int, ...], DTypeLike], NDArray[Any]]
-"""Makes an array of a name, shape and type."""
+"""A function that makes an array, given its name, shape and type."""
 
 INDEX = "arrays.json"
 
 
 def open_assembled(folder: Path) -> Arrays | None:
-    """Read-only memory maps of the arrays in `folder`; None if absent or damaged.
+    """Map the arrays in `folder`, read-only; return None if they are absent or damaged.
 
-    Reads every byte once, to verify the checksums.
+    Every byte is read once, to verify the checksums.
     """
     try:
         checksums: dict[str, str] = json.loads((folder / INDEX).read_bytes())
@@ -43,7 +42,7 @@ def open_assembled(folder: Path) -> Arrays | None:
 
 
 def map_assembled(folder: Path) -> Arrays:
-    """The same maps, of a folder that `open_assembled` has verified before."""
+    """Map the arrays of a folder that `open_assembled` has verified before."""
     names: list[str] = list(json.loads((folder / INDEX).read_bytes()))
     return {
         name: np.load(folder / f"{number}.npy", mmap_mode="r") for number, name in enumerate(names)
@@ -51,15 +50,15 @@ def map_assembled(folder: Path) -> Arrays:
 
 
 def assemble(folder: Path, fill: Callable[[Allocate], Arrays]) -> None:
-    """Makes `folder`: `fill` gets a function that allocates arrays on disk, and fills them.
+    """Make `folder` anew: `fill` fills arrays that it allocates on disk, and returns them.
 
-    A folder that is there gives way, but for one that another process made meanwhile.
+    If another process makes the folder meanwhile, that one stays.
 
     Raises:
         OSError: the disk is full or read-only; `folder` is then as it was.
     """
     _discard(folder)
-    temporary = _temporary(folder)
+    temporary = temporary_beside(folder)
     temporary.mkdir(parents=True)
     paths: dict[str, Path] = {}
 
@@ -85,24 +84,17 @@ def _publish(temporary: Path, folder: Path) -> None:
     try:
         temporary.rename(folder)
     except OSError:
-        if not folder.is_dir():  # else another process was faster, and its result is as good
+        if not folder.is_dir():  # otherwise another process was faster, with the same result
             raise
 
 
 def _discard(folder: Path) -> None:
-    doomed = _temporary(folder)
+    doomed = temporary_beside(folder)
     with contextlib.suppress(FileNotFoundError):
         folder.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{uuid.uuid4().hex}.tmp")
-
-
 def _checksum(path: Path) -> str:
-    crc = 0
     with path.open("rb") as file:
-        while block := file.read(1 << 24):
-            crc = zlib.crc32(block, crc)
-    return f"{crc:08x}"
+        return f"{crc32(file):08x}"

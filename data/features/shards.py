@@ -1,4 +1,4 @@
-"""One file of features: safetensors, written whole or not at all, checked when read.
+"""A file of features: safetensors, written whole or not at all, checked when read.
 
 The header holds the digests of the rows and a CRC-32 of everything else: the digests, the arrays'
 names, types and shapes, and their bytes.
@@ -6,10 +6,8 @@ names, types and shapes, and their bytes.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import uuid
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +18,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from files import replacing
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -28,7 +28,7 @@ class CorruptShardError(Exception):
 
 
 def write_shard(path: Path, digests: Sequence[str], arrays: Arrays) -> None:
-    """Writes `arrays`, whose rows belong to `digests`, to `path` in one atomic step.
+    """Write `arrays`, whose rows belong to `digests`, to `path` in one atomic step.
 
     Raises:
         OSError: the folder is read-only or the disk full; `path` is then as it was.
@@ -38,20 +38,14 @@ def write_shard(path: Path, digests: Sequence[str], arrays: Arrays) -> None:
         "digests": json.dumps(list(digests)),
         "crc32": _checksum(digests, contiguous),
     }
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(save(contiguous, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with replacing(path) as temporary, temporary.open("xb") as file:
+        file.write(save(contiguous, metadata))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_digests(path: Path) -> list[str]:
-    """The digests of a shard's rows, from its header alone; unchecked but for its form.
+    """Read the digests of a shard's rows from its header alone, without verifying them.
 
     Raises:
         CorruptShardError: the header is damaged or the file too short for it.
@@ -66,10 +60,10 @@ def read_digests(path: Path) -> list[str]:
 
 
 def read_shard(path: Path) -> tuple[list[str], Arrays]:
-    """A shard's digests and arrays, checksum verified.
+    """Read a shard's digests and arrays, and verify its checksum.
 
     Raises:
-        CorruptShardError: any byte of them differs from what was written.
+        CorruptShardError: a byte of them differs from what was written.
         OSError: the file cannot be read.
     """
     try:

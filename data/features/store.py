@@ -3,8 +3,9 @@
     <root>/<fingerprint>/<boundary>/<name>.safetensors   shards, in any number
     <root>/<fingerprint>/<boundary>/assembled/<name>/    one memory-mapped order of rows
 
-A row is found by the digest of its image, so one new image costs one image. A damaged shard is
-set aside (`*.corrupt`) and its rows are missing again.
+A row is found by the digest of its image, so one new image costs one image; data-set libraries key
+their caches by the whole set or by file name, so this store is our own. A damaged shard is set
+aside (`*.corrupt`) and its rows are missing again.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from files import expanded
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"\w[\w .-]*", re.ASCII)
-"""What may name a boundary or be a fingerprint: it becomes a folder."""
+"""Boundaries and fingerprints name folders, so only these characters are allowed."""
 
 
 class MissingFeaturesError(LookupError):
-    """Features asked for are not on disk; `missing` says which to compute and `add`."""
+    """Features that are not on disk; `FeatureStore.missing` says which to compute and `add`."""
 
 
 def cache_root(configured: Path | None) -> Path:
-    """The cache directory: as configured, else $CLIP_SEARCH_CACHE, else the user's cache."""
+    """Find the cache directory: as configured, else $CLIP_SEARCH_CACHE, else the user's cache."""
     if configured is not None:
         return expanded(configured, "features.cache")
     if chosen := os.environ.get("CLIP_SEARCH_CACHE"):
@@ -49,7 +50,7 @@ def cache_root(configured: Path | None) -> Path:
 class FeatureStore:
     """The features of one encoder. Pickles as its two arguments; processes may share a root.
 
-    Headers say what is missing; that a shard is damaged shows when it is loaded. So::
+    What is missing is read from the shards' headers, and damage is noticed when a shard is loaded::
 
         while True:
             if rows := store.missing("head", digests):
@@ -60,8 +61,8 @@ class FeatureStore:
                 continue
 
     Args:
-        root: the cache directory; made when first written to.
-        fingerprint: names everything that decides the features of an image at a boundary: the
+        root: the cache directory; the first write makes it.
+        fingerprint: names everything that determines the features of an image at a boundary: the
             encoder's weights, the preprocessing, the type.
     """
 
@@ -75,7 +76,7 @@ class FeatureStore:
         return FeatureStore, (self.root, self.fingerprint)
 
     def missing(self, boundary: str, digests: Sequence[str]) -> list[int]:
-        """Positions in `digests` whose features are not on disk; of equal digests, the first.
+        """Find the positions in `digests` without features on disk; the first of equal digests.
 
         Raises:
             InputError: the cache directory cannot be read.
@@ -88,7 +89,7 @@ class FeatureStore:
         return list(absent.values())
 
     def add(self, boundary: str, digests: Sequence[str], features: Arrays) -> None:
-        """Writes one shard: row i of every array in `features` belongs to `digests[i]`.
+        """Write one shard: row i of every array in `features` belongs to `digests[i]`.
 
         Raises:
             ValueError: no rows or arrays, or an array whose first axis is not `len(digests)`.
@@ -101,11 +102,10 @@ class FeatureStore:
                 raise ValueError(f"{name}: shape {array.shape}, but {len(digests)} digests")
         folder = self._folder(boundary)
         with self._usable("write"):
-            folder.mkdir(parents=True, exist_ok=True)
             write_shard(folder / f"{_name(digests)}.safetensors", digests, features)
 
     def load(self, boundary: str, digests: Sequence[str]) -> Arrays:
-        """The features in the order of `digests`, in memory, read-only, checksums verified.
+        """Load the features in the order of `digests`, read-only, and verify their checksums.
 
         Raises:
             MissingFeaturesError: some are not on disk, or in a shard just found damaged.
@@ -117,10 +117,10 @@ class FeatureStore:
         return arrays
 
     def map(self, boundary: str, digests: Sequence[str]) -> Arrays:
-        """The same as read-only memory maps, for features larger than memory.
+        """Map the features in the order of `digests`, read-only, if they are larger than memory.
 
-        The first call for these digests writes them in their order, shard by shard; the first of
-        each store reads them through once, to verify the checksums.
+        The first call for these digests writes them in their order, shard by shard. The first call
+        of each store object reads them once, to verify the checksums.
 
         Raises:
             MissingFeaturesError: some are not on disk, or in a shard just found damaged.
@@ -138,7 +138,7 @@ class FeatureStore:
             raise MissingFeaturesError(f"{folder} is gone; ask again") from error
 
     def _gather(self, boundary: str, digests: Sequence[str], allocate: Allocate) -> Arrays:
-        """Fills arrays made by `allocate` with the rows of `digests`, one shard at a time."""
+        """Fill arrays made by `allocate` with the rows of `digests`, one shard at a time."""
         arrays: Arrays = {}
         for shard, (positions, rows) in self._plan(boundary, digests).items():
             features = self._read(boundary, shard)
@@ -157,7 +157,7 @@ class FeatureStore:
     def _plan(
         self, boundary: str, digests: Sequence[str]
     ) -> dict[Path, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """By shard: positions in `digests`, and the shard's rows that go there."""
+        """Find, by shard, the positions in `digests` and the shard's rows that go there."""
         locations = self._locations(boundary)
         plan: dict[Path, list[tuple[int, int]]] = {}
         for position, digest in enumerate(digests):
@@ -169,7 +169,7 @@ class FeatureStore:
         return {shard: (found[:, 0], found[:, 1]) for shard, found in pairs.items()}
 
     def _locations(self, boundary: str) -> dict[str, tuple[Path, int]]:
-        """Shard and row of every digest on disk, by the shards' headers."""
+        """Find shard and row of every digest on disk, from the shards' headers."""
         locations: dict[str, tuple[Path, int]] = {}
         with self._usable("read"):
             for shard in sorted(self._folder(boundary).glob("*.safetensors")):
@@ -209,7 +209,7 @@ class FeatureStore:
 
     @contextmanager
     def _usable(self, action: str) -> Iterator[None]:
-        """Turns a failing disk into one line for the user; a vanished file stays what it is."""
+        """Turn an error of the disk into an InputError; FileNotFoundError passes."""
         try:
             yield
         except FileNotFoundError:

@@ -1,18 +1,22 @@
-"""What a source of images is, how one fails, and the source that reads files."""
+"""The kinds of sources, what one lists, and how its images are read."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from PIL import Image, UnidentifiedImageError
 
 from data.decoding import DECODE_ERRORS, decode
 from errors import InputError
+
+if TYPE_CHECKING:
+    from data.config import SourceConfig
 
 SplitName = Literal["train", "val", "test"]
 SPLIT_NAMES: dict[str, SplitName] = {
@@ -26,7 +30,7 @@ SPLIT_NAMES: dict[str, SplitName] = {
 
 
 class UnreadableImageError(Exception):
-    """One image cannot be read; the others can. Crosses processes (it pickles)."""
+    """One image that cannot be read, and why. Pickles, so that it can cross processes."""
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(key, reason)
@@ -38,17 +42,17 @@ class UnreadableImageError(Exception):
 
 
 class ImageSource(Protocol):
-    """Images by key. Picklable: it is shipped to workers, which read the images themselves."""
+    """Reads images by key. It pickles: workers get it and read the images themselves."""
 
     def digest(self, key: str) -> str:
-        """SHA-256 (hex) of the image's content.
+        """Compute the SHA-256 (hex) of the image's content.
 
         Raises:
             UnreadableImageError: the content is missing or cannot be read.
         """
 
     def image(self, key: str) -> Image.Image:
-        """The image: RGB, turned as its EXIF orientation says.
+        """Read the image as RGB, turned as its EXIF orientation says.
 
         Raises:
             UnreadableImageError: it is missing, truncated or not an image.
@@ -57,18 +61,15 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source holds, one row an image, before missing splits are drawn.
-
-    The functions that make one raise InputErrors that start with the key at fault, such as
-    `source: `; `data.sources.listing` puts the section before it.
+    """What a source holds, one row for each image, before missing splits are drawn.
 
     Attributes:
         source: reads the images.
         keys: names of the images, unique.
         labels: class name of each image.
-        splits: split of each image; a source that divides nothing puts all in `train`.
-        groups: group of each image (rows of a group must not straddle splits), or None.
-        classes: the order of the class names, or None for the sorted one.
+        splits: split of each image; a source without splits puts all images in `train`.
+        groups: group of each image (no group may straddle splits), or None.
+        classes: class names in order; None sorts them.
     """
 
     source: ImageSource
@@ -80,14 +81,40 @@ class Listing:
 
     def __post_init__(self) -> None:
         for name in (*self.keys, *self.labels):
-            # Names of files that are no UTF-8 come with surrogates, which no file takes.
+            # Python reads file names that are not UTF-8 as surrogates, which no file can hold.
             if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
                 raise InputError(f"source: the name {name!a} is not UTF-8; rename it")
 
 
+class SourceKind(ABC):
+    """A kind of source, such as `folder`: lists the images of a `SourceConfig`.
+
+    Attributes:
+        place: what follows the colon of `data.source`, as messages name it: a PATH, or a word of
+            another kind; empty if nothing follows.
+        takes_root: whether `data.root` means something to this kind.
+    """
+
+    place: ClassVar[str] = "PATH"
+    takes_root: ClassVar[bool] = False
+
+    @abstractmethod
+    def list_images(self, config: SourceConfig) -> Listing:
+        """List every image of a source, without reading any.
+
+        Raises:
+            InputError: the source is missing or ill-formed. The message starts with the key at
+                fault, such as `source: `; the caller puts the section before it.
+        """
+
+    def canonical(self, config: SourceConfig) -> str | Path:
+        """Spell the source's place in one way: sources of one kind and place are the same."""
+        return config.path.resolve() if self.place == "PATH" else config.place
+
+
 @contextmanager
 def reading(key: str) -> Iterator[None]:
-    """Turns whatever reading or decoding the image `key` raises into UnreadableImageError."""
+    """Turn any error of reading or decoding the image `key` into UnreadableImageError."""
     try:
         yield
     except UnidentifiedImageError as error:
@@ -99,16 +126,16 @@ def reading(key: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Images in files; a key is a path relative to `root`, or absolute."""
+    """Reads image files; a key is a path relative to `root`, or absolute."""
 
     root: Path
 
     def digest(self, key: str) -> str:
-        """SHA-256 of the file's bytes."""
+        """Compute the SHA-256 of the file's bytes."""
         with reading(key):
             return hashlib.sha256((self.root / key).read_bytes()).hexdigest()
 
     def image(self, key: str) -> Image.Image:
-        """The decoded file."""
+        """Decode the file."""
         with reading(key):
             return decode((self.root / key).read_bytes())

@@ -4,47 +4,57 @@ from __future__ import annotations
 
 import os
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from data.config import ColumnNames
-from data.sources.base import SPLIT_NAMES, FileSource, Listing, SplitName
+from data.sources.base import SPLIT_NAMES, FileSource, Listing, SourceKind, SplitName
 from errors import InputError
 from files import expanded
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def list_csv(place: str, root: Path | None, columns: ColumnNames) -> Listing:
-    """Every row of the table `place`; its image paths lie below `root`, relative to it or absolute.
+    from data.config import ColumnNames, SourceConfig
 
-    `root` defaults to the table's folder; a table may come from somebody else, so that it can name
-    files elsewhere is for the user to say, by another `root`. Links below `root` are followed.
-    Values are text as written: the label `NA` is a label. That an image file is missing shows when
-    it is read, not here.
 
-    Raises:
-        InputError: no such file or folder, not a CSV file, a missing column, an empty cell, an
-            unknown split, a path outside `root` or one listed twice.
+class CsvTable(SourceKind):
+    """A CSV file with one row for each image.
+
+    Image paths lie below `root`, by default the table's own folder, and are relative to it or
+    absolute. A table may come from a stranger, so only the user can allow files elsewhere, by
+    naming another `root`. Links below `root` are followed. Cells are text as written: the label
+    `NA` is a label. A missing image file is noticed when it is read, not here.
     """
-    path = expanded(place, "source").absolute()
-    folder = path.parent if root is None else expanded(root, "root").absolute()
-    if not folder.is_dir():
-        raise InputError(f"root: no folder {folder}")
-    table = _read_table(path)
 
-    keys = [PurePath(value).as_posix() for value in _column(path, table, columns.path)]
-    _refuse_outsiders(path, folder, keys)
-    _refuse_duplicates(path, keys)
-    splits: list[SplitName] = ["train"] * len(keys)
-    if _has(path, table, columns, "split"):
-        splits = _splits(path, columns.split, _column(path, table, columns.split))
-    groups = None
-    if _has(path, table, columns, "group"):
-        groups = tuple(_column(path, table, columns.group))
-    labels = tuple(_column(path, table, columns.label))
-    return Listing(FileSource(folder), tuple(keys), labels, tuple(splits), groups)
+    takes_root = True
+
+    def list_images(self, config: SourceConfig) -> Listing:
+        """List every row of the table.
+
+        Raises:
+            InputError: there is no such file or folder, it is not a CSV file, a column is missing,
+                a cell is empty, a split is unknown, a path is outside `root` or listed twice.
+        """
+        path, columns = config.path, config.columns
+        folder = path.parent if config.root is None else expanded(config.root, "root").absolute()
+        if not folder.is_dir():
+            raise InputError(f"root: no folder {folder}")
+        table = _read_table(path)
+        keys = [PurePath(value).as_posix() for value in _column(path, table, columns.path)]
+        _refuse_outsiders(path, folder, keys)
+        _refuse_duplicates(path, keys)
+        splits: list[SplitName] = ["train"] * len(keys)
+        if _has(path, table, columns, "split"):
+            splits = _splits(path, columns.split, _column(path, table, columns.split))
+        groups = None
+        if _has(path, table, columns, "group"):
+            groups = tuple(_column(path, table, columns.group))
+        labels = tuple(_column(path, table, columns.label))
+        return Listing(FileSource(folder), tuple(keys), labels, tuple(splits), groups)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
+    import pandas as pd  # half a second to import, and needed by this source alone
+
     try:
         table = pd.read_csv(
             path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig"
@@ -60,9 +70,9 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _has(path: Path, table: pd.DataFrame, columns: ColumnNames, field: str) -> bool:
-    """Whether an optional column is there; one that the user named must be."""
+    """Whether an optional column is there; raise InputError if the user named it and it is not."""
     name = getattr(columns, field)
-    if name not in table.columns and name != ColumnNames.model_fields[field].default:
+    if name not in table.columns and name != type(columns).model_fields[field].default:
         raise _no_column(path, table, name)
     return name in table.columns
 

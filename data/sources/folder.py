@@ -1,43 +1,50 @@
-"""The `folder:PATH` source: one folder a class, under train/val/test or undivided."""
+"""The `folder:PATH` source: one folder for each class, under train/val/test or undivided."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from data.sources.base import SPLIT_NAMES, FileSource, Listing, SplitName
+from data.sources.base import SPLIT_NAMES, FileSource, Listing, SourceKind, SplitName
 from errors import InputError
-from files import expanded
+
+if TYPE_CHECKING:
+    from data.config import SourceConfig
 
 EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 )
 
 
-def list_folder(place: str) -> Listing:
-    """Every image below the folder `place`, in sorted order.
+class Folder(SourceKind):
+    """Image files whose folder names their class.
 
     With a `train` subfolder, in whatever case, the class folders lie in `train`, `val` (or
-    `valid`, `validation`) and `test`; without one, in `place` itself. Hidden files, and files
-    without an image's extension, are passed over.
-
-    Raises:
-        InputError: no such folder, no class folders, a class folder of `train` without images,
-            a split without images, two folders for one split, or one for a split but none for
-            training.
+    `valid`, `validation`) and `test`; otherwise in the folder itself. Hidden files, and files
+    without an image's extension, are skipped.
     """
-    root = expanded(place, "source").absolute()
-    if not root.is_dir():
-        raise InputError(f"source: no folder {root}")
-    try:
-        rows = [
-            (path.relative_to(root).as_posix(), label, split)
-            for split, folder in _split_folders(root).items()
-            for path, label in _labelled_images(folder, split)
-        ]
-    except OSError as error:
-        raise InputError(f"source: cannot list {error.filename} ({error.strerror})") from error
-    keys, labels, splits = zip(*rows, strict=True)
-    return Listing(FileSource(root), keys, labels, splits)
+
+    def list_images(self, config: SourceConfig) -> Listing:
+        """List every image below the folder, in sorted order.
+
+        Raises:
+            InputError: there is no such folder, it has no class folders, a class folder of `train`
+                or a split has no images, two folders name one split, or some folders name splits
+                but none names training.
+        """
+        root = config.path
+        if not root.is_dir():
+            raise InputError(f"source: no folder {root}")
+        try:
+            rows = [
+                (path.relative_to(root).as_posix(), label, split)
+                for split, folder in _split_folders(root).items()
+                for path, label in _labelled_images(folder, split)
+            ]
+        except OSError as error:
+            raise InputError(f"source: cannot list {error.filename} ({error.strerror})") from error
+        keys, labels, splits = zip(*rows, strict=True)
+        return Listing(FileSource(root), keys, labels, splits)
 
 
 def _split_folders(root: Path) -> dict[SplitName, Path]:

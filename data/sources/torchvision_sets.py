@@ -10,17 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision import datasets
 
 from data.decoding import pixel_digest, to_rgb
-from data.sources.base import FileSource, ImageSource, Listing, SplitName, reading
+from data.sources.base import FileSource, ImageSource, Listing, SourceKind, SplitName, reading
 from errors import InputError
 from files import expanded
+
+if TYPE_CHECKING:
+    from data.config import SourceConfig
 
 DEFAULT_ROOT = Path("~/.cache/torchvision")
 DOWNLOAD_ERRORS = (
@@ -44,12 +46,12 @@ SPLIT_ARGUMENTS: dict[str, dict[SplitName, list[Argument]]] = {
     "train": {"train": [("train", True)], "test": [("train", False)]},
     "": {"train": [None]},
 }
-"""By the parameter a constructor has: what to try for each split, the first that it knows."""
+"""What to try for each split, in this order, by the parameter that a constructor has."""
 
 
 @dataclass(frozen=True)
 class TorchvisionSource:
-    """Images that a torchvision set holds in arrays; a key is `split/row`.
+    """Reads images that a torchvision set holds in arrays; a key is `split/row`.
 
     Each process opens the set once, when it first reads from it.
     """
@@ -59,46 +61,55 @@ class TorchvisionSource:
     arguments: dict[str, Argument]
 
     def digest(self, key: str) -> str:
-        """SHA-256 of the image's pixels."""
+        """Compute the SHA-256 of the image's pixels."""
         return pixel_digest(self.image(key))
 
     def image(self, key: str) -> Image.Image:
-        """The image as the set returns it, as RGB."""
+        """Get the image from the set, as RGB."""
         split, _, row = key.partition("/")
         with reading(key):
             return to_rgb(_open(self.name, self.root, self.arguments[split])[int(row)][0])
 
 
-def list_torchvision(name: str, root: Path | None) -> Listing:
-    """Every image of the set `torchvision.datasets.NAME`, with the splits that the set has.
+class TorchvisionSets(SourceKind):
+    """Any classification set of torchvision, by its name; `root` is the download folder.
 
-    Where a set keeps its images in files, the files are read directly, without it.
-
-    Raises:
-        InputError: no such set, one without a class an image, or a failed download.
+    Sets that keep their images in files are read from those files, without torchvision.
     """
-    folder = expanded(root or DEFAULT_ROOT, "root").absolute()
-    opened = _open_splits(name, folder)
-    class_ids = {split: _class_ids(name, images) for split, (_, images) in opened.items()}
-    files = {split: _files(images, folder) for split, (_, images) in opened.items()}
 
-    source: ImageSource = FileSource(folder)
-    if not all(files.values()):
-        source = TorchvisionSource(
-            name, folder, {split: used for split, (used, _) in opened.items()}
-        )
-        files = {
-            split: [f"{split}/{row:06d}" for row in range(len(ids))]
+    place = "NAME"
+    takes_root = True
+
+    def list_images(self, config: SourceConfig) -> Listing:
+        """List every image of `torchvision.datasets.NAME`, with the splits that the set has.
+
+        Raises:
+            InputError: there is no such set, its images do not have one class each, or the
+                download failed.
+        """
+        name, folder = config.place, expanded(config.root or DEFAULT_ROOT, "root").absolute()
+        opened = _open_splits(name, folder)
+        class_ids = {split: _class_ids(name, images) for split, (_, images) in opened.items()}
+        files = {split: _files(images, folder) for split, (_, images) in opened.items()}
+
+        source: ImageSource = FileSource(folder)
+        if not all(files.values()):
+            source = TorchvisionSource(
+                name, folder, {split: used for split, (used, _) in opened.items()}
+            )
+            files = {
+                split: [f"{split}/{row:06d}" for row in range(len(ids))]
+                for split, ids in class_ids.items()
+            }
+        count = 1 + max(int(ids.max()) for ids in class_ids.values())
+        names = _class_names(opened["train"][1], count)
+        rows = sorted(  # some sets list their files in the file system's order
+            (key, names[class_id], split)
             for split, ids in class_ids.items()
-        }
-    names = _class_names(opened["train"][1], 1 + max(int(ids.max()) for ids in class_ids.values()))
-    rows = sorted(  # some sets list their files in the file system's order
-        (key, names[class_id], split)
-        for split, ids in class_ids.items()
-        for key, class_id in zip(files[split], ids.tolist(), strict=True)
-    )
-    keys, labels, splits = zip(*rows, strict=True)
-    return Listing(source, keys, labels, splits, classes=names)
+            for key, class_id in zip(files[split], ids.tolist(), strict=True)
+        )
+        keys, labels, splits = zip(*rows, strict=True)
+        return Listing(source, keys, labels, splits, classes=names)
 
 
 @cache
@@ -136,6 +147,8 @@ def _open_splits(name: str, root: Path) -> dict[SplitName, tuple[Argument, Any]]
 
 
 def _constructor(name: str) -> Any:
+    from torchvision import datasets  # with torch, seconds to import
+
     constructor = getattr(datasets, name, None)
     if inspect.isclass(constructor) and issubclass(constructor, datasets.VisionDataset):
         return constructor
@@ -145,7 +158,7 @@ def _constructor(name: str) -> Any:
 
 
 def _class_ids(name: str, images: Any) -> NDArray[np.int64]:
-    """(n,) class ids, from the set's own list where it has one, else by reading every item."""
+    """Class ids (n,), from the set's own list if it has one, else by reading every item."""
     if (samples := _samples(images)) is not None:
         values: Any = [sample[1] for sample in samples]
     else:
@@ -164,7 +177,7 @@ def _class_ids(name: str, images: Any) -> NDArray[np.int64]:
 
 
 def _files(images: Any, root: Path) -> list[str]:
-    """The image files as keys, relative to `root` where they can be; none if held otherwise."""
+    """The image files as keys, relative to `root` if they lie there; empty without files."""
     files: Any = getattr(images, "_image_files", None) or getattr(images, "_images", None)
     if (samples := _samples(images)) is not None:
         files = [sample[0] for sample in samples]
@@ -183,7 +196,7 @@ def _samples(images: Any) -> Sequence[Any] | None:
 
 
 def _class_names(images: Any, count: int) -> tuple[str, ...]:
-    """A name for each class id: the set's own (the first of synonyms), else the number."""
+    """A name for each class id: the set's own (the first of several), else the number."""
     given = getattr(images, "classes", None) or getattr(images, "categories", None) or []
     names = [name if isinstance(name, str) else str(name[0]) for name in given]
     if len(names) < count:

@@ -13,18 +13,25 @@ from benchmarks.search import GRID, STRATEGIES, Race, Table, Task, play, reached
 from models.results import score
 
 ROOT = Path(__file__).resolve().parents[2]
-SPACE = {"blocks": {"choice": ["11", "10"]}, "head_start": "zeros",
-         "lr": {"loguniform": [1e-4, 1e-2]}}  # fmt: skip
+SPACE = {
+    "blocks": {"choice": ["11", "10"]},
+    "head_start": "zeros",
+    "lr": {"loguniform": [1e-4, 1e-2]},
+}
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     rates = np.geomspace(1e-4, 1e-2, 12)
-    configs = [{"blocks": ("11", "10")[i % 2], "head_start": "zeros", "lr": float(rate)}
-               for i, rate in enumerate([1e-3, *rates])]  # fmt: skip
+    configs = [
+        {"blocks": ("11", "10")[i % 2], "head_start": "zeros", "lr": float(rate)}
+        for i, rate in enumerate([1e-3, *rates])
+    ]
     points = [10, 30, 60, 90]
-    curves = {p: [[[0.5 + 0.02 * i * point / 90, 1.0] for point in points]
-                  for i in range(len(configs))] for p in ("1", "100")}  # fmt: skip
+    curves = {
+        p: [[[0.5 + 0.02 * i * point / 90, 1.0] for point in points] for i in range(len(configs))]
+        for p in ("1", "100")
+    }
     table = {
         "name": "made-up",
         "horizon": 90,
@@ -84,8 +91,12 @@ def test_compute_is_what_was_trained(path: Path) -> None:
     table = Table.read(path)
     race = Race(table, table.experiment(6, 0, {}), slots=3)
     race.run()
-    trained = sum(t.samples for g, s in race.search.cells.items() if g.method == "method"
-                  for t in s.trials.values())  # fmt: skip
+    trained = sum(
+        t.samples
+        for g, s in race.search.cells.items()
+        if g.method == "method"
+        for t in s.trials.values()
+    )
     assert race.course[-1][0] == pytest.approx(trained / 180)
 
 

@@ -6,11 +6,8 @@ what Ray says of its memory.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 import numpy as np
 import ray

@@ -5,10 +5,7 @@ python -m tests.chaos.lasting_cluster: run by the fixture `cluster`.
 
 from __future__ import annotations
 
-import os
 import sys
-
-os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 from ray.cluster_utils import Cluster
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 
 import run_search
-import tune.workers.cluster
+import tune.workers.machines
 from tests.runs.helpers import arguments_of, events
 
 NO_MACHINE = 10.0  # seconds, instead of the 15 minutes of a real cluster
@@ -29,7 +29,7 @@ def reported(run_dir: Path) -> list[str]:
 
 
 def main(out: Path, which: str, reports: int) -> int:
-    tune.workers.cluster.NO_MACHINE = NO_MACHINE
+    tune.workers.machines.NO_MACHINE = NO_MACHINE
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     cluster.wait_for_nodes()

@@ -73,7 +73,7 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
-@pytest.mark.skipif(not LONG, reason="make chaos; tests/test_files.py has it without a disk")
+@pytest.mark.skipif(not LONG, reason="make chaos; tests/test_disk.py has it without a disk")
 def test_a_disk_that_fills_up_under_the_results_loses_nothing(disk: Path) -> None:
     run_dir = disk / "small"
     arguments = ("--partitions", "100", "--set", "search.samples=3000", "--set", "final.seeds=1")

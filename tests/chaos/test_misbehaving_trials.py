@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 import ray
-from optuna.storages import InMemoryStorage
 
-from records.cell import Cell
-from records.journal import Journal
+from records import Cell, JournalWriter, TrialReport
 from tests.runs.helpers import events
 from tests.tune.search.simulated import ZEROS, a_report, experiment
 from tune.search.search import Search
@@ -35,7 +33,7 @@ class Misbehaving(SuffixTrial):
     def _bench(self) -> Any:
         return ray.get(self._handle)  # a folder's name
 
-    def _step(self, bench: Any) -> dict[str, Any]:
+    def _step(self, bench: Any) -> TrialReport:
         folder = Path(bench)
         number = self._asked["number"]
         self._milestone += 30
@@ -50,16 +48,14 @@ class Misbehaving(SuffixTrial):
             if number == RAISES:
                 raise RuntimeError("no more of this\nplease")
         score = float("nan") if number == DIVERGES else 0.1 * number
-        report = a_report(self._milestone, score)
-        more = {"prospect": score, "weight_distance": 0.0, "taken_up": 0, "node": ""}
-        return report | more
+        return a_report(self._milestone, score)
 
 
 @pytest.mark.timeout(300)  # a hung trial is not waited for
 def test_misbehaving_trials_are_told_and_the_group_goes_on(tmp_path: Path) -> None:
     spec = experiment(methods={"zeros": ZEROS}, partitions=(100,), scheduler="none", trials=TRIALS)
-    with contextlib.closing(Journal(tmp_path / "events.jsonl")) as journal:
-        search = Search(spec, journal, InMemoryStorage(), {100: 0})
+    with contextlib.closing(JournalWriter(tmp_path / "events.jsonl")) as journal:
+        search = Search(spec, journal, {100: 0})
         run_tuner(
             search,
             str(tmp_path),  # type: ignore[arg-type]
@@ -83,5 +79,5 @@ def test_misbehaving_trials_are_told_and_the_group_goes_on(tmp_path: Path) -> No
     tries = {n: (tmp_path / f"tries-{n}").stat().st_size for n in range(TRIALS) if n != DIVERGES}
     assert tries == {**dict.fromkeys(tries, 1), HANGS: 3, RAISES: 3, DIES_ONCE: 2}
     winner = search.winners()[Cell(100, "zeros")]
-    assert winner.number == TRIALS - 1  # scores rise with the number
+    assert winner.trial == TRIALS - 1  # scores rise with the number
     assert cell.finished

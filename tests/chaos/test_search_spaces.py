@@ -20,10 +20,11 @@ import tune.run
 import tune.setup
 from models.config import LOCAL_DIR
 from models.loading import load_pretrained
-from search_spaces.schema import Experiment, read_yaml
+from search_spaces import Experiment
 from tests.chaos import times
 from tests.runs.helpers import ROOT
 from tune.setup import prepare
+from yaml_files import read_yaml
 
 FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 SPACES = [read_yaml(path.read_text(), path.name) for path in FILES]

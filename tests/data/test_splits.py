@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data import partition_indices, stratified_split
+from data import partition_indices, partition_rows, stratified_split
 
 labels_of_rows = st.lists(st.integers(0, 6), min_size=1, max_size=120)
 seeds = st.integers(0, 5)
@@ -228,3 +229,17 @@ def test_seeds_redraw_the_groups_of_a_partition() -> None:
     labels, bursts = np.arange(1000) // 200, np.arange(1000) // 10
     draws = [tuple(partition_indices(labels, 10, seed, bursts)) for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
+
+
+def test_final_seeds_and_validation_have_draws_of_their_own() -> None:
+    labels, groups = np.arange(60) % 3, np.arange(60) // 2
+
+    def drawn(*, percent: float = 20, **draw: Any) -> set[int]:
+        return set(partition_rows(labels, groups, percent, seed=5, **draw).tolist())
+
+    assert drawn() == drawn(final_seed=0, purpose="partition")
+    draws = [drawn(), drawn(final_seed=1), drawn(final_seed=2), drawn(purpose="validation")]
+    assert len({frozenset(rows) for rows in draws}) == 4
+    assert drawn(final_seed=1) < drawn(percent=50, final_seed=1)
+    for rows in draws:
+        assert {row // 2 for row in rows} == {row // 2 for row in rows if row ^ 1 in rows}

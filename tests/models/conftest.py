@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from models.encoder import Encoder, layer_groups
+from models.encoder import Encoder
+from models.towers import split_tower
 from tests.models.tiny_towers import native
 
 
@@ -23,4 +24,4 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="package")
 def encoder() -> Encoder:
     """A tiny native tower's; fits copy from it and leave it alone."""
-    return layer_groups(native())
+    return split_tower(native())

@@ -13,6 +13,7 @@ from models.encoder import Encoder
 from models.feature_dataset import Examples
 from models.fit import Fit
 from models.recipe import Recipe
+from models.selection import select
 from tests.models.tiny_towers import at, examples, pixels
 
 CLASSES, SEED = 3, 0
@@ -35,7 +36,16 @@ def images(n: int, seed: int) -> tuple[Tensor, NDArray[np.int64]]:
 def probe(encoder: Encoder, horizon: int = 600, seed: int = SEED, **settings: Any) -> Fit:
     recipe = Recipe(**{"batch_size": 10, "head_lr": 0.05, **settings})
     train, val = clusters(30, 1), clusters(60, 2)
-    return Fit(encoder, recipe, "head", train, val, classes=CLASSES, horizon=horizon, seed=seed)
+    return Fit(
+        encoder,
+        select(recipe, encoder),
+        "head",
+        train,
+        val,
+        classes=CLASSES,
+        horizon=horizon,
+        seed=seed,
+    )
 
 
 def tuning(
@@ -49,7 +59,7 @@ def tuning(
     recipe = Recipe(**{**defaults, **settings})
     train, val = at(encoder, boundary, *images(24, 1)), at(encoder, boundary, *images(15, 2))
     numbers: Any = {"classes": CLASSES, "horizon": 400, "seed": SEED, "dtype": dtype}
-    return Fit(encoder, recipe, boundary, train, val, average=average, **numbers)
+    return Fit(encoder, select(recipe, encoder), boundary, train, val, average=average, **numbers)
 
 
 def weights(fit: Fit) -> dict[str, Tensor]:

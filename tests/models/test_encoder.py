@@ -15,8 +15,9 @@ from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 from errors import InputError
-from models.encoder import FINAL, HEAD, PIXELS, Encoder, LayerGroup, embedding, layer_groups
+from models.encoder import FINAL, HEAD, PIXELS, Encoder, LayerGroup, embedding
 from models.recipe import KINDS
+from models.towers import split_tower
 from tests.models.test_exactness import block_of, kind_of
 from tests.models.tiny_towers import DEPTH, IMAGE, TOWERS, native, outputs, pixels, timm, tower_name
 
@@ -25,7 +26,7 @@ every_tower = pytest.mark.parametrize("tower", [build() for build in TOWERS.valu
 
 @every_tower
 def test_groups_come_in_order(tower: nn.Module) -> None:
-    encoder = layer_groups(tower)
+    encoder = split_tower(tower)
     names = [encoder.group(i).name for i in range(len(encoder.groups))]
     assert names == ["stem", *(f"block {i}" for i in range(DEPTH)), "final"]
     assert encoder.depth == DEPTH
@@ -35,7 +36,7 @@ def test_groups_come_in_order(tower: nn.Module) -> None:
 
 @every_tower
 def test_every_parameter_is_in_exactly_one_group_with_one_kind(tower: nn.Module) -> None:
-    encoder = layer_groups(tower)
+    encoder = split_tower(tower)
     found = [
         (group.name, kind, parameter, tower_name(tower, group.name, name))
         for group in map(encoder.group, range(len(encoder.groups)))
@@ -50,18 +51,19 @@ def test_every_parameter_is_in_exactly_one_group_with_one_kind(tower: nn.Module)
 
 
 @every_tower
-def test_counts_add_up(tower: nn.Module) -> None:
-    counts = layer_groups(tower).count()
-    total = sum(sum(by_kind.values()) for by_kind in counts.values())
-    assert total == sum(parameter.numel() for parameter in tower.parameters())
-    for i in range(DEPTH):
-        assert set(counts[f"block {i}"]) == {"ln", "attn", "mlp"}
-    assert {kind for by_kind in counts.values() for kind in by_kind} <= set(KINDS)
+def test_every_block_has_every_kind(tower: nn.Module) -> None:
+    encoder = split_tower(tower)
+    kinds = [
+        {kind for _, kind, _ in encoder.group(i).parameters_by_kind()}
+        for i in range(len(encoder.groups))
+    ]
+    assert kinds[1 : 1 + DEPTH] == DEPTH * [{"ln", "attn", "mlp"}]
+    assert set().union(*kinds) <= set(KINDS)
 
 
 @every_tower
 def test_groups_in_a_row_are_the_tower(tower: nn.Module) -> None:
-    encoder = layer_groups(tower)
+    encoder = split_tower(tower)
     images = pixels(5)
     with torch.no_grad():
         expected = outputs(tower, images)
@@ -80,7 +82,7 @@ def test_embeddings_have_unit_mean_square() -> None:
 
 @every_tower
 def test_a_suffix_is_a_private_copy(tower: nn.Module) -> None:
-    encoder = layer_groups(tower)
+    encoder = split_tower(tower)
     before = copy.deepcopy(encoder.state_dict())
     x = encoder.features(pixels(3), ["block 1"])["block 1"]
     expected = encoder(pixels(3))
@@ -103,22 +105,21 @@ def test_a_suffix_is_a_private_copy(tower: nn.Module) -> None:
 
 
 def test_the_suffix_of_the_head_is_empty_and_that_of_the_pixels_everything() -> None:
-    encoder = layer_groups(native())
+    encoder = split_tower(native())
     assert [len(encoder.suffix(boundary)) for boundary in encoder.boundaries] == [5, 4, 3, 2, 1, 0]
 
 
 @every_tower
 def test_pickling_keeps_the_encoder(tower: nn.Module) -> None:
-    encoder = layer_groups(tower)
+    encoder = split_tower(tower)
     again: Encoder = pickle.loads(pickle.dumps(encoder))
     assert torch.equal(again(pixels(3)), encoder(pixels(3)))
     assert again.boundaries == encoder.boundaries
     assert again.shapes == encoder.shapes
-    assert again.count() == encoder.count()
 
 
 def test_unknown_boundaries_are_refused() -> None:
-    encoder = layer_groups(native())
+    encoder = split_tower(native())
     for boundary in ("block 3", "block -1", "stem", ""):
         with pytest.raises(ValueError, match="not in tuple"):
             encoder.index(boundary)
@@ -146,7 +147,7 @@ def _unknown_part() -> nn.Module:
 )
 def test_other_towers_are_bad_input(build: Callable[[], nn.Module], culprit: str) -> None:
     with pytest.raises(InputError, match=culprit) as error:
-        layer_groups(build())
+        split_tower(build())
     assert "\n" not in str(error.value)
     assert str(error.value).startswith("model.name: ")
 
@@ -171,4 +172,5 @@ def test_a_chain_of_any_modules_is_an_encoder() -> None:
     ]
     encoder = Encoder(chain, (2, 2))
     assert encoder.shapes == {"pixels": (3, 2, 2), "block 0": (12,), "final": (6,), "head": (6,)}
-    assert encoder.count() == {"stem": {}, "block 0": {"mlp": 78}, "final": {"ln": 12}}
+    block = encoder.group(1)
+    assert [kind for _, kind, _ in block.parameters_by_kind()] == ["mlp", "mlp"]

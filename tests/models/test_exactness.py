@@ -11,6 +11,7 @@ import itertools
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.encoder import HEAD, PIXELS, Encoder, layer_groups
+from models.encoder import HEAD, PIXELS, Encoder
 from models.feature_dataset import SampleOrder
 from models.fit import Fit
 from models.recipe import Recipe
+from models.selection import select
+from models.towers import split_tower
 from tests.models.tiny_towers import DEPTH, TOWERS, at, outputs, pixels, tower_name
 
 N, CLASSES, BATCH, STEPS, SEED = 24, 4, 8, 20, 3
@@ -135,7 +138,7 @@ def new_fit(encoder: Encoder, settings: Recipe, boundary: str, images: Tensor) -
     data = at(encoder, boundary, images, LABELS)
     return Fit(
         encoder,
-        settings,
+        select(settings, encoder),
         boundary,
         data,
         data,
@@ -175,8 +178,8 @@ def test_steps_from_features_are_steps_from_pixels(name: str, blocks: str, kinds
     expected = reference.run(images, torch.from_numpy(LABELS), STEPS)
 
     settings = recipe(blocks, kinds)
-    encoder = layer_groups(tower).double()
-    boundary = settings.boundary(encoder)
+    encoder = split_tower(tower).double()
+    boundary = select(settings, encoder).boundary
     trained = {key for key, p in reference.tower.named_parameters() if p.requires_grad}
     assert encoder.index(boundary) == 1 + min(map(block_of, trained))
     fit = new_fit(encoder, settings, boundary, images)
@@ -207,9 +210,9 @@ def test_gradients_agree_in_float32(name: str) -> None:
     start = torch.randn(reference.head.weight.shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         reference.head.weight.copy_(start)
-    encoder = layer_groups(tower)
+    encoder = split_tower(tower)
     settings = recipe("2-1", "ln+attn+mlp")
-    fit = new_fit(encoder, settings, settings.boundary(encoder), images)
+    fit = new_fit(encoder, settings, select(settings, encoder).boundary, images)
     with torch.no_grad():
         fit.model.head.weight.copy_(start[None])
 
@@ -235,7 +238,7 @@ def test_gradients_agree_in_float32(name: str) -> None:
 @pytest.mark.parametrize("boundary", [PIXELS, "block 0", "block 1"])
 def test_a_lower_boundary_gives_the_same_fit(name: str, boundary: str) -> None:
     tower = TOWERS[name]()
-    encoder = layer_groups(tower).double()
+    encoder = split_tower(tower).double()
     images = pixels(N, dtype=torch.float64)
     settings = recipe("2", "ln+attn+mlp")
     own, lower = (new_fit(encoder, settings, start, images) for start in ("block 2", boundary))
@@ -250,7 +253,7 @@ def test_a_lower_boundary_gives_the_same_fit(name: str, boundary: str) -> None:
 
 
 def test_a_probe_is_the_same_from_any_boundary() -> None:
-    encoder = layer_groups(TOWERS["native"]()).double()
+    encoder = split_tower(TOWERS["native"]()).double()
     images = pixels(N, dtype=torch.float64)
     probe = recipe("none", "ln")
     fits = [new_fit(encoder, probe, boundary, images) for boundary in encoder.boundaries]
@@ -260,7 +263,7 @@ def test_a_probe_is_the_same_from_any_boundary() -> None:
 
 @pytest.mark.parametrize("name", TOWERS)
 def test_features_of_one_pass_are_those_of_many(name: str) -> None:
-    encoder = layer_groups(TOWERS[name]())
+    encoder = split_tower(TOWERS[name]())
     images = pixels(5)
     together = encoder.features(images, encoder.boundaries)
     assert list(together) == list(encoder.boundaries)
@@ -277,7 +280,7 @@ def test_features_of_one_pass_are_those_of_many(name: str) -> None:
 @pytest.mark.parametrize("name", ["native", "timm, map"])
 def test_nothing_below_the_cached_boundary_is_run(name: str) -> None:
     tower = TOWERS[name]()
-    encoder = layer_groups(tower)
+    encoder = split_tower(tower)
     images = pixels(N)
     ran: list[str] = []
     settings = recipe("2", "ln+attn+mlp")
@@ -286,8 +289,9 @@ def test_nothing_below_the_cached_boundary_is_run(name: str) -> None:
         module.register_forward_pre_hook(lambda *_, name=module_name: ran.append(name))
     for boundary, cached in data.items():
         ran.clear()
-        fit = Fit(encoder, settings, boundary, cached, cached, classes=4, horizon=64, seed=0)
-        fit.advance(16)
+        numbers: Any = {"classes": 4, "horizon": 64, "seed": 0}
+        fit = Fit(encoder, select(settings, encoder), boundary, *(cached, cached), **numbers)
+        fit.train_until(16)
         blocks = {block_of(f"{module}.") for module in ran}
         # The copies keep the hooks: what ran are they, and only from the boundary up.
         assert blocks == set(range(int(boundary[-1]), DEPTH + 1))
@@ -298,6 +302,6 @@ def test_nothing_below_the_cached_boundary_is_run(name: str) -> None:
 
 
 def test_a_boundary_above_what_is_trained_is_refused() -> None:
-    encoder = layer_groups(TOWERS["native"]())
+    encoder = split_tower(TOWERS["native"]())
     with pytest.raises(ValueError, match="below block 2"):
         new_fit(encoder, recipe("1", "ln"), "block 2", pixels(N))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from models.classifier import restored, trained_weights
-from models.encoder import Encoder, layer_groups
+from models.classifier import Classifier, build_classifier
+from models.encoder import Encoder
+from models.exported import exported_weights
 from models.fit import Fit
 from models.precision import Precision
 from models.recipe import Recipe
+from models.selection import select
+from models.towers import split_tower
 from tests.models.fits import CLASSES, assert_same, images
 from tests.models.tiny_towers import TOWERS, at
 
@@ -23,54 +25,62 @@ KINDS = ("ln", "attn", "mlp", "ln+attn+mlp")
 def tuned(encoder: Encoder, boundary: str, **settings: Any) -> Fit:
     recipe = Recipe.model_validate({"lr": 1e-2, "head_lr": 0.05, "batch_size": 8, **settings})
     train, val = (at(encoder, boundary, *images(n, n)) for n in (24, 15))
-    fit = Fit(encoder, recipe, boundary, train, val, classes=CLASSES, horizon=64, seed=0)
+    fit = Fit(
+        encoder, select(recipe, encoder), boundary, train, val, classes=CLASSES, horizon=64, seed=0
+    )
     for until in (32, 64):
-        fit.advance(until)
+        fit.train_until(until)
     return fit
+
+
+def rebuilt(
+    encoder: Encoder, recipe: Recipe, boundary: str, weights: dict[str, torch.Tensor]
+) -> Classifier:
+    return build_classifier(encoder, select(recipe, encoder), boundary, weights, CPU)
 
 
 @pytest.mark.parametrize("name", ["native", "timm, token", "timm, map"])
 @pytest.mark.parametrize("kinds", KINDS)
-def test_the_restored_classifier_is_the_fit_at_every_boundary(name: str, kinds: str) -> None:
-    encoder = layer_groups(TOWERS[name]())
+def test_the_rebuilt_classifier_is_the_fit_at_every_boundary(name: str, kinds: str) -> None:
+    encoder = split_tower(TOWERS[name]())
     recipe = Recipe(blocks="2-1", kinds=kinds)
-    for boundary in encoder.boundaries[: encoder.index(recipe.boundary(encoder)) + 1]:
+    for boundary in encoder.boundaries[: encoder.index(select(recipe, encoder).boundary) + 1]:
         fit = tuned(encoder, boundary, blocks="2-1", kinds=kinds)
-        weights = fit.exported()
+        weights = exported_weights(fit)
         others = at(encoder, boundary, *images(9, 7))
-        classifier = restored(encoder, fit.recipe, boundary, weights, CPU)
+        classifier = rebuilt(encoder, fit.recipe, boundary, weights)
         assert torch.equal(classifier.logits(others, CPU), fit.logits(others)), boundary
         # From elsewhere it is fed other roundings of the same features.
         pixels = at(encoder, "pixels", *images(9, 7))
-        whole = restored(encoder, fit.recipe, "pixels", weights, CPU)
+        whole = rebuilt(encoder, fit.recipe, "pixels", weights)
         torch.testing.assert_close(whole.logits(pixels, CPU), fit.logits(others), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", TOWERS)
 def test_everything_that_can_be_trained_comes_back(name: str) -> None:
-    encoder = layer_groups(TOWERS[name]())
+    encoder = split_tower(TOWERS[name]())
     before = {key: weight.clone() for key, weight in encoder.state_dict().items()}
     fit = tuned(encoder, "pixels", blocks="all", kinds="ln+attn+mlp+embed+proj")
-    weights = fit.exported()
+    weights = exported_weights(fit)
     others = at(encoder, "pixels", *images(9, 7))
-    classifier = restored(encoder, fit.recipe, "pixels", weights, CPU)
+    classifier = rebuilt(encoder, fit.recipe, "pixels", weights)
     assert torch.equal(classifier.logits(others, CPU), fit.logits(others))
     assert_same(dict(encoder.state_dict()), before)
-    names = trained_weights(fit.recipe, encoder, "pixels").values()
+    names = [p.key for p in select(fit.recipe, encoder).parameters]
     assert len(set(names)) == len(names)
     assert set(weights) == {*names, "head/weight", "head/bias"}
 
 
 def test_of_a_bank_the_best_head_is_kept(encoder: Encoder) -> None:
     fit = tuned(encoder, "head", head_lr=[1e-6, 0.05, 1e-3], weight_decay=[0, 0.1])
-    weights = fit.exported()
+    weights = exported_weights(fit)
     assert {name: tuple(w.shape) for name, w in weights.items()} == {
         "head/weight": (CLASSES, encoder.dim),
         "head/bias": (CLASSES,),
     }
     assert fit.best is not None
     others = at(encoder, "head", *images(9, 7))
-    logits = restored(encoder, fit.recipe, "head", weights, CPU).logits(others, CPU)
+    logits = rebuilt(encoder, fit.recipe, "head", weights).logits(others, CPU)
     assert logits.shape == (1, 9, CLASSES)
     mine = fit.logits(others)[fit.best.head]
     # One product of matrices for all heads may round otherwise than one for a head.
@@ -82,23 +92,21 @@ def test_of_a_bank_the_best_head_is_kept(encoder: Encoder) -> None:
 def test_solved_probes_come_back(encoder: Encoder, solver: str) -> None:
     fit = tuned(encoder, "head", solver=solver, head_start="zero_shot", weight_decay=0.1)
     others = at(encoder, "head", *images(9, 7))
-    classifier = restored(encoder, fit.recipe, "head", fit.exported(), CPU)
+    classifier = rebuilt(encoder, fit.recipe, "head", exported_weights(fit))
     assert torch.equal(classifier.logits(others, CPU), fit.logits(others))
 
 
 def test_the_export_is_of_the_best_weights_and_a_copy(encoder: Encoder) -> None:
     fit = tuned(encoder, "block 2", blocks="2")
-    best = {name: weight.clone() for name, weight in fit._best_weights.items()}
-    with torch.no_grad():
-        for weight in fit._weights().values():
-            weight.add_(1)
-    weights = fit.exported()
+    best = {name: weight.clone() for name, weight in fit.best_weights.items()}
+    fit.set_weights({name: weight + 1 for name, weight in fit.weights().items()})
+    weights = exported_weights(fit)
     kept = {name: weight.clone() for name, weight in weights.items()}
-    for name in fit._trained:
+    for name in fit.model.trained:
         assert torch.equal(weights[name], best[name])
     assert torch.equal(weights["head/weight"], best["head/weight"][0])
     assert all(w.is_contiguous() and not w.requires_grad for w in weights.values())
-    fit.advance(96)
+    fit.train_until(96)
     assert_same(weights, kept)
 
 
@@ -117,26 +125,19 @@ def test_weights_of_another_recipe_are_refused(encoder: Encoder, other: dict[str
     fit = tuned(encoder, "pixels", blocks="2-1", kinds="ln+mlp")
     wrong = Recipe.model_validate({"blocks": "2-1", "kinds": "ln+mlp", **other})
     with pytest.raises(ValueError, match=r"not the recipe's: .+ is in one of them alone"):
-        restored(encoder, wrong, "pixels", fit.exported(), CPU)
+        rebuilt(encoder, wrong, "pixels", exported_weights(fit))
 
 
 def test_a_boundary_above_the_recipes_is_refused(encoder: Encoder) -> None:
     fit = tuned(encoder, "block 1", blocks="2-1")
     with pytest.raises(ValueError, match="trains below block 2"):
-        restored(encoder, fit.recipe, "block 2", fit.exported(), CPU)
+        rebuilt(encoder, fit.recipe, "block 2", exported_weights(fit))
 
 
 def test_weights_of_another_width_are_refused(encoder: Encoder) -> None:
     fit = tuned(encoder, "block 2", blocks="2")
-    weights = fit.exported()
+    weights = exported_weights(fit)
     name = next(name for name, weight in weights.items() if weight.ndim == 2)
     for changed in (weights[name][:, :-1], weights[name].new_zeros(1)):
         with pytest.raises((RuntimeError, ValueError)):
-            restored(encoder, fit.recipe, "block 2", {**weights, name: changed}, CPU)
-
-
-def test_names_say_where_a_weight_belongs(encoder: Encoder) -> None:
-    names = trained_weights(Recipe(blocks="2-1", kinds="mlp"), encoder, "block 1")
-    assert {name.partition("/")[0] for name in names.values()} == {"block 1", "block 2"}
-    assert {i for i, _ in names} == {0, 1}
-    assert np.all([name.partition("/")[2] == key for (_, key), name in names.items()])
+            rebuilt(encoder, fit.recipe, "block 2", {**weights, name: changed})

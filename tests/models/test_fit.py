@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.encoder import Encoder, LayerGroup, layer_groups
+from models.encoder import Encoder, LayerGroup
 from models.feature_dataset import Examples
-from models.fit import Fit
+from models.fit import Fit, lr_share
 from models.head import LinearHead
 from models.precision import Precision
 from models.recipe import Recipe
 from models.results import Evaluation, score
+from models.selection import select
+from models.towers import split_tower
 from tests.models.fits import CLASSES, assert_same, clusters, images, probe, tuning, weights
 from tests.models.tiny_towers import at, examples, native, pixels
 
@@ -27,7 +30,7 @@ from tests.models.tiny_towers import at, examples, native, pixels
 @pytest.mark.parametrize("build", [probe, tuning])
 def test_a_fit_learns(encoder: Encoder, build: Callable[[Encoder], Fit]) -> None:
     fit = build(encoder)
-    first, last = fit.advance(40), fit.advance(400)
+    first, last = fit.train_until(40), fit.train_until(400)
     assert last.train_loss < first.train_loss < math.log(CLASSES)
     assert last.val_accuracy > 0.9
     assert last.samples >= 400
@@ -37,7 +40,7 @@ def test_a_fit_learns(encoder: Encoder, build: Callable[[Encoder], Fit]) -> None
 
 def test_a_bank_finds_its_good_head(encoder: Encoder) -> None:
     fit = probe(encoder, head_lr=[1e-7, 0.05], weight_decay=[0, 0.1])
-    evaluation = fit.advance(600)
+    evaluation = fit.train_until(600)
     assert evaluation.val_accuracy == 1
     assert fit.recipe.bank[evaluation.head][0] == 0.05
     logits = fit.logits(clusters(60, 2))
@@ -50,18 +53,18 @@ def test_a_bank_finds_its_good_head(encoder: Encoder) -> None:
 
 def test_every_head_of_a_bank_is_its_own_fit(encoder: Encoder) -> None:
     together = probe(encoder, head_lr=[1e-3, 0.05], weight_decay=[0, 0.5], warmup=0.2)
-    together.advance(300)
+    together.train_until(300)
     for i, (rate, decay) in enumerate(together.recipe.bank):
         alone = probe(encoder, head_lr=rate, weight_decay=decay, warmup=0.2)
-        alone.advance(300)
+        alone.train_until(300)
         torch.testing.assert_close(
             together.model.head.weight[i], alone.model.head.weight[0], rtol=1e-5, atol=1e-6
         )
 
 
 def test_the_reported_loss_is_that_of_the_reported_head(encoder: Encoder) -> None:
-    bank = probe(encoder, head_lr=[1e-7, 0.05]).advance(200)
-    alone = probe(encoder, head_lr=0.05).advance(200)
+    bank = probe(encoder, head_lr=[1e-7, 0.05]).train_until(200)
+    alone = probe(encoder, head_lr=0.05).train_until(200)
     assert bank.head == 1
     assert bank.train_loss == pytest.approx(alone.train_loss, rel=1e-4)
     assert bank.val_loss == pytest.approx(alone.val_loss, rel=1e-4)
@@ -69,19 +72,15 @@ def test_the_reported_loss_is_that_of_the_reported_head(encoder: Encoder) -> Non
 
 def test_a_head_that_overflows_does_not_hide_the_others(encoder: Encoder) -> None:
     fit = probe(encoder, head_lr=[0.05, 100], weight_decay=[0, 100])
-    evaluation = fit.advance(550)
+    evaluation = fit.train_until(550)
     assert not all(fit.model.head.head(i).weight.isfinite().all() for i in range(4))
     assert evaluation.finite
     assert fit.best == evaluation
     assert evaluation.val_accuracy == 1
 
 
-def test_the_rate_warms_up_linearly_and_falls_as_a_cosine(encoder: Encoder) -> None:
-    fit = probe(encoder, horizon=400, warmup=0.25)
-    factors = []
-    for _ in range(45):
-        factors.append(fit.rate_factor())
-        fit.step()
+def test_the_rate_warms_up_linearly_and_falls_as_a_cosine() -> None:
+    factors = [lr_share(10 * step, 10, 400, warmup=0.25) for step in range(45)]
     warm, rest = factors[:10], factors[10:40]
     assert warm == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rest == pytest.approx([(1 + math.cos(math.pi * i / 30)) / 2 for i in range(30)])
@@ -91,20 +90,17 @@ def test_the_rate_warms_up_linearly_and_falls_as_a_cosine(encoder: Encoder) -> N
 
 @given(st.floats(0, 0.99), st.integers(1, 500), st.integers(1, 3000))
 def test_the_rate_is_a_share(warmup: float, batch: int, horizon: int) -> None:
-    fit = object.__new__(Fit)
-    fit.recipe, fit.batch_size, fit._horizon = Recipe(warmup=warmup), batch, horizon
     for samples in range(0, 2 * horizon, batch):
-        fit.samples = samples
-        factor = fit.rate_factor()
+        factor = lr_share(samples, batch, horizon, warmup)
         assert 0 <= factor <= 1
         assert factor == 0 or samples < horizon
 
 
 def test_past_the_horizon_nothing_moves(encoder: Encoder) -> None:
     fit = tuning(encoder)
-    fit.advance(400)
+    fit.train_until(400)
     before = weights(fit)
-    fit.advance(480)
+    fit.train_until(480)
     assert_same(before, weights(fit))
 
 
@@ -136,7 +132,7 @@ def test_no_loss_no_score(loss: float) -> None:
 def test_a_batch_is_never_larger_than_the_split(encoder: Encoder) -> None:
     fit = probe(encoder, batch_size=4096)
     assert fit.batch_size == 30
-    evaluation = fit.advance(60)
+    evaluation = fit.train_until(60)
     assert (evaluation.samples, evaluation.steps) == (60, 2)
 
 
@@ -151,7 +147,7 @@ def test_the_head_starts_where_it_is_told(encoder: Encoder) -> None:
     val = clusters(9, 2)
     fit = Fit(
         encoder,
-        Recipe(),
+        select(Recipe(), encoder),
         "head",
         val,
         val,
@@ -165,16 +161,18 @@ def test_the_head_starts_where_it_is_told(encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 15, 256])
-def test_logits_come_in_order_whatever_the_batch(encoder: Encoder, batch_size: int) -> None:
+def test_logits_come_in_order_whatever_the_batch(
+    encoder: Encoder, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.classifier.EVALUATED", batch_size)
     fit = tuning(encoder)
-    fit.advance(40)
+    fit.train_until(40)
     data = at(encoder, "block 1", *images(15, 2))
     reordered = Examples(data.features, data.labels, data.rows[::-1].copy())
 
     def embedded(of: Examples) -> Tensor:
         return fit.model.embeddings(of, Precision("cpu"))
 
-    fit.model._portions.size = batch_size
     torch.testing.assert_close(fit.model.head(embedded(data)), fit.logits(data))
     torch.testing.assert_close(embedded(reordered), embedded(data).flip(0))
     torch.testing.assert_close(fit.logits(reordered), fit.logits(data).flip(1))
@@ -182,13 +180,17 @@ def test_logits_come_in_order_whatever_the_batch(encoder: Encoder, batch_size: i
 
 def test_a_fit_leaves_encoder_and_features_alone(encoder: Encoder) -> None:
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    fit = tuning(encoder, blocks="all", boundary="pixels", kinds="ln+attn+mlp+embed+proj")
-    cached = fit._train.features.copy()
-    distances = [fit.advance(until).weight_distance for until in (8, 80)]
+    train = at(encoder, "pixels", *images(24, 1))
+    cached = train.features.copy()
+    rates = {"lr": 3e-3, "head_lr": 0.01, "weight_decay": 0.1, "batch_size": 8}
+    recipe = Recipe(blocks="all", kinds="ln+attn+mlp+embed+proj", **rates)
+    numbers: Any = {"classes": CLASSES, "horizon": 400, "seed": 0}
+    fit = Fit(encoder, select(recipe, encoder), "pixels", train, train, **numbers)
+    distances = [fit.train_until(until).weight_distance for until in (8, 80)]
     assert_same(dict(encoder.state_dict()), before)
-    np.testing.assert_array_equal(fit._train.features, cached)
+    np.testing.assert_array_equal(train.features, cached)
     assert 0 < distances[0] < distances[1]
-    assert probe(encoder).advance(50).weight_distance == 0
+    assert probe(encoder).train_until(50).weight_distance == 0
 
 
 class Noisy(nn.Module):
@@ -228,12 +230,13 @@ def test_what_is_frozen_stays_in_eval_mode(kinds: str) -> None:
     chain = noisy_chain()
     data = examples(pixels(32)[:, :, :2, :2], np.arange(32) % CLASSES)
     recipe = Recipe(blocks="2", kinds=kinds, batch_size=8)
-    fit = Fit(chain, recipe, "pixels", data, data, classes=CLASSES, horizon=64, seed=0)
+    numbers: Any = {"classes": CLASSES, "horizon": 64, "seed": 0}
+    fit = Fit(chain, select(recipe, chain), "pixels", data, data, **numbers)
     buffers = {name: tensor.clone() for name, tensor in fit.model.named_buffers()}
     assert len(buffers) == 9
     frozen = {name: p.clone() for name, p in fit.model.named_parameters() if not p.requires_grad}
     for until in (16, 64):  # an evaluation comes between
-        fit.advance(until)
+        fit.train_until(until)
         below, above = fit.model.groups[:3], fit.model.groups[3:]
         assert not any(module.training for module in below.modules() if module is not below)
         assert above[0].part.drop.training
@@ -245,8 +248,8 @@ def test_what_is_frozen_stays_in_eval_mode(kinds: str) -> None:
 
 
 def test_patch_dropout_below_the_boundary_is_off() -> None:
-    chain = layer_groups(native(patch_dropout=0.5))
-    plain = layer_groups(native())
+    chain = split_tower(native(patch_dropout=0.5))
+    plain = split_tower(native())
     torch.testing.assert_close(chain(pixels(4)), plain(pixels(4)))
     fits = [tuning(tower, "pixels") for tower in (chain, plain)]
     first, second = ([fit.step().item() for _ in range(5)] for fit in fits)
@@ -254,18 +257,18 @@ def test_patch_dropout_below_the_boundary_is_off() -> None:
 
 
 def test_a_prospect_is_the_score_half_way_and_changes_nothing(encoder: Encoder) -> None:
-    plain, told = tuning(encoder), tuning(encoder)
-    began = {name: weight.detach().clone() for name, weight in told._weights().items()}
+    plain, asked = tuning(encoder), tuning(encoder)
+    began = {name: weight.clone() for name, weight in asked.initial_weights().items()}
+    assert_same({name: p.detach() for name, p in asked.weights().items()}, began)
     for until in (40, 80):
-        evaluation = told.advance(until, prospect=True)
-        assert replace(evaluation, prospect=None) == plain.advance(until)
-        assert_same(weights(told), weights(plain))
-    half = {name: (began[name] + weight) / 2 for name, weight in plain._weights().items()}
-    plain._set(half)
-    assert evaluation.prospect == pytest.approx(plain._evaluate().score, rel=1e-6)
+        evaluation = asked.train_until(until, prospect=True)
+        assert replace(evaluation, prospect=None) == plain.train_until(until)
+        assert_same(weights(asked), weights(plain))
+    plain.set_weights({key: (began[key] + p.detach()) / 2 for key, p in plain.weights().items()})
+    assert evaluation.prospect == pytest.approx(plain.evaluate().score, rel=1e-6)
     assert evaluation.prospect != evaluation.score
 
 
 def test_only_what_trains_and_goes_on_has_a_prospect(encoder: Encoder) -> None:
-    assert probe(encoder).advance(50, prospect=True).prospect is None
-    assert tuning(encoder).advance(400, prospect=True).prospect is None
+    assert probe(encoder).train_until(50, prospect=True).prospect is None
+    assert tuning(encoder).train_until(400, prospect=True).prospect is None

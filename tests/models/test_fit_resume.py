@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from models.encoder import Encoder
-from models.feature_dataset import Examples, SampleOrder
+from models.feature_dataset import Examples
+from models.final_weights import select_weights
 from models.fit import Fit
 from models.recipe import Recipe
+from models.selection import select
 from tests.models.fits import CLASSES, assert_same, clusters, images, probe, tuning, weights
 from tests.models.tiny_towers import at
 
@@ -32,17 +34,17 @@ def test_an_interrupted_fit_goes_on_bit_by_bit(
     encoder: Encoder, build: Callable[[Encoder], Fit], through_a_file: bool
 ) -> None:
     whole, first, second = build(encoder), build(encoder), build(encoder)
-    expected = [whole.advance(until) for until in (56, 150, 400)]
-    assert first.advance(56) == expected[0]
-    state = first.state()
+    expected = [whole.train_until(until) for until in (56, 150, 400)]
+    assert first.train_until(56) == expected[0]
+    state = first.state_dict()
     if through_a_file:
         file = io.BytesIO()
         torch.save(state, file)
         file.seek(0)
         state = torch.load(file, weights_only=True)
-    second.load(state)
+    second.load_state_dict(state)
     assert second.best == first.best
-    assert [second.advance(until) for until in (150, 400)] == expected[1:]
+    assert [second.train_until(until) for until in (150, 400)] == expected[1:]
     assert_same(weights(second), weights(whole))
     assert second.best == whole.best
     assert_same(vars(second.restore_best()), vars(whole.restore_best()))
@@ -51,31 +53,31 @@ def test_an_interrupted_fit_goes_on_bit_by_bit(
 
 def test_loading_alone_changes_nothing(encoder: Encoder) -> None:
     first, second = tuning(encoder), tuning(encoder)
-    evaluation = first.advance(80)
-    second.load(first.state())
-    assert second.advance(80) == evaluation
+    evaluation = first.train_until(80)
+    second.load_state_dict(first.state_dict())
+    assert second.train_until(80) == evaluation
     assert_same(weights(first), weights(second))
 
 
 def test_what_follows_training_travels_with_the_state(encoder: Encoder) -> None:
     first, second = (tuning(encoder, average=True) for _ in range(2))
-    first.advance(80)
-    second.load(copy.deepcopy(first.state()))
+    first.train_until(80)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
     assert second.gradient_norms() == first.gradient_norms() != {}
     for fit in (first, second):
-        fit.advance(200)
+        fit.train_until(200)
     assert second.gradient_norms() == first.gradient_norms()
-    assert second.polish((0.5, 0.75)) == first.polish((0.5, 0.75))
+    assert select_weights(second, (0.5, 0.75)) == select_weights(first, (0.5, 0.75))
     assert_same(weights(first), weights(second))
 
 
 def test_the_best_weights_travel_with_the_state(encoder: Encoder) -> None:
     first, second = tuning(encoder), tuning(encoder)
-    first.advance(160)
+    first.train_until(160)
     at_best = weights(first)
     with torch.no_grad():
         first.model.head.weight.neg_()
-    second.load(first.state())
+    second.load_state_dict(first.state_dict())
     assert_same(weights(second), weights(first))
     second.restore_best()
     assert_same(weights(second), at_best)
@@ -83,18 +85,18 @@ def test_the_best_weights_travel_with_the_state(encoder: Encoder) -> None:
 
 def test_a_state_that_never_was_evaluated_loads(encoder: Encoder) -> None:
     first, second = tuning(encoder), tuning(encoder)
-    second.load(first.state())
+    second.load_state_dict(first.state_dict())
     assert second.best is None
-    assert first.advance(80) == second.advance(80)
+    assert first.train_until(80) == second.train_until(80)
 
 
 def test_diverged_fits_are_never_the_best(encoder: Encoder) -> None:
     fit = tuning(encoder)
-    good = fit.advance(80)
+    good = fit.train_until(80)
     assert good.finite
     with torch.no_grad():
         next(p for p in fit.model.parameters() if p.requires_grad).fill_(math.nan)
-    bad = fit.advance(160)
+    bad = fit.train_until(160)
     assert not bad.finite
     assert bad.score == -math.inf
     assert fit.best == good
@@ -109,7 +111,7 @@ def test_bad_features_give_no_best(encoder: Encoder, poison: float) -> None:
     broken[::3] = poison
     fit = Fit(
         encoder,
-        Recipe(batch_size=10),
+        select(Recipe(batch_size=10), encoder),
         "head",
         Examples(broken, train.labels, train.rows),
         clusters(9, 2),
@@ -117,7 +119,7 @@ def test_bad_features_give_no_best(encoder: Encoder, poison: float) -> None:
         horizon=90,
         seed=0,
     )
-    assert not fit.advance(60).finite
+    assert not fit.train_until(60).finite
     assert fit.best is None
     with pytest.raises(RuntimeError, match="diverged"):
         fit.restore_best()
@@ -125,23 +127,22 @@ def test_bad_features_give_no_best(encoder: Encoder, poison: float) -> None:
 
 def test_a_huge_rate_is_not_an_error(encoder: Encoder) -> None:
     fit = tuning(encoder, lr=100, head_lr=100, weight_decay=100)
-    evaluations = [fit.advance(until) for until in (200, 399)]
+    evaluations = [fit.train_until(until) for until in (200, 399)]
     assert not evaluations[-1].finite
     assert fit.best in (None, evaluations[0])
 
 
 def test_the_best_weights_come_back_and_not_the_last(encoder: Encoder) -> None:
     fit = tuning(encoder)
-    best = fit.advance(160)
+    best = fit.train_until(160)
     at_best = weights(fit)
     with torch.no_grad():  # what a bad stretch does: the classes are swapped
         fit.model.head.weight.neg_()
-    fit._order = SampleOrder(24, 5)
-    last = fit.advance(168)
+    last = fit.train_until(168)
     assert last.score < best.score
     assert fit.best == best
     head = fit.restore_best()
     assert_same(weights(fit), at_best)
     assert torch.equal(head.weight, at_best["head.weight"][best.head])
-    again = fit.advance(0)
+    again = fit.train_until(0)
     assert (again.val_accuracy, again.val_loss) == (best.val_accuracy, best.val_loss)

@@ -11,12 +11,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.config import PrecisionName
-from models.encoder import PIXELS, Encoder, layer_groups
+from models.encoder import PIXELS, Encoder
 from models.feature_dataset import Examples
 from models.fit import Fit
 from models.flops import group_flops, sample_flops, training_memory
 from models.precision import Precision
 from models.recipe import Recipe
+from models.selection import select
+from models.towers import split_tower
 from tests.models.tiny_towers import TOWERS
 
 N, CLASSES = 8, 3
@@ -27,12 +29,18 @@ def fit_of(encoder: Encoder, recipe: Recipe, boundary: str, images: int = N, **o
     features = np.zeros((images, *encoder.shapes[boundary]), np.float32)
     examples = Examples(features, np.arange(images) % CLASSES, np.arange(images))
     data = (examples, examples)
-    return Fit(*(encoder, recipe, boundary, *data), classes=CLASSES, horizon=80, seed=0, **options)
+    return Fit(
+        *(encoder, select(recipe, encoder), boundary, *data),
+        classes=CLASSES,
+        horizon=80,
+        seed=0,
+        **options,
+    )
 
 
 @pytest.mark.parametrize("tower", TOWERS)
 def test_groups_count_what_the_tower_does(tower: str) -> None:
-    encoder = layer_groups(TOWERS[tower]())
+    encoder = split_tower(TOWERS[tower]())
     counts = group_flops(encoder)
     assert len(counts) == len(encoder.groups)
     assert all(count > 0 for count in counts[:-2])
@@ -47,13 +55,14 @@ def test_groups_count_what_the_tower_does(tower: str) -> None:
 @pytest.mark.parametrize("kinds", ["ln", "mlp", "attn", "ln+attn+mlp"])
 @pytest.mark.parametrize("blocks", ["2", "2-1", "2-0"])
 def test_a_step_costs_about_what_is_said(blocks: str, kinds: str) -> None:
-    encoder = layer_groups(TOWERS["native"]())
+    encoder = split_tower(TOWERS["native"]())
     recipe = Recipe(blocks=blocks, kinds=kinds, batch_size=N)
-    boundary = recipe.boundary(encoder)
+    selection = select(recipe, encoder)
+    boundary = selection.boundary
     fit = fit_of(encoder, recipe, boundary)
     with FlopCounterMode(display=False) as counter:
         fit.step()
-    said = N * sample_flops(encoder, group_flops(encoder), recipe, boundary)
+    said = N * sample_flops(encoder, group_flops(encoder), selection, boundary)
     assert counter.get_total_flops() <= 1.25 * said
     # The last block's MLP, for one token of many, is little of it; attention needs no gradient.
     if (blocks, kinds) != ("2", "mlp"):
@@ -66,10 +75,11 @@ def test_a_step_costs_about_what_is_said(blocks: str, kinds: str) -> None:
 def test_a_step_takes_the_memory_that_is_said(
     blocks: str, kinds: str, precision: PrecisionName
 ) -> None:
-    encoder = layer_groups(TOWERS["native"]())
+    encoder = split_tower(TOWERS["native"]())
     recipe = Recipe(blocks=blocks, kinds=kinds, batch_size=N)
-    boundary = recipe.boundary(encoder)
-    state, example = training_memory(encoder, recipe, boundary, precision)
+    selection = select(recipe, encoder)
+    boundary = selection.boundary
+    state, example = training_memory(encoder, selection, boundary, precision)
 
     def saved_by_a_step(batch_size: int) -> int:
         sized = recipe.model_copy(update={"batch_size": batch_size})
@@ -92,12 +102,12 @@ def test_a_step_takes_the_memory_that_is_said(
 
 
 def test_state_is_what_a_fit_holds_of_it() -> None:
-    encoder = layer_groups(TOWERS["native"]())
+    encoder = split_tower(TOWERS["native"]())
     recipe = Recipe(blocks="2-1", kinds="attn", batch_size=N)
     boundary = encoder.boundaries[1]  # a lower one: its weights are held, not trained
     fit = fit_of(encoder, recipe, boundary, average=True)
-    fit.advance(2 * N)
-    held = fit.state()
+    fit.train_until(2 * N)
+    held = fit.state_dict()
     trained = [name for name in held["best_weights"] if not name.startswith("head/")]
     moments = held["optimizers"][1]["state"]
     beside = [
@@ -108,4 +118,4 @@ def test_state_is_what_a_fit_holds_of_it() -> None:
     weights = [p for group in fit.model.groups for p in group.parameters()]
     gradients = [p for group in fit.model.groups for p in group.parameters() if p.requires_grad]
     numbers = sum(tensor.numel() for tensor in (*weights, *gradients, *beside))
-    assert training_memory(encoder, recipe, boundary, "float32")[0] == 4 * numbers
+    assert training_memory(encoder, select(recipe, encoder), boundary, "float32")[0] == 4 * numbers

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.encoder import Encoder, layer_groups
+from models.encoder import Encoder
 from models.gradients import GradientNorms
+from models.towers import split_tower
 from tests.models.fits import probe, tuning
 from tests.models.tiny_towers import native
 
@@ -86,7 +87,7 @@ def test_a_parameter_without_gradient_is_a_mistake() -> None:
 
 def test_a_fit_reports_the_norms_of_its_steps() -> None:
     """By hand: hooks see each gradient as it comes, before anything clips it."""
-    encoder: Encoder = layer_groups(native())
+    encoder: Encoder = split_tower(native())
     fit = tuning(encoder, kinds="ln+attn+mlp")
     squares: dict[tuple[str, str], float] = {}
     steps = 6
@@ -115,5 +116,5 @@ def test_a_fit_reports_the_norms_of_its_steps() -> None:
 
 def test_probes_have_no_norms(encoder: Encoder) -> None:
     fit = probe(encoder)
-    fit.advance(50)
+    fit.train_until(50)
     assert fit.gradient_norms() == {}

@@ -32,7 +32,7 @@ def bank_step(bank: HeadBank, optimizer: BankAdamW, rows: Tensor, factor: float)
     logits = bank(X[rows])
     loss = F.cross_entropy(logits.flatten(0, 1), Y[rows].repeat(len(logits)), reduction="none")
     loss.reshape(len(logits), -1).mean(1).sum().backward()
-    optimizer.param_groups[0]["factor"] = factor
+    optimizer.param_groups[0]["lr"] = factor
     optimizer.step()
     optimizer.zero_grad()
 

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from errors import InputError
 from models.config import LOCAL_DIR, ModelConfig
-from models.encoder import layer_groups
 from models.loading import ROOT, _fingerprint, load_pretrained
+from models.towers import split_tower
 
 NAME = "clip-search-tiny"
 CONFIG: dict[str, Any] = {
@@ -92,7 +92,7 @@ def test_a_checkpoint_is_loaded_by_path(tiny: open_clip.CLIP, tmp_path: Path) ->
     config = ModelConfig(name=NAME, pretrained=str(tmp_path / "weights.pt"))
     found = load_pretrained(config)
     pixels = torch.randn(2, 3, 16, 16)
-    torch.testing.assert_close(found.encoder(pixels), layer_groups(tiny.visual)(pixels))
+    torch.testing.assert_close(found.encoder(pixels), split_tower(tiny.visual)(pixels))
 
 
 def test_a_folder_and_a_checkpoint_of_the_same_weights_embed_alike(
@@ -162,7 +162,7 @@ def test_the_fingerprint_survives_training_mode_and_use(
     expected = load_pretrained(config).fingerprint
     model = open_clip.create_model(NAME, pretrained=str(tmp_path / "weights.pt"))
     assert _fingerprint(model.visual.train()) == expected
-    layer_groups(model.visual)
+    split_tower(model.visual)
     assert _fingerprint(model.visual) == expected
 
 

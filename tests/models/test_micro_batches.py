@@ -17,9 +17,9 @@ from models.config import AugmentationConfig, ModelConfig
 from models.encoder import Encoder
 from models.fit import Fit
 from models.loading import Pretrained, load_pretrained
-from models.micro_batches import MicroBatches, with_room
+from models.micro_batches import MicroBatches, cpu_on_oom
 from tests.models.fits import tuning, weights
-from tune.features.stage import EncoderWorker
+from tune.features import EncoderWorker
 
 Monkey = pytest.MonkeyPatch
 
@@ -78,17 +78,17 @@ def test_what_a_device_has_no_room_for_is_done_on_the_cpu() -> None:
         return "solved"
 
     on_gpu: Any = OnDevice("cuda")
-    assert with_room(work, on_gpu) == "solved"
+    assert cpu_on_oom(work, on_gpu) == "solved"
     assert tried == ["cuda", "cpu"]
     error = RuntimeError("a bug")
     with pytest.raises(RuntimeError, match="a bug"):
-        with_room(work, on_gpu)
+        cpu_on_oom(work, on_gpu)
 
     def full(data: Any) -> str:
         raise torch.OutOfMemoryError("no memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        with_room(full, on_gpu.cpu())
+        cpu_on_oom(full, on_gpu.cpu())
 
 
 def test_other_errors_are_no_reason_for_smaller_portions() -> None:
@@ -153,7 +153,7 @@ def test_training_in_portions_is_training(encoder: Encoder, room: int, smoothing
     )
     memory, refused = short_of_memory(portioned, room), []
     for until in (80, 160):
-        one, other = whole.advance(until), portioned.advance(until)
+        one, other = whole.train_until(until), portioned.train_until(until)
         assert (other.samples, other.steps) == (one.samples, one.steps)
         assert other.train_loss == pytest.approx(one.train_loss, rel=1e-9)
         assert other.val_loss == pytest.approx(one.val_loss, rel=1e-6)
@@ -168,18 +168,16 @@ def test_training_in_portions_is_training(encoder: Encoder, room: int, smoothing
 def test_what_a_failed_attempt_left_does_not_count(encoder: Encoder) -> None:
     """Memory may run out in the middle of a batch, with gradients of its first portions there."""
     plain, disturbed = (tuning(encoder, dtype=torch.float64) for _ in range(2))
-    disturbed._portions.size = plain._portions.size = 4
-    calls = 0
+    sizes: list[int] = []
 
     def runs_out(_: nn.Module, inputs: tuple[Tensor]) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
+        sizes.append(len(inputs[0]))
+        if len(sizes) in (1, 3):
             raise torch.OutOfMemoryError
 
     disturbed.model.groups[-1].register_forward_pre_hook(runs_out)
     expected, found = plain.step(), disturbed.step()
-    assert disturbed._portions.size == 2
+    assert sizes == [8, 4, 4, 2, 2, 2, 2]
     torch.testing.assert_close(found, expected)
     for name, tensor in weights(plain).items():
         torch.testing.assert_close(weights(disturbed)[name], tensor, rtol=1e-6, atol=1e-9)
@@ -209,7 +207,7 @@ def test_features_are_the_same_in_portions(monkeypatch: Monkey) -> None:
 def worker(pretrained: Pretrained, monkeypatch: Monkey) -> EncoderWorker:
     """One in this process, without Ray."""
     load: Callable[[Any], Pretrained] = lambda handle: pretrained  # noqa: E731
-    monkeypatch.setattr("tune.features.stage.ray.get", load)
+    monkeypatch.setattr("tune.features.worker.ray.get", load)
     nothing: Any = None
     return EncoderWorker(
         pretrained=nothing,

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.encoder import layer_groups
 from models.fit import Fit
 from models.precision import Precision, available_device
 from models.recipe import Recipe
+from models.selection import select
+from models.towers import split_tower
 from tests.models.tiny_towers import at, native, pixels
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -68,12 +69,12 @@ def test_device_is_there() -> None:
 
 
 def fit_in(precision: Precision) -> Fit:
-    encoder = layer_groups(native())
+    encoder = split_tower(native())
     data = at(encoder, "block 1", pixels(24), np.arange(24) % 3)
     recipe = Recipe(blocks="2-1", batch_size=8, lr=1e-3, head_lr=1e-2)
     return Fit(
         encoder,
-        recipe,
+        select(recipe, encoder),
         "block 1",
         data,
         data,
@@ -86,7 +87,7 @@ def fit_in(precision: Precision) -> Fit:
 
 def assert_close_to_float32(precision: Precision) -> None:
     exact, found = fit_in(Precision("cpu")), fit_in(precision)
-    expected, evaluation = exact.advance(240), found.advance(240)
+    expected, evaluation = exact.train_until(240), found.train_until(240)
     assert evaluation.finite
     assert evaluation.train_loss == pytest.approx(expected.train_loss, abs=0.1)
     assert evaluation.train_loss < 1.0 < np.log(3)
@@ -111,11 +112,11 @@ def test_fits_on_a_gpu_agree_with_the_cpu(name: str) -> None:
 def test_fits_resume_on_a_gpu(name: str) -> None:
     precision = Precision("cuda", name)  # type: ignore[arg-type]
     first, second = fit_in(precision), fit_in(precision)
-    first.advance(80)
+    first.train_until(80)
     file = io.BytesIO()
-    torch.save(first.state(), file)
+    torch.save(first.state_dict(), file)
     file.seek(0)
-    second.load(torch.load(file, map_location="cpu", weights_only=True))
-    expected, found = first.advance(160), second.advance(160)
+    second.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    expected, found = first.train_until(160), second.train_until(160)
     assert found.train_loss == pytest.approx(expected.train_loss, rel=1e-3)
     assert found.val_loss == pytest.approx(expected.val_loss, rel=1e-3)

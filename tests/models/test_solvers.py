@@ -13,8 +13,9 @@ from models.encoder import Encoder
 from models.feature_dataset import Examples
 from models.fit import Fit
 from models.head import LinearHead
+from models.logistic_regression import solve_probes
 from models.recipe import Recipe
-from models.solvers.lbfgs import solve_probes
+from models.selection import select
 from tests.models.fits import CLASSES, assert_same, clusters, weights
 from tests.models.tiny_towers import at, pixels
 
@@ -25,7 +26,7 @@ BANK = [10.0, 1e-3, 0.3]
 
 def fit_of(encoder: Encoder, start: LinearHead | None = None, **settings: Any) -> Fit:
     recipe, options = Recipe(**settings), {"classes": CLASSES, "horizon": HORIZON, "seed": 0}
-    return Fit(encoder, recipe, "head", TRAIN, VAL, start=start, **options)
+    return Fit(encoder, select(recipe, encoder), "head", TRAIN, VAL, start=start, **options)
 
 
 def solved(encoder: Encoder, **settings: Any) -> Fit:
@@ -41,7 +42,7 @@ def start() -> LinearHead:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_bank_is_solved_at_once(encoder: Encoder, smoothing: float) -> None:
     fit = solved(encoder, label_smoothing=smoothing)
-    evaluation = fit.advance(HORIZON)
+    evaluation = fit.train_until(HORIZON)
     assert evaluation.samples == fit.samples == HORIZON
     assert evaluation.steps > 0
     assert fit.best == evaluation
@@ -53,8 +54,8 @@ def test_the_bank_is_solved_at_once(encoder: Encoder, smoothing: float) -> None:
 
 
 def test_the_best_decay_wins_by_validation(encoder: Encoder) -> None:
-    together = solved(encoder).advance(HORIZON)
-    alone = [solved(encoder, weight_decay=decay).advance(HORIZON) for decay in BANK]
+    together = solved(encoder).train_until(HORIZON)
+    alone = [solved(encoder, weight_decay=decay).train_until(HORIZON) for decay in BANK]
     assert together.score == pytest.approx(max(e.score for e in alone), abs=1e-6)
     best = alone[together.head]
     assert best.val_accuracy == together.val_accuracy
@@ -64,14 +65,14 @@ def test_the_best_decay_wins_by_validation(encoder: Encoder) -> None:
 
 def test_the_order_of_the_bank_names_the_head(encoder: Encoder) -> None:
     fits = [solved(encoder, weight_decay=bank) for bank in (BANK, BANK[::-1])]
-    first, second = (fit.advance(HORIZON) for fit in fits)
+    first, second = (fit.train_until(HORIZON) for fit in fits)
     assert BANK[first.head] == BANK[::-1][second.head]
 
 
 def test_an_exact_solution_needs_no_start(encoder: Encoder) -> None:
     fits = [solved(encoder), solved(encoder, start=start())]
     for fit in fits:
-        fit.advance(HORIZON)
+        fit.train_until(HORIZON)
     assert_same(weights(fits[0]), weights(fits[1]))
 
 
@@ -82,8 +83,10 @@ def test_embeddings_are_computed_from_any_boundary(encoder: Encoder, boundary: s
     heads = []
     for cached in (boundary, "head"):
         data = at(encoder, cached, images, labels)
-        fit = Fit(encoder, recipe, cached, data, data, classes=CLASSES, horizon=9, seed=0)
-        fit.advance(9)
+        fit = Fit(
+            encoder, select(recipe, encoder), cached, data, data, classes=CLASSES, horizon=9, seed=0
+        )
+        fit.train_until(9)
         heads.append(fit.restore_best())
     torch.testing.assert_close(heads[0].weight, heads[1].weight, rtol=0, atol=1e-4)
 
@@ -92,7 +95,7 @@ def test_without_a_solver_the_head_stays_bit_for_bit(encoder: Encoder) -> None:
     given = start()
     settings = {"solver": "none", "head_start": "zero_shot", "weight_decay": [0, 1]}
     fit = fit_of(encoder, given, **settings)
-    evaluation = fit.advance(HORIZON)
+    evaluation = fit.train_until(HORIZON)
     assert (evaluation.samples, evaluation.steps, evaluation.head) == (HORIZON, 0, 0)
     assert_same(vars(fit.restore_best()), vars(given))
     x = torch.from_numpy(VAL.features.copy())
@@ -104,12 +107,12 @@ def test_without_a_solver_the_head_stays_bit_for_bit(encoder: Encoder) -> None:
 @pytest.mark.parametrize("solver", ["lbfgs", "none"])
 def test_the_state_of_a_solved_fit_loads(encoder: Encoder, solver: str) -> None:
     first = fit_of(encoder, start(), solver=solver, head_start="zero_shot", weight_decay=BANK)
-    expected = first.advance(HORIZON)
+    expected = first.train_until(HORIZON)
     file = io.BytesIO()
-    torch.save(first.state(), file)
+    torch.save(first.state_dict(), file)
     file.seek(0)
     second = fit_of(encoder, start(), solver=solver, head_start="zero_shot", weight_decay=BANK)
-    second.load(torch.load(file, weights_only=True))
+    second.load_state_dict(torch.load(file, weights_only=True))
     assert (second.samples, second.best) == (HORIZON, expected)
     assert_same(vars(second.restore_best()), vars(first.restore_best()))
     assert_same(weights(second), weights(first))
@@ -121,6 +124,8 @@ def test_bad_features_give_no_solution(encoder: Encoder) -> None:
     broken[::3] = np.nan
     train = Examples(broken, TRAIN.labels, TRAIN.rows)
     recipe = Recipe(solver="lbfgs", weight_decay=BANK)
-    fit = Fit(encoder, recipe, "head", train, VAL, classes=CLASSES, horizon=9, seed=0)
-    assert not fit.advance(9).finite
+    fit = Fit(
+        encoder, select(recipe, encoder), "head", train, VAL, classes=CLASSES, horizon=9, seed=0
+    )
+    assert not fit.train_until(9).finite
     assert fit.best is None

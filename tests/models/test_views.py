@@ -13,6 +13,7 @@ from models.encoder import Encoder
 from models.feature_dataset import Examples, SampleOrder
 from models.fit import Fit
 from models.recipe import Recipe
+from models.selection import select
 from tests.models.fits import CLASSES, clusters
 
 CPU = torch.device("cpu")
@@ -109,10 +110,9 @@ def stacked(examples: Examples) -> Examples:
 
 def fitted(encoder: Encoder, train: Examples, **settings: object) -> Fit:
     recipe = Recipe.model_validate({"batch_size": 10, **settings})
-    fit = Fit(
-        *(encoder, recipe, "head", train, clusters(30, 2)), classes=CLASSES, horizon=300, seed=0
-    )
-    fit.advance(300)
+    data = (select(recipe, encoder), "head", train, clusters(30, 2))
+    fit = Fit(encoder, *data, classes=CLASSES, horizon=300, seed=0)
+    fit.train_until(300)
     return fit
 
 

@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from models.config import ModelConfig
-from models.encoder import PIXELS, layer_groups
+from models.encoder import PIXELS
 from models.loading import load_pretrained
+from models.towers import split_tower
 from models.zero_copy import put_together, taken_apart
 from tests.models.tiny_towers import TOWERS
 
 
 @pytest.mark.parametrize("tower", TOWERS)
 def test_what_comes_back_is_the_same_encoder(tower: str) -> None:
-    encoder = layer_groups(TOWERS[tower]())
+    encoder = split_tower(TOWERS[tower]())
     state = copy.deepcopy(encoder.state_dict())
     skeleton, weights = taken_apart(encoder)
     # Pickled without the weights it is small, whatever the encoder's size.

@@ -17,8 +17,9 @@ from torch import Tensor
 from data import DataConfig, load_dataset
 from errors import InputError
 from models.config import LOCAL_DIR, ModelConfig
-from models.encoder import embedding, layer_groups
+from models.encoder import embedding
 from models.loading import load_pretrained
+from models.towers import split_tower
 from models.zero_shot import Prompts, zero_shot_head
 
 CLASSES = ("red apple", "pear", "a very long name of a plum that the context cuts off somewhere")
@@ -70,7 +71,7 @@ def test_logits_are_clips(custom: bool, templates: tuple[str, ...], many: int) -
     head = zero_shot_head(model, "ViT-B-32", prompts)
     assert head.weight.shape == (3 * many, 20)
     assert not head.bias.any()
-    embedded = layer_groups(model.visual)(pixels)
+    embedded = split_tower(model.visual)(pixels)
     logits = embedded @ head.weight.T + head.bias
     torch.testing.assert_close(logits, reference(model, pixels, prompts), rtol=0, atol=1e-4)
     with torch.no_grad():

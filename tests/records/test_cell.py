@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from records.cell import Cell
+from records import Cell
 
 
 @given(st.integers(1, 100) | st.decimals("0.01", 100, places=2).map(float))

@@ -1,30 +1,15 @@
 from __future__ import annotations
 
 import json
-import math
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errors import InputError
-from records.journal import Journal, read_events
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-def as_json(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: as_json(item) for key, item in value.items()}
-    return [as_json(item) for item in value] if isinstance(value, list) else value
+from records import Cell, Event, Footnote, JournalWriter, TrialEnded, journal_line, read_journal
 
 
 @pytest.fixture
@@ -33,48 +18,47 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, *texts: str) -> None:
-    journal = Journal(path)
+    journal = JournalWriter(path)
     for text in texts:
-        journal.write("note", text=text)
+        journal.write(Footnote(text))
     journal.close()
 
 
 def texts(path: Path) -> list[str]:
-    return [event["text"] for event in read_events(path)]
+    return [event.text for event in read_journal(path) if isinstance(event, Footnote)]
 
 
 @settings(max_examples=50, deadline=None)
-@given(events=st.lists(values, max_size=4))
+@given(notes=st.lists(st.text(), max_size=4))
 def test_what_is_written_is_read(
-    tmp_path_factory: pytest.TempPathFactory, events: list[Any]
+    tmp_path_factory: pytest.TempPathFactory, notes: list[str]
 ) -> None:
     path = tmp_path_factory.mktemp("journal") / "events.jsonl"
-    journal = Journal(path)
-    for event in events:
-        journal.write("thing", value=event)
-    assert [event["value"] for event in read_events(path)] == [as_json(e) for e in events]
-    assert all(event["event"] == "thing" and event["time"] > 0 for event in read_events(path))
-    assert len(path.read_bytes().split(b"\n")) == len(events) + 1  # one line each
-    journal.close()
+    began = time.time()
+    write(path, *notes)
+    events = read_journal(path)
+    assert events == [Footnote(note) for note in notes]
+    assert all(began - 1 < event.time < time.time() + 1 for event in events)
+    assert len(path.read_bytes().split(b"\n")) == len(notes) + 1  # one line each
 
 
 def test_every_line_is_on_disk_when_write_returns(path: Path) -> None:
-    journal = Journal(path)
-    journal.write("note", text="first")
+    journal = JournalWriter(path)
+    journal.write(Footnote("first"))
     assert texts(path) == ["first"]
     journal.close()
 
 
-def test_nan_and_infinities_become_null_wherever_they_are(path: Path) -> None:
-    journal = Journal(path)
-    journal.write("note", a=math.nan, b=[1.0, -math.inf], c={"d": (math.inf, 2)})
-    journal.close()
-    line = json.loads(path.read_text(), parse_constant=pytest.fail)
-    assert [line[key] for key in "abc"] == [None, [1.0, None], {"d": [None, 2]}]
+def test_a_line_begins_with_its_time_and_the_name_of_its_event() -> None:
+    event = TrialEnded(Cell(10, "llrd"), 3, "stopped", "", time=1.5)
+    line = journal_line(event)
+    assert line.startswith('{"time": 1.5, "event": "trial_ended", "cell": "10/llrd", "trial": 3, ')
+    assert line.count("\n") == 1
+    assert Event.kinds[json.loads(line)["event"]] is TrialEnded
 
 
 def test_no_file_holds_no_events(path: Path) -> None:
-    assert read_events(path) == []
+    assert read_journal(path) == []
 
 
 def test_opening_again_appends(path: Path) -> None:
@@ -95,16 +79,28 @@ def test_every_torn_last_line_is_dropped(path: Path) -> None:
 
 def test_a_journal_of_half_a_line_is_empty(path: Path) -> None:
     path.write_text('{"time": 1, "ev')
-    assert read_events(path) == []
+    assert read_journal(path) == []
     write(path, "first")
     assert texts(path) == ["first"]
 
 
-@pytest.mark.parametrize("line", [b'{"time": 1, "ev', b"\xff\xfe", b"[1]", b'{"time": 1}', b""])
-def test_a_damaged_line_is_told_with_its_number(path: Path, line: bytes) -> None:
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b'{"time": 1, "ev', ""),
+        (b"\xff\xfe", ""),
+        (b"[1]", ""),
+        (b'{"time": 1}', ""),
+        (b"", ""),
+        (b'{"time": 1, "event": "what is that"}', ""),
+        (b'{"time": 1, "event": "footnote"}', r" \(it has no text\)"),
+        (b'{"time": 1, "event": "footnote", "text": 3}', r" \(text: 3 is of the wrong type\)"),
+    ],
+)
+def test_a_damaged_line_is_told_with_its_number(path: Path, line: bytes, why: str) -> None:
     write(path, "first", "second")
     first, second, _ = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([first, line, second, b""]))
-    with pytest.raises(InputError, match=r"events.jsonl: line 2 is damaged; ") as error:
-        read_events(path)
+    with pytest.raises(InputError, match=rf"events.jsonl: line 2 is damaged{why}; ") as error:
+        read_journal(path)
     assert "\n" not in str(error.value)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from records import Footnote
 from tests.report.run_writer import PROBE, TUNED, RunWriter
 
 
@@ -41,19 +39,8 @@ def finished(writer: RunWriter) -> RunWriter:
     writer.final_fits("10/frozen", [0.90, 0.91, 0.92])
     writer.final_fits("10/llrd", [0.93, 0.94, 0.95], weight_distance=0.084)
     for text in ("pack: 2 images are twins", "pack: 2 images are twins", "budget was short"):
-        writer.event("footnote", text=text)
+        writer.event(Footnote(text))
     (writer.run_dir / "skipped_images.csv").write_text(
         'split,key,reason\ntrain,a.png,"truncated\nfile"\ntest,b.png,not an image\n'
     )
     return writer
-
-
-@pytest.fixture
-def edit_fit(finished: RunWriter) -> Callable[[str, dict[str, Any]], None]:
-    """Change the fields of one final fit of the finished run."""
-
-    def edit(name: str, changes: dict[str, Any]) -> None:
-        path = finished.run_dir / "final_fits" / name
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-    return edit

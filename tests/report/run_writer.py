@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from records import (
+    Cell,
+    Event,
+    FinalFitFailed,
+    Kind,
+    SetScore,
+    TrialEnded,
+    TrialReported,
+    TrialStarted,
+    Winner,
+    final_fit_path,
+    journal_line,
+    read_final_fit,
+    write_final_fit,
+)
 from report.run import read_run
 from report.summary import Summary, summarise
+from tests.records.results import a_result
+from tests.tune.search.simulated import a_report
 
 IMAGES = 100  # of a test set: all of class 1 in the test split, of class 2 in others
 PROBE = {"blocks": "none", "head_lr": 0.01, "weight_decay": 1e-4, "batch_size": 64}
@@ -23,7 +40,7 @@ class RunWriter:
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         (run_dir / "final_fits").mkdir(parents=True)
-        self.events: list[dict[str, Any]] = []
+        self.events: list[Event] = []
 
     def experiment(self, methods: Sequence[str], partitions: Sequence[float], **more: Any) -> None:
         """Write `experiment.yaml`."""
@@ -32,70 +49,59 @@ class RunWriter:
         (self.run_dir / "experiment.yaml").write_text(text)
         self.flush()
 
-    def event(self, kind: str, **fields: Any) -> None:
+    def event(self, event: Event) -> None:
         """Append an event to the journal."""
-        self.events.append({"time": 1.7e9 + len(self.events), "event": kind, **fields})
+        self.events.append(replace(event, time=1.7e9 + len(self.events)))
         self.flush()
 
     def flush(self, tail: str = "") -> None:
         """Write the journal, with a torn last line if asked for one."""
-        lines = "".join(json.dumps(event) + "\n" for event in self.events)
+        lines = "".join(map(journal_line, self.events))
         (self.run_dir / "events.jsonl").write_text(lines + tail)
 
     def trial(
         self, cell: str, number: int, curve: Sequence[float], status: str | None = "completed"
     ) -> None:
         """Append a trial with a validation accuracy every 100 samples; without status it runs."""
-        self.event("trial_started", cell=cell, trial=number, config=TUNED, origin="sampler")
+        trial = Cell.parse(cell), number
+        self.event(TrialStarted(*trial, "sampler", TUNED, None))
         for step, accuracy in enumerate(curve, start=1):
-            self.event(
-                "trial_report",
-                cell=cell,
-                trial=number,
-                samples=100 * step,
-                val_accuracy=accuracy,
-                val_loss=1 - accuracy,
-                score=accuracy,
-                seconds=0.5 * step,
-            )
+            report = a_report(100 * step, accuracy, val_loss=1 - accuracy, seconds=0.5 * step)
+            self.event(TrialReported(*trial, report))
         if status:
-            self.event("trial_ended", cell=cell, trial=number, status=status)
+            self.event(TrialEnded(*trial, status, ""))
 
     def winner(self, cell: str, val_accuracy: float, config: Mapping[str, Any]) -> None:
-        """Append a winner."""
-        self.event("winner", cell=cell, trial=0, val_accuracy=val_accuracy, config=dict(config))
+        """Append a winner, of the kind that its configuration looks like."""
+        tuned = config.get("blocks", "none") != "none"
+        untrained = not config or config.get("solver") == "none"
+        kind: Kind = "zero_shot" if untrained else "tuned" if tuned else "probe"
+        settings = dict(config)
+        self.event(Winner(Cell.parse(cell), 0, val_accuracy, 90, kind, settings, settings, None))
 
     def final_fits(self, cell: str, test_accuracies: Sequence[float], **more: Any) -> None:
         """Write a cell's final fits, seeds counted from 0; the first images are right."""
-        partition, method = cell.split("/")
+        method = Cell.parse(cell).method
         for seed, accuracy in enumerate(test_accuracies):
-            fit = {
-                "partition": float(partition),
-                "method": method,
-                "seed": seed,
-                "n_train": round(10 * float(partition)),
-                "n_val": 360,
-                "n_test": IMAGES,
-                "val_accuracy": 0.5,
-                "test_accuracy": accuracy,
-                "samples_chosen": 3000,
-                "steps_chosen": 40 + seed,
-                "weight_distance": 0.0 if method == "frozen" else 0.031,
-                "seconds": 3.2,
-                "config_id": "a1",
-                "predictions": predictions(accuracy),
-            }
-            self.fit_path(cell, seed).write_text(json.dumps(fit | more))
+            scores = {"test": SetScore(accuracy, predictions(accuracy))}
+            moved = 0.0 if method == "frozen" else 0.031
+            fields = {"tests": scores, "weight_distance": moved, **more}
+            write_final_fit(self.run_dir, a_result(Cell.parse(cell), seed, **fields))
+
+    def edit_fit(self, cell: str, seed: int, **changes: Any) -> None:
+        """Change fields of one final fit."""
+        fit = read_final_fit(self.fit_path(cell, seed))
+        write_final_fit(self.run_dir, replace(fit, **changes))
 
     def failed_fit(self, cell: str, seed: int, reason: str) -> None:
         """Append a final fit that failed, and remove what it had come to before."""
-        self.event("final_fit_failed", cell=cell, seed=seed, reason=reason)
+        self.event(FinalFitFailed(Cell.parse(cell), seed, reason))
         self.fit_path(cell, seed).unlink(missing_ok=True)
 
     def test_images(self, *extra: str, burst: int | None = None) -> None:
         """Write `test_images.csv`, for the test split and further sets of as many images.
 
-        With `burst`, so many of the test split's images each are a group.
+        With `burst`, every `burst` images of the test split are a group.
         """
         rows = [
             f"{name},{i}.png,{1 if name == 'test' else 2}"
@@ -109,11 +115,9 @@ class RunWriter:
     def extra_scores(self, name: str, cell: str, accuracies: Sequence[float]) -> None:
         """Add scores on a further test set to a cell's final fits."""
         for seed, accuracy in enumerate(accuracies):
-            scored = {"accuracy": accuracy, "predictions": predictions(accuracy, label=2)}
-            path = self.fit_path(cell, seed)
-            fit = json.loads(path.read_text())
-            fit["extra"] = fit.get("extra", {}) | {name: scored}
-            path.write_text(json.dumps(fit))
+            score = SetScore(accuracy, predictions(accuracy, label=2))
+            tests = read_final_fit(self.fit_path(cell, seed)).tests
+            self.edit_fit(cell, seed, tests=tests | {name: score})
 
     def summary(self) -> Summary:
         """Return the report's text, its files left unwritten."""
@@ -121,7 +125,7 @@ class RunWriter:
 
     def fit_path(self, cell: str, seed: int) -> Path:
         """Where a final fit is written."""
-        return self.run_dir / "final_fits" / f"{cell.replace('/', '-')}-{seed}.json"
+        return final_fit_path(self.run_dir, Cell.parse(cell), seed)
 
 
 def predictions(accuracy: float, label: int = 1) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from records import Cell, TrialPaused
 from report import write_report
 from report.device_seconds import Cost, cost_of
 from report.run import read_run
@@ -25,7 +26,7 @@ def test_cost_of_a_group_by_hand(writer: RunWriter) -> None:
     assert cost_of(run, 10, "frozen") == Cost()
 
 
-def test_rows_and_footer_add_up(finished: RunWriter) -> None:
+def test_rows_and_notes_add_up(finished: RunWriter) -> None:
     report = write_report(finished.run_dir)
     table = report.table
     # 5 trials of 1.5 s, and one of 0.5 s stopped after 100 of 300 samples; 13 fits of 3.2 s
@@ -33,23 +34,23 @@ def test_rows_and_footer_add_up(finished: RunWriter) -> None:
     assert table.final_seconds.sum() == pytest.approx(41.6)
     assert table.saved_seconds.sum() == pytest.approx(1.0)
     assert report.summary.seconds == ["27", "23"]
-    footer = report.summary.footer
-    assert "device-seconds: 8 in trials and 42 in final fits, features apart" in footer
-    assert "early stopping saved 11% of the search's device-seconds" in footer
+    notes = report.summary.notes
+    assert "Trials took 8 device-seconds and final fits 42; features are not counted" in notes
+    assert "Early stopping saved 11% of the search's device-seconds" in notes
 
 
-def test_nothing_saved_is_not_told(writer: RunWriter) -> None:
+def test_nothing_saved_has_no_note(writer: RunWriter) -> None:
     writer.experiment(["frozen"], [10])
     writer.trial("10/frozen", 0, [0.5])
     writer.trial("10/frozen", 1, [], status="stopped")
     summary = writer.summary()
-    assert not any("early stopping" in line for line in summary.footer)
+    assert not any("arly stopping" in line for line in summary.notes)
     assert summary.seconds == ["0.5"]
 
 
 def test_paused_trials_are_counted(writer: RunWriter) -> None:
     writer.experiment(["frozen"], [10])
     writer.trial("10/frozen", 0, [0.5], status=None)
-    writer.event("trial_paused", cell="10/frozen", trial=0, milestone=0)
-    (line,) = [n for n in writer.summary().footer if n.startswith("trials")]
-    assert line == "trials: 1, of which 0 stopped early, 0 failed, 1 paused (trials.csv)"
+    writer.event(TrialPaused(Cell(10, "frozen"), 0, 100))
+    counts = "stopped early: 0, failed: 0, paused: 1"
+    assert f"The search made 1 trial ({counts}; see trials.csv)" in writer.summary().notes

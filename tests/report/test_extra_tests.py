@@ -31,13 +31,14 @@ def test_table_of_a_further_set(extra: RunWriter) -> None:
     assert second[5].text.startswith("-7.0 ± ")
 
 
-def test_drop_and_the_means_are_told(extra: RunWriter) -> None:
+def test_drop_and_the_means_are_found(extra: RunWriter) -> None:
     report = write_report(extra.run_dir)
     drop, mean = report.summary.extra[0].findings
     # seeds agree; images: 1.96 * sqrt(0.91 * 0.09 + 0.81 * 0.19) / 10, about 9.5 points
-    assert drop.startswith("from test to wild, in the mean over partitions: frozen -10.0 ± 9.")
+    change = "From test to wild, on average over partitions, accuracy changes by (points)"
+    assert drop.startswith(f"{change}: frozen -10.0 ± 9.")
     assert ", llrd -20.0 ± 9." in drop
-    assert mean.startswith("at 10% llrd loses 7.0 points to frozen (2.")
+    assert mean.startswith("llrd loses 7.0 points to frozen at 10% (2.")
     assert "## digits: accuracy on wild (%)" in report.markdown
     assert drop in report.markdown
 
@@ -63,7 +64,7 @@ def test_each_set_has_groups_of_its_own_or_none(extra: RunWriter) -> None:
 def test_extra_score_without_predictions_is_named(extra: RunWriter) -> None:
     path = extra.fit_path("10/llrd", 0)
     path.write_text(path.read_text().replace('"accuracy": 0.73, ', ""))
-    with pytest.raises(InputError, match=r"10-llrd-0\.json: extra\.wild lacks accuracy"):
+    with pytest.raises(InputError, match=r"10-llrd-seed0\.json .*: it has no accuracy"):
         write_report(extra.run_dir)
 
 

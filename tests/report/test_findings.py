@@ -33,39 +33,39 @@ GAIN, LOSS, NONE = [0.59, 0.60, 0.61], [0.39, 0.40, 0.41], [0.50, 0.51, 0.52]
 
 def test_one_of_each(compared: RunWriter) -> None:
     assert fits(compared, {1: NONE, 10: GAIN, 20: LOSS})[:3] == [
-        "at 10% llrd gains 10.0 points over frozen (7.5 to 12.5)",
-        "at 20% llrd loses 10.0 points to frozen (7.5 to 12.5)",
-        "at 1% no difference between llrd and frozen is shown (+1.0, -1.5 to 3.5)",
+        "llrd gains 10.0 points over frozen at 10% (7.5 to 12.5)",
+        "llrd loses 10.0 points to frozen at 20% (7.5 to 12.5)",
+        "No difference between llrd and frozen is shown at 1% (+1.0, -1.5 to 3.5)",
     ]
 
 
 def test_partitions_of_one_outcome_share_a_sentence(compared: RunWriter) -> None:
     assert fits(compared, {1: NONE, 10: NONE, 20: GAIN})[1] == (
-        "at 1 and 10% no difference between llrd and frozen is shown"
+        "No difference between llrd and frozen is shown at 1 and 10%"
     )
     assert fits(compared, {20: NONE})[0] == (
-        "at none of the 3 partitions a difference between llrd and frozen is shown"
+        "No difference between llrd and frozen is shown at any of the 3 partitions"
     )
     assert fits(compared, {1: LOSS, 10: GAIN, 20: GAIN})[:2] == [
         "llrd gains over frozen, in points: 10.0 at 10% (7.5 to 12.5) and 10.0 at 20% "
         "(7.5 to 12.5)",
-        "at 1% llrd loses 10.0 points to frozen (7.5 to 12.5)",
+        "llrd loses 10.0 points to frozen at 1% (7.5 to 12.5)",
     ]
 
 
 def test_images_can_leave_a_gain_unshown(compared: RunWriter) -> None:
     gain = [0.53, 0.53, 0.53]  # 3 of 100 images: 3.0 ± 1.96 * sqrt(0.03 * 0.97 / 100), 3.3
-    assert "at 1% llrd gains 3.0 points over frozen (3.0 to 3.0)" in fits(compared, {1: gain})
+    assert "llrd gains 3.0 points over frozen at 1% (3.0 to 3.0)" in fits(compared, {1: gain})
     compared.test_images()
     (finding,) = fits(compared, {1: gain})
-    assert finding.startswith("at 1% no difference between llrd and frozen is shown (+3.0, -0.")
+    assert finding.startswith("No difference between llrd and frozen is shown at 1% (+3.0, -0.")
 
 
 def test_one_seed_without_images_shows_nothing(compared: RunWriter) -> None:
     compared.final_fits("1/frozen", [0.5])
     compared.final_fits("1/llrd", [0.9])
     assert compared.summary().findings == [
-        "at 1% no difference between llrd and frozen is shown (+40.0)"
+        "No difference between llrd and frozen is shown at 1% (+40.0)"
     ]
 
 
@@ -73,34 +73,30 @@ def test_mean_over_partitions_is_paired_by_seed(compared: RunWriter) -> None:
     # The mean over partitions of seed s: +10 + s - 1 points at both, so 10.0 ± 2.5 again; the
     # gains at 1 and 10% differ by 20 points, which is no noise.
     findings = fits(compared, {1: [0.69, 0.70, 0.71], 10: NONE, 20: [0.49, 0.50, 0.51]})
-    assert (
-        "in the mean over 3 partitions llrd gains 7.0 points over frozen (4.5 to 9.5)" in findings
-    )
+    assert "llrd gains 7.0 points over frozen on average over 3 partitions (4.5 to 9.5)" in findings
 
 
-def test_every_other_method_is_told_in_the_mean(finished: RunWriter) -> None:
+def test_every_other_method_has_an_average_finding(finished: RunWriter) -> None:
     findings = finished.summary().findings
-    assert "at 1% no difference between seed_llrd and frozen is shown (-6.0)" in findings
+    assert "No difference between seed_llrd and frozen is shown at 1% (-6.0)" in findings
 
 
-def test_falling_baseline_is_told(compared: RunWriter) -> None:
+def test_falling_baseline_is_found(compared: RunWriter) -> None:
     for partition, accuracy in ((1, 0.5), (10, 0.8), (20, 0.7)):
         accuracies = [accuracy - 0.01, accuracy, accuracy + 0.01]
         compared.final_fits(f"{partition}/frozen", accuracies)
     findings = compared.summary().findings
-    assert findings[-1] == "frozen falls from 10 to 20% by 10.0 points (10.0 to 10.0)"
+    assert findings[-1] == "frozen falls by 10.0 points from 10 to 20% (10.0 to 10.0)"
     compared.test_images()  # 10 of 100 images: 10.0 ± 5.9
     finding = compared.summary().findings[-1]
-    assert finding.startswith("frozen falls from 10 to 20% by 10.0 points (4.")
+    assert finding.startswith("frozen falls by 10.0 points from 10 to 20% (4.")
 
 
 def test_baseline_that_wavers_within_its_interval_does_not_fall(compared: RunWriter) -> None:
     compared.experiment(["frozen", "llrd"], [20, 1, 10])
     for partition, accuracies in ((1, [0.2] * 3), (10, NONE), (20, [0.51, 0.51, 0.50])):
         compared.final_fits(f"{partition}/frozen", accuracies)
-    assert compared.summary().findings[-1] == (
-        "frozen never falls by more than its interval as data grows"
-    )
+    assert compared.summary().findings[-1] == ("frozen is nowhere shown to fall as data grows")
 
 
 # Seeds that move together have an interval of no width, those of NONE and GAIN one of 2.5 points.
@@ -109,35 +105,36 @@ def test_baseline_that_wavers_within_its_interval_does_not_fall(compared: RunWri
 def test_from_where_on_more_images_bring_little(compared: RunWriter) -> None:
     findings = fits(compared, {1: FLAT, 10: [0.595, 0.605, 0.615], 20: [0.60, 0.61, 0.62]})
     assert findings[-3:-1] == [
-        "from 10% (100 images) on more images bring llrd at most 1 point (+0.5, 0.5 to 0.5)",
-        "from 1% (10 images) on more images bring frozen at most 1 point (+0.0, 0.00 to 0.00)",
+        "From 10% (100 images) on, more images bring llrd at most 1 point (+0.5, 0.5 to 0.5)",
+        "From 1% (10 images) on, more images bring frozen at most 1 point (+0.0, 0.00 to 0.00)",
     ]
 
 
-def test_the_least_margin_that_the_interval_keeps_to_is_told(compared: RunWriter) -> None:
+def test_the_smallest_margin_that_the_interval_meets_is_reported(compared: RunWriter) -> None:
     findings = fits(compared, {1: FLAT, 10: [0.585, 0.595, 0.605], 20: [0.60, 0.61, 0.62]})
-    wanted = "from 10% (100 images) on more images bring llrd at most 2 points (+1.5, 1.5 to 1.5)"
+    wanted = "From 10% (100 images) on, more images bring llrd at most 2 points (+1.5, 1.5 to 1.5)"
     assert wanted in findings
 
 
 def test_what_a_run_cannot_see_is_no_need(compared: RunWriter) -> None:
     # 20% is (paired) 6.0 ± 2.5 above 10%, and 8.5 ± 12.4 above 1%: of this, nothing follows.
     findings = fits(compared, {1: [0.49, 0.55, 0.59], 10: [0.57] * 3, 20: [0.62, 0.63, 0.64]})
-    wanted = "how many images llrd needs is not shown: 10 to 20% may bring 8.5 points (+6.0, 3.5 to"
-    assert any(line.startswith(wanted) for line in findings)
+    wanted = (
+        "How many images llrd needs is not shown: from 10 to 20% it may gain 8.5 points (+6.0, "
+    )
+    assert any(line.startswith(f"{wanted}3.5 to") for line in findings)
 
 
 def test_a_method_that_gains_to_the_end_may_need_more(compared: RunWriter) -> None:
     findings = fits(compared, {1: FLAT, 10: NONE, 20: [0.60, 0.61, 0.62]})
     assert (
-        "llrd gains to the end, 10.0 points from 10 to 20% (10.0 to 10.0): "
-        "more than 200 images may help"
+        "llrd still gains 10.0 points from 10 to 20% (10.0 to 10.0): more than 200 images may help"
     ) in findings
 
 
 def test_a_dip_is_no_gain_to_the_end(compared: RunWriter) -> None:
     findings = fits(compared, {1: GAIN, 10: FLAT, 20: GAIN})
-    assert not any("gains to the end" in line for line in findings)
+    assert not any("still gains" in line for line in findings)
 
 
 def test_one_seed_does_not_tell_how_many_images_are_enough(compared: RunWriter) -> None:
@@ -148,7 +145,7 @@ def test_one_seed_does_not_tell_how_many_images_are_enough(compared: RunWriter) 
     findings = compared.summary().findings
     assert not any("images" in line for line in findings)
     assert (
-        findings[0] == "at none of the 3 partitions a difference between llrd and frozen is shown"
+        findings[0] == "No difference between llrd and frozen is shown at any of the 3 partitions"
     )
 
 
@@ -158,6 +155,6 @@ def test_nothing_is_claimed_without_results(compared: RunWriter) -> None:
 
 def test_markdown_says_what_the_findings_rest_on(compared: RunWriter) -> None:
     fits(compared, {1: GAIN})
-    assert "What it shows, of the seeds alone:" in compared.summary().markdown()
+    assert "What it shows (intervals over seeds):" in compared.summary().markdown()
     compared.test_images()
     assert "What it shows:" in compared.summary().markdown()

@@ -41,8 +41,7 @@ from report.formatting import _plain, listed, span
             {"blocks": "11-7", "label_smoothing": 0.1, "head_start": "probe"},
             "blocks 11-7, label smoothing 0.1, head start probe",
         ),
-        ({"blocks": "11-7", "head_start": True}, "blocks 11-7, head start"),
-        ({"blocks": "11-7", "head_start": False, "lr": None}, "blocks 11-7"),
+        ({"blocks": "11-7", "lr": None}, "blocks 11-7"),
         ({"blocks": "11-7", "weight_decay": 0, "llrd_decay": 1.0}, "blocks 11-7, decay 1, wd 0"),
         ({"blocks": "11-7", "mixup": 0.3, "nested": {"a": 1}}, "blocks 11-7"),
         ({}, "nothing to choose"),
@@ -64,7 +63,9 @@ from report.formatting import _plain, listed, span
     ],
 )
 def test_describe(config: dict[str, Any], words: str) -> None:
-    assert describe(config) == words
+    tuned = config.get("blocks") not in (None, "none")
+    untrained = config.get("solver") == "none"
+    assert describe(config, "zero_shot" if untrained else "tuned" if tuned else "probe") == words
 
 
 @given(st.floats(1e-8, 1e5))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from errors import InputError
+from records import SetScore
 from report import write_report
-from tests.report.run_writer import PROBE, RunWriter
+from tests.report.run_writer import PROBE, RunWriter, predictions
 
 GOLDEN = """\
 # digits: test accuracy (%)
@@ -27,42 +27,46 @@ ln+attn of blocks 11-7, lr 3e-4, decay 0.75, batch 64 |
 | 10 | 100 | 91.0 ± 2.5 | **94.0 ± 2.5** | – | +3.0 ± 0.0 | 23 | \
 ln+attn of blocks 11-7, lr 3e-4, decay 0.9, batch 64 |
 
-What it shows, of the seeds alone:
+What it shows (intervals over seeds):
 
-- at 10% llrd gains 3.0 points over frozen (3.0 to 3.0)
-- at 1% no difference between llrd and frozen is shown (-1.0, -3.5 to 1.5)
-- in the mean over 2 partitions no difference between llrd and frozen is shown \
+- llrd gains 3.0 points over frozen at 10% (3.0 to 3.0)
+- No difference between llrd and frozen is shown at 1% (-1.0, -3.5 to 1.5)
+- No difference between llrd and frozen is shown on average over 2 partitions \
 (+1.0, -0.2 to 2.2)
-- at 1% no difference between seed_llrd and frozen is shown (-6.0)
-- llrd gains to the end, 18.0 points from 1 to 10% (15.5 to 20.5): more than 100 images may help
-- frozen gains to the end, 14.0 points from 1 to 10% (14.0 to 14.0): more than 100 images may help
-- frozen never falls by more than its interval as data grows
+- No difference between seed_llrd and frozen is shown at 1% (-6.0)
+- llrd still gains 18.0 points from 1 to 10% (15.5 to 20.5): more than 100 images may help
+- frozen still gains 14.0 points from 1 to 10% (14.0 to 14.0): more than 100 images may help
+- frozen is nowhere shown to fall as data grows
 
 Warnings:
 
-- one final seed of 1/seed_llrd: intervals there do not cover the draw of the training images
+- 1/seed_llrd has one final seed: intervals do not cover the draw of the training images
 
 Notes:
 
-- mean ± 95% interval over 1 to 3 final seeds, each with its own draw of the partition \
-from the training images there are (Student t; at 100% only the order of samples is left to draw), \
-not over the 100 test images (no test_images.csv); \
-each interval alone, not corrected for how many are read, and of the configuration found: \
-that another search may find another is in none; \
-bold: best validation accuracy of its row
-- gain: llrd minus frozen on test, paired by seed
+- Each cell is the mean over 1 to 3 final seeds ± the half-width of its 95% confidence interval
+- Each seed draws its partition anew from the training images; at 100% it changes only the order \
+of samples
+- The interval covers the seeds (Student t), but not the draw of the 100 test images: there is no \
+test_images.csv
+- Intervals are not corrected for multiple comparisons and do not include the randomness of the \
+search
+- Bold marks the best validation accuracy of its row
+- The gain is llrd minus frozen on test, paired by seed
 - llrd is below frozen at 1% (by 1.0 points on test)
 - seed_llrd is below frozen at 1% (by 6.0 points on test and 5.0 points on validation)
-- llrd winners moved 3.1% to 8.4% from their start, best after 41 steps
-- seed_llrd winners moved 3.1% from their start, best after 40 steps
-- no result: 10/seed_llrd
-- trials: 7, of which 1 stopped early, 1 failed (trials.csv)
-- device-seconds: 8 in trials and 42 in final fits, features apart
-- early stopping saved 11% of the search's device-seconds
-- images skipped: 2 (skipped_images.csv)
+- The winners of llrd moved the encoder's weights by 3.1% to 8.4% and were best after 41 steps
+- The winners of seed_llrd moved the encoder's weights by 3.1% and were best after 40 steps
+- There is no result for 10/seed_llrd
+- The search made 7 trials (stopped early: 1, failed: 1; see trials.csv)
+- Trials took 8 device-seconds and final fits 42; features are not counted
+- Early stopping saved 11% of the search's device-seconds
+- The run skipped 2 images (skipped_images.csv)
 - pack: 2 images are twins
 - budget was short
 """
+
+SOURCES = "The interval combines two independent sources: the seeds"
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -74,7 +78,7 @@ def test_markdown_of_a_small_run(finished: RunWriter) -> None:
     assert (finished.run_dir / "accuracy_table.md").read_text(encoding="utf-8") == GOLDEN
 
 
-def test_terminal_shows_every_cell_and_footer_line(finished: RunWriter) -> None:
+def test_terminal_shows_every_cell_and_note(finished: RunWriter) -> None:
     text = io.StringIO()
     report = write_report(finished.run_dir)
     report.render(Console(file=text, width=80, color_system=None))
@@ -82,7 +86,7 @@ def test_terminal_shows_every_cell_and_footer_line(finished: RunWriter) -> None:
     summary = report.summary
     for row in summary.grid.rows:
         assert all(cell.text in shown for cell in row)
-    assert all(line in shown for line in (*summary.words, *summary.findings, *summary.footer))
+    assert all(line in shown for line in (*summary.descriptions, *summary.findings, *summary.notes))
 
 
 def test_five_methods_fit_eighty_columns(finished: RunWriter) -> None:
@@ -189,10 +193,10 @@ ZERO_SHOT = {"blocks": "none", "solver": "none", "head_start": "zero_shot"}
 def test_zero_shot_is_no_baseline(finished: RunWriter, config: dict[str, Any]) -> None:
     finished.experiment(["zero_shot", "frozen", "llrd"], [1, 10])
     finished.winner("1/zero_shot", 0.7, config)
-    finished.final_fits("1/zero_shot", [0.71], weight_distance=None, steps_chosen=None)
+    finished.final_fits("1/zero_shot", [0.71], weight_distance=0.0, steps_chosen=0)
     summary = finished.summary()
-    assert "gain: llrd minus frozen on test, paired by seed" in summary.footer
-    assert not any("below zero_shot" in line for line in summary.footer)
+    assert "The gain is llrd minus frozen on test, paired by seed" in summary.notes
+    assert not any("zero_shot is above" in line for line in summary.notes)
 
 
 def test_zero_shot_has_the_interval_of_the_images(finished: RunWriter) -> None:
@@ -207,8 +211,9 @@ def test_zero_shot_has_the_interval_of_the_images(finished: RunWriter) -> None:
     row = report.table.iloc[0]
     assert row.test_ci95_seeds == 0
     assert row.test_ci95 == row.test_ci95_images == pytest.approx(0.0588, rel=0.05)
-    assert "below zero_shot on test: frozen at 1%; llrd at 1%" in report.summary.footer
-    assert "gain: llrd minus frozen on test, paired by seed and by image" in report.summary.footer
+    assert "On test zero_shot is above frozen at 1% and llrd at 1%" in report.summary.notes
+    paired = "The gain is llrd minus frozen on test, paired by seed and by image"
+    assert paired in report.summary.notes
 
 
 def test_interval_joins_seeds_and_images(finished: RunWriter) -> None:
@@ -219,30 +224,30 @@ def test_interval_joins_seeds_and_images(finished: RunWriter) -> None:
     assert row.test_ci95_seeds == pytest.approx(0.0248, abs=1e-4)
     assert row.test_ci95_images == pytest.approx(1.96 * 0.0222, rel=0.05)
     assert row.test_ci95 == pytest.approx(0.0501, rel=0.05)
-    assert "over 100 test images (bootstrap, 2000 resamples)" in report.summary.footer[0]
-    assert "of the seeds alone" not in report.markdown
+    images = "the 100 test images (bootstrap over test images, 2000 resamples)"
+    assert report.summary.notes[2] == f"{SOURCES} (Student t) and {images}"
+    assert "intervals over seeds" not in report.markdown
 
 
-def test_the_footer_counts_groups_where_the_test_images_have_some(finished: RunWriter) -> None:
+def test_the_notes_count_the_groups_of_test_images(finished: RunWriter) -> None:
     finished.test_images(burst=4)
-    assert (
-        "and over 100 test images in 25 groups (bootstrap over groups, 2000 resamples), as "
-        "independent sources" in finished.summary().footer[0]
-    )
+    images = "the 100 test images in 25 groups (bootstrap over groups, 2000 resamples)"
+    assert finished.summary().notes[2] == f"{SOURCES} (Student t) and {images}"
 
 
 def test_validation_images_are_a_column_where_they_differ(
-    finished: RunWriter, edit_fit: Callable[[str, dict[str, Any]], None]
+    finished: RunWriter,
 ) -> None:
     assert "validation images" not in finished.summary().grid.header
-    for fit in (finished.run_dir / "final_fits").glob("1-*.json"):
-        edit_fit(fit.name, {"n_val": 4})
+    for cell, seeds in (("1/frozen", 3), ("1/llrd", 3), ("1/seed_llrd", 1)):
+        for seed in range(seeds):
+            finished.edit_fit(cell, seed, n_val=4)
     grid = finished.summary().grid
     assert grid.header[2] == "validation images"
     assert [row[2].text for row in grid.rows] == ["4", "360"]
 
 
-def test_probes_alone_tell_their_own_winners(finished: RunWriter) -> None:
+def test_a_table_of_probes_describes_their_winners(finished: RunWriter) -> None:
     finished.experiment(["frozen"], [1, 10])
     assert "| frozen winner |" in finished.summary().markdown()
 
@@ -251,25 +256,26 @@ def test_run_that_has_only_begun(writer: RunWriter) -> None:
     writer.experiment(["frozen", "llrd"], [1, 10])
     report = write_report(writer.run_dir)
     assert report.table["test_accuracy"].isna().all()
-    assert "no result: 1/frozen, 1/llrd, 10/frozen, 10/llrd" in report.summary.footer
+    assert "There is no result for 1/frozen, 1/llrd, 10/frozen and 10/llrd" in report.summary.notes
     assert (writer.run_dir / "accuracy.png").exists()
 
 
-def test_fits_of_different_winners_are_told(
-    finished: RunWriter, edit_fit: Callable[[str, dict[str, Any]], None]
+def test_fits_of_different_winners_have_a_note(
+    finished: RunWriter,
 ) -> None:
-    edit_fit("10-llrd-1.json", {"config_id": "b2"})
-    assert "10/llrd: its final fits are of different winners" in (finished.summary().markdown())
+    finished.edit_fit("10/llrd", 1, fit_key="b2")
+    assert "The final fits of 10/llrd have different winners" in (finished.summary().markdown())
 
 
-def test_loss_too_small_to_print_is_still_told(
-    finished: RunWriter, edit_fit: Callable[[str, dict[str, Any]], None]
+def test_loss_too_small_to_print_has_a_note(
+    finished: RunWriter,
 ) -> None:
     for seed, accuracy in enumerate((0.8999, 0.9099, 0.9199)):
-        edit_fit(f"10-llrd-{seed}.json", {"test_accuracy": accuracy})
-    footer = finished.summary().footer
+        scores = {"test": SetScore(accuracy, predictions(accuracy))}
+        finished.edit_fit("10/llrd", seed, tests=scores)
+    notes = finished.summary().notes
     losses = "at 1% (by 1.0 points on test) and at 10% (by under 0.1 points on test)"
-    assert f"llrd is below frozen {losses}" in footer
+    assert f"llrd is below frozen {losses}" in notes
 
 
 def test_writing_twice_changes_nothing_and_leaves_no_temporary_file(finished: RunWriter) -> None:
@@ -297,5 +303,7 @@ def test_unknown_gain_is_refused(finished: RunWriter) -> None:
 
 def test_incomplete_final_fit_is_named(finished: RunWriter) -> None:
     (finished.run_dir / "final_fits" / "odd.json").write_text('{"partition": 1}')
-    with pytest.raises(InputError, match=r"odd\.json lacks config_id, method"):
+    with pytest.raises(
+        InputError, match=r"odd\.json is not the result of a final fit: it has no method, seed"
+    ):
         write_report(finished.run_dir)

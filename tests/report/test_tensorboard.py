@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from records import Cell, TrialReported
 from report.tensorboard import main, write_curves
 from tests.report.run_writer import RunWriter
+from tests.tune.search.simulated import a_report
 
 
 def scalars(folder: Path) -> list[tuple[str, int, float]]:
@@ -33,10 +35,16 @@ def test_every_report_becomes_points_at_samples_seen(writer: RunWriter) -> None:
     assert scalars(folder / "10" / "llrd" / "3") == [
         ("val_accuracy", 100, 0.5),
         ("val_loss", 100, 0.5),
+        ("train_loss", 100, 1.0),
+        ("prospect", 100, 0.5),
+        ("weight_distance", 100, 0.0),
         ("val_accuracy", 200, 0.75),
         ("val_loss", 200, 0.25),
+        ("train_loss", 200, 1.0),
+        ("prospect", 200, 0.75),
+        ("weight_distance", 200, 0.0),
     ]
-    assert scalars(folder / "100" / "llrd" / "0") == [
+    assert scalars(folder / "100" / "llrd" / "0")[:2] == [
         ("val_accuracy", 100, 0.25),
         ("val_loss", 100, 0.75),
     ]
@@ -48,14 +56,15 @@ def test_a_second_call_replaces_what_the_first_wrote(writer: RunWriter) -> None:
     writer.trial("10/llrd", 4, [0.5])
     folder = write_curves(writer.run_dir)
     assert sorted(path.name for path in (folder / "10/llrd").iterdir()) == ["3", "4"]
-    assert len(scalars(folder / "10/llrd/3")) == 2
+    assert len(scalars(folder / "10/llrd/3")) == 5
 
 
 def test_nulls_and_torn_lines_are_left_out(writer: RunWriter) -> None:
-    writer.event("trial_report", cell="1/llrd", trial=0, samples=5, val_loss=None, train_loss=2.0)
+    report = a_report(5, math.nan, val_loss=math.inf, train_loss=2.0)
+    writer.event(TrialReported(Cell(1, "llrd"), 0, report))
     writer.flush(tail='{"event": "trial_rep')
     curve = scalars(write_curves(writer.run_dir) / "1/llrd/0")
-    assert curve == [("train_loss", 5, 2.0)]
+    assert curve == [("train_loss", 5, 2.0), ("weight_distance", 5, 0.0)]
     assert not any(math.isnan(value) for _, _, value in curve)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.report.run_writer import PROBE, TUNED, RunWriter
+from records import SetScore
+from tests.report.run_writer import PROBE, TUNED, RunWriter, predictions
 
 
 def warnings(writer: RunWriter) -> list[str]:
@@ -19,12 +20,12 @@ def test_duplicates_are_counted_by_pair_of_splits(finished: RunWriter) -> None:
         "exact,train,e.png,test,f.png\n"
     )
     assert (
-        "duplicate images: 1 near between train and val (duplicates.csv)"
-        in finished.summary().footer
+        "Splits share images: 1 near duplicate between train and val (duplicates.csv)"
+        in finished.summary().notes
     )
     (warning,) = (line for line in warnings(finished) if "duplicates.csv" in line)
-    assert warning.startswith("images that are tested on were seen before, so accuracies may be")
-    assert warning.endswith(": 2 exact between train and test (duplicates.csv)")
+    assert warning.startswith("Test images have duplicates in other splits, so accuracies may be")
+    assert warning.endswith(": 2 exact duplicates between train and test (duplicates.csv)")
 
 
 def test_few_images_and_a_single_seed_are_warned_of(writer: RunWriter) -> None:
@@ -32,18 +33,19 @@ def test_few_images_and_a_single_seed_are_warned_of(writer: RunWriter) -> None:
     writer.final_fits("10/frozen", [0.5, 0.6])
     assert warnings(writer) == []
     writer.fit_path("10/frozen", 1).unlink()
-    writer.final_fits("10/frozen", [0.5], n_test=19)
+    few = {"test": SetScore(0.5, predictions(0.5)[:19])}
+    writer.final_fits("10/frozen", [0.5], tests=few)
     assert warnings(writer) == [
-        "only 19 test images: each is 5.3 points of accuracy",
-        "one final seed: intervals do not cover the draw of the training images",
+        "The test split has only 19 images: each is 5.3 points of accuracy",
+        f"There is one final seed: {NOT_COVERED}",
     ]
 
 
-NOT_COVERED = "intervals there do not cover the draw of the training images"
+NOT_COVERED = "intervals do not cover the draw of the training images"
 
 
 def test_a_single_seed_among_groups_with_more_is_warned_of(finished: RunWriter) -> None:
-    assert warnings(finished) == [f"one final seed of 1/seed_llrd: {NOT_COVERED}"]
+    assert warnings(finished) == [f"1/seed_llrd has one final seed: {NOT_COVERED}"]
     finished.final_fits("1/seed_llrd", [0.7, 0.7])
     assert warnings(finished) == []
 
@@ -56,11 +58,11 @@ def test_of_many_groups_with_a_single_seed_the_first_are_named(writer: RunWriter
         writer.final_fits(f"{partition}/frozen", [0.5, 0.6, 0.7])
         writer.final_fits(f"{partition}/llrd", [0.5])
     assert warnings(writer) == [
-        f"one final seed of 1/llrd, 5/llrd, 10/llrd and 3 more: {NOT_COVERED}"
+        f"1/llrd, 5/llrd, 10/llrd and 3 more have one final seed: {NOT_COVERED}"
     ]
     for partition in partitions[:3]:
         writer.final_fits(f"{partition}/llrd", [0.5, 0.6])
-    assert warnings(writer) == [f"one final seed of 20/llrd, 50/llrd and 100/llrd: {NOT_COVERED}"]
+    assert warnings(writer) == [f"20/llrd, 50/llrd and 100/llrd have one final seed: {NOT_COVERED}"]
 
 
 def test_what_draws_no_training_images_needs_no_second_seed(writer: RunWriter) -> None:
@@ -86,17 +88,18 @@ def test_a_final_fit_that_failed_is_warned_of_until_it_is_made(failing: RunWrite
     failing.failed_fit("10/llrd", 1, "the fit diverged")
     assert warnings(failing) == [
         "1 of 3 final fits of 10/llrd failed (the fit diverged): "
-        "its figure is the mean of the others"
+        "the cell shows the mean of the others"
     ]
     failing.final_fits("10/llrd", [0.8, 0.9, 0.85])  # resumed
     assert warnings(failing) == []
 
 
-def test_reasons_are_told_once_each_and_shortly(failing: RunWriter) -> None:
+def test_reasons_are_short_and_given_once(failing: RunWriter) -> None:
     for seed, reason in enumerate(["out of memory", "the fit\ndiverged", "out of memory"]):
         failing.failed_fit("10/llrd", seed, reason)
     assert warnings(failing) == [
-        "3 of 3 final fits of 10/llrd failed (out of memory; the fit diverged): it has no result"
+        "3 of 3 final fits of 10/llrd failed (out of memory; the fit diverged): "
+        "the cell has no result"
     ]
     failing.failed_fit("10/llrd", 0, 1000 * "x")
     (line,) = warnings(failing)
@@ -107,8 +110,8 @@ def test_where_all_but_one_failed_the_figure_is_that_one(failing: RunWriter) -> 
     for seed in (0, 2):
         failing.failed_fit("10/llrd", seed, "out of memory")
     assert warnings(failing) == [
-        "2 of 3 final fits of 10/llrd failed (out of memory): its figure is the other one alone",
-        f"one final seed of 10/llrd: {NOT_COVERED}",
+        "2 of 3 final fits of 10/llrd failed (out of memory): the cell shows the other one alone",
+        f"10/llrd has one final seed: {NOT_COVERED}",
     ]
 
 

@@ -1,4 +1,4 @@
-"""What the footer says of the winners: weights kept, settings that mattered, gradients."""
+"""Notes on the winners: weights kept, settings that mattered, gradients."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ NORMS = {
 }
 
 
-def footer(writer: RunWriter) -> list[str]:
-    return writer.summary().footer
+def notes(writer: RunWriter) -> list[str]:
+    return writer.summary().notes
 
 
 def test_weights_chosen_on_validation(finished: RunWriter) -> None:
@@ -28,8 +28,8 @@ def test_weights_chosen_on_validation(finished: RunWriter) -> None:
     report = write_report(finished.run_dir)
     # the third fit at 1% is of an older run and says nothing; mean of 2 x 0.25 and 3 x 1
     assert (
-        "llrd: interpolation chosen on validation: alpha 0.25 to 1 (mean 0.7), "
-        "averaged weights in 2 of 5 fits" in report.summary.footer
+        "For llrd, validation chose interpolation with alpha 0.25 to 1 (mean 0.7) "
+        "and averaged weights in 2 of 5 fits" in report.summary.notes
     )
     table = report.table.set_index(["partition", "method"])
     assert table.loc[(1, "llrd"), ["alpha", "ema"]].tolist() == [0.25, 1.0]
@@ -37,9 +37,9 @@ def test_weights_chosen_on_validation(finished: RunWriter) -> None:
     assert table.loc[(10, "frozen"), ["alpha", "ema"]].isna().all()
 
 
-def test_nothing_kept_is_not_told(finished: RunWriter) -> None:
+def test_nothing_kept_has_no_note(finished: RunWriter) -> None:
     finished.final_fits("10/llrd", [0.93], alpha=None, ema=None)
-    assert not any("interpolation" in line or "averaged" in line for line in footer(finished))
+    assert not any("interpolation" in line or "averaged" in line for line in notes(finished))
 
 
 def test_importance_of_the_pooled_rows(finished: RunWriter) -> None:
@@ -51,10 +51,10 @@ def test_importance_of_the_pooled_rows(finished: RunWriter) -> None:
         "all,llrd,warmup,0.004,132\n"
         "all,llrd,weight_decay,0.182,132\n"
     )
-    lines = [line for line in footer(finished) if line.startswith("what mattered")]
+    lines = [line for line in notes(finished) if line.startswith("PED-ANOVA")]
     assert lines == [
-        "what mattered for llrd (PED-ANOVA over 132 trials): lr 0.61, blocks 0.20, "
-        "weight_decay 0.18"
+        "PED-ANOVA over 132 trials gives the settings of llrd these importances: "
+        "lr 0.61, blocks 0.20, weight_decay 0.18"
     ]
 
 
@@ -66,21 +66,21 @@ def test_a_parameter_alone_is_not_said_to_have_mattered(finished: RunWriter) -> 
         "all,llrd,lr,1.0,132\n"
         "all,llrd,warmup,0.0,132\n"
     )
-    assert [line for line in footer(finished) if line.startswith("what mattered")] == [
-        "what mattered for llrd (PED-ANOVA over 132 trials): lr 1.00"
+    assert [line for line in notes(finished) if line.startswith("PED-ANOVA")] == [
+        "PED-ANOVA over 132 trials gives the settings of llrd these importances: lr 1.00"
     ]
 
 
-def gradient_lines(writer: RunWriter) -> list[str]:
-    return [line for line in footer(writer) if line.startswith("gradients")]
+def gradient_notes(writer: RunWriter) -> list[str]:
+    return [line for line in notes(writer) if line.startswith("Gradients")]
 
 
 def test_gradients_of_the_lowest_over_the_highest_block(finished: RunWriter) -> None:
     finished.final_fits("1/llrd", [0.75, 0.77, 0.76], gradient_norms=NORMS)
     finished.final_fits("10/seed_llrd", [0.7], gradient_norms={"block 11": {"attn": 0.5}})
-    assert gradient_lines(finished) == [
-        "gradients of llrd, lowest over highest trained block: ln 0.8, attn 0.6, mlp 0.7 "
-        "(not vanishing)"
+    assert gradient_notes(finished) == [
+        "Gradients of llrd do not vanish: the norm of the lowest trained block over that of the "
+        "highest is 0.8 (ln), 0.6 (attn) and 0.7 (mlp)"
     ]
     doubled = {block: {kind: 2 * norm for kind, norm in by.items()} for block, by in NORMS.items()}
     finished.final_fits("1/llrd", [0.75], gradient_norms=doubled)
@@ -95,35 +95,39 @@ def test_gradients_of_the_lowest_over_the_highest_block(finished: RunWriter) -> 
 
 
 @pytest.mark.parametrize(
-    ("norms", "verdict"),
+    ("norms", "verdict", "ratios"),
     [
-        ({"attn": 0.0099, "mlp": 0.02}, "attn 0.01, mlp 0.02 (vanishing: attn)"),
-        ({"attn": 0.0, "mlp": 1e-4}, "attn 0, mlp 0.0001 (vanishing: attn, mlp)"),
-        ({"mlp": 30.0}, "mlp 30.0 (not vanishing)"),
+        ({"attn": 0.0099, "mlp": 0.02}, "vanish in attn", "0.01 (attn) and 0.02 (mlp)"),
+        ({"attn": 0.0, "mlp": 1e-4}, "vanish in attn and mlp", "0 (attn) and 0.0001 (mlp)"),
+        ({"mlp": 30.0}, "do not vanish", "30.0 (mlp)"),
     ],
 )
-def test_vanishing_gradients(finished: RunWriter, norms: Mapping[str, float], verdict: str) -> None:
+def test_vanishing_gradients(
+    finished: RunWriter, norms: Mapping[str, float], verdict: str, ratios: str
+) -> None:
     highest = dict.fromkeys(norms, 1.0)
     finished.final_fits("10/llrd", [0.9], gradient_norms={"block 2": norms, "block 11": highest})
-    (line,) = gradient_lines(finished)
-    assert line.endswith(verdict)
+    (line,) = gradient_notes(finished)
+    assert line.startswith(f"Gradients of llrd {verdict}: ")
+    assert line.endswith(f" is {ratios}")
 
 
 def test_range_is_over_partitions_and_the_worst_decides(finished: RunWriter) -> None:
     for cell, low in (("1/llrd", 0.5), ("10/llrd", 0.001)):
         norms = {"block 7": {"mlp": low}, "block 11": {"mlp": 1.0}}
         finished.final_fits(cell, [0.7], gradient_norms=norms)
-    (line,) = gradient_lines(finished)
-    assert line.endswith("mlp 0.001 to 0.5 (vanishing: mlp)")
+    (line,) = gradient_notes(finished)
+    assert line.startswith("Gradients of llrd vanish in mlp: ")
+    assert line.endswith(" is 0.001 to 0.5 (mlp)")
 
 
 def test_blocks_without_any_gradient_are_not_judged(finished: RunWriter) -> None:
     still = {"block 7": {"mlp": 0.0}, "block 11": {"mlp": 0.0}}
     finished.final_fits("10/llrd", [0.9], gradient_norms=still)
-    assert gradient_lines(finished) == []
+    assert gradient_notes(finished) == []
 
 
 def test_layer_norms_alone_are_not_judged(finished: RunWriter) -> None:
     norms = {"block 7": {"ln": 0.001}, "block 11": {"ln": 1.0}}
     finished.final_fits("10/llrd", [0.9], gradient_norms=norms)
-    assert gradient_lines(finished) == []
+    assert gradient_notes(finished) == []

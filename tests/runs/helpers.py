@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -17,9 +18,11 @@ import psutil
 from PIL import Image
 from rich.console import Console
 
-from data.sources.digits import list_digits
+from data import SourceConfig
+from data.sources import SOURCES
+from records import FinalFitResult, read_final_fit
 from report import Report
-from search_spaces.schema import Experiment, load_experiment
+from search_spaces import Experiment, load_experiment
 from tune.run import Options, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,16 +44,16 @@ def small(*settings: str, name: str = "small", methods: Sequence[str] = METHODS)
     return load_experiment(DIGITS, [*SMALL, *settings], {"name": name}, methods=methods)
 
 
-def final_fits_in(run_dir: Path) -> dict[str, dict[str, Any]]:
+def final_fits_in(run_dir: Path) -> dict[str, FinalFitResult]:
     """The final fits' results, by the file's stem."""
     files = sorted((run_dir / "final_fits").glob("*.json"))
-    return {path.stem: json.loads(path.read_text()) for path in files}
+    return {path.stem: read_final_fit(path) for path in files}
 
 
-def without_seconds(run_dir: Path) -> dict[str, dict[str, Any]]:
+def without_seconds(run_dir: Path) -> dict[str, FinalFitResult]:
     """The final fits' results, but for how long each took."""
     fits = final_fits_in(run_dir)
-    return {name: {k: v for k, v in fit.items() if k != "seconds"} for name, fit in fits.items()}
+    return {name: dataclasses.replace(fit, seconds=0.0) for name, fit in fits.items()}
 
 
 def without_cost(run_dir: Path) -> bytes:
@@ -77,7 +80,7 @@ def write_images(folder: Path, images: Iterable[Image.Image], suffix: str = "png
 
 def scans(count: int, first: int = 0, classes: int = 10) -> tuple[list[Image.Image], list[str]]:
     """Some scanned digits of the first classes, and what they are called."""
-    listing = list_digits()
+    listing = SOURCES["digits"].list_images(SourceConfig(source="digits"))
     rows = [i for i, label in enumerate(listing.labels) if label in listing.classes[:classes]]
     chosen = rows[first : first + count]
     images = [listing.source.image(listing.keys[row]) for row in chosen]

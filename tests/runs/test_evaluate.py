@@ -52,8 +52,8 @@ def test_every_figure_of_the_table_comes_out_again(results: Path) -> None:
         told[f"{match[1]}-{match[2]}-seed{match[3]}", match[4]] = float(match[6])
     assert len(told) == FIGURES
     for name, fit in final_fits_in(results).items():
-        assert told[name, None] == pytest.approx(fit["test_accuracy"], abs=1e-6)
-        assert told[name, " on phone"] == pytest.approx(fit["extra"]["phone"]["accuracy"], abs=1e-6)
+        assert told[name, None] == pytest.approx(fit.tests["test"].accuracy, abs=1e-6)
+        assert told[name, " on phone"] == pytest.approx(fit.tests["phone"].accuracy, abs=1e-6)
 
 
 def keep_only(run_dir: Path, *names: str) -> None:
@@ -82,7 +82,8 @@ def test_an_accuracy_that_the_predictions_do_not_have_is_found(run_dir: Path) ->
     keep_only(run_dir, "100-frozen-seed0")
     path = run_dir / "final_fits" / "100-frozen-seed0.json"
     record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "test_accuracy": record["test_accuracy"] + 0.01}))
+    record["tests"]["test"]["accuracy"] += 0.01
+    path.write_text(json.dumps(record))
     same, lines = evaluated(run_dir)
     assert not same
     assert lines[-1].startswith("1 of 2 figures")
@@ -115,7 +116,7 @@ def test_a_run_without_results_or_weights_is_refused(run_dir: Path) -> None:
     line = refused(run_dir)
     assert ".safetensors is missing; weights are kept by final.export: true" in line
     (run_dir / "final_fits" / "10-llrd-seed0.json").write_text("{")
-    assert "10-llrd-seed0.json is not JSON" in refused(run_dir)
+    assert "10-llrd-seed0.json is not the result of a final fit" in refused(run_dir)
     keep_only(run_dir)
     assert refused(run_dir).endswith("has no final fits yet")
 
@@ -186,9 +187,10 @@ def test_an_adapted_model_classifies_images_as_the_table_says(
     dataset, fit = load_dataset(shared.data), final_fits_in(results)[name]
     model = load_adapted(results / "winners" / f"{name}.safetensors")
     assert model.classes == dataset.classes
-    images = [dataset.source.image(key) for key in dataset.test.keys]
+    images = [dataset.source.image(key) for key in dataset.tests["test"].split.keys]
     probabilities = model.classify(images)
     assert probabilities.sum(1).numpy() == pytest.approx(1, abs=1e-5)
     predictions = probabilities.argmax(-1).numpy()
-    assert (predictions == dataset.test.labels).mean() == fit["test_accuracy"]
-    assert predictions.tolist() == fit["predictions"]
+    right = predictions == dataset.tests["test"].split.labels
+    assert right.mean() == fit.tests["test"].accuracy
+    assert predictions.tolist() == fit.tests["test"].predictions

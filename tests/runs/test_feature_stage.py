@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from data import FeatureStore, Split, perceptual_hash
-from data.sources.base import FileSource
+from data import FeatureStore, FileSource, Split, perceptual_hash
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
 from models.loading import Pretrained, load_pretrained
 from tune.features.stage import HASHES, FeatureStage
-from tune.workers.actor_pool import Pool
+from tune.workers.actor_pool import ActorPool
 from tune.workers.object_store import SharedSplit
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -41,7 +41,7 @@ def stage(
         pretrained=ray.put(pretrained),
         source=source,  # type: ignore[arg-type]
         augmentation=AUGMENTATION,
-        pool=Pool({"CPU": 1}, slots),
+        pool=ActorPool({"CPU": 1}, slots),
         batch_size=4,
         dtype="float32",
         precision="float32",
@@ -83,8 +83,8 @@ def test_features_are_the_encoders_and_nobody_can_write_them(
             array[0] = 0
     assert shared["train"].labels.tolist() == [0, 1, *([0, 1] * 4)]
     content = made.contents["train"]
-    assert content.keys == kept
-    assert content.digests == [source.digest(key) for key in kept]
+    assert content.split.keys == tuple(kept)
+    assert content.split.digests == tuple(source.digest(key) for key in kept)
     hashes = [perceptual_hash(source.image(key)) for key in kept]
     np.testing.assert_array_equal(content.hashes, np.stack(hashes))
 
@@ -97,7 +97,8 @@ def test_groups_are_shared_without_those_of_images_that_cannot_be_read(
     grouped = Split(photos.keys, photos.labels, bursts)
     made = features.run({"train": grouped, "val": photos}, BOUNDARIES, 0.5)
     kept = grouped.without([2, 3])
-    assert (made.images["train"].keys, made.images["train"].groups) == (kept.keys, kept.groups)
+    left = made.contents["train"].split
+    assert (left.keys, left.groups) == (kept.keys, kept.groups)
     assert made.splits["train"].groups is not None
     assert made.splits["train"].groups.tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
     assert made.splits["val"].groups is None
@@ -173,7 +174,7 @@ def test_views_are_those_of_the_images_and_computed_once(
             progress=lambda done, total: encoded.append(total),
         )
         assert found.splits["val"].views == dict.fromkeys(BOUNDARIES, ())
-        assert set(found.contents["train"].keys) == set(kept)
+        assert set(found.contents["train"].split.keys) == set(kept)
         return found.splits["train"]
 
     kept = [key for i, key in enumerate(photos.keys) if i not in (2, 3)]
@@ -213,6 +214,19 @@ def test_a_cache_without_hashes_gets_them(
     for boundary in BOUNDARIES:
         arrays = [made.splits["train"].features[boundary].get() for made in (first, again)]
         np.testing.assert_array_equal(*arrays)
+
+
+def test_hashes_are_computed_once_for_all_encoders(
+    photos: Split, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    first = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
+    split = Split(photos.keys[4:10], photos.labels[4:10])
+    first.run({"train": split}, BOUNDARIES, 0)
+    other = replace(first, store=FeatureStore(tmp_path / "cache", "another encoder"))
+    (folder,) = (tmp_path / "cache" / HASHES).iterdir()
+    before = sorted(folder.iterdir())
+    other.run({"train": split.select(range(4))}, BOUNDARIES, 0)
+    assert sorted(folder.iterdir()) == before
 
 
 def test_too_many_broken_images_are_an_error(

@@ -69,8 +69,7 @@ def test_test_images_are_predicted_once_by_every_winner_and_seed(
     kept = {
         name
         for name in before
-        if final_fits_in(run_dir)[Path(name).stem]["config_id"]
-        == fits[Path(name).stem]["config_id"]
+        if final_fits_in(run_dir)[Path(name).stem].fit_key == fits[Path(name).stem].fit_key
     }
     assert {name for name in before if "llrd-" not in name or "seed_llrd" in name} <= kept
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
@@ -140,7 +139,7 @@ def test_groups_are_whole_from_the_source_to_the_table(tmp_path: Path) -> None:
     settings = (f"data.source={source}", "data.partitions=[25, 100]", "data.validation=matched")
     report = run_quietly(small(*settings, name="bursts", methods=["frozen"]), tmp_path)
     fits = final_fits_in(tmp_path / "bursts").values()
-    assert {(fit["partition"], fit["n_train"], fit["n_val"]) for fit in fits} == {
+    assert {(fit.partition, fit.n_train, fit.n_val) for fit in fits} == {
         (25, 15, 10),
         (100, 60, 30),
     }

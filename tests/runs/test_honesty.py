@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import tune.stages
 from tests.runs.helpers import (
     events,
     run_quietly,
@@ -21,7 +22,6 @@ from tests.runs.helpers import (
     write_csv,
     write_images,
 )
-from tune.run import Stages
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
@@ -84,14 +84,14 @@ def test_the_search_does_not_depend_on_the_test_split(
     hidden.mkdir()
     for path, *_ in tests:
         os.rename(tmp_path / path, hidden / path)
-    score = Stages.score
+    make_test_features = tune.stages.make_test_features
 
-    def with_images_back(self: Stages, winners: Any) -> None:
+    def with_images_back(*given: Any) -> Any:
         for path, *_ in tests:
             os.rename(hidden / path, tmp_path / path)
-        score(self, winners)
+        return make_test_features(*given)
 
-    monkeypatch.setattr(Stages, "score", with_images_back)
+    monkeypatch.setattr(tune.stages, "make_test_features", with_images_back)
     run_quietly(_experiment(tmp_path, "blind"), tmp_path)
 
     best = [path / "best_configs.yaml" for path in (whole, tmp_path / "blind")]

@@ -14,18 +14,17 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
-from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from records.journal import Journal
-from search_spaces.schema import Experiment
+from records import JournalWriter, read_journal
+from search_spaces import Experiment
 from tests.chaos import LONG, times
 from tests.chaos.processes import count, wait_for
 from tests.runs.helpers import events, final_fits_in, run_quietly, small, start
-from tests.tune.search.simulated import records
-from tune.search.cell_search import DEFAULT_ORIGIN
-from tune.search.schedulers.asha import rung_milestones
+from tune.search.schedulers import rung_milestones
 from tune.search.search import Search
+from tune.search.trial_record import DEFAULT_ORIGIN
 from tune.setup import prepare, training_images
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -119,8 +118,8 @@ def _check_studies(run_dir: Path, experiment: Experiment) -> None:
         assert told == sorted(states[s] for (cell, _), s in ends.items() if cell == name)
 
     images = training_images(prepare(experiment))
-    search = Search(experiment, Journal(run_dir / "check.jsonl"), InMemoryStorage(), images)
-    search.replay(events(run_dir))
+    search = Search(experiment, JournalWriter(run_dir / "check.jsonl"), images)
+    search.replay(read_journal(run_dir / "events.jsonl"))
     for cell, state in search.cells.items():
         horizon, of = experiment.horizon(cell.method), images[cell.partition]
         rungs = set(rung_milestones(horizon, experiment.search, of))
@@ -130,7 +129,7 @@ def _check_studies(run_dir: Path, experiment: Experiment) -> None:
             key = (report["cell"], report["trial"])
             if key[0] == str(cell) and key in judged and report["milestone"] in rungs:
                 expected[report["milestone"]].setdefault(report["trial"], report["prospect"])
-        assert records(state.rungs) == expected
+        assert state.scheduler.records() == expected
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -14,9 +14,10 @@ import pytest
 import yaml
 from PIL import Image
 
-import tune.run
+import tune.stages
 from data import SourceConfig
 from errors import InputError
+from records import Cell
 from search_spaces.schema import Experiment, MethodConfig
 from tests.records.test_events_document import check, documented
 from tests.runs.helpers import (
@@ -29,7 +30,7 @@ from tests.runs.helpers import (
     write_csv,
     write_images,
 )
-from tune.trials.final_fits import FinalFit, run_final_fits
+from tune.trials.final_fits import FinalFitJob, run_final_fits
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 COLUMNS = (
@@ -100,26 +101,26 @@ def test_best_configs_can_be_searched_as_they_are(results: Path) -> None:
 def test_final_fits_are_paired_by_seed_and_differ_between_seeds(results: Path) -> None:
     fits = final_fits_in(results)
     assert len(fits) == 2 * 4 * 2
-    assert all(len(fit["predictions"]) == fit["n_test"] == 449 for fit in fits.values())
-    first, second = (fits[f"10-frozen-seed{seed}"]["predictions"] for seed in (0, 1))
-    assert first != second
+    assert all(len(fit.tests["test"].predictions) == fit.n_test == 449 for fit in fits.values())
+    first, second = (fits[f"10-frozen-seed{seed}"].tests["test"] for seed in (0, 1))
+    assert first.predictions != second.predictions
     best = yaml.safe_load((results / "best_configs.yaml").read_text())["10"]["frozen"]["config"]
-    assert fits["10-frozen-seed0"]["weight_decay"] == best["weight_decay"]  # the search's own draw
+    assert fits["10-frozen-seed0"].weight_decay == best["weight_decay"]  # the search's own draw
     bank = yaml.safe_load((results / "experiment.yaml").read_text())["methods"]["frozen"]["space"]
-    assert {fits[f"10-frozen-seed{seed}"]["weight_decay"] for seed in (0, 1)} <= {
+    assert {fits[f"10-frozen-seed{seed}"].weight_decay for seed in (0, 1)} <= {
         *bank["weight_decay"]["bank"]
     }
     for name, fit in fits.items():
-        assert (fit["gradient_norms"] != {}) == ("llrd" in name)
+        assert (fit.gradient_norms != {}) == ("llrd" in name)
         assert (results / "winners" / f"{name}.safetensors").is_file()
 
 
 def test_clip_as_it_is_needs_no_training_and_no_seed(results: Path) -> None:
     fits = final_fits_in(results)
     alone = [fit for name, fit in fits.items() if "zero_shot" in name]
-    assert len({tuple(fit["predictions"]) for fit in alone}) == 1
-    assert {fit["steps_chosen"] for fit in alone} == {0}
-    assert alone[0]["test_accuracy"] > 0.6  # of ten classes
+    assert len({tuple(fit.tests["test"].predictions) for fit in alone}) == 1
+    assert {fit.steps_chosen for fit in alone} == {0}
+    assert alone[0].tests["test"].accuracy > 0.6  # of ten classes
 
 
 def test_further_tests_are_scored_with_the_winners(results: Path) -> None:
@@ -129,15 +130,14 @@ def test_further_tests_are_scored_with_the_winners(results: Path) -> None:
               for name in ("test", "phone")}  # fmt: skip
     assert [len(labels["test"]), len(labels["phone"])] == [449, 39]
     table = pd.read_csv(results / "accuracy_table.csv").set_index(["partition", "method"])
-    means: dict[tuple[int, str], list[float]] = {}
+    means: dict[Cell, list[float]] = {}
     for fit in final_fits_in(results).values():
-        scored = {"test": {"accuracy": fit["test_accuracy"], "predictions": fit["predictions"]}}
-        for name, scores in {**scored, **fit["extra"]}.items():
-            right = [a == b for a, b in zip(scores["predictions"], labels[name], strict=True)]
-            assert scores["accuracy"] == sum(right) / len(right)
-        assert fit["extra"].keys() == {"phone"}
-        accuracies = means.setdefault((fit["partition"], fit["method"]), [])
-        accuracies.append(fit["extra"]["phone"]["accuracy"])
+        for name, score in fit.tests.items():
+            right = [a == b for a, b in zip(score.predictions, labels[name], strict=True)]
+            assert score.accuracy == sum(right) / len(right)
+        assert list(fit.tests) == ["test", "phone"]
+        accuracies = means.setdefault(fit.cell, [])
+        accuracies.append(fit.tests["phone"].accuracy)
     for cell, accuracies in means.items():
         assert table.phone_accuracy[cell] == pytest.approx(sum(accuracies) / 2)
 
@@ -185,15 +185,15 @@ def test_no_checkpoint_outlives_its_trial(results: Path) -> None:
 def test_a_final_fit_that_failed_finds_its_checkpoint_when_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(fits: Iterable[FinalFit], *rest: Any) -> Iterator[tuple[FinalFit, str | None]]:
+    def failing(fits: Iterable[FinalFitJob], *rest: Any) -> Iterator[Any]:
         *others, last = fits
-        yield last, "out of memory"
+        yield last, 0.0, "out of memory"
         yield from run_final_fits(others, *rest)
 
     methods = ["frozen", "seed_llrd"]
     experiment = small("final.seeds=1", "data.partitions=[10]", methods=methods)
     checkpoints = tmp_path / "small" / "checkpoints"
-    monkeypatch.setattr(tune.run, "run_final_fits", failing)
+    monkeypatch.setattr(tune.stages, "run_final_fits", failing)
     run_quietly(experiment, tmp_path)
     assert [path.name for path in checkpoints.iterdir()] == ["10-seed_llrd-0.pt"]
     assert final_fits_in(tmp_path / "small").keys() == {"10-frozen-seed0"}
@@ -237,7 +237,7 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
     skipped = (tmp_path / "photos" / "skipped_images.csv").read_text().splitlines()
     assert len(skipped) == 2
     assert skipped[1].startswith("train,")
-    assert "images skipped: 1" in report.markdown
+    assert "The run skipped 1 image (" in report.markdown
     assert report.table.n_train.tolist() == [10, 19]
     assert report.table.n_val.tolist() == [10, 20]
     assert (report.table.test_accuracy > 0.7).all()

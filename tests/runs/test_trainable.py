@@ -18,12 +18,12 @@ import torch
 from models.config import ModelConfig
 from models.fit import Fit
 from models.loading import Pretrained, load_pretrained
-from records.cell import Cell
+from records import Cell, FinalFitResult, TrialReport
 from tests.runs.helpers import small
 from tune.storage.storage import Storage
 from tune.trials.checkpoints import BEFORE, CHECKSUM, Checkpoint
-from tune.trials.final_fits import FinalFit, FinalFitWorker
-from tune.trials.trainable import SuffixTrial
+from tune.trials.final_fits import FinalFitJob, FinalFitWorker
+from tune.trials.trainable import REPORT, SuffixTrial
 from tune.trials.trial_context import Workbench
 from tune.workers.object_store import SharedSplit, share_array
 
@@ -41,12 +41,12 @@ def pretrained() -> Pretrained:
     return load_pretrained(ModelConfig())
 
 
-def bench(pretrained: Pretrained, identity: str = "these data") -> Workbench:
+def bench(pretrained: Pretrained, fingerprint: str = "these data") -> Workbench:
     rng = torch.Generator().manual_seed(0)
     pixels = torch.randn(60, 3, 24, 24, generator=rng)
     features = pretrained.encoder.features(pixels, ["block 11"])["block 11"].numpy()
     split = SharedSplit(np.arange(60) % 10, {"block 11": share_array(features)})
-    return Workbench(small(), ray.put(pretrained), identity, "float32", 10, split, split)
+    return Workbench(small(), ray.put(pretrained), fingerprint, "float32", 10, split, split)
 
 
 def begin(workbench: Workbench, checkpoints: Path, **changes: Any) -> SuffixTrial:
@@ -55,23 +55,27 @@ def begin(workbench: Workbench, checkpoints: Path, **changes: Any) -> SuffixTria
     return trial
 
 
-def results(report: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: value for key, value in report.items() if key not in ("seconds", "node", "taken_up")
-    }
+def step(trial: SuffixTrial) -> TrialReport:
+    report: TrialReport = trial.step()[REPORT]
+    return report
+
+
+def results(report: TrialReport) -> TrialReport:
+    """The report, without what differs from process to process."""
+    return dataclasses.replace(report, seconds=0.0, node="", taken_up=0)
 
 
 def test_a_trial_goes_on_where_its_process_died(tmp_path: Path, pretrained: Pretrained) -> None:
     workbench = bench(pretrained)
     whole = begin(workbench, tmp_path / "whole")
-    expected = [results(whole.step()) for _ in range(3)]
+    expected = [results(step(whole)) for _ in range(3)]
     killed = begin(workbench, tmp_path / "killed")
-    assert [results(killed.step()) for _ in range(2)] == expected[:2]
+    assert [results(step(killed)) for _ in range(2)] == expected[:2]
     again = begin(workbench, tmp_path / "killed")
     # The last report comes once more, as nobody knows whether it was read.
-    reports = [again.step() for _ in range(2)]
+    reports = [step(again) for _ in range(2)]
     assert [results(report) for report in reports] == expected[1:]
-    assert [report["taken_up"] for report in reports] == [expected[1]["milestone"]] * 2
+    assert [report.taken_up for report in reports] == [expected[1].milestone] * 2
 
 
 def test_a_trial_that_has_ended_leaves_no_fit_to_the_next(
@@ -117,20 +121,20 @@ def test_the_first_trial_of_a_process_leaves_no_fit_either(
 
 
 @pytest.mark.parametrize(
-    ("identity", "changes"),
+    ("fingerprint", "changes"),
     [
         ("other data", {}),
         ("these data", {"config": {**TRIAL["config"], "lr": 1e-4}}),  # type: ignore[dict-item]
     ],
 )
 def test_the_checkpoint_of_another_trial_is_not_taken(
-    identity: str, changes: dict[str, Any], tmp_path: Path, pretrained: Pretrained
+    fingerprint: str, changes: dict[str, Any], tmp_path: Path, pretrained: Pretrained
 ) -> None:
     begin(bench(pretrained), tmp_path).step()
     assert len(list(tmp_path.iterdir())) == 1
-    other = begin(bench(pretrained, identity), tmp_path, **changes)
-    fresh = begin(bench(pretrained, identity), tmp_path / "empty", **changes)
-    assert [results(other.step()) for _ in range(2)] == [results(fresh.step()) for _ in range(2)]
+    other = begin(bench(pretrained, fingerprint), tmp_path, **changes)
+    fresh = begin(bench(pretrained, fingerprint), tmp_path / "empty", **changes)
+    assert [results(step(other)) for _ in range(2)] == [results(step(fresh)) for _ in range(2)]
 
 
 def test_the_checkpoint_of_another_start_is_not_taken(
@@ -141,26 +145,28 @@ def test_the_checkpoint_of_another_start_is_not_taken(
     begin(bench(pretrained), tmp_path, config=config).step()
     other = begin(bench(pretrained), tmp_path, config=config, probe=probe)
     fresh = begin(bench(pretrained), tmp_path / "empty", config=config, probe=probe)
-    assert results(other.step()) == results(fresh.step())
+    assert results(step(other)) == results(step(fresh))
 
 
 def test_the_final_fit_of_the_searchs_seed_goes_on_from_the_winners_trial(
     tmp_path: Path, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workbench = bench(pretrained)
-    winner = FinalFit(Cell(100, "llrd"), 0, 0, TRIAL["config"], None, "")  # type: ignore[arg-type]
+    winner = FinalFitJob(Cell(100, "llrd"), 0, 0, TRIAL["config"], None, "")  # type: ignore[arg-type]
     trial = begin(workbench, tmp_path)
-    reports = [trial.step() for _ in range(3)]
+    reports = [step(trial) for _ in range(3)]
 
-    def scored(fit: FinalFit, checkpoints: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    def scored(
+        fit: FinalFitJob, checkpoints: Path
+    ) -> tuple[FinalFitResult, dict[str, torch.Tensor]]:
         tests = {"test": workbench.val}
         worker = FinalFitWorker(workbench, tests, "", tuple("0123456789"), Storage.at(checkpoints))
-        record, _, weights = worker.fit_and_score(fit)
+        result, _, weights = worker.fit_and_score(fit)
         assert weights is not None
-        return {k: v for k, v in record.items() if k != "seconds"}, weights
+        return dataclasses.replace(result, seconds=0.0), weights
 
     anew, weights = scored(winner, tmp_path / "empty")
-    assert anew["val_accuracy"] >= max(report["val_accuracy"] for report in reports)
+    assert anew.val_accuracy >= max(report.val_accuracy for report in reports)
     # A trial that was stopped is trained on from there.
     begin(workbench, tmp_path / "stopped").step()
     stopped, _ = scored(winner, tmp_path / "stopped")
@@ -184,7 +190,7 @@ def test_a_reused_actor_takes_nothing_over(tmp_path: Path, pretrained: Pretraine
     reused.step()
     assert reused.reset_config({**TRIAL, "number": 1})
     fresh = begin(workbench, tmp_path / "fresh", number=1)
-    assert results(reused.step()) == results(fresh.step())
+    assert results(step(reused)) == results(step(fresh))
 
 
 @pytest.mark.parametrize("share", [None, 0.0, 0.5, 0.9999])
@@ -193,15 +199,15 @@ def test_a_damaged_checkpoint_is_as_none(
 ) -> None:
     """A bit is flipped in the weights, or the file is cut short."""
     workbench = bench(pretrained)
-    expected = results(begin(workbench, tmp_path).step())
+    expected = results(step(begin(workbench, tmp_path)))
     (path,) = tmp_path.iterdir()
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(content if share is None else content[: int(share * len(content))])
-    report = begin(workbench, tmp_path).step()
+    report = step(begin(workbench, tmp_path))
     assert results(report) == expected
-    assert report["taken_up"] == 0  # made anew
-    assert results(begin(workbench, tmp_path).step()) == expected  # and the file is whole again
+    assert report.taken_up == 0  # made anew
+    assert results(step(begin(workbench, tmp_path))) == expected  # and the file is whole again
 
 
 def test_no_flipped_bit_of_a_checkpoint_goes_unnoticed(
@@ -226,12 +232,12 @@ def test_a_trial_goes_on_where_the_disk_has_no_room_for_its_checkpoint(
     tmp_path: Path, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workbench = bench(pretrained)
-    expected = [results(begin(workbench, tmp_path / "whole").step())]
+    expected = [results(step(begin(workbench, tmp_path / "whole")))]
     trial = begin(workbench, tmp_path / "full")
     for error in (OSError(28, "No space left on device"), RuntimeError("file write failed")):
         with monkeypatch.context() as patch:
             patch.setattr("torch.save", _raising(error))
-            expected.append(results(trial.step()))
+            expected.append(results(step(trial)))
         assert list((tmp_path / "full").iterdir()) == []
     assert expected[0] == expected[1]
     trial.step()
@@ -243,7 +249,7 @@ def test_a_trial_begins_again_where_its_storage_cannot_be_read(
     at: str, tmp_path: Path, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workbench = bench(pretrained)
-    expected = results(begin(workbench, tmp_path).step())
+    expected = results(step(begin(workbench, tmp_path)))
 
     class Failing(io.BytesIO):
         """Reads as often as the checksum needs, and fails then."""
@@ -267,10 +273,10 @@ def test_a_trial_begins_again_where_its_storage_cannot_be_read(
 
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "reading", failing)
-        report = begin(workbench, tmp_path).step()
+        report = step(begin(workbench, tmp_path))
     assert results(report) == expected
-    assert report["taken_up"] == 0  # made anew
-    assert results(begin(workbench, tmp_path).step()) == expected
+    assert report.taken_up == 0  # made anew
+    assert results(step(begin(workbench, tmp_path))) == expected
 
 
 def test_a_checkpoint_tells_what_was_reported_before_it(

@@ -20,7 +20,7 @@ from models.head import LinearHead
 from models.loading import Pretrained, load_pretrained
 from models.recipe import Recipe
 from models.zero_shot import Prompts
-from records.cell import Cell
+from records import Cell
 from tests.runs.helpers import small
 from tune.setup import prepare
 from tune.trials.trial_context import Workbench
@@ -159,7 +159,7 @@ def test_a_fit_trains_on_as_many_views_as_it_asks_for(blocks: str, bench: Workbe
     for views in (0, 1, 2):
         fit = bench.fit(cell, {**config, "views": views}, None, 0)
         assert (fit._train.copies, fit._val.copies) == (1 + views, 1)
-        fit.advance(60)
+        fit.train_until(60)
         heads.append(fit.restore_best().weight.clone())
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(heads, 2))
     without = dataclasses.replace(bench, train=bench.val)

@@ -9,6 +9,7 @@ loses the smaller node.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -22,13 +23,14 @@ import ray
 from ray.cluster_utils import Cluster
 
 import run_search
-import tune.workers.cluster
+import tune.stages
+import tune.workers.machines
 from tests.chaos.lost_nodes import NO_MACHINE, reported
 from tests.object_store import object_store
 from tests.runs.helpers import arguments_of
 from tune.storage.storage import Storage
-from tune.workers.actor_pool import Pool
-from tune.workers.cluster import CLAIMED
+from tune.workers.actor_pool import ActorPool
+from tune.workers.survey import resolved_precision
 
 SMALL_GPU, LARGE_GPU = 1040, 81920  # MiB; the first has 16 MiB beyond what any process takes
 
@@ -39,14 +41,19 @@ def claims_gpu(folder: Path, mebibytes: int) -> dict[str, str]:
     tool = folder / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\necho {mebibytes}\n")
     tool.chmod(0o755)
-    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", CLAIMED: "1"}
+    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def no_trouble() -> str:
+    """In place of trying the GPU, which is not there."""
+    return ""
 
 
 def note_nodes(nodes: dict[str, list[str]]) -> None:
-    """Have `Pool.map` note on which nodes its processes are, by what they do."""
-    plain = Pool.map
+    """Have `ActorPool.map` note on which nodes its processes are, by what they do."""
+    plain = ActorPool.map
 
-    def noting(pool: Pool, work: Any, context: Any, jobs: Any) -> Iterator[tuple[Any, Any]]:
+    def noting(pool: ActorPool, work: Any, context: Any, jobs: Any) -> Iterator[tuple[Any, Any]]:
         found: set[str] = set()
         for each in plain(pool, work, context, jobs):
             found |= {
@@ -57,12 +64,13 @@ def note_nodes(nodes: dict[str, list[str]]) -> None:
             yield each
         nodes.setdefault(work.__name__, []).extend(sorted(found))
 
-    Pool.map = noting  # type: ignore[method-assign]
+    ActorPool.map = noting  # type: ignore[method-assign]
 
 
 def main(out: Path) -> int:
     nodes: dict[str, list[str]] = {}
     note_nodes(nodes)
+    tune.stages.resolved_precision = functools.partial(resolved_precision, trouble=no_trouble)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     small, _ = (add_node(cluster, out / "tools", size) for size in (SMALL_GPU, LARGE_GPU))
     cluster.wait_for_nodes()
@@ -72,7 +80,7 @@ def main(out: Path) -> int:
             code = search(out, cluster, "10", 3000, *cache, "--storage", bucket, "--trials", "4")
             copied = (Storage.at(bucket) / "small").files()
         (out / "told.json").write_text(json.dumps({"nodes": nodes, "copied": copied}))
-        tune.workers.cluster.NO_MACHINE = NO_MACHINE
+        tune.workers.machines.NO_MACHINE = NO_MACHINE
         lose(cluster, small, out / "lost" / "small")
         return code or search(out / "lost", cluster, "100", 6000, *cache)
     finally:

@@ -15,7 +15,8 @@ from optuna.distributions import (
 from optuna.samplers import RandomSampler
 
 from models.recipe import Recipe
-from search_spaces.distributions import DISTRIBUTIONS, MANY, Params, Space, parse_space
+from search_spaces import Params, Space, parse_space
+from search_spaces.distributions import DISTRIBUTIONS, MANY
 
 pytestmark = pytest.mark.filterwarnings("ignore:The distribution is specified:UserWarning")
 UNIT = {"warmup", "label_smoothing"}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search_spaces.schema import Experiment, load_experiment
+from search_spaces import Experiment, load_experiment
 from tests.search_spaces.written import refused
 from tests.tune.search.simulated import FIXED, FROZEN, LLRD, ZEROS
 
@@ -38,9 +38,13 @@ def test_a_zero_shot_classifier_is_no_probe_to_start_from(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("head_start", "needs"),
-    [("probe", False), ("zeros", False), ("zero_shot", True),
-     ({"choice": ["probe", "zero_shot"]}, True)],
-)  # fmt: skip
+    [
+        ("probe", False),
+        ("zeros", False),
+        ("zero_shot", True),
+        ({"choice": ["probe", "zero_shot"]}, True),
+    ],
+)
 def test_the_text_tower_is_needed_if_a_trial_may_start_from_it(
     head_start: Any, needs: bool
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from errors import InputError
-from search_spaces.schema import load_experiment
+from search_spaces import load_experiment
 from tests.tune.search.simulated import FIXED, FROZEN, LLRD
 
 SMALL = {

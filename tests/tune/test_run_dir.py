@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,23 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import DataConfig, Dataset, Duplicate, Split, load_dataset
+from data import DataConfig, Dataset, Duplicate, Split, TestSet, load_dataset
 from errors import InputError
-from records.cell import Cell
-from search_spaces.distributions import parse_space
-from search_spaces.schema import Experiment, load_experiment, read_yaml
+from records import (
+    Cell,
+    ImagesRead,
+    PrecisionChosen,
+    RunStarted,
+    TrialStarted,
+    Winner,
+    journal_line,
+)
+from search_spaces import Experiment, load_experiment, parse_space
 from tests.tune.search.simulated import FIXED, FROZEN, LLRD, ZEROS, Simulation, experiment
-from tune.features.stage import Skipped
+from tune.features import Skipped
 from tune.run_dir import RunDirectory, identity
 from tune.search.importance import Importance
-from tune.search.search import Winner
+from yaml_files import read_yaml
 
 IDENTITY = {"model": "aaa", "data": "bbb"}
 METHODS = {"frozen": FROZEN, "llrd": LLRD, "fixed": FIXED}
@@ -56,8 +62,8 @@ def run(tmp_path: Path) -> Path:
 
 def begin(path: Path) -> None:
     """Start a trial: from then on there is something to lose."""
-    started = {"event": "trial_started", "cell": "10/frozen", "trial": 0, "config": {}}
-    (path / "events.jsonl").write_text(json.dumps(started) + "\n")
+    started = TrialStarted(Cell(10, "frozen"), 0, "default", {}, None)
+    (path / "events.jsonl").write_text(journal_line(started))
 
 
 # Whether a directory may be used
@@ -76,7 +82,7 @@ def test_a_run_is_not_overwritten(run: Path) -> None:
 
 
 def test_a_run_refused_before_its_first_trial_is_none(run: Path) -> None:
-    (run / "events.jsonl").write_text('{"event": "run_started"}\n')
+    (run / "events.jsonl").write_text(journal_line(RunStarted(False, 0)))
     directory = RunDirectory(run, resume=False)
     directory.record(directory.resolved(changed("seed=7"), IDENTITY))
 
@@ -226,17 +232,24 @@ def test_identity_follows_from_classes_splits_and_weights() -> None:
 def test_identity_follows_from_groups_where_there_are_some() -> None:
     digits = load_dataset(DataConfig(source="digits"))
 
-    def grouped(name: str, size: int) -> Dataset:
-        split: Split = getattr(digits, name)
+    def grouped(split: Split, size: int) -> Split:
         groups = tuple(str(row // size) for row in range(len(split)))
-        return dataclasses.replace(digits, **{name: dataclasses.replace(split, groups=groups)})
+        return dataclasses.replace(split, groups=groups)
 
-    # As it was before groups counted: runs of data without any are still resumed.
+    def changed(**splits: Split) -> Dataset:
+        return dataclasses.replace(digits, **splits)
+
+    # A value on record: a run of the same data is resumed by another version.
     before = "b6b922787b4f773e6d5473d0c64200c1e747065b4dab933f656f06b93fba8a21"
     assert identity(digits, "")["data"] == before
-    others = [grouped("train", 5), grouped("train", 6), grouped("val", 5)]
+    train, val, test = digits.train, digits.val, digits.tests["test"]
+    others = [changed(train=grouped(train, size)) for size in (5, 6)]
+    others.append(changed(val=grouped(val, 5)))
     assert len({before, *(identity(other, "")["data"] for other in others)}) == 4
-    assert identity(grouped("test", 5), "")["data"] == before  # not what the search rests on
+    tests = {"test": TestSet(grouped(test.split, 5), test.source)}
+    other = dataclasses.replace(digits, tests=tests)
+    assert identity(other, "")["data"] == before  # the search does not depend on them
+    assert other.scored_digest != digits.scored_digest
 
 
 # What a run leaves
@@ -247,7 +260,7 @@ def read_best(path: Path) -> Any:
 
 
 def winner(partition: float, method: str, **config: Any) -> Winner:
-    return Winner(Cell(partition, method), 3, config, None, 2 / 3, 90, config)
+    return Winner(Cell(partition, method), 3, 2 / 3, 90, "tuned", config, config, None)
 
 
 def write(path: Path, *winners: Winner) -> Any:
@@ -342,12 +355,12 @@ def test_skipped_images_are_listed_and_a_stale_list_removed(tmp_path: Path) -> N
 
 def test_a_run_is_not_resumed_with_other_images(run: Path) -> None:
     was = {"train": "aaa", "val": "bbb"}
-    told = [{"event": "run_started"}, {"event": "images", "images": was}]
+    told = [RunStarted(False, 0), ImagesRead(was)]
     directory = RunDirectory(run, True)
     directory.check_images(was, told)
     directory.check_images(was, [])  # killed before it could tell
     directory.check_images({"test": "ddd"}, told)  # not looked at before
-    later = [*told, {"event": "images", "images": {"test": "ddd"}}]
+    later = [*told, ImagesRead({"test": "ddd"})]
     directory.check_images(was, later)
     with pytest.raises(InputError, match="test images have changed"):
         directory.check_images({"test": "eee"}, later)
@@ -358,7 +371,7 @@ def test_a_run_is_not_resumed_with_other_images(run: Path) -> None:
 
 def test_a_run_goes_on_in_the_precision_that_it_began_in(tmp_path: Path, run: Path) -> None:
     """`auto` means another on other devices, and scores of the two are not to be compared."""
-    told = [{"event": "precision", "precision": "bfloat16"}]
+    told = [PrecisionChosen("bfloat16")]
     RunDirectory(tmp_path / "new", True).check_precision("float16", told)  # no trial had begun
     directory = RunDirectory(run, True)
     directory.check_precision("bfloat16", told)
@@ -368,7 +381,7 @@ def test_a_run_goes_on_in_the_precision_that_it_began_in(tmp_path: Path, run: Pa
 
 
 def test_a_run_refused_before_its_first_trial_may_change_its_images(tmp_path: Path) -> None:
-    told = [{"event": "images", "images": {"train": "aaa", "val": "bbb"}}]
+    told = [ImagesRead({"train": "aaa", "val": "bbb"})]
     RunDirectory(tmp_path, True).check_images({"train": "ccc", "val": "ccc"}, told)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from errors import InputError
 from run_search import main
-from search_spaces.schema import Experiment, load_experiment
+from search_spaces import Experiment, load_experiment
 from tests.runs.helpers import DIGITS
 from tune import setup
 from tune.setup import prepare

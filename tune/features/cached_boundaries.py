@@ -1,4 +1,4 @@
-"""Which boundaries to materialise: those that make the trials cheapest, of the sets that fit."""
+"""The choice of boundaries to cache: the set that makes trials cheapest, of those that fit."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ def choose_boundaries(
     budget: float,
     always: frozenset[int] = frozenset(),
 ) -> tuple[int, ...]:
-    """The set of boundaries within `budget` from which trials spend least on frozen layers.
+    """Choose the boundaries within `budget` from which trials spend least on frozen layers.
 
-    A trial that would start from boundary j starts from the highest chosen boundary i <= j, and
-    runs the groups i … j-1 besides, forward, for every sample. So the cost of a set is a sum over
-    neighbours in it, and the best set is found from below, boundary by boundary, keeping of all
-    partial sets only those that no other beats in both bytes and cost. Exact.
+    A trial whose own boundary is j starts from the highest chosen boundary i <= j, and runs the
+    frozen groups i … j-1 forward for every sample. So the cost of a set is a sum over neighbours in
+    it. Dynamic programming finds the best set exactly: it goes up boundary by boundary and drops
+    every partial set that another one beats in both bytes and cost.
 
     Args:
         sizes: bytes of all features at each boundary.
-        wanted: expected samples that start from each boundary (those with any), over the search.
+        wanted: expected samples of the search by the boundary they would start from.
         forward: operations of each layer group's forward pass on one image.
-        budget: bytes. The lowest wanted boundary is chosen whatever it takes, and so is `always`.
+        budget: bytes for the features of the set.
+        always: boundaries that are chosen whatever they take, like the lowest wanted one.
 
     Returns:
         Indices of the boundaries, in order.
@@ -54,12 +55,12 @@ def choose_boundaries(
     ]
     fitting = [state for state in whole if state[0] <= budget]
     if not fitting:
-        return min(whole)[2]  # the least that there is
+        return min(whole)[2]  # the smallest
     return min(fitting, key=lambda state: (state[1], state[0]))[2]
 
 
 def _cost(start: int, end: float, wanted: Mapping[int, float], forward: Sequence[int]) -> float:
-    """What trials of the boundaries from `start` up to `end` spend below their own."""
+    """Operations that trials from `start` up to `end` spend below their own boundary."""
     return sum(
         samples * sum(forward[start:boundary])
         for boundary, samples in wanted.items()
@@ -68,7 +69,7 @@ def _cost(start: int, end: float, wanted: Mapping[int, float], forward: Sequence
 
 
 def _undominated(states: list[State]) -> list[State]:
-    """Those that no other beats in both bytes and cost."""
+    """The states that no other beats in both bytes and cost."""
     kept: list[State] = []
     for state in sorted(states):
         if not kept or state[1] < kept[-1][1]:

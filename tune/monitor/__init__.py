@@ -1,0 +1,1 @@
+"""What a run shows of itself: a table or lines, and gauges."""

@@ -1,8 +1,8 @@
 """A run in numbers, for the Ray dashboard and Prometheus.
 
-What is measured is computed by functions of the search and the clock that know nothing of Ray:
-each returns `Readings`. `Gauges` hands them to `ray.util.metrics`, which exports them as
-`ray_clip_search_...` on the metrics port of the driver's node.
+Functions of the search and the clock, without Ray, compute the numbers and return `Readings`.
+`Gauges` hands them to `ray.util.metrics`, which exports them as `ray_clip_search_...` on the
+metrics port of the driver's machine.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from records.cell import Cell
+from records import Cell
 from tune.search.cell_search import CellSearch
 from tune.search.search import Search
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 
 INTERVAL = 2.0  # seconds between two updates, at least
 REPEAT = 5.0  # seconds: Ray drops a gauge that was not set for two of its reports, 20 s
@@ -26,7 +26,7 @@ PREFIX = "clip_search_"
 RUN = "run"
 """A tag of every metric: the experiment's name. A cluster may run several."""
 
-OF_GROUP = ("partition", "method")
+CELL_TAGS = ("partition", "method")
 STATES = ("running", "paused", "completed", "stopped", "diverged", "failed", "cut", "left")
 """Of trials, in the journal's words; `left` are those not proposed yet."""
 ENDED = ("completed", "stopped", "diverged", "failed", "cut")
@@ -34,24 +34,30 @@ ENDED = ("completed", "stopped", "diverged", "failed", "cut")
 
 @dataclass(frozen=True)
 class Metric:
-    """One gauge: its name without `clip_search_`, what it says, and its tags beside `run`."""
+    """One gauge.
+
+    Attributes:
+        name: without `clip_search_`.
+        description: what it says.
+        tags: names of its tags, all but `run`.
+    """
 
     name: str
     description: str
     tags: tuple[str, ...] = ()
 
 
-TRIALS = Metric("trials", "Trials by state", (*OF_GROUP, "state"))
-BEST = Metric("best_val_accuracy", "Best validation accuracy so far, 0 to 1", OF_GROUP)
+TRIALS = Metric("trials", "Trials by state", (*CELL_TAGS, "state"))
+BEST = Metric("best_val_accuracy", "Best validation accuracy so far, 0 to 1", CELL_TAGS)
 SAMPLES_PER_SECOND = Metric(
-    "samples_per_second", "Training samples a second, all slots, over the last minute", OF_GROUP
+    "samples_per_second", "Training samples a second, all slots, over the last minute", CELL_TAGS
 )
 DEVICE_SECONDS = Metric(
     "device_seconds",
     "Seconds that fits held their slots; stage: search, final",
-    (*OF_GROUP, "stage"),
+    (*CELL_TAGS, "stage"),
 )
-FINAL_FITS_LEFT = Metric("final_fits_left", "Final fits not made yet", OF_GROUP)
+FINAL_FITS_LEFT = Metric("final_fits_left", "Final fits not made yet", CELL_TAGS)
 SECONDS_LEFT = Metric("seconds_left", "Expected seconds to the end of the run")
 IMAGES_DONE = Metric("images_done", "Images the feature stage has encoded", ("splits",))
 IMAGES_WANTED = Metric("images_wanted", "Images the feature stage is to encode", ("splits",))
@@ -68,12 +74,13 @@ Readings = Mapping[tuple[Metric, tuple[str, ...]], float]
 
 
 class Rate:
-    """How fast a total grows, over the last `window` seconds.
+    """How fast a total grows.
 
-    What was there at the first look was done before, by the run that is resumed.
+    What was there at the first look does not count: a run that is resumed did it before.
 
     Args:
-        after: seconds since the first look before which no rate is told.
+        window: seconds that the rate is taken over.
+        after: seconds from the first look in which the rate is 0.
     """
 
     def __init__(self, window: float = WINDOW, after: float = 0.0) -> None:
@@ -81,7 +88,7 @@ class Rate:
         self._seen: deque[tuple[float, float]] = deque()
 
     def at(self, now: float, total: float) -> float:
-        """Look at the total; returns its growth a second."""
+        """Look at the total; return its growth a second."""
         self._seen.append((now, total))
         while len(self._seen) > 2 and self._seen[1][0] <= now - self._window:
             self._seen.popleft()
@@ -90,29 +97,28 @@ class Rate:
 
 
 def labels(cell: Cell) -> tuple[str, str]:
-    """Values of a cell's tags."""
+    """Return the values of a cell's tags."""
     return f"{cell.partition:g}", cell.method
 
 
 def states_of(cell: CellSearch) -> Counter[str]:
-    """A cell's trials by state, all of `STATES`."""
+    """Count a cell's trials by state, all of `STATES`."""
     counts = Counter(dict.fromkeys(STATES, 0))
-    counts.update(trial.status for trial in cell.trials.values())
-    counts["running"] -= len(cell.orphans)  # those are still to be proposed
+    counts.update(cell.status(number) for number in cell.trials)
     counts["left"] = cell.unproposed
     return counts
 
 
 def states(search: Search) -> Counter[str]:
-    """All trials by state."""
+    """Count all trials by state."""
     total = Counter(dict.fromkeys(STATES, 0))
     for cell in search.cells.values():
         total.update(states_of(cell))
     return total
 
 
-def search_readings(search: Search, clock: Clock) -> Readings:
-    """Where the search stands."""
+def search_readings(search: Search, clock: TimeBudget) -> Readings:
+    """Say where the search stands."""
     readings: dict[tuple[Metric, tuple[str, ...]], float] = {}
     for cell, state in search.cells.items():
         for name, count in states_of(state).items():
@@ -127,10 +133,12 @@ def search_readings(search: Search, clock: Clock) -> Readings:
 
 
 def sample_readings(search: Search, rates: dict[Cell, Rate], now: float) -> Readings:
-    """Training samples a second by cell.
+    """Measure training samples a second by cell.
 
     Args:
-        rates: what was seen before; a cell's first look is added.
+        search: with the samples of each trial so far.
+        rates: of each cell seen before; others are added.
+        now: seconds, by a monotonic clock.
     """
     return {
         (SAMPLES_PER_SECOND, labels(cell)): rates.setdefault(cell, Rate()).at(
@@ -141,7 +149,7 @@ def sample_readings(search: Search, rates: dict[Cell, Rate], now: float) -> Read
 
 
 def feature_readings(splits: str, done: int, wanted: int, rate: float) -> Readings:
-    """Where the feature stage stands."""
+    """Say where the feature stage stands."""
     tags = (splits,)
     return {
         (IMAGES_DONE, tags): done,
@@ -153,16 +161,16 @@ def feature_readings(splits: str, done: int, wanted: int, rate: float) -> Readin
 def final_readings(
     fits_left: Mapping[Cell, int], spent: Mapping[Cell, float], seconds_left: float
 ) -> Readings:
-    """Where the final fits stand.
+    """Say where the final fits stand.
 
     Args:
-        fits_left: by cell.
+        fits_left: number of fits not made yet, by cell.
         spent: device-seconds by cell.
         seconds_left: to the end of the run.
     """
     return {
         **{(FINAL_FITS_LEFT, labels(cell)): count for cell, count in fits_left.items()},
-        **{(DEVICE_SECONDS, (*labels(g), "final")): seconds for g, seconds in spent.items()},
+        **{(DEVICE_SECONDS, (*labels(cell), "final")): seconds for cell, seconds in spent.items()},
         (SECONDS_LEFT, ()): seconds_left,
     }
 
@@ -174,7 +182,7 @@ def _ray_gauge(name: str, description: str, tags: tuple[str, ...]) -> Any:
 
 
 class Gauges:
-    """Keeps the latest readings, and Ray's gauges at them.
+    """Sets Ray's gauges to the latest readings.
 
     A thread sets them again while nothing changes: Ray forgets a gauge in 20 s, and a final fit
     may take an hour. Setting one takes microseconds.
@@ -207,10 +215,11 @@ class Gauges:
         self._thread.join()
 
     def update(self, readings: Callable[[], Readings], last: bool = False) -> None:
-        """Take new readings, computed only if the last ones are two seconds old.
+        """Take new readings, if the last ones are two seconds old.
 
         Args:
-            last: of a stage: take them whenever that was.
+            readings: computes them; called only then.
+            last: whether they are a stage's last; those are always taken.
         """
         now = self._now()
         if not last and self._updated is not None and now - self._updated < INTERVAL:
@@ -222,7 +231,7 @@ class Gauges:
             self._set(new)
 
     def forget(self, *metrics: Metric) -> None:
-        """Export these no longer: their stage is over."""
+        """Stop exporting some metrics, whose stage is over."""
         with self._lock:
             self._latest = {key: x for key, x in self._latest.items() if key[0] not in metrics}
 

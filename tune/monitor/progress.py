@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 from ray import tune as ray_tune
 from ray.tune.experiment import Trial
-from rich.console import Console
 from rich.console import Group as Stack
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from records.cell import Cell
+from records import Cell
 from tune.monitor.metrics import (
     ENDED,
     SAMPLES_PER_SECOND,
-    Gauges,
     Rate,
     Readings,
     sample_readings,
@@ -26,38 +22,23 @@ from tune.monitor.metrics import (
     states,
     states_of,
 )
+from tune.monitor.screen import PLAIN_INTERVAL, Every, Screen, duration
 from tune.search.cell_search import CellSearch
 from tune.search.search import Search
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 
-PLAIN_INTERVAL = 30.0  # seconds between lines where there is no terminal
-LIVE_INTERVAL = 0.5
+LIVE_INTERVAL = 0.5  # seconds between two drawings of the table
 
 
 class Progress(ray_tune.Callback):
-    """Shows the search, and keeps it to its time budget.
+    """Shows the search on a screen, and keeps it to its time budget."""
 
-    Args:
-        search: what is shown.
-        clock: tells how long things take.
-        console: where to.
-        gauges: kept up to date.
-        now: a monotonic clock.
-    """
-
-    def __init__(
-        self,
-        search: Search,
-        clock: Clock,
-        console: Console,
-        gauges: Gauges,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._search, self._clock, self._console = search, clock, console
+    def __init__(self, search: Search, clock: TimeBudget, screen: Screen) -> None:
+        self._search, self._clock, self._screen = search, clock, screen
         # Drawn at ticks alone: between them nothing changes that a thread could draw.
-        self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._gauges, self._now = gauges, now
-        self._printed = self._drawn = now()
+        self._live = Live(console=screen.console, auto_refresh=False, transient=True)
+        self._terminal = screen.console.is_terminal
+        self._due = Every(LIVE_INTERVAL if self._terminal else PLAIN_INTERVAL, screen.now)
         self._rates: dict[Cell, Rate] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -70,41 +51,41 @@ class Progress(ray_tune.Callback):
         total_num_samples: int | None = None,
         **info: Any,
     ) -> None:
-        if self._console.is_terminal:
+        """Begin to show the search; Tune calls this."""
+        if self._terminal:
             self._live.start()
 
     def close(self) -> None:
         """Leave the terminal as it was, and the gauges where the search ended."""
         self._live.stop()
-        self._gauges.update(lambda: search_readings(self._search, self._clock), last=True)
-        self._gauges.forget(SAMPLES_PER_SECOND)
+        gauges = self._screen.gauges
+        gauges.update(lambda: search_readings(self._search, self._clock), last=True)
+        gauges.forget(SAMPLES_PER_SECOND)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
+        """Show a report; Tune calls this."""
         self._tick()
 
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        """Show what has changed; Tune calls this several times a second."""
         self._tick()
 
     def _tick(self) -> None:
         if not self._search.closed and self._clock.out_of_time(self._search):
             self._search.close("time budget")
             rest = duration(self._clock.after_search(self._search))
-            line = f"time budget: the search ends here; final fits take about {rest}"
-            self._console.print(line, highlight=False)
-        now = self._now()
-        if self._console.is_terminal:
-            if now - self._drawn >= LIVE_INTERVAL:
-                self._drawn = now
+            self._screen.print(f"time budget: the search ends here; final fits take about {rest}")
+        if self._due.passed():
+            if self._terminal:
                 self._live.update(self._table(), refresh=True)
-        elif now - self._printed >= PLAIN_INTERVAL:
-            self._printed = now
-            self._console.print(self._line(), highlight=False, soft_wrap=True)
-        self._gauges.update(self._readings)
+            else:
+                self._screen.print(self._line())
+        self._screen.gauges.update(self._readings)
 
     def _readings(self) -> Readings:
-        speeds = sample_readings(self._search, self._rates, self._now())
+        speeds = sample_readings(self._search, self._rates, self._screen.now())
         return {**search_readings(self._search, self._clock), **speeds}
 
     def _table(self) -> Stack:
@@ -137,12 +118,3 @@ def _cell(search: CellSearch) -> Text:
     stopped = f" ({statuses['stopped']}✂)" if statuses["stopped"] else ""
     style = "green" if search.finished else ""
     return Text(f"{best} {ended}/{search.planned}{running}{stopped}", style=style)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -2,157 +2,105 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
-from rich.console import Console
-
-from records.cell import Cell
-from records.journal import Journal
+from records import Cell, JournalWriter, StageEnded
 from tune.monitor import metrics
-from tune.monitor.metrics import Gauges, Rate
-from tune.monitor.progress import PLAIN_INTERVAL, Progress, duration
+from tune.monitor.metrics import Rate
+from tune.monitor.progress import Progress
+from tune.monitor.screen import Screen, duration
 from tune.search.search import Search
-from tune.search.time_budget import Clock
-from tune.trials.final_fits import FinalFit
+from tune.search.time_budget import TimeBudget
 
-SURE = 3.0  # seconds of encoding before a speed is told: jobs end several at once
+SURE = 3.0  # seconds of encoding before a speed is shown: jobs end several at once
 
 
 class Watch:
     """Shows each stage of a run.
 
-    In a terminal a line follows the stage. Without one, a plain line is printed every half
-    minute, so that a log neither fills up nor falls silent.
-
     Args:
-        search: the run's.
-        journal: told of each stage that has ended.
-        clock: tells how long things take.
-        console: where to.
-        gauges: kept up to date.
-        now: a monotonic clock.
+        screen: where to.
+        journal: gets the time of each stage.
     """
 
-    def __init__(
-        self,
-        search: Search,
-        journal: Journal,
-        clock: Clock,
-        console: Console,
-        gauges: Gauges,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.clock, self.console = clock, console
-        self._search, self._journal, self._gauges = search, journal, gauges
-        self._now = now
+    def __init__(self, screen: Screen, journal: JournalWriter) -> None:
+        self.screen, self._journal = screen, journal
 
-    @contextlib.contextmanager
+    @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Says how long a stage took, once it has ended."""
-        began = self._now()
+        """Say how long a stage took, once it has ended."""
+        began = self.screen.now()
         yield
-        seconds = self._now() - began
-        self._journal.write("stage", stage=stage, seconds=round(seconds, 3))
-        self.console.print(f"{stage}: {duration(seconds)}", highlight=False)
+        seconds = self.screen.now() - began
+        self._journal.write(StageEnded(stage, round(seconds, 3)))
+        self.screen.print(f"{stage}: {duration(seconds)}")
 
-    def in_time(self, fit: FinalFit) -> bool:
-        """Whether a final fit may begin: every winner's first always, for a whole table."""
-        return fit.seed == 0 or self.clock.allows(self._search, fit.cell)
+    def search(self, search: Search, clock: TimeBudget) -> Progress:
+        """Show the search, as one of the Tuner's callbacks, and keep it to its time budget."""
+        return Progress(search, clock, self.screen)
 
-    def search(self) -> Progress:
-        """Shows the search, as one of the Tuner's callbacks."""
-        return Progress(self._search, self.clock, self.console, self._gauges, self._now)
-
-    @contextlib.contextmanager
+    @contextmanager
     def features(self, splits: str) -> Iterator[Callable[[int, int], None]]:
-        """Shows the feature stage; yields what is to be told of images done and in all."""
+        """Show the feature stage; yield what takes the number of images done, and of all."""
         what, rate = f"features of {splits}", Rate(after=SURE)  # workers' start is not counted
-        counts = (0, 0)
-        with self._line(what) as line:
+        counts, gauges = (0, 0), self.screen.gauges
+        with self.screen.line(what) as line:
 
-            def tell(done: int, total: int) -> None:
+            def show(done: int, total: int) -> None:
                 nonlocal counts
                 counts = (done, total)
-                speed = rate.at(self._now(), done)
+                speed = rate.at(self.screen.now(), done)
                 text = f"{what}: {done}/{total} images"
                 if speed and done < total:
                     left = duration((total - done) / speed)
                     text += f", {speed:.0f} a second, about {left} to go"
                 line(text)
-                self._gauges.update(
+                gauges.update(
                     lambda: metrics.feature_readings(splits, done, total, speed), done == total
                 )
 
-            yield tell
+            yield show
         if counts[1]:
-            self._gauges.update(lambda: metrics.feature_readings(splits, *counts, 0.0), last=True)
+            gauges.update(lambda: metrics.feature_readings(splits, *counts, 0.0), last=True)
 
-    @contextlib.contextmanager
+    @contextmanager
     def final_fits(
-        self, wanted: list[FinalFit], pending: list[FinalFit], run_dir: Path
-    ) -> Iterator[Callable[[FinalFit, str | None], None]]:
-        """Shows the final fits; yields what is to be told of each that has ended.
-
-        Beside the fit that is why it failed, if it did.
+        self,
+        search: Search,
+        clock: TimeBudget,
+        left: Mapping[Cell, int],
+        spent: Mapping[Cell, float],
+    ) -> Iterator[Callable[[Cell, float, bool], None]]:
+        """Show the final fits; yield what takes each one's cell, device-seconds and success.
 
         Args:
-            wanted: all of them.
-            pending: those that are still to be made.
+            search: the run's, which has ended.
+            clock: estimates how long fits take.
+            left: number of fits still to be made, of every cell.
+            spent: device-seconds of fits that were made before, by cell.
         """
-        left = Counter({fit.cell: 0 for fit in wanted})
-        left.update(fit.cell for fit in pending)
+        to_make, seconds = Counter(left), dict(spent)
         failed: Counter[Cell] = Counter()
-        spent: dict[Cell, float] = {}
-        for fit in wanted:
-            if fit not in pending:
-                spent[fit.cell] = spent.get(fit.cell, 0.0) + seconds_of(fit, run_dir)
-        with self._line(f"final fits: {len(pending)} left") as line:
+        gauges = self.screen.gauges
+        with self.screen.line(f"final fits: {to_make.total()} left") as line:
 
             def show(last: bool = False) -> None:
-                to_go = self.clock.fits_left(self._search, left, spent, failed)
+                to_go = clock.fits_left(search, to_make, seconds, failed)
                 some = f" ({failed.total()} failed)" if failed else ""
-                line(f"final fits: {left.total()} left{some}, about {duration(to_go)} to go")
-                self._gauges.update(lambda: metrics.final_readings(left, spent, to_go), last)
+                line(f"final fits: {to_make.total()} left{some}, about {duration(to_go)} to go")
+                gauges.update(lambda: metrics.final_readings(to_make, seconds, to_go), last)
 
-            def tell(fit: FinalFit, failure: str | None) -> None:
-                if failure:
-                    failed[fit.cell] += 1
+            def ended(cell: Cell, took: float, made: bool) -> None:
+                if made:
+                    to_make[cell] -= 1
+                    seconds[cell] = seconds.get(cell, 0.0) + took
                 else:
-                    left[fit.cell] -= 1
-                    spent[fit.cell] = spent.get(fit.cell, 0.0) + seconds_of(fit, run_dir)
+                    failed[cell] += 1
                 show()
 
             show(last=True)
-            yield tell
+            yield ended
         # What is left now failed, or time does not allow it: nothing waits for it.
-        self._gauges.update(lambda: metrics.final_readings(left, spent, 0.0), last=True)
-
-    @contextlib.contextmanager
-    def _line(self, text: str) -> Iterator[Callable[[str], None]]:
-        """A line that changes, in a terminal; one every half minute without."""
-        if self.console.is_terminal:
-            with self.console.status(text) as status:
-                yield status.update
-            return
-        printed = self._now()
-
-        def print_now_and_then(text: str) -> None:
-            nonlocal printed
-            if self._now() - printed >= PLAIN_INTERVAL:
-                printed = self._now()
-                self.console.print(text, highlight=False, soft_wrap=True)
-
-        yield print_now_and_then
-
-
-def seconds_of(fit: FinalFit, run_dir: Path) -> float:
-    """What a final fit took, by its file; nothing if there is none."""
-    try:
-        return float(json.loads(fit.path(run_dir).read_text(encoding="utf-8"))["seconds"])
-    except (OSError, ValueError, KeyError):
-        return 0.0
+        gauges.update(lambda: metrics.final_readings(to_make, seconds, 0.0), last=True)

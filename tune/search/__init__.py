@@ -1,0 +1,1 @@
+"""The search: what is tried next, which trials go on, and which one wins."""

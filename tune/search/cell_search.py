@@ -1,94 +1,41 @@
-"""The state of one cell's search: its trials, its rungs, its study and its winner."""
+"""The state of one cell's search: its trials, its scheduler and its winner."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
-from optuna.storages import BaseStorage
-
-from records.cell import Cell
+from models.recipe import Recipe
+from records import Cell, Kind, TrialReport, Winner
 from search_spaces.distributions import Params
 from search_spaces.schema import Experiment
-from tune.search.sampler import CellStudy
-from tune.search.schedulers.asha import Rungs
-
-DEFAULT_ORIGIN = "default"
-"""The origin of a cell's first trial, the recipe's default."""
-SAMPLER = "sampler"
-"""The origin of a configuration that the cell's own study proposed."""
-FROM_PARTITION = "partition "
-"""Begins the origin of a configuration that a smaller partition was good with."""
-
-
-@dataclass
-class TrialRecord:
-    """What is known of one trial. `probe` is what its head started from.
-
-    `origin` says who proposed it: default, sampler or `partition 10`. `status` is running, paused
-    (it waits at a rung), completed, stopped, diverged, failed or cut.
-    """
-
-    config: Params
-    probe: Params | None = None
-    origin: str = SAMPLER
-    reports: dict[int, float] = field(default_factory=dict)  # milestone to prospect
-    best: Mapping[str, Any] | None = None  # the report with the highest score
-    status: str = "running"
-    samples: int = 0
-    seconds: float = 0.0
-
-    @property
-    def score(self) -> float:
-        return float(self.best["score"]) if self.best else -math.inf
-
-
-@dataclass(frozen=True)
-class Winner:
-    """The best trial of a cell by validation score.
-
-    Attributes:
-        config: trains a single head, of a bank the best.
-        tried: the configuration as it was tried, a bank with all its heads.
-    """
-
-    cell: Cell
-    number: int
-    config: Params
-    probe: Params | None
-    val_accuracy: float
-    samples: int
-    tried: Params
+from tune.search.sampler import entropy, propose
+from tune.search.schedulers import milestones, new_scheduler
+from tune.search.trial_record import DEFAULT_ORIGIN, FROM_PARTITION, TrialRecord
 
 
 class CellSearch:
-    """The state of one cell: its trials, rungs and study.
+    """The state of one cell.
 
     Args:
-        images: of its partition's training split, as listed.
+        cell: a (partition, method).
+        experiment: with the method's space and the settings of the search.
+        images: training images of the cell's partition.
     """
 
-    def __init__(
-        self, cell: Cell, experiment: Experiment, storage: BaseStorage, images: int
-    ) -> None:
+    def __init__(self, cell: Cell, experiment: Experiment, images: int) -> None:
         method = experiment.methods[cell.method]
-        self.cell = cell
-        self.budget = experiment.trials(cell.method)
-        self.horizon = experiment.horizon(cell.method)
-        self.needs_probe = method.needs_probe
+        self.cell, self.space, self.needs_probe = cell, method.parsed, method.needs_probe
+        self.budget, self.horizon = experiment.trials(cell.method), experiment.horizon(cell.method)
+        self._search, self._seed = experiment.search, experiment.seed
+        self.milestones = milestones(self.horizon, self._search, images)
+        self.scheduler = new_scheduler(self._search, self.horizon, self.budget, images)
         self.trials: dict[int, TrialRecord] = {}
-        self.rungs = Rungs(experiment.search, self.horizon, self.budget, images)
-        self.study = CellStudy(
-            *(cell, method.parsed, experiment.search, self.budget, experiment.seed, storage)
-        )
         self.orphans: list[int] = []  # of a killed run: to be proposed again, as they were
-        self._space = method.parsed
-        self._grace = experiment.search.asha.grace
 
     @property
     def proposed(self) -> int:
+        """Trials that this process proposed, or found ended or waiting."""
         return len(self.trials) - len(self.orphans)
 
     @property
@@ -109,71 +56,107 @@ class CellSearch:
     @property
     def finished(self) -> bool:
         """Whether every trial of the budget has ended."""
-        return self.exhausted and not any(
-            t.status in ("running", "paused") for t in self.trials.values()
-        )
+        return self.exhausted and all(trial.ended for trial in self.trials.values())
 
     @property
     def has_next(self) -> bool:
         """Whether a trial could start or go on now."""
-        return not self.exhausted or self.rungs.promotable() is not None
+        return not self.exhausted or self.scheduler.promotable() is not None
 
     @property
     def transferred(self) -> int:
         """Trials whose configuration came from a smaller partition."""
         return sum(t.origin.startswith(FROM_PARTITION) for t in self.trials.values())
 
+    def status(self, number: int) -> str:
+        """Return how a trial ended, or else where it stands.
+
+        It is `left` while it is still to be proposed again, `paused` while it waits at a rung, and
+        `running` otherwise.
+        """
+        if how := self.trials[number].ended:
+            return how
+        if number in self.orphans:
+            return "left"
+        return "paused" if self.scheduler.waits(number) else "running"
+
+    def under_way(self, status: Literal["running", "paused"]) -> list[int]:
+        """Return the trials that run, or those that wait at a rung."""
+        return [number for number in self.trials if self.status(number) == status]
+
     def searched(self, config: Params) -> Params:
-        """The parameters of `config` that the space searches."""
-        return {name: config[name] for name in self._space.distributions(config)}
+        """Return the parameters of `config` that the space searches."""
+        return {name: config[name] for name in self.space.distributions(config)}
+
+    def entropy(self, number: int) -> int:
+        """Return the randomness of a trial's proposal."""
+        return entropy(self._seed, self.cell, number)
+
+    def sampled(self, number: int) -> Params:
+        """Return what the sampler proposes for trial `number`, given the trials so far."""
+        return propose(self.space, self._search, self.trials, self.budget, self.entropy(number))
 
     def start(self, number: int) -> None:
-        """Let the rungs know of a trial that starts or goes on.
+        """Let the scheduler know of a trial that starts or goes on.
 
-        With `grace` it is not judged inside its own warm-up, where slow starters look like bad
-        ones. What did well at a smaller partition is judged by the last rung alone, as that says
-        more than an early one. The default always runs to the horizon, so that every cell has
-        one honest full result.
+        What did well at a smaller partition is judged by the last rung before the horizon alone,
+        as that partition says more than an early rung. The default always runs to the horizon, so
+        that every cell has one honest full result.
         """
-        trial = self.trials[number]
-        grace = trial.config.get("warmup", 0.0) * self.horizon if self._grace else 0.0
-        late = trial.origin.startswith(FROM_PARTITION)
-        self.rungs.start(number, grace, late, free=trial.origin == DEFAULT_ORIGIN)
+        origin, judged_from = self.trials[number].origin, 0.0
+        if origin == DEFAULT_ORIGIN:
+            judged_from = math.inf
+        elif origin.startswith(FROM_PARTITION):
+            judged_from = self.scheduler.milestones[-2:][0]
+        self.trials[number].ended = None
+        self.scheduler.start(number, judged_from)
 
-    def take(self, number: int, report: Mapping[str, Any]) -> str | None:
-        """Let trial, rungs and study know of a report; returns how the trial ends by it, if so.
+    def take(self, number: int, report: TrialReport) -> str | None:
+        """Add a report to its trial; returns how the trial ends by it, if it does.
 
         Trials that are under way are compared by their prospect, winners by their score.
         """
         trial = self.trials[number]
-        milestone = int(report["milestone"])
-        trial.samples, trial.seconds = int(report["samples"]), float(report["seconds"])
-        if report["diverged"] or not _finite(report["score"]):
+        trial.samples, trial.seconds = report.samples, report.seconds
+        if report.diverged or not math.isfinite(report.score):
             return "diverged"
-        score, prospect = float(report["score"]), float(report.get("prospect", report["score"]))
-        if milestone not in trial.reports:
-            trial.reports[milestone] = prospect
-            if score > trial.score:
-                trial.best = dict(report)
-            if number in self.study.asked:
-                self.study.report(number, milestone, prospect)
-        self.rungs.record(milestone, number, prospect)
-        return "completed" if milestone >= self.horizon else None
+        if report.milestone not in trial.reports:
+            trial.reports[report.milestone] = report.prospect
+            if report.score > trial.score:
+                trial.best = report
+        self.scheduler.record(report.milestone, number, report.prospect)
+        return "completed" if report.milestone >= self.horizon else None
+
+    def end(self, number: int, how: str) -> None:
+        """End a trial; one that was cut keeps its place, as a resumed run takes it up."""
+        self.trials[number].ended = how
+        if how != "cut":
+            self.scheduler.end(number)
 
     def winner(self) -> Winner | None:
-        """The best trial so far; the earlier one of two that tie. One that diverged never wins."""
-        sound = {n: t for n, t in self.trials.items() if t.best and t.status != "diverged"}
+        """Return the best trial so far; of two that tie, the earlier. None that diverged wins."""
+        sound = {n: t for n, t in self.trials.items() if t.best and t.ended != "diverged"}
         scored = [(trial.score, -number) for number, trial in sound.items()]
         if not scored:
             return None
         number = -max(scored)[1]
         trial = self.trials[number]
         assert trial.best is not None
-        config = {**trial.config, **trial.best.get("chosen", {})}
-        accuracy, samples = trial.best["val_accuracy"], trial.best["samples"]
-        return Winner(self.cell, number, config, trial.probe, accuracy, samples, trial.config)
+        config = trial.config | trial.best.chosen
+        return Winner(
+            cell=self.cell,
+            trial=number,
+            val_accuracy=trial.best.val_accuracy,
+            samples=trial.best.samples,
+            kind=_kind(Recipe(**config)),
+            config=config,
+            tried=trial.config,
+            probe=trial.probe,
+        )
 
 
-def _finite(score: Any) -> bool:
-    """Whether a score ranks; the journal writes null for one that is NaN or infinite."""
-    return score is not None and math.isfinite(score)
+def _kind(recipe: Recipe) -> Kind:
+    """Return what a recipe trains: nothing, a head alone, or a part of the encoder too."""
+    if recipe.solver == "none":
+        return "zero_shot"
+    return "probe" if recipe.frozen_encoder else "tuned"

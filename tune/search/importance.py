@@ -9,14 +9,18 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, create_trial
 
-from records.cell import Cell
+from records import Cell
 from search_spaces.distributions import Space
 from search_spaces.schema import Experiment
-from tune.search.cell_search import SAMPLER, CellSearch, TrialRecord
+from tune.search.cell_search import CellSearch
+from tune.search.trial_record import SAMPLER, TrialRecord
 
-BEST = 1 / 3  # the share of trials that is compared with all
-MIN_TRIALS = 15  # so that it is five trials: with fewer PED-ANOVA is not stable, says Optuna
-ALL = "all"  # partitions together
+BEST = 1 / 3
+"""The share of trials that is compared with all trials."""
+MIN_TRIALS = 15
+"""Trials that a parameter needs, so that five are compared: PED-ANOVA is not stable with fewer."""
+ALL = "all"
+"""Stands for the partition where all of them are ranked together."""
 
 Ranked = tuple[TrialRecord, float]
 
@@ -24,7 +28,7 @@ Ranked = tuple[TrialRecord, float]
 class Importance(NamedTuple):
     """A row of `importance.csv`; a cell's importances sum to 1.
 
-    `trials` is how many sampled the parameter.
+    `trials` counts the trials that sampled the parameter.
     """
 
     partition: str
@@ -35,44 +39,44 @@ class Importance(NamedTuple):
 
 
 def importances(experiment: Experiment, cells: Mapping[Cell, CellSearch]) -> Iterator[Importance]:
-    """Importance of every searched parameter: how far the values of the best third differ from
-    all values, by PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255).
+    """Yield the importance of every searched parameter, by PED-ANOVA.
 
-    Trials that the sampler proposed are ranked: by how far they came, as further is where the
-    better ones were let go, then by their prospect there; those that diverged come last. What came
-    from elsewhere (the default, smaller partitions' best) was let go whatever its score, and takes
-    no part. Over all partitions trials are ranked within their own first.
+    It says how far the values of the best third differ from all values (Watanabe et al. 2023,
+    arXiv:2304.10255). Trials that the sampler proposed are ranked by how far they came, as better
+    ones come further, then by their prospect there. Trials that diverged come last. The default and
+    what smaller partitions handed up take no part: they were not sampled. Over all partitions,
+    trials are ranked within their own first.
     """
     for method, config in experiment.methods.items():
         pooled: list[Ranked] = []
-        for cell, search in cells.items():
+        for cell, state in cells.items():
             if cell.method == method:
-                ranked = list(_ranked(search))
+                ranked = list(_ranked(state))
                 yield from _evaluated(f"{cell.partition:g}", method, config.parsed, ranked)
                 pooled += ranked
         yield from _evaluated(ALL, method, config.parsed, pooled)
 
 
-def _ranked(search: CellSearch) -> Iterator[Ranked]:
-    """A cell's sampled trials with their ranks, from 0 for the worst to 1; equals share one."""
+def _ranked(state: CellSearch) -> Iterator[Ranked]:
+    """Yield a cell's sampled trials, ranked from 0 for the worst to 1; equals share a rank."""
     places = {}
-    for number, trial in search.trials.items():
-        if trial.origin == SAMPLER and trial.status != "failed":
+    for number, trial in state.trials.items():
+        if trial.origin == SAMPLER and trial.ended != "failed":
             reached = max(trial.reports, default=0)
-            sound = trial.status != "diverged"
+            sound = trial.ended != "diverged"
             places[number] = (sound, reached, trial.reports.get(reached, 0.0))
     order = sorted(places.values())
     for number, place in places.items():
-        yield search.trials[number], order.index(place) / max(1, len(order) - 1)
+        yield state.trials[number], order.index(place) / max(1, len(order) - 1)
 
 
 def _evaluated(
     partition: str, method: str, space: Space, ranked: Sequence[Ranked]
 ) -> Iterator[Importance]:
-    """Of each parameter among the trials that sampled it, where there are two or more to compare.
+    """Yield the rows of one ranking, if it has two or more parameters to compare.
 
-    Where a parameter had no effect it stands at a value that says which trials these were, and
-    would pass off the importance of what it depends on as its own.
+    A parameter is evaluated by itself, among the trials that sampled it. In the others it was
+    inactive and has a fixed value, by which its condition's importance would seem its own.
     """
     found: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -90,7 +94,7 @@ def _evaluated(
 
 
 def _study_of(name: str, space: Space, ranked: Sequence[Ranked]) -> optuna.Study:
-    """The trials that sampled a parameter, by it alone, with their ranks as values."""
+    """Return the trials that sampled a parameter, by it alone, with their ranks as values."""
     study = optuna.create_study(direction="maximize")
     for trial, rank in ranked:
         if distribution := space.distributions(trial.config).get(name):

@@ -1,6 +1,6 @@
-"""The search over all cells: whose turn it is, who goes on, who wins.
+"""The search over all cells: whose turn it is, which trials go on, and which win.
 
-Nothing here knows Ray: `tune/trials/tuner.py` adapts it to one Tuner, and a test or a simulation
+Nothing here knows Ray: `tune/trials/` adapts it to one Tuner, and a test or a simulation
 drives it with a loop. Every decision is written to the journal before it takes effect, so that
 `replay` can rebuild the state of a killed run from `events.jsonl` alone.
 """
@@ -9,31 +9,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from optuna.storages import BaseStorage
-
-from records.cell import Cell
-from records.journal import Journal
-from search_spaces.distributions import Params
-from search_spaces.schema import Experiment
-from tune.search.cell_search import (
-    DEFAULT_ORIGIN,
-    FROM_PARTITION,
-    SAMPLER,
-    CellSearch,
-    TrialRecord,
+from records import (
+    Cell,
+    Event,
+    JournalWriter,
+    SearchClosed,
+    TrialEnded,
+    TrialEvent,
+    TrialPaused,
+    TrialPromoted,
+    TrialReport,
+    TrialReported,
+    TrialStarted,
     Winner,
 )
-from tune.search.sampler import DEFAULT
+from search_spaces.distributions import Params
+from search_spaces.schema import Experiment
+from tune.search.cell_search import CellSearch
+from tune.search.sampler import completed
+from tune.search.trial_record import DEFAULT_ORIGIN, FROM_PARTITION, SAMPLER, TrialRecord
 from tune.search.warm_start import transferred
 
-__all__ = ["CellSearch", "Proposal", "Search", "TrialRecord", "Winner"]
-
-
+DEFAULT = 0
+"""The number of a cell's first trial: the recipe's default."""
 LEAD = 1.5
-"""How far the smallest partition's cells are served ahead of the largest's, in budgets, where
-configurations are handed up: most of what one partition learns, the next ones begin with."""
+"""How far the smallest partition's cells are served ahead of the largest's, in budgets.
+
+It applies where configurations are handed up: the next partitions begin with most of what one has
+learned.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,139 +57,132 @@ class Search:
     Args:
         experiment: names the cells and their budgets.
         journal: receives every decision.
-        storage: holds the cells' studies; empty.
-        images: training images of each partition, by which a rung may come too early to judge.
+        images: training images of each partition.
+        sampler: proposes the configuration of a cell's trial, by its number.
     """
 
     def __init__(
         self,
         experiment: Experiment,
-        journal: Journal,
-        storage: BaseStorage,
+        journal: JournalWriter,
         images: Mapping[float, int],
+        sampler: Callable[[CellSearch, int], Params] = CellSearch.sampled,
     ) -> None:
-        self._journal = journal
+        self._journal, self._sampler = journal, sampler
         self._probe = experiment.probe
         self._awaited = any(method.needs_probe for method in experiment.methods.values())
         self._transfer = experiment.search.transfer
-        self._enough = experiment.search.asha.reduction_factor
-        self.on_end: Callable[[Cell, int], None] = lambda cell, number: None
-        """Called with every trial that has ended for good."""
+        self._listeners: list[Callable[[Cell, int], None]] = []
         self.closed: str | None = None
         self.cells = {
-            cell: CellSearch(cell, experiment, storage, images[partition])
+            cell: CellSearch(cell, experiment, images[partition])
             for partition in experiment.data.partitions
             for method in experiment.methods
             for cell in (Cell(partition, method),)
         }
 
+    def subscribe(self, on_end: Callable[[Cell, int], None]) -> None:
+        """Call `on_end` with the cell and the number of every trial that ends for good."""
+        self._listeners.append(on_end)
+
     @property
     def finished(self) -> bool:
         """Whether nothing is left to propose or to wait for."""
-        if self.closed:
-            return True
-        return all(search.finished for search in self.cells.values())
+        return bool(self.closed) or all(state.finished for state in self.cells.values())
 
     def close(self, reason: str) -> None:
         """Propose nothing more, and end every running trial at its next report."""
         if self.closed is not None:
             return
         self.closed = reason
-        self._journal.write("search_closed", reason=reason)
-        for cell, search in self.cells.items():
-            for number, trial in search.trials.items():
-                if trial.status == "paused":
-                    self.end(cell, number, "cut", reason)
+        self._journal.write(SearchClosed(reason))
+        for cell, state in self.cells.items():
+            for number in state.under_way("paused"):
+                self.end(cell, number, "cut", reason)
 
     @property
     def unfinished(self) -> list[tuple[Cell, int]]:
         """Trials that may yet go on, by cell and number: a resumed run takes up what was cut."""
         return [
             (cell, number)
-            for cell, search in self.cells.items()
-            for number, trial in search.trials.items()
-            if trial.status in ("running", "paused", "cut")
+            for cell, state in self.cells.items()
+            for number, trial in state.trials.items()
+            if trial.ended in (None, "cut")
         ]
+
+    def winners(self) -> dict[Cell, Winner]:
+        """Return the winner of every cell that has one."""
+        found = {cell: state.winner() for cell, state in self.cells.items()}
+        return {cell: winner for cell, winner in found.items() if winner}
 
     # Proposing
 
     def propose(self) -> Proposal | None:
-        """The next trial; None while every cell that has one left waits for its probe or rungs.
+        """Return the next trial; None while every cell that has one left waits.
 
-        First what a killed run was doing, then the probes that other cells wait for, then every
-        cell's first trial, then the cell with the smallest share of its budget served, smaller
-        partitions ahead if they hand up what they find. In the cell promotions come before new
-        configurations. Cells whose probe is not decided wait.
+        First comes what a killed run was doing, then the probes that other cells wait for, then
+        every cell's first trial, then the cell with the smallest share of its budget served.
+        Smaller partitions are ahead if they hand up what they find. In a cell, promotions come
+        before new configurations. Cells whose probe is not decided wait.
         """
         if self.closed:
             return None
         waiting = [s for s in self.cells.values() if s.has_next and self._ready(s)]
         if not waiting:
             return None
-        search = min(waiting, key=self._turn)
-        number = self._next(search)
-        trial = search.trials[number]
+        state = min(waiting, key=self._turn)
+        number = self._next(state)
+        trial = state.trials[number]
         self._journal.write(
-            "trial_started",
-            cell=str(search.cell),
-            trial=number,
-            origin=trial.origin,
-            config=trial.config,
-            probe=trial.probe,
+            TrialStarted(state.cell, number, trial.origin, trial.config, trial.probe)
         )
-        trial.status = "running"
-        search.start(number)
-        return Proposal(search.cell, number, trial.config, trial.probe)
+        state.start(number)
+        return Proposal(state.cell, number, trial.config, trial.probe)
 
-    def _turn(self, search: CellSearch) -> tuple[bool, bool, bool, float]:
-        """Where a cell stands in the queue; the lowest is served."""
-        probe = search.cell.method == self._probe and self._awaited
+    def _turn(self, state: CellSearch) -> tuple[bool, bool, bool, float]:
+        """Return where a cell stands in the queue; the lowest is served."""
+        probe = state.cell.method == self._probe and self._awaited
         lag = 0.0
         if self._transfer and not probe:
             partitions = sorted({cell.partition for cell in self.cells})
-            place = partitions.index(search.cell.partition)
+            place = partitions.index(state.cell.partition)
             lag = LEAD * place / max(1, len(partitions) - 1)
-        served = search.proposed / search.budget
-        return not search.orphans, not probe, search.proposed > 0, served + lag
+        served = state.proposed / state.budget
+        return not state.orphans, not probe, state.proposed > 0, served + lag
 
-    def _next(self, search: CellSearch) -> int:
-        """The number of the cell's next trial: an orphan, a promoted or a new one."""
-        if search.orphans:
-            number = search.orphans.pop(0)
-            self._adopt(search, number)
-            return number
-        promotable = search.rungs.promotable()
+    def _next(self, state: CellSearch) -> int:
+        """Return the number of the cell's next trial: an orphan, a promoted or a new one."""
+        if state.orphans:
+            return state.orphans.pop(0)
+        promotable = state.scheduler.promotable()
         if promotable is not None:
             return promotable
-        number = len(search.trials)
-        search.trials[number] = self._ask(search, number)
+        number = len(state.trials)
+        state.trials[number] = self._new_trial(state, number)
         return number
 
-    def _ask(self, search: CellSearch, number: int) -> TrialRecord:
-        """A new trial, with the probe that its partition has by now."""
-        origin, given = DEFAULT_ORIGIN if number == DEFAULT else SAMPLER, None
-        early = 0 < number <= search.budget / 2
-        if early and search.transferred < self._transfer:
-            found = transferred(search, self.cells, self._enough)
-            if found:
-                origin, given = f"{FROM_PARTITION}{found[0]:g}", found[1]
-        config = search.study.ask(number, given)
-        probe = self._probe_config(search.cell) if search.needs_probe else None
-        if search.needs_probe and probe is None and config.get("head_start", "probe") == "probe":
+    def _new_trial(self, state: CellSearch, number: int) -> TrialRecord:
+        """Return a new trial, with the probe that its partition has by now."""
+        origin, config = self._new_config(state, number)
+        probe = self._probe_config(state.cell) if state.needs_probe else None
+        if state.needs_probe and probe is None and config.get("head_start", "probe") == "probe":
             config = {**config, "head_start": "zeros"}  # its probe found nothing to start from
         return TrialRecord(config, probe, origin)
 
-    def _adopt(self, search: CellSearch, number: int) -> None:
-        """Take up a trial of a killed run as it was, its probe too."""
-        trial = search.trials[number]
-        search.study.adopt(number, trial.config)
-        for milestone, score in trial.reports.items():
-            search.study.report(number, milestone, score)
+    def _new_config(self, state: CellSearch, number: int) -> tuple[str, Params]:
+        """Return the origin and the configuration of a cell's next trial."""
+        if number == DEFAULT:
+            return DEFAULT_ORIGIN, state.space.first()
+        if number <= state.budget / 2 and state.transferred < self._transfer:
+            found = transferred(state, self.cells)
+            if found:
+                partition, config = found
+                config = completed(state.space, config, state.entropy(number))
+                return f"{FROM_PARTITION}{partition:g}", config
+        return SAMPLER, self._sampler(state, number)
 
-    def _ready(self, search: CellSearch) -> bool:
-        if not search.needs_probe:
-            return True
-        return self.cells[self._probe_cell(search.cell)].finished
+    def _ready(self, state: CellSearch) -> bool:
+        return not state.needs_probe or self.cells[self._probe_cell(state.cell)].finished
 
     def _probe_cell(self, cell: Cell) -> Cell:
         assert self._probe is not None  # an experiment that needs a probe has one
@@ -196,125 +194,98 @@ class Search:
 
     # Reports
 
-    def report(self, cell: Cell, number: int, report: Mapping[str, Any]) -> bool:
-        """Take a trial's report; returns whether the trial goes on.
-
-        Args:
-            report: milestone, samples, score, prospect (by which it is compared before its end;
-                the score without), val_accuracy, val_loss, diverged, and what else is to be
-                kept in the journal.
-        """
-        search = self.cells[cell]
-        trial = search.trials[number]
-        if trial.status != "running":
+    def report(self, cell: Cell, number: int, report: TrialReport) -> bool:
+        """Take a trial's report; returns whether the trial goes on."""
+        state = self.cells[cell]
+        if state.status(number) != "running":
             return False
-        milestone = int(report["milestone"])
-        if milestone not in trial.reports:
-            self._journal.write("trial_report", cell=str(cell), trial=number, **report)
-        end = search.take(number, report)
-        if end:
-            self.end(cell, number, end, "loss is not finite" if end == "diverged" else "")
+        if report.milestone not in state.trials[number].reports:
+            self._journal.write(TrialReported(cell, number, report))
+        how = state.take(number, report)
+        if how:
+            self.end(cell, number, how, "loss is not finite" if how == "diverged" else "")
         elif self.closed:
             self.end(cell, number, "cut", self.closed)
-        elif search.rungs.waits(number):
-            self._judge(search, number)
-        return trial.status == "running"
+        elif state.scheduler.waits(number):
+            self._judge(state, number)
+        return state.status(number) == "running"
 
-    def _judge(self, search: CellSearch, number: int) -> None:
-        """A trial at a rung goes on at once, or waits there, unless it would wait in vain."""
-        trial = search.trials[number]
-        told = {"cell": str(search.cell), "trial": number, "milestone": max(trial.reports)}
-        if search.rungs.admits(number):
-            self._journal.write("trial_promoted", **told)
-            search.start(number)
-        else:
-            if number not in search.rungs.hopeless():
-                self._journal.write("trial_paused", **told)
-            trial.status = "paused"
-        self._settle(search)
+    def _judge(self, state: CellSearch, number: int) -> None:
+        """Let a trial at a rung go on at once, or wait there; stop it if it would wait in vain."""
+        at = (state.cell, number, max(state.trials[number].reports))
+        if state.scheduler.admits(number):
+            self._journal.write(TrialPromoted(*at))
+            state.start(number)
+        elif number not in state.scheduler.hopeless():
+            self._journal.write(TrialPaused(*at))
+        self._settle(state)
 
-    def end(self, cell: Cell, number: int, status: str, reason: str = "") -> None:
-        """A trial has ended; a second end of the same trial changes nothing."""
-        search = self.cells[cell]
-        trial = search.trials[number]
-        if trial.status not in ("running", "paused"):
+    def end(self, cell: Cell, number: int, how: str, reason: str = "") -> None:
+        """End a trial; a second end of the same trial changes nothing."""
+        state = self.cells[cell]
+        if state.trials[number].ended:
             return
-        self._journal.write(
-            "trial_ended", cell=str(cell), trial=number, status=status, reason=reason
-        )
-        trial.status = status
-        if number in search.study.asked:
-            search.study.tell(number, status, trial.score)
-        if status != "cut":  # a resumed run takes up what was cut
-            search.rungs.end(number)
-            self.on_end(cell, number)
-            self._settle(search)
+        self._journal.write(TrialEnded(cell, number, how, reason))
+        state.end(number, how)
+        if how != "cut":
+            for on_end in self._listeners:
+                on_end(cell, number)
+            self._settle(state)
 
-    def _settle(self, search: CellSearch) -> None:
-        """Stop for good whoever waits in vain."""
-        while not self.closed and (hopeless := search.rungs.hopeless()):
-            self.end(search.cell, hopeless[0], "stopped")
-
-    def winners(self) -> dict[Cell, Winner]:
-        """The winner of every cell that has one."""
-        found = {cell: search.winner() for cell, search in self.cells.items()}
-        return {cell: winner for cell, winner in found.items() if winner}
+    def _settle(self, state: CellSearch) -> None:
+        """Stop the trials that wait in vain."""
+        while not self.closed and (hopeless := state.scheduler.hopeless()):
+            self.end(state.cell, hopeless[0], "stopped")
 
     # Resuming
 
-    def replay(self, events: Iterable[Mapping[str, Any]]) -> None:
+    def replay(self, events: Iterable[Event]) -> None:
         """Rebuild the state that wrote `events`; trials left running will be proposed again.
 
         Trials of cells that the experiment no longer has are passed over.
         """
-        ends: dict[tuple[Cell, int], str | None] = {}  # by the last report of each trial
+        undecided: dict[tuple[Cell, int], str | None] = {}  # and how its last report ends each
         for event in events:
-            search = self.cells.get(Cell.parse(event["cell"])) if "trial" in event else None
-            if search is None:
+            if not isinstance(event, TrialEvent) or event.cell not in self.cells:
                 continue
-            number = int(event["trial"])
-            match event["event"]:
-                case "trial_started":
-                    origin = event.get("origin", SAMPLER)
-                    record = TrialRecord(dict(event["config"]), event.get("probe"), origin)
-                    search.trials.setdefault(number, record).status = "running"
-                    search.start(number)
-                case "trial_report":
-                    ends[search.cell, number] = search.take(number, event)
-                case "trial_promoted":
-                    search.start(number)
-                case "trial_paused":
-                    search.trials[number].status = "paused"
-                case "trial_ended":
-                    search.trials[number].status = event["status"]
-                    if event["status"] != "cut":
-                        search.rungs.end(number)
-        for cell, search in self.cells.items():
-            self._decide(search, {n: end for (g, n), end in ends.items() if g == cell})
-            self._settle(search)
-            for number, trial in sorted(search.trials.items()):
-                if trial.status == "paused":
-                    self._adopt(search, number)
-                elif number not in search.orphans:
-                    known = (trial.config, trial.status, trial.reports, trial.score)
-                    search.study.replay(number, *known)
+            state, number, key = self.cells[event.cell], event.trial, (event.cell, event.trial)
+            match event:
+                case TrialStarted(config=config, probe=probe, origin=origin):
+                    state.trials.setdefault(number, TrialRecord(config, probe, origin))
+                    state.start(number)
+                    undecided[key] = None
+                case TrialReported(report=report):
+                    undecided[key] = state.take(number, report)
+                case TrialPromoted():
+                    state.start(number)
+                case TrialPaused():
+                    state.trials[number].ended = None  # where it was cut before
+                    undecided.pop(key, None)
+                case TrialEnded(status="cut"):
+                    state.end(number, "cut")
+                    undecided.setdefault(key)
+                case TrialEnded(status=how):
+                    state.end(number, how)
+                    undecided.pop(key, None)
+        for cell, state in self.cells.items():
+            self._decide(state, {n: how for (c, n), how in undecided.items() if c == cell})
+            self._settle(state)
 
-    def _decide(self, search: CellSearch, ends: Mapping[int, str | None]) -> None:
-        """What becomes of replayed trials that were running or were cut.
+    def _decide(self, state: CellSearch, undecided: Mapping[int, str | None]) -> None:
+        """Decide what becomes of replayed trials that were running or were cut.
 
         Args:
-            ends: how the last report of a trial ended it, if it did.
+            state: of the trials' cell.
+            undecided: the trials, and how the last report of each ended it, if it did.
         """
-        alive = [n for n, t in sorted(search.trials.items()) if t.status in ("running", "cut")]
-        for number in alive:
-            search.trials[number].status = "running"
-        for number in alive:
-            end = ends.get(number)
-            if search.trials[number].status != "running":
-                continue  # stopped for good by one before it
-            if end:  # killed between its last report and its end
-                self.end(search.cell, number, end)
-            elif search.rungs.waits(number):
-                self._judge(search, number)
-            if search.trials[number].status == "running":
-                search.orphans.append(number)
+        for number in undecided:
+            state.trials[number].ended = None
+        for number, how in sorted(undecided.items()):
+            if state.trials[number].ended:
+                continue  # an earlier one made it hopeless
+            if how:  # the run was killed between the trial's last report and its end
+                self.end(state.cell, number, how)
+            elif state.scheduler.waits(number):
+                self._judge(state, number)
+            if state.status(number) == "running":
+                state.orphans.append(number)

@@ -5,12 +5,11 @@ Tests and `benchmarks/search.py` play the real `Search` with it, in moments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from records import TrialReport
 from search_spaces.schema import Experiment
-from tune.search.schedulers.asha import milestones
 from tune.search.search import Proposal, Search
 
 
@@ -28,8 +27,8 @@ class Player:
     Args:
         experiment: what is searched.
         search: to be played.
-        evaluate: the report of a trial at a milestone; None for one whose process dies.
-        pick: which of the trials in flight reports next.
+        evaluate: returns the report of a trial at a milestone; None if its process dies.
+        pick: chooses which of the trials in flight reports next.
         slots: trials at once.
     """
 
@@ -37,7 +36,7 @@ class Player:
         self,
         experiment: Experiment,
         search: Search,
-        evaluate: Callable[[Proposal, int], Mapping[str, Any] | None],
+        evaluate: Callable[[Proposal, int], TrialReport | None],
         pick: Callable[[list[Flight]], Flight],
         slots: int = 1,
     ) -> None:
@@ -50,12 +49,11 @@ class Player:
         """Start trials while slots are free and the search has some."""
         while len(self.flying) < self._slots and (proposal := self.search.propose()):
             self.proposals.append(proposal)
-            # As a trial does that finds its checkpoint: it reports its last milestone once more.
-            trial = self.search.cells[proposal.cell].trials[proposal.number]
-            last = max(trial.reports, default=0)
-            horizon = self.experiment.horizon(proposal.cell.method)
-            points = milestones(horizon, self.experiment.search)
-            self.flying.append(Flight(proposal, [point for point in points if point >= last]))
+            # A trial that finds its checkpoint reports its last milestone once more.
+            state = self.search.cells[proposal.cell]
+            last = max(state.trials[proposal.number].reports, default=0)
+            ahead = [milestone for milestone in state.milestones if milestone >= last]
+            self.flying.append(Flight(proposal, ahead))
 
     def step(self) -> None:
         """Let one of the trials in flight reach its next milestone."""
@@ -69,7 +67,7 @@ class Player:
             self.flying.remove(flight)
 
     def run(self, reports: int | None = None) -> None:
-        """Go on to the end, or for so many reports."""
+        """Play to the end, or until that number of reports has been made."""
         self.fill()
         while self.flying and reports != 0:
             self.step()

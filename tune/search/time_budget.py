@@ -6,25 +6,29 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from records.cell import Cell
+from records import Cell
 from search_spaces.schema import Experiment
-from tune.search.cell_search import TrialRecord
 from tune.search.search import Search
+from tune.search.trial_record import TrialRecord
 
-STARTUP = 15.0  # seconds between search and report that are not fits: workers, files, the plot
-REPORT = 5.0  # of them, those after the last fit
-MARGIN = 1.25  # final fits have no early stopping, and the last ones don't fill all slots
+STARTUP = 15.0
+"""Seconds between search and report that are not fits: workers, files, the plot."""
+REPORT = 5.0
+"""Seconds of `STARTUP` that follow the last fit."""
+MARGIN = 1.25
+"""How much longer a final fit takes: none is stopped early, and the last ones leave slots idle."""
 
 
-class Clock:
-    """Estimates, and the time budget.
+class TimeBudget:
+    """Estimates of the time that is left, and a run's time budget if it has one.
 
     Args:
         experiment: with the horizons and the final seeds.
         slots: fits that run at once.
         budget: seconds from `began` to the end of the report; None for as long as it takes.
         began: when the run began, by `now`.
-        now: a monotonic clock.
+        test_seconds: that the test splits' features are expected to take.
+        now: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -33,12 +37,13 @@ class Clock:
         slots: int,
         budget: float | None,
         began: float,
+        test_seconds: float = 0.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._experiment, self._slots = experiment, slots
         self._budget, self._began, self._now = budget, began, now
         self.seeds = experiment.final.seeds
-        self.test_seconds = 0.0  # what the test split's features are expected to take
+        self._test_seconds = test_seconds
 
     def out_of_time(self, search: Search) -> bool:
         """Whether the search must end now for its final fits to end in time."""
@@ -55,31 +60,30 @@ class Clock:
         return spent + MARGIN * self._full_fit(search, cell) + REPORT < self._budget
 
     def _last_reports(self, search: Search) -> float:
-        """Seconds until every running trial has come to its next report, where it is ended."""
+        """Return the seconds until every running trial has come to its next report and end."""
         running = [
             self._full_fit(search, cell)
             for cell, state in search.cells.items()
-            if any(trial.status == "running" for trial in state.trials.values())
+            if state.under_way("running")
         ]
         return max(running, default=0.0) / self._experiment.search.evaluations
 
     def after_search(self, search: Search) -> float:
-        """Seconds from the search's end to the run's."""
+        """Return the seconds from the search's end to the run's."""
         fits = self.seeds * sum(self._full_fit(search, cell) for cell in search.cells)
-        return STARTUP + self.test_seconds + MARGIN * fits / self._slots
+        return STARTUP + self._test_seconds + MARGIN * fits / self._slots
 
     def left(self, search: Search) -> float | None:
-        """Seconds to the end of the run; None before every method has something to go by."""
+        """Return the seconds to the end of the run; None before every method has reported."""
         remaining = 0.0
         ended = _mean_seconds(search)
         for cell, state in search.cells.items():
-            running = sum(t.status == "running" for t in state.trials.values())
-            running -= len(state.orphans)  # those are still to be proposed
+            running = len(state.under_way("running"))
             to_go = running / 2 + (0 if search.closed else state.unproposed)
             if not to_go:
                 continue
             if cell.method not in ended and not any(_timed(search, cell.method)):
-                return None  # no trial of the method has reported yet
+                return None
             remaining += to_go * ended.get(cell.method, self._full_fit(search, cell))
         return remaining / self._slots + self.after_search(search)
 
@@ -90,31 +94,35 @@ class Clock:
         spent: Mapping[Cell, float],
         failed: Mapping[Cell, int] = MappingProxyType({}),
     ) -> float:
-        """Seconds to the end of the run, once its final fits are being made.
+        """Return the seconds to the end of the run, once its final fits are being made.
 
         Args:
+            search: the run's, which has ended.
             left: fits not made yet, by cell.
-            spent: device-seconds of those that are made, of cells that have any.
-            failed: of those that are left, the ones that this run does not try again.
+            spent: device-seconds of the fits that are made, by cell.
+            failed: how many of those in `left` failed, which this run does not try again.
         """
         seconds = 0.0
         expected = {cell: self._full_fit(search, cell) for cell in left}
         for method in {cell.method for cell in left}:
             cells = [cell for cell in left if cell.method == method]
-            made = sum((self.seeds - left[g]) * expected[g] for g in cells if g in spent)
-            taken = sum(spent.get(g, 0.0) for g in cells)
+            made = sum(
+                (self.seeds - left[cell]) * expected[cell] for cell in cells if cell in spent
+            )
+            taken = sum(spent.get(cell, 0.0) for cell in cells)
             # As if one more had been made as expected: the first ones go on from the search's own.
-            one = sum(expected[g] for g in cells) / len(cells)
+            one = sum(expected[cell] for cell in cells) / len(cells)
             pace = (taken + MARGIN * one) / (made + one) if one else MARGIN
-            seconds += pace * sum((left[g] - failed.get(g, 0)) * expected[g] for g in cells)
+            waiting = ((left[cell] - failed.get(cell, 0)) * expected[cell] for cell in cells)
+            seconds += pace * sum(waiting)
         return seconds / self._slots
 
     def _full_fit(self, search: Search, cell: Cell) -> float:
-        """Device-seconds of a final fit: of the cell's best trial, run to the horizon."""
+        """Return the device-seconds of a final fit: of the cell's best trial, to the horizon."""
         horizon = self._experiment.horizon(cell.method)
         winner = search.cells[cell].winner()
         if winner:
-            trials = [search.cells[cell].trials[winner.number]]
+            trials = [search.cells[cell].trials[winner.trial]]
         else:
             trials = list(_timed(search, cell.method))
         whole = [t.seconds * max(1.0, horizon / t.samples) for t in trials]
@@ -122,16 +130,19 @@ class Clock:
 
 
 def _mean_seconds(search: Search) -> dict[str, float]:
-    """Of each method's trials that are not running, over all partitions."""
+    """Return the mean of each method's trials that are not running, over all partitions."""
     taken: dict[str, list[float]] = {}
     for cell, state in search.cells.items():
         taken.setdefault(cell.method, []).extend(
-            t.seconds for t in state.trials.values() if t.samples and t.status != "running"
+            trial.seconds
+            for number, trial in state.trials.items()
+            if trial.samples and state.status(number) not in ("running", "left")
         )
-    return {method: sum(each) / len(each) for method, each in taken.items() if each}
+    return {method: sum(times) / len(times) for method, times in taken.items() if times}
 
 
 def _timed(search: Search, method: str) -> Iterator[TrialRecord]:
+    """Yield the method's trials that have reported, of all partitions."""
     for cell, state in search.cells.items():
         if cell.method == method:
             yield from (trial for trial in state.trials.values() if trial.samples)

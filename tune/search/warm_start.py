@@ -4,42 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from records.cell import Cell
+from records import Cell
 from search_spaces.distributions import Params
-from tune.search.cell_search import CellSearch, TrialRecord
+from tune.search.cell_search import CellSearch
+from tune.search.trial_record import TrialRecord
+
+ENOUGH = 3
+"""Trials that a partition has judged before its best configurations are handed up."""
 
 
-def transferred(
-    search: CellSearch, cells: Mapping[Cell, CellSearch], enough: int
-) -> tuple[float, Params] | None:
-    """A configuration for `search` to try, and the partition it did well on; None if none is due.
+def transferred(state: CellSearch, cells: Mapping[Cell, CellSearch]) -> tuple[float, Params] | None:
+    """Return a configuration for a cell to try, and the partition it did well on.
 
     Smaller partitions of the same method are asked in turn, the nearest first: for their best
-    configurations, then for their second best, and so on. A configuration that the cell tried
-    already is passed over.
-
-    Args:
-        enough: trials that must have been judged at a partition before it is asked.
+    configurations, then for their second best, and so on. Configurations that the cell has tried
+    are passed over. The result is None if no configuration is due.
     """
     smaller = sorted(
-        (g for g in cells if g.method == search.cell.method
-         and g.partition < search.cell.partition),
+        (
+            cell
+            for cell in cells
+            if cell.method == state.cell.method and cell.partition < state.cell.partition
+        ),
         reverse=True,
-    )  # fmt: skip
-    ranked = {g.partition: list(_ranked(cells[g])) for g in smaller}
-    tried = [search.searched(trial.config) for trial in search.trials.values()]
+    )
+    ranked = {cell.partition: list(_ranked(cells[cell])) for cell in smaller}
+    tried = [state.searched(trial.config) for trial in state.trials.values()]
     for rank in range(max(map(len, ranked.values()), default=0)):
         for partition, configs in ranked.items():
-            if len(configs) >= max(enough, rank + 1):
-                candidate = search.searched(configs[rank])
-                if candidate not in tried:
-                    return partition, configs[rank]
+            if len(configs) < max(ENOUGH, rank + 1):
+                continue
+            if state.searched(configs[rank]) not in tried:
+                return partition, configs[rank]
     return None
 
 
-def _ranked(search: CellSearch) -> Iterator[Params]:
-    """Configurations that were judged, the best first: by the highest rung, then the score."""
-    judged = [(n, t) for n, t in search.trials.items() if t.reports and t.status != "diverged"]
+def _ranked(state: CellSearch) -> Iterator[Params]:
+    """Yield the configurations that were judged, the best first: by rung, then by score."""
+    judged = [(n, t) for n, t in state.trials.items() if t.reports and t.ended != "diverged"]
     yield from (trial.config for _, trial in sorted(judged, key=_place))
 
 

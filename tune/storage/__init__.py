@@ -1,0 +1,1 @@
+"""Where a run's copy and its trials' checkpoints lie."""

@@ -16,21 +16,20 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSy
 from errors import InputError, one_line
 from files import replacing
 
-OBJECT_STORES = ("s3", "gcs", "abfs")  # show a file when it is whole, and never before
-JOURNAL, CHECKPOINTS = "events.jsonl", "checkpoints"
+OBJECT_STORES = ("s3", "gcs", "abfs")  # these show a file only once it is whole
 ERRORS = (OSError, pa.ArrowException)
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder."""
+    """A folder on one filesystem."""
 
     filesystem: FileSystem
     path: str
 
     @classmethod
     def at(cls, place: str | Path) -> Self:
-        """The folder that a path or a URL names.
+        """Find the folder that a path or a URL names.
 
         Raises:
             InputError: no filesystem takes the URL.
@@ -50,7 +49,7 @@ class Storage:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """Yields a file to write, read and seek in; it appears whole, if the block succeeds."""
+        """Yield a file to write, read and seek in; it appears whole, if the block succeeds."""
         path = f"{self.path}/{name}"
         if isinstance(self.filesystem, LocalFileSystem):
             with replacing(Path(path)) as temporary, temporary.open("w+b") as file:
@@ -70,7 +69,7 @@ class Storage:
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Any]:
-        """Yields a file to read and seek in; raises FileNotFoundError where there is none."""
+        """Yield a file to read and seek in; raises FileNotFoundError if it does not exist."""
         with self.filesystem.open_input_file(f"{self.path}/{name}") as file:
             yield file
 
@@ -80,11 +79,11 @@ class Storage:
             self.filesystem.delete_file(f"{self.path}/{name}")
 
     def files(self) -> list[str]:
-        """Every file in the folder and below it, by its path from there."""
+        """List every file in the folder and below it, by its path from there."""
         return list(self.listing())
 
     def listing(self) -> dict[str, FileInfo]:
-        """The same, with sizes and times of change."""
+        """List every file with its size and time of change."""
         selector = FileSelector(self.path, allow_not_found=True, recursive=True)
         return {
             str(PurePosixPath(info.path).relative_to(self.path)): info

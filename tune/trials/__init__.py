@@ -1,0 +1,1 @@
+"""Trials and final fits, and the one Tuner that runs a search."""

@@ -10,12 +10,12 @@ import contextlib
 import json
 import logging
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from errors import InputError, one_line
-from records.cell import Cell
+from files import crc32
+from records import Cell, TrialReport, checkpoint_name, decode, encode
 from tune.storage.storage import ERRORS, Storage
 
 log = logging.getLogger(__name__)
@@ -54,29 +54,33 @@ class Checkpoint:
         experiment = bench.experiment
         # Another run's file may lie there, on a machine the driver could not clean up.
         names = [str(cell), number, config, probe if fit.recipe.start == "probe" else None]
-        rests_on = [bench.identity, experiment.seed, experiment.horizon(cell.method)]
+        rests_on = [bench.run_fingerprint, experiment.seed, experiment.horizon(cell.method)]
         after = [fit.precision, experiment.final.ema]
-        self._identity = json.dumps([*names, *rests_on, *after], sort_keys=True)
+        self._fit_key = json.dumps([*names, *rests_on, *after], sort_keys=True)
 
-    def save(self, fit: Fit, report: Mapping[str, Any]) -> None:
+    def save(self, fit: Fit, report: TrialReport) -> None:
         """Write the fit as it is, with what it last reported.
 
         Where the disk is full the trial goes on without: its file stays as it was.
         """
         import torch
 
-        saved = {"identity": self._identity, "fit": fit.state(), "report": dict(report)}
+        saved = {
+            "fit_key": self._fit_key,
+            "fit": fit.state_dict(),
+            "report": encode(report),
+        }
         try:
             with self._folder.writing(self._name) as file:
                 torch.save(saved, file)
                 file.write(self._reported.to_bytes(BEFORE, "little"))
                 file.seek(0)
-                file.write(_checksum(file))
+                file.write(crc32(file).to_bytes(CHECKSUM, "little"))
         except (*ERRORS, RuntimeError) as error:  # torch has its own for a full disk
             log.warning("%s: not written, the trial goes on: %s", self._name, error)
-        self._reported = int(report["milestone"])
+        self._reported = report.milestone
 
-    def take_up(self, fit: Fit) -> dict[str, Any] | None:
+    def take_up(self, fit: Fit) -> TrialReport | None:
         """Bring the fit to where the file has it; returns its last report.
 
         None, and the fit as it was, without a file, or with one that is damaged, another's, or in
@@ -88,7 +92,7 @@ class Checkpoint:
             with self._folder.reading(self._name) as file:
                 content = file.seek(0, os.SEEK_END) - CHECKSUM
                 file.seek(0)
-                if content < 0 or _checksum(file, content) != file.read():
+                if content < 0 or crc32(file, content) != int.from_bytes(file.read(), "little"):
                     log.warning("%s: damaged, the trial starts anew", self._name)
                     return None
                 file.seek(0)
@@ -100,11 +104,11 @@ class Checkpoint:
         except (*ERRORS, SystemError) as error:  # torch hides a file's own in that
             log.warning("%s: cannot be read, the trial starts anew: %s", self._name, error)
             return None
-        if saved["identity"] != self._identity:
+        if saved["fit_key"] != self._fit_key:
             return None
-        fit.load(saved["fit"])
-        report: dict[str, Any] = saved["report"]
-        self._reported = int(report["milestone"])
+        fit.load_state_dict(saved["fit"])
+        report = decode(TrialReport, saved["report"])
+        self._reported = report.milestone
         return report
 
 
@@ -129,7 +133,7 @@ class KeptCheckpoints:
         self._best = {cell: number for cell, number in leaders.items() if number is not None}
         self._due: set[str] = set()  # files that are to go
         self._discard_ahead()
-        winners = {(cell, winner.number) for cell, winner in search.winners().items()}
+        winners = {(cell, winner.trial) for cell, winner in search.winners().items()}
         self._keep({*search.unfinished, *self._best.items(), *winners})
 
     def ended(self, cell: Cell, number: int) -> None:
@@ -145,7 +149,7 @@ class KeptCheckpoints:
     def _leader(self, cell: Cell, numbers: Iterable[int]) -> int | None:
         """The best of some trials, of those that have ended soundly."""
         trials = self._search.cells[cell].trials
-        sound = [n for n in numbers if trials[n].best and trials[n].status in SOUND]
+        sound = [n for n in numbers if trials[n].best and trials[n].ended in SOUND]
         return max(sound, key=lambda n: (trials[n].score, -n), default=None)
 
     def release(self) -> None:
@@ -194,17 +198,3 @@ class KeptCheckpoints:
                 file.seek(size - BEFORE - CHECKSUM)
                 return int.from_bytes(file.read(BEFORE), "little")
         return 0
-
-
-def checkpoint_name(cell: Cell, number: int) -> str:
-    """The file of a trial's checkpoint."""
-    return f"{cell.partition:g}-{cell.method}-{number}.pt"
-
-
-def _checksum(file: IO[bytes], size: int | None = None) -> bytes:
-    """CRC-32 of the next `size` bytes of a file, or of all the rest."""
-    crc, left = 0, size
-    while block := file.read(1 << 24 if left is None else min(left, 1 << 24)):
-        crc = zlib.crc32(block, crc)
-        left = None if left is None else left - len(block)
-    return crc.to_bytes(CHECKSUM, "little")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import faulthandler
 import math
 import sys
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import tune as ray_tune
 
-from records.cell import Cell
+from records import Cell, TrialReport
 from tune.storage.storage import Storage
 from tune.trials.checkpoints import Checkpoint
 
@@ -22,17 +23,21 @@ if TYPE_CHECKING:
     from models.results import Evaluation
     from tune.trials.trial_context import Workbench
 
+REPORT = "report"
+"""The key of a trial's report, among what Tune adds to a result."""
+SCORE = "score"
+"""The key of its score, which Tune's searcher asks for."""
+
 
 class SuffixTrial(ray_tune.Trainable):
     """Trains one configuration; every `step` reports at the next milestone.
 
-    The trial's own file under `checkpoints` carries it from process to process: whoever runs the
-    trial next finds it there.
+    The trial's own file under `checkpoints` carries it from one process to the next.
     """
 
-    # Tune stops an actor that is still starting when another becomes free for its trial. Were
-    # starting slower than trials, that other would do all the work and the rest never begin. So
-    # starting is cheap: what takes seconds (torch, weights, features) waits for the first step.
+    # Tune stops an actor that is still starting once another is free for its trial. If starting
+    # took longer than a trial, that other actor would do all the work. So starting is cheap: what
+    # takes seconds (torch, weights, features) waits for the first step.
 
     def setup(  # type: ignore[override]
         self,
@@ -41,24 +46,28 @@ class SuffixTrial(ray_tune.Trainable):
         checkpoints: Storage,
         patience: float = math.inf,
     ) -> None:
+        """Take what all trials share; nothing is loaded yet."""
         self._handle, self._patience = bench[0], patience
         self._checkpoints = checkpoints
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become another trial; Tune uses actors again."""
         self._asked = new_config
         self._fit: Fit | None = None  # the last trial's memory goes before the next one's comes
         self._seconds, self._milestone = 0.0, 0
-        self._reported: dict[str, Any] | None = None
+        self._reported: TrialReport | None = None
         return True
 
     def step(self) -> dict[str, Any]:
+        """Train to the next milestone; return the report."""
         with _ended_after(self._patience):
-            # Here, where no variable is a fit: libraries keep what they caught while they were
-            # first imported, and with it every frame below, for as long as the process lives.
-            return self._step(self._bench())
+            # Imports happen here, where no variable is a fit: a library may keep an exception from
+            # its first import, and with it all frames below, as long as the process lives.
+            report = self._step(self._bench())
+        return {REPORT: report, SCORE: report.score}
 
-    def _step(self, bench: Workbench) -> dict[str, Any]:
+    def _step(self, bench: Workbench) -> TrialReport:
         began = time.perf_counter()  # after what an actor does once: imports, weights
         if self._fit is None:
             self._fit = self._prepare(bench)
@@ -66,16 +75,37 @@ class SuffixTrial(ray_tune.Trainable):
         if self._reported is not None:
             report, self._reported = self._reported, None
             # Once more, in case its reader died before it was read.
-            return report | {"taken_up": self._taken_up}
+            return dataclasses.replace(report, taken_up=self._taken_up)
         self._milestone = next(point for point in self._points if point > self._milestone)
-        evaluation = fit.advance(self._milestone, prospect=True)
+        evaluation = fit.train_until(self._milestone, prospect=True)
         self._seconds += time.perf_counter() - began
-        where = {"milestone": self._milestone, "taken_up": self._taken_up}
-        report = where | _report(evaluation, fit, self._seconds)
+        report = self._report(evaluation, fit)
         # A probe is refitted in the time that a file takes.
         if evaluation.finite and not fit.recipe.frozen_encoder:
             self._checkpoint.save(fit, report)
         return report
+
+    def _report(self, evaluation: Evaluation, fit: Fit) -> TrialReport:
+        recipe, chosen = fit.recipe, {}
+        if len(recipe.bank) > 1:
+            head_lr, weight_decay = recipe.bank[evaluation.head]
+            chosen = {"head_lr": head_lr, "weight_decay": weight_decay}
+        return TrialReport(
+            milestone=self._milestone,
+            taken_up=self._taken_up,
+            samples=evaluation.samples,
+            steps=evaluation.steps,
+            train_loss=evaluation.train_loss,
+            val_accuracy=evaluation.val_accuracy,
+            val_loss=evaluation.val_loss,
+            score=evaluation.score,
+            prospect=evaluation.score if evaluation.prospect is None else evaluation.prospect,
+            weight_distance=evaluation.weight_distance,
+            diverged=not evaluation.finite,
+            seconds=round(self._seconds, 4),
+            node=ray.get_runtime_context().get_node_id()[:8],
+            chosen=chosen,
+        )
 
     def _bench(self) -> Workbench:
         import torch
@@ -103,24 +133,24 @@ class SuffixTrial(ray_tune.Trainable):
         )
         self._reported = self._checkpoint.take_up(fit)
         if self._reported is not None:
-            self._seconds = self._reported["seconds"]
-            self._milestone = self._reported["milestone"]
+            self._seconds = self._reported.seconds
+            self._milestone = self._reported.milestone
         self._taken_up = self._milestone
         return fit
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: Tune asks for one when a run ends, and the trial keeps its own."""
+        """Save nothing: Tune asks for one when a run ends, and the trial keeps its own."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing, as above."""
+        """Load nothing: the trial finds its own checkpoint."""
 
 
 @contextlib.contextmanager
 def _ended_after(seconds: float) -> Iterator[None]:
-    """End this process if the block takes longer: what waits for ever holds its slot for ever.
+    """End this process if the block takes longer: a trial that hangs would hold its slot for ever.
 
-    It is ended by a thread of C, whatever Python waits for, with every thread's traceback in the
-    process's log; to Tune it has died, and its trial is tried again.
+    A thread in C ends it, whatever Python waits for, and writes every thread's traceback to the
+    process's log. To Tune the process has died, and the trial is tried again.
     """
     if math.isinf(seconds):
         yield
@@ -130,25 +160,3 @@ def _ended_after(seconds: float) -> Iterator[None]:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
-
-
-def _report(evaluation: Evaluation, fit: Fit, seconds: float) -> dict[str, Any]:
-    recipe = fit.recipe
-    chosen = {}
-    if len(recipe.bank) > 1:
-        head_lr, weight_decay = recipe.bank[evaluation.head]
-        chosen = {"chosen": {"head_lr": head_lr, "weight_decay": weight_decay}}
-    return {
-        "samples": evaluation.samples,
-        "steps": evaluation.steps,
-        "train_loss": evaluation.train_loss,
-        "val_accuracy": evaluation.val_accuracy,
-        "val_loss": evaluation.val_loss,
-        "score": evaluation.score,
-        "prospect": evaluation.score if evaluation.prospect is None else evaluation.prospect,
-        "weight_distance": evaluation.weight_distance,
-        "diverged": not evaluation.finite,
-        "seconds": round(seconds, 4),
-        "node": ray.get_runtime_context().get_node_id()[:8],
-        **chosen,
-    }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from data import partition_indices
+from data import derived_seed, partition_rows
 from models.config import PrecisionName
 from models.encoder import Encoder
 from models.fit import Fit
@@ -21,9 +20,10 @@ from models.loading import Pretrained
 from models.precision import Precision, available_device
 from models.recipe import Recipe
 from models.results import Evaluation
-from records.cell import Cell
+from models.selection import Selection, select
+from records import Cell
 from search_spaces.schema import Experiment
-from tune.search.schedulers.asha import milestones
+from tune.search.schedulers import milestones
 from tune.workers.object_store import SharedSplit, fetch
 
 Rows = NDArray[np.int64]
@@ -33,13 +33,13 @@ Rows = NDArray[np.int64]
 class Workbench:
     """Handles to the shared objects, and the experiment; a few kilobytes when pickled.
 
-    It holds no test split: what searches cannot see one. `identity` names the run's data and
-    prompts, `precision` is resolved (not `auto`).
+    It holds no test split, so that no search can see one. `run_fingerprint` names the run's data
+    and prompts, `precision` is resolved (not `auto`).
     """
 
     experiment: Experiment
     pretrained: ray.ObjectRef[Pretrained]
-    identity: str
+    run_fingerprint: str
     precision: PrecisionName
     classes: int
     train: SharedSplit
@@ -55,6 +55,7 @@ class Workbench:
         """A fit of `config` on the cell's partition, ready for its first step.
 
         Args:
+            cell: whose partition.
             config: a recipe's settings.
             probe: the settings of the probe to start from, refitted here with the same seed.
             seed: 0 for the search; each seed has its own draw of the partition and its own order
@@ -66,10 +67,11 @@ class Workbench:
             start = _probe_head(self, cell.partition, Recipe(**probe), seed)
         elif recipe.start == "zero_shot":
             start = self._pretrained.zero_shot
-        boundary = self.boundary(recipe)
+        selection = select(recipe, self.encoder)
+        boundary = self._fed_from(selection)
         return Fit(
             self.encoder,
-            recipe,
+            selection,
             boundary,
             self.train.examples(boundary, self.rows(cell.partition, seed), recipe.views),
             self.val.examples(boundary, self.val_rows(cell.partition, seed)),
@@ -99,54 +101,41 @@ class Workbench:
 
     def rows(self, partition: float, seed: int) -> Rows:
         """The training images of a partition, as drawn for a seed; nested over partitions."""
-        draw = derived_seed(self.experiment.seed, seed, "partition")
-        return partition_indices(self.train.labels, partition, draw, self.train.groups)
+        labels, groups = self.train.labels, self.train.groups
+        return partition_rows(labels, groups, partition, self.experiment.seed, seed)
 
     def val_rows(self, partition: float, seed: int) -> Rows:
         """The validation images a partition is judged by: all, or as many as it would have."""
         if self.experiment.data.validation == "full":
             return np.arange(len(self.val))
-        draw = derived_seed(self.experiment.seed, seed, "validation")
-        return partition_indices(self.val.labels, partition, draw, self.val.groups)
+        labels, groups = self.val.labels, self.val.groups
+        return partition_rows(labels, groups, partition, self.experiment.seed, seed, "validation")
 
     def boundary(self, recipe: Recipe) -> str:
-        """The highest boundary at or below the recipe's own with all that it trains on cached."""
-        cached = self.train.views if recipe.views else self.train.features
-        return highest_boundary(self.encoder, recipe, cached)
+        """Where a fit of the recipe is fed."""
+        return self._fed_from(select(recipe, self.encoder))
+
+    def _fed_from(self, selection: Selection) -> str:
+        """The highest boundary where all that a fit trains on is cached."""
+        return selection.fed_from(
+            self.train.views if selection.recipe.views else self.train.features
+        )
 
     def milestones(self, fit: Fit, method: str) -> tuple[int, ...]:
         """Samples at which a fit is evaluated: once, if it takes no steps."""
         horizon, search = self.experiment.horizon(method), self.experiment.search
-        return milestones(horizon, search, fit.recipe.trained, fit.images)
+        return milestones(horizon, search, fit.images, fit.recipe.takes_steps)
 
     def run(self, fit: Fit, method: str) -> list[Evaluation]:
-        """Advance a fit through the milestones before it, or until it diverges."""
+        """Train a fit through the milestones before it, or until it diverges."""
         evaluations = []
         for milestone in self.milestones(fit, method):
             if milestone <= fit.samples:
                 continue  # a fit that was taken up where another process left it
-            evaluations.append(fit.advance(milestone))
+            evaluations.append(fit.train_until(milestone))
             if not evaluations[-1].finite:
                 break
         return evaluations
-
-
-def highest_boundary(encoder: Encoder, recipe: Recipe, cached: Iterable[str]) -> str:
-    """Where a fit of the recipe is fed: the highest of `cached` at or below its own boundary.
-
-    Raises:
-        ValueError: nothing is cached.
-    """
-    limit, cached = encoder.index(recipe.boundary(encoder)), list(cached)
-    if not cached:
-        raise ValueError("none of the features that the recipe trains on is cached")
-    return encoder.boundaries[max(i for b in cached if (i := encoder.index(b)) <= limit)]
-
-
-def derived_seed(seed: int, final_seed: int, purpose: str) -> int:
-    """One of several independent seeds that follow from the experiment's."""
-    entropy = [seed, final_seed, zlib.crc32(purpose.encode())]
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 @lru_cache(maxsize=64)

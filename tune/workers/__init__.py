@@ -1,0 +1,1 @@
+"""Ray's processes: the cluster, where work goes, and what workers share."""

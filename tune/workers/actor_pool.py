@@ -8,8 +8,8 @@ from typing import Any, Self, TypeVar
 import ray
 
 from errors import InputError, one_line
-from models.micro_batches import of_memory
-from tune.workers.cluster import LostMachines
+from models.micro_batches import is_out_of_memory
+from tune.workers.machines import LostMachines
 from tune.workers.object_store import fetch
 
 Context = TypeVar("Context")
@@ -17,21 +17,31 @@ Job = TypeVar("Job")
 LOOK = 5.0  # seconds between looks at which actors have lost their machines
 
 
-class Pool:
-    """Actors, one a slot, started as jobs come; in a `with` they outlive the jobs.
+class ActorPool:
+    """Actors, one a slot, started as jobs come; in a `with` block they outlive the jobs.
 
-    Tasks would not do: a process that ran a GPU task is not used again, so that each would pay
-    for imports and weights anew.
+    Ray's tasks would not do: Ray does not use a process again that ran a GPU task, so each job
+    would pay for imports and weights anew. Nor would `ray.util.ActorPool`: it starts no actor
+    itself, and leaves a job whose actor has gone to its fate.
 
     Args:
         slot: resources of one actor.
-        slots: at most so many actors.
-        nodes: that they are spread over, those without room for any left out.
+        slots: number of actors at most.
+        nodes: number of machines with slots.
+        look: seconds between looks at which actors have lost their machines.
+        lost: ends the run once no machine is left.
     """
 
-    def __init__(self, slot: Mapping[str, float], slots: int, nodes: int = 1) -> None:
+    def __init__(
+        self,
+        slot: Mapping[str, float],
+        slots: int,
+        nodes: int = 1,
+        look: float = LOOK,
+        lost: LostMachines | None = None,
+    ) -> None:
         self.slots, self.gpu_share = slots, slot.get("GPU", 1.0)
-        self._machines = LostMachines(dict(slot))
+        self._look, self._lost = look, lost or LostMachines(slot)
         self.on_a_node = max(1, slots // nodes)
         self._actor: Any = ray.remote(_Slot).options(
             num_cpus=slot["CPU"],
@@ -53,17 +63,18 @@ class Pool:
     def map(
         self, work: Callable[[Context, Job], Any], context: Context, jobs: Iterable[Job]
     ) -> Iterator[tuple[Job, Any]]:
-        """Do `work(context, job)` for every job; yields (job, result) as jobs end.
+        """Do `work(context, job)` for every job; yield (job, result) as jobs end.
 
-        An actor lost to a crash or with its node is started again elsewhere, and its job with it;
-        where that keeps failing, or the job raises, the result is a `RayError`. Its actor is used
-        no more, as it may be dead for good or its CUDA context broken: the jobs that follow would
-        fail on it at once, one after the other. Only an `InputError` is the job's alone.
+        Ray starts an actor again elsewhere that was lost to a crash or with its machine, and does
+        its job again. If that keeps failing, or the job raises an error, the result is a
+        `RayError`, and the actor is not used again. It may be dead for good, or its CUDA context
+        broken, and then the jobs that follow would fail on it, one after the other. An actor
+        whose job raised an `InputError` is sound.
 
         Args:
             work: run in the actors' processes.
             context: shared by all jobs of a process, which unpickles it once.
-            jobs: taken up only as actors become free, so that results don't pile up.
+            jobs: taken up only as actors become free, so that results do not pile up.
         """
         handle = (ray.put(context),)  # nested: Ray would fetch a bare reference for each job
         queue = iter(jobs)
@@ -77,20 +88,12 @@ class Pool:
             for _, job in zip(range(self.slots), queue, strict=False):
                 start(self._taken(), job)
             while running:
-                ready, _ = ray.wait(list(running), num_returns=1, timeout=LOOK)
+                ready, _ = ray.wait(list(running), num_returns=1, timeout=self._look)
                 if not ready:
                     self._look_after(running, start)
                     continue
                 actor, job = running.pop(ready[0])
-                sound = True
-                try:
-                    result = ray.get(ready[0])
-                except ray.exceptions.RayError as error:
-                    result, sound = error, isinstance(getattr(error, "cause", None), InputError)
-                if sound:
-                    self._idle.append(actor)
-                else:
-                    ray.kill(actor)
+                result = self._taken_back(actor, ready[0])
                 for following in queue:
                     start(self._taken(), following)
                     break
@@ -106,21 +109,33 @@ class Pool:
     def _look_after(
         self, running: dict[Any, tuple[Any, Job]], start: Callable[[Any, Job], None]
     ) -> None:
-        """Give idle actors the jobs of those that have no machine, and may never have one."""
+        """Give idle actors the jobs of actors that have no machine, and may never have one."""
         self._bury()
         waiting = [task for task, (actor, _) in running.items() if _state(actor) != "ALIVE"]
-        self._machines.check(all_wait=len(waiting) == len(running) > 0 and not self._idle)
+        self._lost.check(all_wait=len(waiting) == len(running) > 0 and not self._idle)
         for task, idle in zip(waiting, list(self._idle), strict=False):
             actor, job = running.pop(task)
             ray.kill(actor)
             self._idle.remove(idle)
             start(idle, job)
 
+    def _taken_back(self, actor: Any, task: Any) -> Any:
+        """Return a task's result, and keep its actor if that is sound."""
+        try:
+            result = ray.get(task)
+        except ray.exceptions.RayError as error:
+            if not isinstance(getattr(error, "cause", None), InputError):
+                ray.kill(actor)
+                return error
+            result = error
+        self._idle.append(actor)
+        return result
+
     def _taken(self) -> Any:
         return self._idle.pop() if self._idle else self._actor.remote()
 
     def _bury(self) -> None:
-        """Forget idle actors that were lost meanwhile, and are not started again."""
+        """Forget idle actors that are dead for good."""
         self._idle = [actor for actor in self._idle if _state(actor) != "DEAD"]
 
     def _release(self) -> None:
@@ -129,18 +144,22 @@ class Pool:
 
 
 def result_of(result: Any, what: str) -> Any:
-    """A job's result.
+    """Return a job's result, or raise its error.
+
+    Args:
+        result: what `ActorPool.map` yielded.
+        what: names the job in a message.
 
     Raises:
-        InputError: the job's own, or one line on a process that was lost for good (memory, mostly).
-        RayError: a fault of ours that the job met.
+        InputError: the job's own; or its process was lost again and again, mostly out of memory.
+        RayError: the job met a fault of this project.
     """
     if not isinstance(result, Exception):
         return result
     cause = getattr(result, "cause", None)
     if isinstance(cause, InputError):
         raise cause
-    memory = isinstance(cause, RuntimeError) and of_memory(cause)
+    memory = isinstance(cause, RuntimeError) and is_out_of_memory(cause)
     if isinstance(result, ray.exceptions.RayTaskError) and not memory:
         raise result
     reason = one_line(cause if memory else result, 300)
@@ -151,13 +170,14 @@ def result_of(result: Any, what: str) -> Any:
 
 
 def _state(actor: Any) -> str | None:
-    """ALIVE with a process, DEAD for good; else not started yet, or lost and to be restarted."""
+    """ALIVE with a process, DEAD for good; else it waits to be started, or started again.
+
+    The public way, `ray.util.state.get_actor`, needs a dashboard and asks it over HTTP.
+    """
     known: dict[str, str] = ray._private.state.actors(actor._actor_id.hex())
     return known.get("State")
 
 
 class _Slot:
-    """One process at work."""
-
     def do(self, work: Callable[[Any, Any], Any], handle: tuple[Any], job: Any) -> Any:
         return work(fetch(handle[0]), job)

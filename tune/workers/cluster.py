@@ -8,42 +8,40 @@ import re
 import secrets
 import signal
 import socket
-import subprocess
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-import torch
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from data import ImageSource, UnreadableImageError
 from errors import InputError, one_line
-from models.config import PrecisionName
-from models.precision import Precision, available_device
 from search_spaces.schema import ResourcesConfig
+from tune.workers.machines import alive, slots_at
+from tune.workers.ray_environment import set_ray_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-# What workers of another machine don't need of the checkout.
+# Parts of the checkout that workers on other machines do not need.
 EXCLUDED = [
     *(".git", ".venv", "results", ".cache", ".mypy_cache", ".ruff_cache", ".pytest_cache"),
     *(".hypothesis", "docs", "benchmarks"),
 ]
 MINIMUM_STORE = 200 << 20
-NO_MACHINE = 900.0  # seconds without any; an autoscaler has brought another by then
-BUSY = 60.0  # seconds that a GPU may be somebody else's before it is not asked
-CLAIMED = "CLIP_SEARCH_CLAIMED_GPUS"  # set where GPUs are claimed that are none, in tests
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The machines of a run. A slot is what one trial takes; `slots` fit at once, as it is now.
+    """The machines of a run, as they are now.
 
-    `slots_at` has those of each node that has any, by its id in Ray. It `grows` where it is not
-    this machine alone: others may join it, by an autoscaler too.
+    Attributes:
+        slot: resources of one trial.
+        slots_at: how many trials each machine runs at once; by its id in Ray, if any.
+        nodes: number of machines.
+        cpus: of all machines.
+        gpus: of all machines.
+        dashboard: URL of Ray's dashboard, if it has one.
+        grows: whether other machines may join, as in any cluster that this run did not start.
     """
 
     slot: dict[str, float]
@@ -56,18 +54,21 @@ class Cluster:
 
     @property
     def slots(self) -> int:
+        """Trials that run at once."""
         return sum(self.slots_at.values())
 
     @property
     def hosts(self) -> int:
-        """Machines with room for a slot; a head often has none."""
+        """Machines with a slot; the head often has none."""
         return len(self.slots_at)
 
     @property
     def has_gpus(self) -> bool:
+        """Whether trials run on GPUs."""
         return self.gpus > 0
 
     def describe(self) -> str:
+        """Say in a line what there is."""
         machines = "1 machine" if self.nodes == 1 else f"{self.nodes} machines"
         devices = f"{self.gpus} GPUs" if self.gpus else f"{self.cpus} CPUs, no GPU"
         return f"{machines}, {devices}: {self.slots} trials at a time"
@@ -81,27 +82,27 @@ def connected(
 
     Args:
         resources: what a trial takes.
-        address: of a running cluster; a local Ray is started without.
+        address: of a running cluster; without it a local Ray is started.
         store_bytes: what the object store of a local Ray must hold.
 
     Raises:
         InputError: no cluster answers at the address, or no node has room for one trial.
     """
-    started = not ray.is_initialized()
+    started, dashboard = not ray.is_initialized(), None
     if started:
         terminate = signal.getsignal(signal.SIGTERM)
-        _init(address, store_bytes)
-        signal.signal(signal.SIGTERM, terminate)  # Ray puts one of its own in its place
+        dashboard = _init(address, store_bytes)
+        signal.signal(signal.SIGTERM, terminate)  # Ray has replaced it
     try:
-        yield _describe(resources, grows=address is not None)
+        yield _describe(resources, dashboard, grows=address is not None)
     finally:
         if started:
             ray.shutdown()
 
 
-def _init(address: str | None, store_bytes: int) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+def _init(address: str | None, store_bytes: int) -> str | None:
+    """Start or join Ray; return its dashboard's address, if it has one."""
+    set_ray_environment(loopback=address is None)  # for whoever has not done so before the import
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         _keep_token_private()
@@ -111,13 +112,12 @@ def _init(address: str | None, store_bytes: int) -> None:
             "dashboard_host": "127.0.0.1",
             "object_store_memory": max(MINIMUM_STORE, store_bytes),
         }
-        ray.init(**options)
-        return
+        return _dashboard(ray.init(**options))
     _check_answers(address)
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a submitted job has shipped its code
         options["runtime_env"] = {"working_dir": str(ROOT), "excludes": EXCLUDED}
     try:
-        ray.init(address=address, **options)
+        return _dashboard(ray.init(address=address, **options))
     except (ray.exceptions.RayError, ConnectionError, ValueError, TimeoutError) as error:
         raise InputError(
             f"--address {address}: no Ray cluster answers ({one_line(error)}); one that asks for a "
@@ -125,8 +125,13 @@ def _init(address: str | None, store_bytes: int) -> None:
         ) from None
 
 
+def _dashboard(context: Any) -> str | None:
+    url: str | None = context.dashboard_url
+    return url
+
+
 def _check_answers(address: str) -> None:
-    """Where nothing listens Ray tries again for minutes, in words of its own."""
+    """Refuse an address where nothing listens; Ray would try it for minutes."""
     place = re.fullmatch(r"(?:ray://)?\[?([^/\s\]]+)\]?:(\d+)", address)
     if not place:  # "auto"
         return
@@ -143,7 +148,10 @@ def _check_answers(address: str) -> None:
 
 
 def _keep_token_private() -> None:
-    """Whoever reads a local Ray's token runs code as us; a file made by Ray is for all to read."""
+    """Make the file of a local Ray's token private.
+
+    Who reads the token can run code as this user, and Ray makes the file readable to all.
+    """
     if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
         return
     path = Path.home() / ".ray" / "auth_token"
@@ -156,180 +164,25 @@ def _keep_token_private() -> None:
         path.chmod(0o600)
 
 
-def _describe(resources: ResourcesConfig, grows: bool) -> Cluster:
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+def _describe(resources: ResourcesConfig, dashboard: str | None, grows: bool) -> Cluster:
+    machines = [about["Resources"] for about in alive().values()]
+    gpus = int(sum(machine.get("GPU", 0) for machine in machines))
     slot = {"CPU": resources.cpus_per_trial}
     if gpus:
         slot["GPU"] = resources.gpus_per_trial
-    slots_at = _slots_at(slot)
-    if not slots_at:
+    found = slots_at(slot)
+    if not found:
         raise InputError(
             f"resources: a trial takes {slot}, which no machine of the cluster has free; "
-            f"largest: {max(node.get('CPU', 0) for node in nodes):g} CPUs, "
-            f"{max(node.get('GPU', 0) for node in nodes):g} GPUs"
+            f"largest: {max(machine.get('CPU', 0) for machine in machines):g} CPUs, "
+            f"{max(machine.get('GPU', 0) for machine in machines):g} GPUs"
         )
-    dashboard = ray._private.worker.get_dashboard_url()
     return Cluster(
         slot=slot,
-        slots_at=slots_at,
-        nodes=len(nodes),
-        cpus=int(sum(node.get("CPU", 0) for node in nodes)),
+        slots_at=found,
+        nodes=len(machines),
+        cpus=int(sum(machine.get("CPU", 0) for machine in machines)),
         gpus=gpus,
         dashboard=f"http://{dashboard}" if dashboard else None,
         grows=grows,
     )
-
-
-def slots_now(slot: dict[str, float]) -> int:
-    """Slots of the machines that are alive now, free or not."""
-    return sum(_slots_at(slot).values())
-
-
-def _slots_at(slot: dict[str, float]) -> dict[str, int]:
-    """Slots of each machine that is alive and has any."""
-    found = {n["NodeID"]: _slots(n["Resources"], slot) for n in ray.nodes() if n["Alive"]}
-    return {node: slots for node, slots in found.items() if slots}
-
-
-class LostMachines:
-    """Ends a run whose last machine has gone: Ray would wait for another for ever.
-
-    Args:
-        slot: what a machine must have, free or not.
-    """
-
-    def __init__(self, slot: dict[str, float]) -> None:
-        self._slot = slot
-        self._since: float | None = None
-
-    def check(self, all_wait: bool) -> None:
-        """To be called now and then, with whether all that is wanted waits for a machine.
-
-        Raises:
-            InputError: it has for long, and none is there; one that is busy is waited for.
-        """
-        now = time.monotonic()
-        if not all_wait:
-            self._since = None
-        elif self._since is None:
-            self._since = now
-        elif now - self._since > NO_MACHINE:
-            if slots_now(self._slot):
-                self._since = now
-                return
-            raise InputError(
-                f"--address: no machine has had room for a trial for {NO_MACHINE:g} s; "
-                "what was done is kept: start one, then --resume"
-            )
-
-
-def _slots(node: dict[str, float], slot: dict[str, float]) -> int:
-    """Slots on one node; a share of a GPU never straddles two."""
-    by_cpu = int(node.get("CPU", 0) / slot["CPU"] + 1e-9)
-    share = slot.get("GPU")
-    if share is None:
-        return by_cpu
-    return min(by_cpu, int(node.get("GPU", 0)) * int(1 / share + 1e-9))
-
-
-@dataclass(frozen=True)
-class NodeView:
-    """What one machine of the cluster says of itself.
-
-    Attributes:
-        id: by which Ray knows it.
-        code: the folder its workers import this project from.
-        gpu_bytes: memory of its smallest GPU, if it has any and can tell.
-    """
-
-    id: str
-    address: str
-    sees_images: bool
-    code: str
-    gpu_bytes: int | None
-
-
-def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> list[NodeView]:
-    """Ask every node whether it can read any of the images `keys`, and what else it has."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) == 1 and not cluster.grows:  # this process is on it, and runs its code
-        return [_view(nodes[0], _look(source, tuple(keys)))]
-    look = ray.remote(_look)
-    asked = [
-        look.options(
-            num_cpus=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        ).remote(source, tuple(keys))
-        for node in nodes
-    ]
-    answers = zip(nodes, ray.get(asked), strict=True)
-    return [_view(node, answer) for node, answer in answers]
-
-
-def _view(node: dict[str, Any], answer: tuple[bool, str, int | None]) -> NodeView:
-    return NodeView(node["NodeID"], node["NodeManagerAddress"], *answer)
-
-
-def _look(source: ImageSource, keys: tuple[str, ...]) -> tuple[bool, str, int | None]:
-    return any(_readable(source, key) for key in keys), str(ROOT), _gpu_bytes()
-
-
-def _gpu_bytes() -> int | None:
-    # By the driver's own tool: Ray hides GPUs from a task that takes none.
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        told = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
-        return min(int(line) for line in told.stdout.split()) << 20
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-
-
-def _readable(source: ImageSource, key: str) -> bool:
-    try:
-        source.digest(key)
-    except UnreadableImageError:
-        return False
-    return True
-
-
-def resolved_precision(cluster: Cluster, name: PrecisionName) -> PrecisionName:
-    """What `auto` means on the devices that trials get, which the driver may not have.
-
-    Where machines differ, it is what all of them have in hardware.
-
-    Raises:
-        InputError: torch cannot use a GPU that Ray gives out.
-    """
-    if not cluster.has_gpus:
-        return Precision("cpu", name).name
-    # One call a process: it would keep the GPU's memory.
-    ask = ray.remote(num_cpus=0, num_gpus=cluster.slot["GPU"], max_calls=1)(_resolve)
-    asked = [
-        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-            name
-        )
-        for node in cluster.slots_at
-    ]
-    ray.wait(asked, num_returns=1)
-    ready, busy = ray.wait(asked, num_returns=len(asked), timeout=BUSY)  # others may hold its GPUs
-    for task in busy:
-        ray.cancel(task)
-    answers: list[tuple[PrecisionName, str]] = ray.get(ready)
-    if troubles := [trouble for _, trouble in answers if trouble]:
-        raise InputError(f"resources: Ray gives out a GPU that torch cannot use: {troubles[0]}")
-    resolved = {found for found, _ in answers}
-    return "float16" if "float16" in resolved else resolved.pop()
-
-
-def _resolve(name: PrecisionName) -> tuple[PrecisionName, str]:
-    """The precision here, and what is wrong with the GPU, if anything is."""
-    trouble = ""
-    if not os.environ.get(CLAIMED):
-        try:
-            # Fails where the driver is too old for this torch, or torch for this GPU.
-            torch.ones(1, device="cuda").add(1).item()
-        except (RuntimeError, AssertionError) as error:
-            where = ray.util.get_node_ip_address()
-            trouble = f"{where}, torch {torch.__version__}: {one_line(error)}"
-    return Precision(available_device(), name).name, trouble

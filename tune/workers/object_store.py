@@ -1,4 +1,8 @@
-"""Features and other large objects, put once and read by every process of a node."""
+"""Features and other large objects, put once and read by every process of a machine.
+
+Weights and features are read where they lie: Ray hands out arrays without a copy, and a copy for
+each trial would fill the memory.
+"""
 
 from __future__ import annotations
 
@@ -16,31 +20,39 @@ from models.feature_dataset import Examples
 
 @dataclass(frozen=True)
 class SharedArray:
-    """A read-only array that every process of the cluster can have without a copy of its own.
+    """A read-only array that every process of the cluster reads without a copy of its own.
 
-    Small ones lie in Ray's object store, one copy a node, fetched when first asked for; larger
-    ones are memory maps of a file that all nodes see. Both come back flagged read-only. A write
-    through `torch.from_numpy` would get past that flag and change the array for every process,
-    so nothing hands these arrays to torch: `Examples.batch` gathers rows, which copies.
+    A small array lies in Ray's object store, one copy a machine, fetched at the first use. A large
+    one is a memory map of a file that all machines see. NumPy refuses to write to either. A write
+    through `torch.from_numpy` would not be refused, and would change the array for every process:
+    so no one hands these arrays to torch, and `Examples.batch` gathers rows, which copies them.
+
+    Attributes:
+        ref: the array in the object store; None if it is in a file.
+        path: the file; None if the array is in the object store.
     """
 
     ref: ray.ObjectRef[NDArray[Any]] | None
     path: Path | None
 
     def get(self) -> NDArray[Any]:
+        """Return the array."""
         if self.path is not None:
             return _mapped(self.path)
         assert self.ref is not None
-        array: NDArray[Any] = _fetched(self.ref)
+        array: NDArray[Any] = fetch(self.ref)
         return array
 
 
 @dataclass(frozen=True)
 class SharedSplit:
-    """One split's labels and its features at every cached boundary, as handles.
+    """One split's labels, and handles of its features.
 
-    `views` holds, by boundary where there are any, the features of augmented copies of its images;
-    `groups` numbers of their groups, shape (images,), or None where the source names none.
+    Attributes:
+        labels: class numbers, shape (images,).
+        features: by cached boundary, each of shape (images, …).
+        views: features of augmented copies of the images, by the boundaries that have any.
+        groups: numbers of the images' groups, shape (images,); None if the source has no groups.
     """
 
     labels: NDArray[np.int64]
@@ -54,7 +66,7 @@ class SharedSplit:
     def examples(
         self, boundary: str, rows: NDArray[np.int64] | None = None, views: int = 0
     ) -> Examples:
-        """Some rows (all without) as a fit takes them, with so many views of each."""
+        """Return some images (all without `rows`) as a fit takes them, with views of each."""
         every = np.arange(len(self)) if rows is None else rows
         copies = tuple(array.get() for array in self.views[boundary][:views]) if views else ()
         return Examples(self.features[boundary].get(), self.labels, every, copies)
@@ -65,13 +77,9 @@ def share_array(array: NDArray[Any]) -> SharedArray:
     return SharedArray(ray.put(array), None)
 
 
-def fetch(ref: ray.ObjectRef[Any]) -> Any:
-    """The object behind `ref`, once per process."""
-    return _fetched(ref)
-
-
 @cache
-def _fetched(ref: ray.ObjectRef[Any]) -> Any:
+def fetch(ref: ray.ObjectRef[Any]) -> Any:
+    """Return the object behind `ref`; a process unpickles it once."""
     return ray.get(ref)
 
 

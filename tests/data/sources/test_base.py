@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data import UnreadableImageError
-from data.sources.base import FileSource
+from data import FileSource, UnreadableImageError
 
 
 @pytest.fixture

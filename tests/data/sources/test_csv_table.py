@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from data import ColumnNames
-from data.sources.base import FileSource, Listing
-from data.sources.csv_table import list_csv
+from data import ColumnNames, SourceConfig
+from data.sources import SOURCES, FileSource, Listing
 from errors import InputError
 
 
@@ -14,7 +13,9 @@ def listing(
     folder: Path, text: str, root: Path | None = None, columns: ColumnNames | None = None
 ) -> Listing:
     (folder / "images.csv").write_text(text)
-    return list_csv(str(folder / "images.csv"), root, columns or ColumnNames())
+    source = f"csv:{folder / 'images.csv'}"
+    config = SourceConfig(source=source, root=root, columns=columns or ColumnNames())
+    return SOURCES["csv"].list_images(config)
 
 
 def test_labels_are_text_as_written(tmp_path: Path) -> None:
@@ -105,4 +106,4 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
     (tmp_path / "image.csv").write_bytes(b"\xff\xd8\xff\xe0" * 9)
     for name, message in (("image.csv", "not a CSV file"), ("none.csv", "No such file")):
         with pytest.raises(InputError, match=message):
-            list_csv(str(tmp_path / name), None, ColumnNames())
+            SOURCES["csv"].list_images(SourceConfig(source=f"csv:{tmp_path / name}"))

@@ -6,8 +6,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data import UnreadableImageError
-from data.sources.digits import CLASSES, DigitsSource, list_digits
+from data import SourceConfig, UnreadableImageError
+from data.sources import SOURCES, Listing
+from data.sources.digits import CLASSES, DigitsSource
+
+
+def list_digits() -> Listing:
+    return SOURCES["digits"].list_images(SourceConfig(source="digits"))
 
 
 def test_there_are_1797_scans_of_ten_classes() -> None:

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from data.sources.folder import list_folder
+from data import SourceConfig
+from data.sources import SOURCES, Listing
 from errors import InputError
 
 Tree = Callable[..., Path]
+
+
+def list_folder(place: Path | str) -> Listing:
+    return SOURCES["folder"].list_images(SourceConfig(source=f"folder:{place}"))
 
 
 @pytest.fixture
@@ -24,7 +29,7 @@ def tree(tmp_path: Path) -> Tree:
 
 
 def test_class_folders_without_splits_are_undivided(tree: Tree) -> None:
-    listing = list_folder(str(tree("cat/b.PNG", "cat/a.jpg", "dog/deep/er/c.webp")))
+    listing = list_folder(tree("cat/b.PNG", "cat/a.jpg", "dog/deep/er/c.webp"))
     assert listing.keys == ("cat/a.jpg", "cat/b.PNG", "dog/deep/er/c.webp")
     assert listing.labels == ("cat", "cat", "dog")
     assert listing.splits == ("train",) * 3
@@ -34,7 +39,7 @@ def test_class_folders_without_splits_are_undivided(tree: Tree) -> None:
 @pytest.mark.parametrize("train", ["train", "Train", "TRAIN"])
 def test_split_folders_are_taken_as_they_are(tree: Tree, train: str, val: str) -> None:
     files = [f"{train}/cat/a.jpg", f"{val}/cat/b.jpg", "test/dog/c.jpg"]
-    listing = list_folder(str(tree(*files)))
+    listing = list_folder(tree(*files))
     assert sorted(zip(listing.keys, listing.splits, strict=True)) == sorted(
         zip(files, ("train", "val", "test"), strict=True)
     )
@@ -44,7 +49,7 @@ def test_hidden_and_other_files_are_passed_over(tree: Tree) -> None:
     root = tree(
         "cat/a.jpg", "cat/.b.jpg", "cat/.git/c.jpg", "cat/notes.txt", ".cache/d.jpg", "e.jpg"
     )
-    assert list_folder(str(root)).keys == ("cat/a.jpg",)
+    assert list_folder(root).keys == ("cat/a.jpg",)
 
 
 def test_a_relative_path_is_made_absolute(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,13 +72,13 @@ def test_a_relative_path_is_made_absolute(tree: Tree, monkeypatch: pytest.Monkey
 )
 def test_ill_formed_folders_are_refused(tree: Tree, files: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
-        list_folder(str(tree(*files)))
+        list_folder(tree(*files))
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder .*/nowhere"):
-        list_folder(str(tmp_path / "nowhere"))
+        list_folder(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("file", [b"cat/caf\xe9.png", b"ch\xe2t/a.png"])
@@ -85,4 +90,4 @@ def test_a_name_that_is_no_utf8_is_refused(file: bytes, tree: Tree) -> None:
     with open(path, "wb"):
         pass
     with pytest.raises(InputError, match=r"^source: the name '.*udce.*' is not UTF-8; rename it"):
-        list_folder(str(root))
+        list_folder(root)

@@ -10,15 +10,20 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from data import DataConfig, load_dataset
-from data.sources.base import FileSource
-from data.sources.torchvision_sets import TorchvisionSource, _open, list_torchvision
+from data import DataConfig, SourceConfig, load_dataset
+from data.sources import SOURCES, FileSource, Listing
+from data.sources.torchvision_sets import TorchvisionSource, _open
 from errors import InputError
 
 
 @pytest.fixture(autouse=True)
 def _nothing_open() -> None:
     _open.cache_clear()
+
+
+def list_torchvision(name: str, root: Path) -> Listing:
+    config = SourceConfig(source=f"torchvision:{name}", root=root)
+    return SOURCES["torchvision"].list_images(config)
 
 
 def add_set(monkeypatch: pytest.MonkeyPatch, constructor: type) -> None:
@@ -108,8 +113,9 @@ def test_a_set_without_splits_or_label_list_is_read_through(tmp_path: Path) -> N
         add_set(patch, Fake)
         dataset = load_dataset(DataConfig(source="torchvision:Tiny", root=tmp_path))
         assert dataset.classes == ("0", "1")
-        assert len(dataset.train) + len(dataset.val) + len(dataset.test) == 40
-        assert dataset.source.image(dataset.test.keys[0]).size == (4, 4)
+        test = dataset.tests["test"].split
+        assert len(dataset.train) + len(dataset.val) + len(test) == 40
+        assert dataset.source.image(test.keys[0]).size == (4, 4)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.encoder import FINAL, embedding, layer_groups
-from models.towers.class_token import class_token_run
+from models.encoder import FINAL, embedding
+from models.towers import native as native_family
+from models.towers import split_tower, timm_vit
 from tests.models.tiny_towers import DEPTH, TOWERS, WIDTH, native, outputs, pixels, stirred, timm
 
 ONE_TOKEN: dict[str, Callable[[], nn.Module]] = {
@@ -42,7 +43,7 @@ def last_block(tower: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("name", ONE_TOKEN)
 def test_one_token_reaches_final_and_the_output_is_the_towers(name: str) -> None:
     tower = ONE_TOKEN[name]()
-    encoder = layer_groups(tower)
+    encoder = split_tower(tower)
     assert encoder.shapes[FINAL] == (1, WIDTH)
     # Every token enters the last block: keys and values come from all of them.
     assert encoder.shapes[f"block {DEPTH - 1}"] == encoder.shapes["block 0"]
@@ -58,7 +59,7 @@ def test_one_token_reaches_final_and_the_output_is_the_towers(name: str) -> None
 
 @pytest.mark.parametrize("name", ALL_TOKENS)
 def test_towers_that_read_other_tokens_keep_them(name: str) -> None:
-    encoder = layer_groups(ALL_TOKENS[name]())
+    encoder = split_tower(ALL_TOKENS[name]())
     assert encoder.shapes[FINAL] == encoder.shapes[f"block {DEPTH - 1}"]
 
 
@@ -76,7 +77,6 @@ UNKNOWN: dict[str, Callable[[], nn.Module]] = {
     "own block": lambda: with_last_block(timm(), OwnBlock(WIDTH, 2, 2.0)),
     "own attention": lambda: with_own_attention(timm()),
     "cross attention": lambda: with_cross_attention(native()),
-    "not a ViT": lambda: nn.ModuleDict({"transformer": nn.Linear(2, 2)}),
 }
 
 
@@ -101,14 +101,14 @@ def with_cross_attention(tower: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_blocks_of_an_unknown_kind_run_as_they_are(name: str) -> None:
     tower = UNKNOWN[name]()
-    block = tower["transformer"] if isinstance(tower, nn.ModuleDict) else last_block(tower)
-    assert class_token_run(tower, block) is None
+    family = timm_vit if hasattr(tower, "trunk") else native_family
+    assert family.class_token_run(tower, last_block(tower)) is None
 
 
 @pytest.mark.parametrize("name", ["gated", "own block", "own attention"])
 def test_such_a_tower_is_still_the_tower(name: str) -> None:
     tower = UNKNOWN[name]()
-    encoder = layer_groups(tower)
+    encoder = split_tower(tower)
     assert encoder.shapes[FINAL][0] > 1
     with torch.no_grad():
         torch.testing.assert_close(encoder(pixels(3)), embedding(outputs(tower, pixels(3))))
@@ -121,7 +121,7 @@ def dropping(**options: Any) -> nn.Module:
 def class_tokens(tower: nn.Module, x: Tensor, draws: int) -> tuple[Tensor, Tensor]:
     """The class token after the last block, `draws` times: our way, and the block's own."""
     block = last_block(tower)
-    run = class_token_run(tower, block)
+    run = timm_vit.class_token_run(tower, block)
     assert run is not None
     with torch.no_grad():
         ours = torch.stack([run(block, x)[:, 0] for _ in range(draws)])
@@ -136,7 +136,7 @@ def class_tokens(tower: nn.Module, x: Tensor, draws: int) -> tuple[Tensor, Tenso
 )
 def test_dropout_drops_in_training_as_the_blocks_own_does(options: dict[str, float]) -> None:
     tower = dropping(**options)
-    x = layer_groups(timm()).features(pixels(2), ["block 2"])["block 2"]
+    x = split_tower(timm()).features(pixels(2), ["block 2"])["block 2"]
     torch.manual_seed(0)
     last_block(tower).train()
     ours, theirs = class_tokens(tower, x, 300)
@@ -169,7 +169,7 @@ def test_weights_without_gradient_are_not_copied_for_every_token() -> None:
     tower = native().requires_grad_(False)
     block = tower.transformer.resblocks[0]
     block.ln_1.requires_grad_()
-    group = layer_groups(tower).group(1)
+    group = split_tower(tower).group(1)
     block.ln_1.requires_grad_()
     x = torch.randn(4, 5, WIDTH)
     for run, copied in ((group, False), (block, True)):

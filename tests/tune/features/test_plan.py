@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from errors import InputError
-from models.encoder import Encoder, layer_groups
+from models.encoder import Encoder
+from models.towers import split_tower
 from search_spaces.schema import Experiment
 from tests.models.tiny_towers import DEPTH, native
 from tests.tune.search.simulated import FROZEN, ZEROS
@@ -24,7 +25,7 @@ ALL = ("pixels", *(f"block {i}" for i in range(DEPTH)), "final", "head")
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return layer_groups(native())
+    return split_tower(native())
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from records.cell import Cell
+from records import Cell
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.monitor import metrics
 from tune.monitor.metrics import (
@@ -26,7 +26,7 @@ from tune.monitor.metrics import (
     search_readings,
 )
 from tune.search.search import Search
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 
 ONE, ALL = Cell(1, "zeros"), Cell(100, "zeros")
 
@@ -75,8 +75,8 @@ def simulation(tmp_path: Path) -> Simulation:
     return Simulation(spec, tmp_path / "events.jsonl")
 
 
-def clock_of(simulation: Simulation) -> Clock:
-    return Clock(simulation.experiment, slots=1, budget=None, began=0.0)
+def clock_of(simulation: Simulation) -> TimeBudget:
+    return TimeBudget(simulation.experiment, slots=1, budget=None, began=0.0)
 
 
 def readings_of(simulation: Simulation) -> metrics.Readings:

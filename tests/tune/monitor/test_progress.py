@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from records.cell import Cell
+from records import Cell
 from search_spaces.schema import Experiment
 from tests.tune.monitor.terminal import frames
 from tests.tune.monitor.test_metrics import FakeGauges, Hands
 from tests.tune.search.simulated import FROZEN, LLRD, Scorer, Simulation, drawn, experiment
 from tune.monitor.metrics import Gauges
-from tune.monitor.progress import LIVE_INTERVAL, PLAIN_INTERVAL, Progress, duration
+from tune.monitor.progress import LIVE_INTERVAL, Progress
+from tune.monitor.screen import PLAIN_INTERVAL, Screen, duration
 from tune.monitor.watch import Watch
-from tune.search.time_budget import Clock
+from tune.search.time_budget import TimeBudget
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "watching.md"
 STEP = 1.25  # seconds between two reports
@@ -62,14 +63,11 @@ class Shown:
     ) -> None:
         self.simulation = Simulation(spec, folder / "events.jsonl", scorer, slots=2)
         self.hands, self.made, self.output = Hands(), FakeGauges(), io.StringIO()
-        self.watch = Watch(
-            *(self.simulation.search, self.simulation.journal),
-            Clock(spec, slots=2, budget=budget, began=0.0, now=self.hands),
-            Console(file=self.output, force_terminal=terminal, width=100),
-            Gauges("simulated", self.made, now=self.hands),
-            self.hands,
-        )
-        self.progress = self.watch.search()
+        self.clock = TimeBudget(spec, slots=2, budget=budget, began=0.0, now=self.hands)
+        self.console = Console(file=self.output, force_terminal=terminal, width=100)
+        gauges = Gauges("simulated", self.made, now=self.hands)
+        self.watch = Watch(Screen(self.console, gauges, self.hands), self.simulation.journal)
+        self.progress = self.watch.search(self.simulation.search, self.clock)
 
     def go_on(self, reports: int) -> None:
         """So many reports, as Tune tells of them."""
@@ -109,7 +107,7 @@ def test_the_live_table_is_the_documents(terminal: Shown) -> None:
 def test_the_plain_lines_are_the_documents(plain: Shown) -> None:
     with plain.watch.timed("features"):
         plain.hands.seconds += 18
-    plain.progress = plain.watch.search()
+    plain.progress = plain.watch.search(plain.simulation.search, plain.clock)
     with plain.watch.timed("search"), contextlib.closing(plain.progress):
         plain.progress.setup()
         plain.finish()
@@ -118,7 +116,7 @@ def test_the_plain_lines_are_the_documents(plain: Shown) -> None:
 
 
 def test_the_terminal_is_left_as_it_was(terminal: Shown) -> None:
-    terminal.watch.console.print("before")
+    terminal.console.print("before")
     terminal.progress.setup()
     terminal.finish()
     assert len(terminal.screen) == 1 + 4  # a header, two partitions, a line
@@ -169,7 +167,7 @@ def test_cells_count_what_the_search_holds(terminal: Shown) -> None:
             terminal.go_on(1)
             shown = cells(terminal)
             for cell, state in terminal.simulation.search.cells.items():
-                statuses = [trial.status for trial in state.trials.values()]
+                statuses = [state.status(number) for number in state.trials]
                 ended = len(statuses) - statuses.count("running") - statuses.count("paused")
                 cell = shown[f"{cell.partition:g}%"][cell.method]
                 found = re.fullmatch(r"(.+) (\d+)/(\d+)(?: \+(\d+))?(?: \((\d+)✂\))?", cell)
@@ -219,7 +217,7 @@ def test_a_time_budget_closes_the_search_and_says_so_once(tmp_path: Path, kind: 
     shown = Shown(tmp_path, spec_of(), terminal=kind == "terminal", budget=100.0)
     shown.progress.setup()
     shown.finish()
-    rest = duration(shown.watch.clock.after_search(shown.simulation.search))
+    rest = duration(shown.clock.after_search(shown.simulation.search))
     shown.progress.close()
     assert shown.simulation.search.closed == "time budget"
     lines = [line for line in shown.screen if line.startswith("time budget")]
@@ -247,18 +245,3 @@ def test_tune_can_pickle_it(terminal: Shown) -> None:
     with contextlib.closing(terminal.progress):
         terminal.progress.setup()
         assert isinstance(pickle.loads(pickle.dumps(terminal.progress)), Progress)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (0, "0 s"),
-        (89.4, "89 s"),
-        (90, "2 min"),
-        (5399, "90 min"),
-        (5400, "1.5 h"),
-        (90000, "25.0 h"),
-    ],
-)
-def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> None:
-    assert duration(seconds) == said

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import io
-import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from rich.console import Console
 
-from tests.tune.monitor.terminal import frames
+from records import Cell, StageEnded, read_journal
 from tests.tune.monitor.test_metrics import FakeGauges, Hands
 from tests.tune.search.simulated import ZEROS, Simulation, experiment
 from tune.monitor.metrics import Gauges
+from tune.monitor.screen import Screen
 from tune.monitor.watch import Watch
-from tune.search.time_budget import Clock
-from tune.trials.final_fits import FinalFit, final_fits
+from tune.search.time_budget import TimeBudget
 
 
 class Watched:
@@ -23,15 +26,17 @@ class Watched:
         spec = experiment(methods={"zeros": ZEROS}, scheduler="none")
         self.simulation = Simulation(spec, folder / "events.jsonl").run()
         self.hands, self.made, self.output = Hands(), FakeGauges(), io.StringIO()
-        self.watch = Watch(
-            *(self.simulation.search, self.simulation.journal),
-            Clock(spec, slots=1, budget=None, began=0.0),
-            Console(file=self.output, force_terminal=False, width=40),
-            Gauges("simulated", self.made, self.hands),
-            self.hands,
-        )
-        winners = self.simulation.search.winners()
-        self.fits = final_fits(winners, spec.final, "data")
+        self.clock = TimeBudget(spec, slots=1, budget=None, began=0.0)
+        console = Console(file=self.output, force_terminal=False, width=40)
+        gauges = Gauges("simulated", self.made, self.hands)
+        self.watch = Watch(Screen(console, gauges, self.hands), self.simulation.journal)
+        self.fits = 3 * list(self.simulation.search.cells)  # three seeds of each cell
+
+    def final_fits(
+        self, spent: Mapping[Cell, float] = MappingProxyType({}), made: int = 0
+    ) -> AbstractContextManager[Callable[[Cell, float, bool], None]]:
+        left = Counter(self.fits[made:])
+        return self.watch.final_fits(self.simulation.search, self.clock, left, spent)
 
     @property
     def lines(self) -> list[str]:
@@ -70,23 +75,16 @@ def test_cached_features_are_no_work_to_show(watched: Watched) -> None:
     assert watched.gauge("images_done") == {}
 
 
-def finish(fit: FinalFit, run_dir: Path, seconds: float) -> None:
-    path = fit.path(run_dir)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"seconds": seconds}))
-
-
-def test_final_fits_print_plain_lines_and_count_down(watched: Watched, tmp_path: Path) -> None:
+def test_final_fits_print_plain_lines_and_count_down(watched: Watched) -> None:
     assert len(watched.fits) == 6
-    with watched.watch.final_fits(watched.fits, watched.fits, tmp_path) as tell:
+    with watched.final_fits() as ended:
         assert watched.gauge("final_fits_left") == {
             ("simulated", "1", "zeros"): 3,
             ("simulated", "100", "zeros"): 3,
         }
-        for done, fit in enumerate(watched.fits, start=1):
+        for done, cell in enumerate(watched.fits, start=1):
             watched.hands.seconds = 20.0 * done
-            finish(fit, tmp_path, seconds=20.0)
-            tell(fit, None)
+            ended(cell, 20.0, True)
     # Each took 20 s where the search's trials took 9: what is expected comes nearer to that.
     assert watched.lines == [
         "final fits: 4 left, about 68 s to go",
@@ -99,32 +97,21 @@ def test_final_fits_print_plain_lines_and_count_down(watched: Watched, tmp_path:
     assert spent["simulated", "1", "zeros", "final"] == 60
 
 
-def test_a_resumed_run_counts_the_final_fits_that_are_there(
-    watched: Watched, tmp_path: Path
-) -> None:
-    made, left = watched.fits[:2], watched.fits[2:]
-    for fit in made:
-        finish(fit, tmp_path, seconds=7.0)
-    with watched.watch.final_fits(watched.fits, left, tmp_path) as tell:
+def test_a_resumed_run_counts_the_final_fits_that_are_there(watched: Watched) -> None:
+    with watched.final_fits(dict.fromkeys(watched.fits[:2], 7.0), made=2) as ended:
         assert sum(watched.gauge("final_fits_left").values()) == 4
         assert sum(watched.gauge("device_seconds").values()) == 14
-        tell(left[0], "out of memory")
+        ended(watched.fits[2], 0.0, False)
         assert sum(watched.gauge("final_fits_left").values()) == 4
     assert sum(watched.gauge("device_seconds").values()) == 14
 
 
-def test_final_fits_that_failed_are_left_and_nothing_waits_for_them(
-    watched: Watched, tmp_path: Path
-) -> None:
+def test_final_fits_that_failed_are_left_and_nothing_waits_for_them(watched: Watched) -> None:
     failed = {1, 4, 5}
-    with watched.watch.final_fits(watched.fits, watched.fits, tmp_path) as tell:
-        for number, fit in enumerate(watched.fits):
+    with watched.final_fits() as ended:
+        for number, cell in enumerate(watched.fits):
             watched.hands.seconds += 30.0
-            if number in failed:
-                tell(fit, "the fit diverged")
-            else:
-                finish(fit, tmp_path, seconds=9.0)
-                tell(fit, None)
+            ended(cell, 9.0, number not in failed)
     assert [line.split(", about")[0] for line in watched.lines] == [
         "final fits: 5 left",
         "final fits: 5 left (1 failed)",
@@ -138,29 +125,16 @@ def test_final_fits_that_failed_are_left_and_nothing_waits_for_them(
     assert watched.gauge("seconds_left") == {("simulated",): 0}
 
 
-def test_final_fits_that_time_did_not_allow_stay_left(watched: Watched, tmp_path: Path) -> None:
-    with watched.watch.final_fits(watched.fits, watched.fits, tmp_path) as tell:
-        for fit in watched.fits[:2]:  # less than two seconds after another
-            finish(fit, tmp_path, seconds=0.5)
-            tell(fit, None)
+def test_final_fits_that_time_did_not_allow_stay_left(watched: Watched) -> None:
+    with watched.final_fits() as ended:
+        for cell in watched.fits[:2]:  # less than two seconds after another
+            ended(cell, 0.5, True)
     assert sum(watched.gauge("final_fits_left").values()) == 4
     assert watched.gauge("seconds_left") == {("simulated",): 0}
-
-
-def test_a_terminal_gets_one_line_that_changes(watched: Watched) -> None:
-    watched.watch.console = Console(file=watched.output, force_terminal=True, width=100)
-    with watched.watch.features("test") as tell:
-        tell(1, 2)
-        tell(2, 2)
-    *shown, left = frames(watched.output.getvalue())
-    assert all(len(lines) <= 1 for lines in shown)
-    assert any("features of test: 2/2 images" in line for lines in shown for line in lines)
-    assert left == []
 
 
 def test_a_stage_says_how_long_it_took(watched: Watched) -> None:
     with watched.watch.timed("features"):
         watched.hands.seconds = 100
     assert watched.lines == ["features: 2 min"]
-    last = json.loads(watched.simulation.path.read_text().splitlines()[-1])
-    assert (last["event"], last["stage"], last["seconds"]) == ("stage", "features", 100.0)
+    assert read_journal(watched.simulation.path)[-1] == StageEnded("features", 100.0)

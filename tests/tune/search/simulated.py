@@ -11,18 +11,24 @@ import json
 import random
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import optuna
-from optuna.storages import InMemoryStorage
-from optuna.trial import TrialState
-
-from records.cell import Cell
-from records.journal import Journal, read_events
+from records import (
+    Cell,
+    JournalWriter,
+    TrialEnded,
+    TrialEvent,
+    TrialPaused,
+    TrialPromoted,
+    TrialReport,
+    TrialReported,
+    TrialStarted,
+    read_journal,
+)
 from search_spaces.schema import Experiment
-from tune.search.schedulers.asha import Rungs, rung_milestones
 from tune.search.search import Proposal, Search
 from tune.search.simulation import Player
 
@@ -88,22 +94,24 @@ def rough(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
     return round(drawn(str(cell), config, milestone), 1)  # coarse, so that some tie
 
 
-def records(rungs: Rungs) -> dict[int, dict[int, float]]:
-    """Milestone to the scores of the trials that were recorded there, of all brackets."""
-    found: dict[int, dict[int, float]] = {}
-    for bracket in rungs.brackets:
-        for rung in bracket.rungs:
-            found.setdefault(rung.milestone, {}).update(rung.records)
-    return found
-
-
-def a_report(milestone: int, score: float, **more: Any) -> dict[str, Any]:
+def a_report(milestone: int, score: float, **more: Any) -> TrialReport:
     """A trial's report; diverged where the score is NaN."""
-    return {
-        **{"milestone": milestone, "samples": milestone, "steps": milestone},
-        **{"train_loss": 1.0, "val_loss": 1.0, "val_accuracy": score, "score": score},
-        **{"diverged": score != score, "seconds": milestone / 10, **more},
-    }
+    report = TrialReport(
+        milestone=milestone,
+        taken_up=0,
+        samples=milestone,
+        steps=milestone,
+        train_loss=1.0,
+        val_accuracy=score,
+        val_loss=1.0,
+        score=float(score),
+        prospect=float(score),
+        weight_distance=0.0,
+        diverged=score != score,
+        seconds=milestone / 10,
+        node="",
+    )
+    return replace(report, **more)
 
 
 class Simulation(Player):
@@ -130,16 +138,15 @@ class Simulation(Player):
         images: Mapping[float, int] = MappingProxyType({}),
     ) -> None:
         self.path, self._scorer, self._prospects = path, scorer, prospects
-        events = read_events(path)
-        self.journal = Journal(path)
-        self.storage = InMemoryStorage()
+        events = read_journal(path)
+        self.journal = JournalWriter(path)
         images = {partition: images.get(partition, 0) for partition in spec.data.partitions}
-        search = Search(spec, self.journal, self.storage, images)
+        search = Search(spec, self.journal, images)
         search.replay(events)
         draw = random.Random(seed)
         super().__init__(spec, search, self._scored, draw.choice, slots)
 
-    def _scored(self, proposal: Proposal, milestone: int) -> dict[str, Any] | None:
+    def _scored(self, proposal: Proposal, milestone: int) -> TrialReport | None:
         score = self._scorer(proposal.cell, proposal.config, milestone)
         more: dict[str, Any] = {}
         if self._prospects:
@@ -158,10 +165,10 @@ class Simulation(Player):
         cells = {
             str(cell): {
                 "trials": {
-                    n: [t.config, t.reports, t.status, t.score if t.best else None]
+                    n: [t.config, t.reports, state.status(n), t.score if t.best else None]
                     for n, t in sorted(state.trials.items())
                 },
-                "rungs": records(state.rungs),
+                "rungs": state.scheduler.records(),
                 "winner": state.winner(),
             }
             for cell, state in self.search.cells.items()
@@ -176,70 +183,49 @@ class Simulation(Player):
             assert state.unproposed == 0
             assert sorted(state.trials) == list(range(self.experiment.trials(cell.method)))
             for trial in state.trials.values():
-                assert trial.status in ("completed", "stopped", "diverged", "failed")
-                assert trial.status != "stopped" or trial.origin != "default"
+                assert trial.ended in ("completed", "stopped", "diverged", "failed")
+                assert trial.ended != "stopped" or trial.origin != "default"
         self.check_against_journal()
 
     def check_against_journal(self) -> None:
-        """Trials, rungs and studies hold what the journal says, no more and no less."""
+        """Trials and rungs hold what the journal says, no more and no less."""
         started: dict[tuple[Cell, int], Any] = {}
         status: dict[tuple[Cell, int], str] = {}
-        reports: dict[tuple[Cell, int], dict[int, Any]] = {}
-        for event in read_events(self.path):
-            if not event["event"].startswith("trial"):
+        reports: dict[tuple[Cell, int], dict[int, TrialReport]] = {}
+        for event in read_journal(self.path):
+            if not isinstance(event, TrialEvent):
                 continue
-            key = (Cell.parse(event["cell"]), event["trial"])
-            if event["event"] == "trial_started":
-                before = status.get(key, "running")
-                assert before in ("running", "paused", "cut"), f"{key} starts again: {before}"
-                assert event["config"] == started.setdefault(key, event["config"])
-                status[key] = "running"
-            elif event["event"] == "trial_report":
-                assert status[key] == "running"
-                assert event["milestone"] not in reports.get(key, {})
-                reports.setdefault(key, {})[event["milestone"]] = event
-            elif event["event"] == "trial_promoted":
-                assert status[key] in ("running", "cut")  # a resumed run decides of who was cut
-                assert event["milestone"] == max(reports[key])
-            else:
-                assert status[key] in ("running", "paused", "cut"), f"{key} ends twice"
-                status[key] = event.get("status", "paused")
-        kept = {key: {m: e.get("prospect", e["score"]) for m, e in reports.get(key, {}).items()
-                      if not e["diverged"]} for key in started}  # fmt: skip
+            key = (event.cell, event.trial)
+            match event:
+                case TrialStarted(config=config):
+                    before = status.get(key, "running")
+                    assert before in ("running", "paused", "cut"), f"{key} starts again: {before}"
+                    assert config == started.setdefault(key, config)
+                    status[key] = "running"
+                case TrialReported(report=report):
+                    assert status[key] == "running"
+                    assert report.milestone not in reports.get(key, {})
+                    reports.setdefault(key, {})[report.milestone] = report
+                case TrialPromoted(milestone=milestone):
+                    assert status[key] in ("running", "cut")  # a resumed run decides who was cut
+                    assert milestone == max(reports[key])
+                case TrialPaused() | TrialEnded():
+                    assert status[key] in ("running", "paused", "cut"), f"{key} ends twice"
+                    status[key] = event.status if isinstance(event, TrialEnded) else "paused"
+        kept = {key: {m: report.prospect for m, report in reports.get(key, {}).items()
+                      if not report.diverged} for key in started}  # fmt: skip
         for cell, state in self.search.cells.items():
             keys = {number for g, number in started if g == cell}
             assert keys == set(state.trials)
             for number, trial in state.trials.items():
                 assert trial.reports == kept[cell, number]
-                waits = number in state.orphans
-                assert trial.status == ("running" if waits else status[cell, number])
-            recorded = records(state.rungs)
-            for rung in rung_milestones(state.horizon, self.experiment.search):
+                again = number in state.orphans
+                assert state.status(number) == ("left" if again else status[cell, number])
+            recorded = state.scheduler.records()
+            for rung in state.scheduler.milestones:
                 here = {n: kept[cell, n].get(rung) for n in keys}
                 assert recorded.get(rung, {}).items() <= here.items()
             for number in keys:  # whoever was judged was judged at every rung from there on
                 judged = [n for n in recorded if number in recorded[n]]
                 later = [n for n in recorded if judged and n >= min(judged)]
                 assert judged == [n for n in later if n in kept[cell, number]]
-            told = sorted(
-                json.dumps(
-                    [t.state.name, t.params, t.intermediate_values, t.values], sort_keys=True
-                )
-                for t in optuna.load_study(study_name=str(cell), storage=self.storage).trials
-            )
-            assert told == sorted(
-                self._as_told(state, trial)
-                for number, trial in state.trials.items()
-                if number not in state.orphans  # the study meets them when they are proposed
-            )
-
-    def _as_told(self, state: Any, trial: Any) -> str:
-        states = {"completed": TrialState.COMPLETE, "failed": TrialState.FAIL,
-                  "running": TrialState.RUNNING, "paused": TrialState.RUNNING}  # fmt: skip
-        told = states.get(trial.status, TrialState.PRUNED)
-        space = self.experiment.methods[state.cell.method].parsed
-        params = {name: trial.config[name] for name in space.distributions(trial.config)}
-        values = [trial.score] if told is TrialState.COMPLETE else None
-        if told is TrialState.PRUNED and trial.reports:
-            values = [trial.reports[max(trial.reports)]]
-        return json.dumps([told.name, params, trial.reports, values], sort_keys=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from records.cell import Cell
+from records import Cell
 from tests.tune.search.simulated import FROZEN, Scorer, Simulation, experiment
 from tune.search.importance import BEST, MIN_TRIALS, Importance, importances
 

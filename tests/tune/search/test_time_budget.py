@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from records.cell import Cell
+from records import Cell
 from search_spaces.schema import Experiment
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.search.search import Search
-from tune.search.time_budget import MARGIN, REPORT, STARTUP, Clock
+from tune.search.time_budget import MARGIN, REPORT, STARTUP, TimeBudget
 
 ONE, ALL = Cell(1, "zeros"), Cell(100, "zeros")
 SEEDS = 3
@@ -36,8 +36,10 @@ def search(spec: Experiment, tmp_path: Path) -> Search:
     return Simulation(spec, tmp_path / "events.jsonl").search
 
 
-def clock(spec: Experiment, budget: float | None = None, slots: int = 1, **options: Any) -> Clock:
-    return Clock(spec, slots, budget, began=1000.0, **options)
+def clock(
+    spec: Experiment, budget: float | None = None, slots: int = 1, **options: Any
+) -> TimeBudget:
+    return TimeBudget(spec, slots, budget, began=1000.0, **options)
 
 
 def train(search: Search, cell: Cell, milestone: int, seconds: float) -> None:
@@ -104,8 +106,7 @@ def test_slots_share_the_work_and_the_test_split_comes_on_top(
     spec: Experiment, search: Search
 ) -> None:
     train(search, ONE, 90, seconds=8.0)
-    four = clock(spec, slots=4)
-    four.test_seconds = 30.0
+    four = clock(spec, slots=4, test_seconds=30.0)
     assert four.after_search(search) == STARTUP + 30.0 + MARGIN * SEEDS * 2 * 8.0 / 4
 
 
@@ -145,7 +146,7 @@ def test_less_is_left_as_a_search_goes_on(tmp_path: Path) -> None:
     while not simulation.search.finished:
         simulation.run(1)
         # From then on each cell has a trial to go by.
-        if all(s.trials and s.trials[0].status != "running"
+        if all(s.trials and s.status(0) != "running"
                for s in simulation.search.cells.values()):  # fmt: skip
             left.append(watch.left(simulation.search))
     assert left == sorted(left, reverse=True)  # type: ignore[type-var]

@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 
-from records.cell import Cell
-from records.journal import read_events
+from records import Cell, TrialStarted, read_journal
 from tests.tune.search.simulated import (
     ZEROS,
     Simulation,
     a_report,
     experiment,
-    records,
     rough,
     smooth,
 )
+from tune.search.cell_search import CellSearch
 from tune.search.search import LEAD, Search
+from tune.search.trial_record import TrialRecord
+from tune.search.warm_start import transferred
 
 METHODS = {"zeros": ZEROS}
 ONE, TEN, ALL = (Cell(partition, "zeros") for partition in (1, 10, 100))
@@ -56,22 +57,41 @@ def test_the_best_of_the_nearest_smaller_partition_comes_first(tmp_path: Path) -
     assert trials[1].config == cell.cells[ONE].trials[2].config
 
 
-def test_each_smaller_partition_in_turn_the_nearest_first(tmp_path: Path) -> None:
-    found = search(tmp_path, transfer=3, trials=20)
-    for state, best in ((found.cells[ONE], 1), (found.cells[TEN], 2)):
-        for number in range(4):
-            if number not in state.trials:
-                state.trials[number] = found._ask(state, number)
-            trial = state.trials[number]
-            trial.reports = {10: 0.9 if number == best else number / 100}
-            trial.origin = "sampler"
-    state = found.cells[ALL]
-    state.trials[0] = found._ask(state, 0)
-    for number, (partition, source) in enumerate([(10, 2), (1, 1), (10, 3)], start=1):
-        state.trials[number] = found._ask(state, number)
-        assert state.trials[number].origin == f"partition {partition}"
-        expected = found.cells[Cell(partition, "zeros")].trials[source].config
-        assert state.trials[number].config == expected
+def cells_of(*partitions: float) -> dict[Cell, CellSearch]:
+    """Cells of one method that nothing was tried in yet."""
+    spec = experiment(methods=METHODS, partitions=partitions, trials=20)
+    return {
+        cell: CellSearch(cell, spec, images=0) for p in partitions for cell in [Cell(p, "zeros")]
+    }
+
+
+def judged(state: CellSearch, *prospects: float | None) -> None:
+    """Add trials to a cell, with their prospects at the first rung if they came to it."""
+    for prospect in prospects:
+        config = {**state.space.first(), "lr": (len(state.trials) + state.cell.partition) * 1e-5}
+        reports = {} if prospect is None else {10: prospect}
+        state.trials[len(state.trials)] = TrialRecord(config, reports=reports)
+
+
+def test_each_smaller_partition_in_turn_the_nearest_first() -> None:
+    cells = cells_of(1, 10, 100)
+    judged(cells[ONE], 0.1, 0.9, 0.2, 0.3)
+    judged(cells[TEN], 0.1, 0.2, 0.9, 0.3)
+    state = cells[ALL]
+    for partition, source in [(10, 2), (1, 1), (10, 3), (1, 3), (10, 1)]:
+        config = cells[Cell(partition, "zeros")].trials[source].config
+        assert transferred(state, cells) == (partition, config)
+        state.trials[len(state.trials)] = TrialRecord(config)
+
+
+def test_what_diverged_and_what_other_methods_found_is_not_handed_up() -> None:
+    cells = cells_of(1, 100)
+    judged(cells[ONE], 0.1, 0.9, 0.2, 0.3)
+    cells[ONE].trials[1].ended = "diverged"
+    assert transferred(cells[ALL], cells) == (1, cells[ONE].trials[3].config)
+    others = {ALL: cells[ALL], Cell(1, "another"): cells[ONE]}
+    assert transferred(cells[ALL], others) is None
+    assert transferred(cells[ONE], cells) is None
 
 
 def test_a_higher_rung_counts_more_than_a_higher_score(tmp_path: Path) -> None:
@@ -100,17 +120,16 @@ def test_transfers_are_bounded_early_new_and_told(
         assert not (cell == ONE and moved)
         rates = [trial.config["lr"] for trial in state.trials.values()]
         assert len(set(rates)) == len(rates)
-        assert sorted(t.params["lr"] for t in state.study.trials) == sorted(rates)
         for number in moved:  # the last rung alone judges what was transferred
-            assert number not in records(state.rungs).get(10, {})
+            assert number not in state.scheduler.records().get(10, {})
             trial = state.trials[number]
-            assert max(trial.reports, default=0) >= 30 or trial.status in ("diverged", "failed")
+            assert max(trial.reports, default=0) >= 30 or trial.ended in ("diverged", "failed")
     if transfer:
         assert "partition" in " ".join(origins(simulation.search, ALL))
     told = {
-        (e["cell"], e["trial"]): e["origin"]
-        for e in read_events(tmp_path / "events.jsonl")
-        if e["event"] == "trial_started"
+        (str(event.cell), event.trial): event.origin
+        for event in read_journal(tmp_path / "events.jsonl")
+        if isinstance(event, TrialStarted)
     }
     assert told == {
         (str(g), n): t.origin
@@ -119,18 +138,12 @@ def test_transfers_are_bounded_early_new_and_told(
     }
 
 
-@pytest.mark.parametrize(("known", "origin"), [(2, "sampler"), (3, "partition 1")])
-def test_nothing_is_taken_from_a_partition_that_knows_too_little(
-    tmp_path: Path, known: int, origin: str
-) -> None:
-    found = search(tmp_path)
-    for number in range(4):
-        trial = found.cells[ONE].trials[number] = found._ask(found.cells[ONE], number)
-        trial.reports = {10: 0.5} if number < known else {}
-    state = found.cells[TEN]
-    for number in range(2):
-        state.trials[number] = found._ask(state, number)
-    assert origins(found, TEN) == ["default", origin]
+@pytest.mark.parametrize("known", [2, 3])
+def test_nothing_is_taken_from_a_partition_that_knows_too_little(known: int) -> None:
+    cells = cells_of(1, 10)
+    judged(cells[ONE], *[0.5] * known, *[None] * (4 - known))
+    best = (1, cells[ONE].trials[0].config)
+    assert transferred(cells[TEN], cells) == (best if known >= 3 else None)
 
 
 @pytest.mark.parametrize("transfer", [0, 2])

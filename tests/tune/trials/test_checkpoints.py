@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from errors import InputError
-from records.cell import Cell
+from records import Cell
 from tests.tune.search.simulated import ZEROS, Simulation, experiment, rough, smooth
 from tune.search.search import Search
 from tune.storage.storage import Storage
@@ -18,15 +18,15 @@ from tune.trials.checkpoints import BEFORE, CHECKSUM, KeptCheckpoints, checkpoin
 
 METHODS = {"zeros": ZEROS}
 ONE = Cell(1, "zeros")
-ALIVE = ("running", "paused", "cut")
+ALIVE = ("running", "left", "paused", "cut")
 
 
 def trials(search: Search) -> dict[str, str]:
     """The status of every trial, by its checkpoint's name."""
     return {
-        checkpoint_name(cell, number): trial.status
+        checkpoint_name(cell, number): state.status(number)
         for cell, state in search.cells.items()
-        for number, trial in state.trials.items()
+        for number in state.trials
     }
 
 
@@ -43,14 +43,14 @@ def names(folder: Path) -> set[str]:
 
 def best(search: Search) -> set[str]:
     """The checkpoints of the winners."""
-    return {checkpoint_name(g, w.number) for g, w in search.winners().items()}
+    return {checkpoint_name(g, w.trial) for g, w in search.winners().items()}
 
 
 def best_ended(search: Search) -> set[str]:
     """The checkpoints of each cell's best trial of those that cannot go on."""
     found = set()
     for cell, state in search.cells.items():
-        ended = {n: t for n, t in state.trials.items() if t.status in ("completed", "stopped")}
+        ended = {n: t for n, t in state.trials.items() if t.ended in ("completed", "stopped")}
         if ended:
             first = max(ended, key=lambda n: (ended[n].score, -n))
             found.add(checkpoint_name(cell, first))
@@ -71,7 +71,7 @@ def test_a_trial_that_has_ended_keeps_its_checkpoint_only_as_the_best(
         (folder / checkpoint_name(cell, number)).touch()
         kept.ended(cell, number)
 
-    search.on_end = ended
+    search.subscribe(ended)
     for _ in range(25):
         simulation.run(1)
         assert len(names(folder)) <= len(search.cells)
@@ -89,13 +89,13 @@ def test_what_is_cut_off_keeps_its_checkpoint(tmp_path: Path, scheduler: str) ->
     simulation = Simulation(spec, tmp_path / "events.jsonl", rough, slots=3)
     search = simulation.search
     gone: list[tuple[Cell, int]] = []
-    search.on_end = lambda cell, number: gone.append((cell, number))
+    search.subscribe(lambda cell, number: gone.append((cell, number)))
     simulation.run(20)
     search.close("time is up")
     simulation.run()
     over = [
-        (g, n) for g, s in search.cells.items() for n, t in s.trials.items()
-        if t.status not in ALIVE
+        (g, n) for g, s in search.cells.items() for n in s.trials
+        if s.status(n) not in ALIVE
     ]  # fmt: skip
     assert sorted(gone, key=str) == sorted(over, key=str)
     assert "paused" not in trials(search).values()
@@ -131,7 +131,7 @@ def test_a_resumed_trial_that_leads_keeps_its_checkpoint_when_others_end(tmp_pat
     simulation = Simulation(spec, events, rough, slots=3)
     search = simulation.search
     kept = KeptCheckpoints(Storage.at(folder), search)
-    search.on_end = kept.ended
+    search.subscribe(kept.ended)
     found = names(folder)
     while simulation.flying or not search.finished:
         alive = {name for name, status in trials(search).items() if status in ALIVE}
@@ -157,8 +157,7 @@ def test_few_checkpoints_wait(tmp_path: Path) -> None:
     while simulation.flying:
         simulation.step()
         simulation.fill()
-        paused = [t for t in simulation.search.cells[ONE].trials.values() if t.status == "paused"]
-        assert len(paused) <= 9 + 3
+        assert len(simulation.search.cells[ONE].under_way("paused")) <= 9 + 3
 
 
 # A storage that fails

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from data import DataConfig, load_dataset
-from data.dataset import ExtraTest
-from records.cell import Cell
+from data import DataConfig, TestSet, load_dataset
+from records import Cell, Winner, write_final_fit
 from search_spaces.schema import FinalConfig
+from tests.records.results import a_result
 from tests.tune.search.simulated import Simulation, experiment
-from tune.search.search import Winner
 from tune.setup import Prepared, final_fits_of
-from tune.trials.final_fits import FinalFit, discard_others, final_fits, pending
+from tune.trials.final_fits import FinalFitJob, discard_others, final_fits, pending, spent_on
 
 PROBE = {"blocks": "none", "head_lr": 1e-2}
 TUNED = {"blocks": "11-7", "lr": 1e-4, "head_lr": (1e-3,)}
@@ -26,7 +25,16 @@ DATA = "digest of data"
 def winner(
     partition: float, method: str, config: Mapping[str, Any], probe: dict[str, Any] | None = None
 ) -> Winner:
-    return Winner(Cell(partition, method), 0, dict(config), probe, 0.9, 90, dict(config))
+    return Winner(
+        cell=Cell(partition, method),
+        trial=0,
+        val_accuracy=0.9,
+        samples=90,
+        kind="tuned",
+        config=dict(config),
+        tried=dict(config),
+        probe=probe,
+    )
 
 
 WINNERS = {
@@ -41,13 +49,13 @@ WINNERS = {
 }
 
 
-def finish(fit: FinalFit, run_dir: Path, **changes: Any) -> None:
+def finish(fit: FinalFitJob, run_dir: Path, **changes: Any) -> None:
     """Leave what a finished fit leaves."""
-    fit.path(run_dir).parent.mkdir(exist_ok=True)
-    fit.path(run_dir).write_text(json.dumps({"config_id": fit.identity, **changes}))
+    (run_dir / "final_fits").mkdir(exist_ok=True)
+    write_final_fit(run_dir, a_result(fit.cell, fit.seed, fit.fit_key, **changes))
 
 
-def export(fit: FinalFit, run_dir: Path) -> None:
+def export(fit: FinalFitJob, run_dir: Path) -> None:
     """Leave its weights, too."""
     fit.weights_path(run_dir).parent.mkdir(exist_ok=True)
     fit.weights_path(run_dir).touch()
@@ -99,9 +107,9 @@ def test_every_fit_has_a_file_of_its_own(tmp_path: Path) -> None:
     assert {"12.5-llrd-seed0.json", "100-frozen-seed2.json"} <= names
 
 
-def fit(**changes: Any) -> FinalFit:
-    return FinalFit(**{"cell": Cell(1, "llrd"), "trial": 3, "seed": 0, "config": TUNED,
-                       "probe": PROBE, "basis": DATA}
+def fit(**changes: Any) -> FinalFitJob:
+    return FinalFitJob(**{"cell": Cell(1, "llrd"), "trial": 3, "seed": 0, "config": TUNED,
+                       "probe": PROBE, "rests_on": DATA}
                     | changes)  # fmt: skip
 
 
@@ -113,11 +121,11 @@ def fit(**changes: Any) -> FinalFit:
         {"config": {**TUNED, "head_lr": (1e-3, 1e-2)}},
         {"probe": {**PROBE, "head_lr": 1e-3}},
         {"probe": None},
-        {"basis": "other labels"},
+        {"rests_on": "other labels"},
     ],
 )
-def test_identity_changes_with_what_a_fit_depends_on(changes: dict[str, Any]) -> None:
-    assert fit(**changes).identity != fit().identity
+def test_the_key_changes_with_what_a_fit_depends_on(changes: dict[str, Any]) -> None:
+    assert fit(**changes).fit_key != fit().fit_key
 
 
 @pytest.mark.parametrize(
@@ -130,18 +138,18 @@ def test_identity_changes_with_what_a_fit_depends_on(changes: dict[str, Any]) ->
         {"config": json.loads(json.dumps(TUNED))},
     ],
 )
-def test_identity_does_not_change_with_what_is_in_the_name_or_with_form(
+def test_the_key_does_not_change_with_what_is_in_the_name_or_with_form(
     changes: dict[str, Any],
 ) -> None:
-    assert fit(**changes).identity == fit().identity
+    assert fit(**changes).fit_key == fit().fit_key
 
 
-def test_identity_survives_a_resume(tmp_path: Path) -> None:
+def test_the_key_survives_a_resume(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     fits = []
     for _ in range(2):  # the second replays the first
         search = Simulation(experiment(), path).run().search
-        fits.append([f.identity for f in final_fits(search.winners(), FinalConfig(seeds=2), DATA)])
+        fits.append([f.fit_key for f in final_fits(search.winners(), FinalConfig(seeds=2), DATA)])
     assert fits[0] == fits[1]
     assert len(fits[0]) == 12
 
@@ -179,7 +187,7 @@ def test_a_new_probe_leaves_alone_what_started_from_the_old_one(tmp_path: Path) 
     assert again == {Cell(1, "frozen")}
 
 
-@pytest.mark.parametrize("content", ["", "{", "{}", '{"config_id": 3}', "\x00"])
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"fit_key": 3}', "\x00"])
 def test_a_file_that_is_no_result_is_fitted_again(tmp_path: Path, content: str) -> None:
     one = fit()
     finish(one, tmp_path)
@@ -235,18 +243,17 @@ def test_fits_of_other_winners_and_of_seeds_too_many_are_discarded(tmp_path: Pat
 def prepared(extra: Sequence[str] = (), **final: Any) -> Prepared:
     """Scanned digits with further test sets, as far as final fits ask."""
     dataset = load_dataset(DataConfig(source="digits"))
-    sets = {
-        name: ExtraTest(dataset.test.select(range(len(name))), dataset.source) for name in extra
+    test = dataset.tests["test"]
+    sets = {"test": test} | {
+        name: TestSet(test.split.select(range(len(name))), test.source) for name in extra
     }
     spec = experiment().model_copy(update={"final": FinalConfig(**final)})
     nothing: Any = None
-    return Prepared(
-        spec, dataclasses.replace(dataset, extra_tests=sets), nothing, nothing, Path("cache")
-    )
+    return Prepared(spec, dataclasses.replace(dataset, tests=sets), nothing, nothing, Path("cache"))
 
 
-def identities(basis: Prepared) -> list[str]:
-    return [fit.identity for fit in final_fits_of(basis, WINNERS)]
+def fit_keys(prepared: Prepared) -> list[str]:
+    return [fit.fit_key for fit in final_fits_of(prepared, WINNERS)]
 
 
 @pytest.mark.parametrize(
@@ -257,14 +264,14 @@ def identities(basis: Prepared) -> list[str]:
     ],
 )
 def test_results_rest_on_the_tests(other: Prepared) -> None:
-    assert not set(identities(other)) & set(identities(prepared()))
+    assert not set(fit_keys(other)) & set(fit_keys(prepared()))
 
 
 def test_results_do_not_rest_on_the_number_of_seeds_or_the_order_of_tests() -> None:
-    assert set(identities(prepared(seeds=1))) == set(identities(prepared(seeds=9)))
-    assert set(identities(prepared(export=False))) == set(identities(prepared()))
+    assert set(fit_keys(prepared(seeds=1))) == set(fit_keys(prepared(seeds=9)))
+    assert set(fit_keys(prepared(export=False))) == set(fit_keys(prepared()))
     orders = (["phone", "night"], ["night", "phone"])
-    assert len({tuple(identities(prepared(order))) for order in orders}) == 1
+    assert len({tuple(fit_keys(prepared(order))) for order in orders}) == 1
 
 
 def test_what_is_tried_after_training_concerns_what_trains_the_encoder(tmp_path: Path) -> None:
@@ -280,3 +287,12 @@ def test_a_method_whose_name_ends_like_a_seed_keeps_its_results(tmp_path: Path) 
     finish(other, tmp_path)
     discard_others(final_fits(WINNERS, FinalConfig(seeds=1), DATA), tmp_path)
     assert other.path(tmp_path).exists()
+
+
+def test_seconds_of_earlier_fits_are_summed_by_cell(tmp_path: Path) -> None:
+    one, *others, last = final_fits(WINNERS, FinalConfig(seeds=2), DATA)
+    (same,) = [fit for fit in others if fit.cell == one.cell]
+    for fit, seconds in ((one, 2.5), (same, 3.0), (last, 7.0)):
+        finish(fit, tmp_path, seconds=seconds)
+    assert last.cell != one.cell
+    assert spent_on([one, same, last], tmp_path) == {one.cell: 5.5, last.cell: 7.0}

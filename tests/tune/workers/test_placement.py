@@ -1,16 +1,21 @@
-"""Where trials may go."""
+"""Where trials may go, and which of them goes next."""
 
 from __future__ import annotations
 
+import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.tune.experiment import Trial
 
-import tune.workers.placement
+from errors import InputError
 from models.precision import CONTEXT
-from tune.workers.placement import ALIKE, LABEL, Placement
+from tests.tune.monitor.test_metrics import Hands
+from tune.workers.machines import NO_MACHINE, LostMachines
+from tune.workers.placement import ALIKE, LABEL, PATIENCE, Placement, TrialQueue
 
 SLOT = {"CPU": 1.0, "GPU": 1.0}
 NEEDS = {("11", "ln"): (10, 1), ("11-7", "ln"): (1000, 100)}
@@ -61,7 +66,6 @@ def test_nothing_is_asked_for_where_all_are_alike(room: dict[str, int]) -> None:
     placement = placed(room)
     assert not placement.mixed
     assert selector(placement, config("11-7")) is None
-    assert not placement.lost(config("11-7"))
 
 
 @given(
@@ -81,27 +85,113 @@ def test_there_is_always_a_machine(room: dict[str, int], state: int, example: in
     assert any(room[node] == max(room.values()) for node in chosen)
 
 
-def test_a_trial_whose_machines_have_gone_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    placement = placed(ROOM)
-    nodes = [{"NodeID": "small", "Alive": True}, {"NodeID": "large", "Alive": True}]
-    monkeypatch.setattr(tune.workers.placement.ray, "nodes", lambda: nodes)
-    assert not placement.lost(config("11-7"))
-    nodes[1]["Alive"] = False
-    assert placement.lost(config("11-7"))
-    assert not placement.lost(config("11"))
-
-
-def test_what_waits_for_some_machines_is_no_more_than_they_take() -> None:
-    """A queue for the large one would leave the small ones idle."""
-    placement = placed(ROOM)  # two slots on each
-    assert [placement.crowded(config("11-7"), waiting) for waiting in range(4)] == [
-        *(False, False, True, True)
-    ]
-    assert not placement.crowded(config("11"), 9)
-    request = placement.request({"config": config("11-7"), "anywhere": True})
-    assert not request._kwargs
-
-
 def test_the_same_gpu_under_another_driver_is_no_other_size() -> None:
     assert not placed({"a": 81559 << 20, "b": 81920 << 20}).mixed
     assert placed({"a": 40960 << 20, "b": 81920 << 20}).mixed
+
+
+# Which trial goes next
+
+NAMES = itertools.count()
+
+
+def pending(settings: dict[str, Any] | None = None, anywhere: bool = False) -> Any:
+    asked = {"config": settings or config("11"), "anywhere": anywhere}
+    return SimpleNamespace(trial_id=str(next(NAMES)), status=Trial.PENDING, config=asked)
+
+
+class Queued:
+    """A queue for two machines, and what is there now."""
+
+    def __init__(self, **room: int) -> None:
+        self.hands, self.there = Hands(), set(room)
+        lost = LostMachines(SLOT, lambda slot: dict.fromkeys(self.there, 2), self.hands)
+        self.queue = TrialQueue(placed(room), lambda: self.there, lost, self.hands)
+
+    def add(self, *trials: Any) -> None:
+        for trial in trials:
+            self.queue.add(trial)
+
+
+@pytest.fixture
+def queued() -> Queued:
+    return Queued(**ROOM)
+
+
+def test_a_free_actor_is_given_the_newest_trial(queued: Queued) -> None:
+    """The others' own actors are starting, and Tune would kill the one whose trial it takes."""
+    assert queued.queue.next() is None
+    first, second, third = pending(), pending(), pending()
+    queued.add(first, second, third)
+    for _ in range(2):
+        assert queued.queue.next() is third
+    second.status = third.status = Trial.RUNNING
+    assert queued.queue.next() is first
+    first.status = Trial.TERMINATED
+    assert queued.queue.next() is None
+
+
+def test_a_trial_that_is_tried_again_is_counted_once(queued: Queued) -> None:
+    first, second = pending(), pending()
+    queued.add(first, second)
+    first.status = Trial.RUNNING
+    assert queued.queue.waiting == 1
+    first.status = Trial.PENDING  # its machine is gone
+    queued.add(first)
+    assert queued.queue.waiting == 2
+    assert queued.queue.next() is first  # the newest
+
+
+def test_none_waits_for_ever_where_machines_are_lost(queued: Queued) -> None:
+    first, second = pending(), pending()
+    queued.add(first)
+    queued.hands.seconds = PATIENCE
+    queued.add(second)
+    assert queued.queue.next() is second
+    queued.hands.seconds += 1
+    assert queued.queue.next() is first
+
+
+def test_a_queue_without_machines_ends_in_one_line(queued: Queued) -> None:
+    waits, runs = pending(), pending()
+    runs.status = Trial.RUNNING
+    queued.add(waits, runs)
+    queued.there.clear()
+    for hour in range(9):  # one runs: however long it takes
+        queued.hands.seconds = 3600.0 * hour
+        assert queued.queue.next() is waits
+    runs.status = Trial.PENDING
+    assert queued.queue.next() is waits
+    queued.hands.seconds += NO_MACHINE + 1
+    with pytest.raises(InputError, match="no machine has had room for a trial for 900 s"):
+        queued.queue.next()
+
+
+def test_a_trial_waits_not_for_ever_for_a_machine_that_it_fits_on(queued: Queued) -> None:
+    waits, runs = pending(config("11-7")), pending()
+    queued.add(waits, runs)
+    runs.status = Trial.RUNNING
+    for hour in range(9):  # it is busy
+        queued.hands.seconds = 3600.0 * hour
+        assert queued.queue.next() is waits
+    queued.there.remove("small")
+    assert queued.queue.next() is waits
+    queued.there.clear()
+    with pytest.raises(InputError, match=r"enough GPU memory for a trial for 900 s; .*--resume"):
+        queued.queue.next()
+    waits.config["anywhere"] = True
+    assert queued.queue.next() is waits
+
+
+def test_what_waits_for_the_large_machine_keeps_no_other_idle(queued: Queued) -> None:
+    demanding = config("11-7")
+    for _ in range(2):  # the large machine's slots
+        assert not queued.queue.anywhere(demanding)
+        queued.add(pending(demanding))
+    assert queued.queue.waiting == 0  # for any machine: more may be proposed
+    assert queued.queue.anywhere(demanding)  # the next of its kind
+    assert not queued.queue.anywhere(config("11"))  # it goes anywhere by itself
+    asked = pending(demanding, anywhere=True)
+    assert not placed(ROOM).request(asked.config)._kwargs
+    queued.add(asked)
+    assert queued.queue.waiting == 1

@@ -1,0 +1,61 @@
+"""Schedulers: which trials of a cell go on. `SCHEDULERS` names them, as `search.scheduler` does.
+
+To add one, write a subclass of `Scheduler` in a file of its own and call `register`; a built-in one
+stands in `SCHEDULERS` here and in `search_spaces.schedulers.SETTINGS` (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+from search_spaces.schedulers import SETTINGS, SchedulerConfig
+from search_spaces.schema import SearchConfig
+from tune.search.schedulers.asha import Asha
+from tune.search.schedulers.base import Scheduler
+from tune.search.schedulers.hyperband import Hyperband
+from tune.search.schedulers.none import FullHorizon
+
+__all__ = ["SCHEDULERS", "Scheduler", "milestones", "new_scheduler", "register", "rung_milestones"]
+
+SCHEDULERS: dict[str, type[Scheduler]] = {
+    "asha": Asha,
+    "hyperband": Hyperband,
+    "none": FullHorizon,
+}
+
+
+def register(
+    name: str, scheduler: type[Scheduler], settings: type[SchedulerConfig] = SchedulerConfig
+) -> None:
+    """Add a scheduler, with the settings that its section of `search` takes."""
+    SCHEDULERS[name], SETTINGS[name] = scheduler, settings
+
+
+def new_scheduler(search: SearchConfig, horizon: int, trials: int, images: int) -> Scheduler:
+    """Return the scheduler of a cell that is to have `trials` trials.
+
+    Args:
+        search: names the scheduler, and holds its settings.
+        horizon: samples that a full trial sees.
+        trials: the cell's budget.
+        images: training images of its partition.
+    """
+    rungs = rung_milestones(horizon, search, images)
+    scheduler, skips = SCHEDULERS[search.scheduler], search.transfer > 0
+    return scheduler(search.settings, rungs, range(trials), skips)
+
+
+def rung_milestones(horizon: int, search: SearchConfig, images: int) -> tuple[int, ...]:
+    """Return the samples at which the scheduler judges trials; the last are the horizon's."""
+    return SCHEDULERS[search.scheduler].rungs(search.settings, horizon, images)
+
+
+def milestones(
+    horizon: int, search: SearchConfig, images: int, trained: bool = True
+) -> tuple[int, ...]:
+    """Return the samples at which a trial is evaluated: its rungs, and evenly spaced points.
+
+    A head that is solved for, not `trained`, is evaluated once.
+    """
+    if not trained:
+        return (horizon,)
+    points = {round(horizon * i / search.evaluations) for i in range(1, search.evaluations + 1)}
+    return tuple(sorted({*points, *rung_milestones(horizon, search, images)} - {0}))

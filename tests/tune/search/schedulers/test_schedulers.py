@@ -1,222 +1,149 @@
-"""The known faults of asynchronous halving, each on learning curves that are made up here."""
+"""The registry of schedulers, their rungs, and a scheduler that somebody adds."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+import importlib.util
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from records.cell import Cell
-from search_spaces.schema import SearchConfig
-from tests.tune.search.simulated import Simulation, a_report, experiment, records
-from tune.search.schedulers.asha import Rungs, rung_milestones
+from errors import InputError
+from records import Cell
+from search_spaces import SearchConfig, load_experiment
+from search_spaces.schedulers import SETTINGS, AshaConfig, HyperbandConfig
+from tests.tune.search.simulated import Simulation, smooth
+from tune.search.schedulers import SCHEDULERS, milestones, new_scheduler, rung_milestones
 
-ONE = Cell(1, "curves")
-SPACE = {"blocks": "11", "head_start": "zeros", "lr": {"loguniform": [1e-5, 1e-2]}}
-nan = math.nan
-
-Curve = Callable[[int], float]
-
-
-def play(path: Path, curves: Sequence[Curve], space: Mapping[str, Any] | None = None,
-         images: int = 0, **search: Any) -> Simulation:  # fmt: skip
-    """A search of one cell, with so many training images, whose trial number n has the curve n;
-    rungs at 10, 30 and 90."""
-    method = {"space": {**SPACE, **(space or {})}}
-    spec = experiment(methods={"curves": method}, partitions=(1,),
-                      **{"trials": len(curves), **search})  # fmt: skip
-    order: list[float] = []
-
-    def scored(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
-        if config["lr"] not in order:
-            order.append(config["lr"])
-        return curves[order.index(config["lr"])](milestone)
-
-    simulation = Simulation(spec, path / "events.jsonl", scored, images={1: images})
-    simulation.run()
-    simulation.check_finished()
-    return simulation
+factors, counts = st.integers(2, 5), st.integers(1, 10)
+searches = st.builds(
+    SearchConfig,
+    evaluations=st.integers(1, 12),
+    scheduler=st.sampled_from(sorted(SCHEDULERS)),
+    asha=st.builds(AshaConfig, rungs=counts, reduction_factor=factors),
+    hyperband=st.builds(HyperbandConfig, rungs=counts, reduction_factor=factors),
+)
+horizons = st.integers(1, 10**7)
 
 
-def seen(simulation: Simulation) -> dict[int, int]:
-    """Trial to the samples it trained."""
-    return {n: t.samples for n, t in simulation.search.cells[ONE].trials.items()}
+def test_every_scheduler_has_settings() -> None:
+    assert SCHEDULERS.keys() == SETTINGS.keys()
 
 
-def flat(score: float) -> Curve:
-    return lambda milestone: score
+@given(searches, horizons)
+def test_milestones_increase_to_the_horizon(search: SearchConfig, horizon: int) -> None:
+    points = milestones(horizon, search, 0)
+    assert list(points) == sorted(set(points))
+    assert points[0] > 0
+    assert points[-1] == horizon
 
 
-def slow(milestone: int) -> float:
-    """The worst of all up to the first rung, and the best of all at the end."""
-    return {10: 0.1, 30: 0.7, 60: 0.8, 90: 0.9}[milestone]
+@given(searches, horizons)
+def test_every_rung_is_a_milestone(search: SearchConfig, horizon: int) -> None:
+    found = rung_milestones(horizon, search, 0)
+    assert set(found) <= set(milestones(horizon, search, 0))
+    assert found[-1] == horizon
+    assert list(found) == sorted(set(found))
+    assert len(found) <= getattr(search.settings, "rungs", 1)
 
 
-COMMON: list[Curve] = [flat(0.5 + i / 1000) for i in range(11)]
-
-
-# Slow starters
-
-
-def test_a_slow_starter_is_lost_where_only_early_scores_count(tmp_path: Path) -> None:
-    """The fault itself."""
-    simulation = play(tmp_path, [*COMMON[:6], slow, *COMMON[6:]])
-    assert simulation.search.winners()[ONE].number != 6
-    assert seen(simulation)[6] == 10
-
-
-def test_a_slow_starter_in_its_warm_up_is_not_judged(tmp_path: Path) -> None:
-    space = {"warmup": 0.12}  # past the rung at 10
-    curves = [*COMMON[:6], slow, *COMMON[6:]]
-    simulation = play(tmp_path, curves, space, asha={"grace": True})
-    assert simulation.search.winners()[ONE].number == 6
-    assert records(simulation.search.cells[ONE].rungs)[10] == {}
-
-
-def test_a_rung_before_the_images_were_seen_twice_judges_nobody(tmp_path: Path) -> None:
-    curves = [*COMMON[:6], slow, *COMMON[6:]]
-    for images, found, whole in ((5, False, 1 + 2), (6, True, 1 + 4), (10**6, True, 1 + 4)):
-        folder = tmp_path / str(images)
-        folder.mkdir()
-        simulation = play(folder, curves, images=images)
-        assert (simulation.search.winners()[ONE].number == 6) == found
-        # The one before the horizon judges, however many images there are.
-        assert sum(samples == 90 for samples in seen(simulation).values()) == whole
-
-
-def test_hyperband_finds_a_slow_starter(tmp_path: Path) -> None:
-    cell = Rungs(SearchConfig(scheduler="hyperband"), 90, 12)
-    for number in (n for n in range(1, 12) if cell.bracket_of(n) > 0):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        curves = [*COMMON[:number], slow, *COMMON[number:]]
-        simulation = play(folder, curves, scheduler="hyperband")
-        assert simulation.search.winners()[ONE].number == number
-
-
-def test_a_paused_trial_goes_on_when_its_rank_recovers(tmp_path: Path) -> None:
-    """Not among the best third when it came, but once more records are in: the stopping rule
-    would have ended it at once."""
-    late: Curve = {10: 0.6, 30: 0.75, 60: 0.8, 90: 0.9}.__getitem__
-    curves = [flat(0.3), flat(0.7), late, *(flat(0.1 + i / 100) for i in range(9))]
-    simulation = play(tmp_path, curves)
-    proposed = [proposal.number for proposal in simulation.proposals]
-    assert proposed.count(2) > 1  # it was paused, and taken up again
-    assert simulation.search.winners()[ONE].number == 2
-
-
-def test_trials_are_compared_by_prospect_and_the_winner_has_the_best_score(tmp_path: Path) -> None:
-    """A prospect is of weights that nobody keeps."""
-    spec = experiment(methods={"curves": {"space": SPACE}}, partitions=(1,), trials=7)
-    search = Simulation(spec, tmp_path / "events.jsonl").search
-    for _ in range(4):
-        search.propose()
-    scores, prospects = {1: 0.9, 2: 0.2, 3: 0.1}, {1: 0.1, 2: 0.2, 3: 0.6}
-    goes_on = [search.report(ONE, n, a_report(10, scores[n], prospect=prospects[n]))
-               for n in scores]  # fmt: skip
-    assert goes_on == [False, False, True]
-    state = search.cells[ONE]
-    assert records(state.rungs)[10] == prospects
-    assert [t.intermediate_values.get(10) for t in state.study.trials] == [None, 0.1, 0.2, 0.6]
-    assert search.winners()[ONE].number == 1
-    again = Simulation(spec, tmp_path / "events.jsonl").search
-    assert again.winners() == search.winners()
-    assert records(again.cells[ONE].rungs)[10] == prospects
-
-
-# First and few records
-
-
-def test_the_first_record_is_not_simply_promoted(tmp_path: Path) -> None:
-    """Trials that come first have no advantage but the default's."""
-    curves = [flat(0.2), flat(0.1), *(flat(0.3 + i / 100) for i in range(7))]
-    simulation = play(tmp_path, curves)
-    assert seen(simulation)[0] == 90  # the default
-    assert seen(simulation)[1] == 10
-
-
-def test_with_few_records_nobody_is_stopped_who_could_be_among_the_best(tmp_path: Path) -> None:
-    """Rising scores: the best comes last, and is found."""
-    simulation = play(tmp_path, [flat(i / 10) for i in range(9)])
-    assert simulation.search.winners()[ONE].number == 8
-    assert seen(simulation)[8] == 90
-
-
-@pytest.mark.parametrize("trials", range(1, 8))
-def test_whatever_the_budget_one_reaches_the_horizon(tmp_path: Path, trials: int) -> None:
-    simulation = play(tmp_path, [lambda milestone: nan, *(flat(i) for i in range(trials))])
-    assert 90 in seen(simulation).values()
-
-
-@pytest.mark.parametrize("default", [0.0, 0.9])
-def test_the_default_takes_no_place_from_the_others(tmp_path: Path, default: float) -> None:
-    curves = [flat(default), *(flat(0.1 + i / 10) for i in range(4))]
-    samples = seen(play(tmp_path, curves))
-    assert samples == {0: 90, 1: 10, 2: 10, 3: 30, 4: 90}  # of four a third, rounded up
-
-
-# Ties and NaN
-
-
-def test_ties_do_not_let_everybody_through(tmp_path: Path) -> None:
-    samples = seen(play(tmp_path, [flat(0.5)] * 9))
-    assert samples[0] == 90  # the default
-    assert sorted(samples.values())[:-1] == [10] * 5 + [30] * 2 + [90]
-
-
-def test_nan_is_stopped_and_pushes_nobody_out(tmp_path: Path) -> None:
-    sound = [flat(0.5), flat(0.1), flat(0.2), flat(0.3)]
-    curves = [*sound, *([lambda milestone: nan] * 20)]
-    simulation = play(tmp_path, curves)
-    cell = simulation.search.cells[ONE]
-    assert [t.status for t in list(cell.trials.values())[4:]] == ["diverged"] * 20
-    assert set(records(cell.rungs)[10]) == {1, 2, 3}
-    assert seen(simulation)[3] >= 30  # among the best third of three, not of twenty-three
-    assert seen(simulation)[2] == 10
-    assert simulation.search.winners()[ONE].number == 0
-
-
-# For any scores
-
-SCORES = st.lists(
-    st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5, nan]), min_size=4, max_size=4),
-    min_size=1, max_size=20,
-)  # fmt: skip
-
-
-@settings(max_examples=60, deadline=None)
-@given(SCORES, st.integers(1, 4), st.integers(2, 4), st.integers(0, 9))
-def test_for_any_scores(
-    tmp_path_factory: pytest.TempPathFactory,
-    scores: list[list[float]],
-    slots: int,
-    eta: int,
-    seed: int,
+@given(searches, st.integers(1, 10**6), st.integers(0, 10**6))
+def test_a_rung_that_comes_before_the_images_were_seen_does_not_judge(
+    search: SearchConfig, horizon: int, images: int
 ) -> None:
-    """No rung is reached by more than its share, its best goes on, and nothing is lost."""
-    budget, path = len(scores), tmp_path_factory.mktemp("run") / "events.jsonl"
-    spec = experiment(methods={"curves": {"space": SPACE}}, partitions=(1,), trials=budget,
-                      asha={"rungs": 3, "reduction_factor": eta}, evaluations=1)  # fmt: skip
-    points = rung_milestones(90, spec.search)
-    order: list[float] = []
+    every = rung_milestones(horizon, search, 0)
+    found = rung_milestones(horizon, search, images)
+    assert found == every[len(every) - len(found) :]  # the last ones
+    assert len(found) >= min(2, len(every))  # one that judges, if there is any
+    enough = getattr(search.settings, "epochs", 0) * images
+    assert all(rung >= enough for rung in found[:-2])
+    assert not [rung for rung in every if rung >= enough and rung not in found]
 
-    def scored(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
-        if config["lr"] not in order:
-            order.append(config["lr"])
-        return scores[order.index(config["lr"])][points.index(milestone)]
 
-    simulation = Simulation(spec, path, scored, slots, seed)
+@given(searches, horizons)
+def test_what_is_solved_for_is_evaluated_once(search: SearchConfig, horizon: int) -> None:
+    assert milestones(horizon, search, 0, trained=False) == (horizon,)
+
+
+def test_rungs_and_evaluations_of_a_round_horizon() -> None:
+    assert rung_milestones(90, SearchConfig(), 0) == (10, 30, 90)
+    assert milestones(90, SearchConfig(), 0) == (10, 30, 60, 90)
+    assert milestones(90, SearchConfig(scheduler="none", evaluations=2), 0) == (45, 90)
+
+
+@pytest.mark.parametrize("judged_from", [0, 30])
+def test_without_a_scheduler_every_trial_goes_on(judged_from: int) -> None:
+    cell = new_scheduler(SearchConfig(transfer=1, scheduler="none"), 90, 3, 0)
+    for trial in range(3):
+        cell.start(trial, judged_from)
+        for milestone in (10, 30, 90):
+            cell.record(milestone, trial, trial / 10)
+            assert not cell.waits(trial)
+    assert (cell.promotable(), cell.hopeless()) == (None, [])
+
+
+# A scheduler that somebody adds, as docs/architecture.md shows it
+
+DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "architecture.md"
+
+SPACE = """
+data: {source: digits, partitions: [1]}
+search: {trials: 12, samples: 90, scheduler: median, median: {share: 0.3}}
+methods: {zeros: {space: {blocks: "11", head_start: zeros, lr: {loguniform: [1e-5, 1e-2]}}}}
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Iterator[Path]:
+    """A search space that names a scheduler which a file of its own has added."""
+    file = tmp_path / "median_scheduler.py"
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    (source,) = (block for block in blocks if 'register("median"' in block)
+    file.write_text(source)
+    spec = importlib.util.spec_from_file_location("median_scheduler", file)
+    assert spec
+    assert spec.loader
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    (tmp_path / "space.yaml").write_text(SPACE)
+    yield tmp_path / "space.yaml"
+    del SCHEDULERS["median"], SETTINGS["median"]
+
+
+def test_a_scheduler_in_a_file_of_its_own_runs_a_search(toy: Path) -> None:
+    simulation = Simulation(load_experiment(toy), toy.with_name("events.jsonl"), smooth)
     simulation.run()
     simulation.check_finished()
-    cell = simulation.search.cells[ONE]
-    for k, point in enumerate(points):
-        reached = sum(t.samples >= point for t in cell.trials.values())
-        assert reached <= math.ceil(budget / eta**k) + (k > 0)  # one more: the default
-    for rung in cell.rungs.brackets[0].rungs[:-1]:
-        if rung.records:
-            assert cell.trials[rung.order[0]].samples > rung.milestone
+    state = simulation.search.cells[Cell(1, "zeros")]
+    assert state.milestones == (27, 30, 60, 90)
+    ends = [trial.ended for trial in state.trials.values()]
+    assert ends.count("stopped") >= 3
+    assert ends.count("completed") >= 3
+    scores: list[float] = []
+    for trial in list(state.trials.values())[1:]:  # one after the other; the default is not judged
+        scores.append(trial.reports[27])
+        assert (trial.ended == "stopped") == (scores[-1] < median(scores))
+
+
+def test_a_search_with_it_is_resumed_from_anywhere(toy: Path, tmp_path: Path) -> None:
+    spec, whole = load_experiment(toy), tmp_path / "whole.jsonl"
+    expected = Simulation(spec, whole, smooth).run().outcome
+    lines = whole.read_bytes().splitlines(keepends=True)
+    for count in range(0, len(lines), 3):
+        path = tmp_path / f"{count}.jsonl"
+        path.write_bytes(b"".join(lines[:count]))
+        assert Simulation(spec, path, smooth).run().outcome == expected, count
+
+
+def test_its_settings_are_checked_as_others_are(toy: Path) -> None:
+    with pytest.raises(InputError, match=r"search\.median\.share: Input should be less than 1"):
+        load_experiment(toy, ["search.median.share=2"])
+    with pytest.raises(InputError, match=r"search\.median\.shares: unknown key; did you mean 'sh"):
+        load_experiment(toy, ["search.median.shares=2"])
+    with pytest.raises(InputError, match=r"'medan': unknown scheduler; did you mean 'median'\?"):
+        load_experiment(toy, ["search.scheduler=medan"])
+    kept = load_experiment(toy).resolved()["search"]
+    assert kept["median"] == {"share": 0.3}

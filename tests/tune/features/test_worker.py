@@ -1,4 +1,4 @@
-"""How many threads decode images beside one encoder."""
+"""What encodes images, without Ray: how many threads decode beside one encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
 from models.loading import load_pretrained
-from tune.features.stage import EncoderWorker, Job
+from tune.features import EncodeJob, EncoderWorker, ImageRef
 
 
 class Watched:
@@ -35,7 +35,7 @@ def test_they_are_a_containers_cores_shared_among_its_encoders(
     cores: int, on_a_node: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretrained, source = load_pretrained(ModelConfig()), Watched()
-    monkeypatch.setattr("tune.features.stage.ray.get", lambda handle: pretrained)
+    monkeypatch.setattr("tune.features.worker.ray.get", lambda handle: pretrained)
     monkeypatch.setattr("os.cpu_count", lambda: 96)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(96), raising=False)
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", str(cores))  # stands in for the quota
@@ -49,5 +49,5 @@ def test_they_are_a_containers_cores_shared_among_its_encoders(
         precision="float32",
         on_a_node=on_a_node,
     )
-    worker.encode(Job([(str(i), str(i)) for i in range(24)], 0, ["head"]))
+    worker.encode(EncodeJob([ImageRef(str(i), str(i)) for i in range(24)], 0, ["head"]))
     assert len(source.threads) == threads

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from models.head import LinearHead
-from models.solvers.lbfgs import GRADIENT_TOLERANCE, MAX_ITERATIONS, solve_probes
+from models.logistic_regression import GRADIENT_TOLERANCE, MAX_ITERATIONS, solve_probes
 
 N, DIM, CLASSES = 60, 5, 3
 GENERATOR = torch.Generator().manual_seed(0)

@@ -1,0 +1,122 @@
+"""Which weights to keep of a fit that trained layers: validation chooses.
+
+The candidates are the best evaluation's weights, their average over the steps, and the better one
+of the two drawn back towards the start (WiSE-FT). The start itself is no candidate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from models.results import Evaluation
+
+if TYPE_CHECKING:
+    from models.fit import Fit
+
+WINDOW = 0.1  # of the horizon: the time constant of the average over the steps
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class FinalWeights:
+    """What was chosen after training.
+
+    Attributes:
+        evaluation: of the chosen weights.
+        alpha: 1 for the trained weights themselves, less for some of the way to them.
+        averaged: whether the trained weights are the averaged ones.
+    """
+
+    evaluation: Evaluation
+    alpha: float
+    averaged: bool
+
+
+def select_weights(fit: Fit, alphas: Sequence[float]) -> FinalWeights:
+    """Choose a fit's final weights by validation, and set them as its best.
+
+    Args:
+        fit: a fit that trained the encoder.
+        alphas: how far from the start to the trained weights to try, between 0 and 1.
+
+    Raises:
+        RuntimeError: no evaluation was finite.
+    """
+    fit.restore_best()
+    assert fit.best is not None
+
+    def evaluate(weights: Weights) -> Evaluation:
+        fit.set_weights(weights)
+        return fit.evaluate()
+
+    average = fit.average_weights
+    if average is not None:  # it goes on with the fit, and what is chosen stays
+        average = {key: weight.clone() for key, weight in average.items()}
+    chosen, weights = choose_weights(
+        evaluate, fit.initial_weights(), (fit.best, fit.best_weights), average, alphas
+    )
+    fit.set_weights(weights)
+    fit.best, fit.best_weights = chosen.evaluation, dict(weights)
+    return chosen
+
+
+def choose_weights(
+    evaluate: Callable[[Weights], Evaluation],
+    start: Weights,
+    best: tuple[Evaluation, Weights],
+    average: Weights | None,
+    alphas: Sequence[float],
+) -> tuple[FinalWeights, Weights]:
+    """Choose among trained, averaged and interpolated weights by their score.
+
+    A tie stays with what comes first: `best`, then `average`, then the larger alpha. What is
+    interpolated was trained as its end was: it has that one's samples, steps and training loss.
+
+    Args:
+        evaluate: evaluates weights on the validation split, as of the fit's last step.
+        start: where the weights began.
+        best: the best evaluation and its weights.
+        average: the average over the steps, if it was kept.
+        alphas: as of `select_weights`.
+    """
+    evaluation, end = best
+    chosen, weights = FinalWeights(evaluation, 1.0, False), end
+    if average is not None:
+        evaluation = replace(evaluate(average), train_loss=chosen.evaluation.train_loss)
+        if _better(evaluation, chosen.evaluation):
+            chosen, end, weights = FinalWeights(evaluation, 1.0, True), average, average
+    trained = chosen.evaluation
+    for alpha in sorted(alphas, reverse=True):
+        between = interpolate(start, end, alpha)
+        evaluation = replace(
+            evaluate(between),
+            samples=trained.samples,
+            steps=trained.steps,
+            train_loss=trained.train_loss,
+        )
+        if _better(evaluation, chosen.evaluation):
+            chosen, weights = FinalWeights(evaluation, alpha, chosen.averaged), between
+    return chosen, weights
+
+
+def _better(one: Evaluation, other: Evaluation) -> bool:
+    return one.finite and one.score > other.score
+
+
+def interpolate(start: Weights, end: Weights, alpha: float) -> dict[str, Tensor]:
+    """(1 - alpha) start + alpha end, weight by weight.
+
+    WiSE-FT's weight-space ensemble (Wortsman et al. 2022, arXiv:2109.01903).
+    """
+    return {key: start[key].lerp(weight, alpha) for key, weight in end.items()}
+
+
+def average_decay(batch_size: int, horizon: int) -> float:
+    """What the average over the steps keeps of itself at a step; its window is in samples."""
+    return math.exp(-batch_size / (WINDOW * horizon))

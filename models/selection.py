@@ -1,0 +1,109 @@
+"""What a recipe trains in an encoder: resolved once, here, for everybody who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from errors import InputError
+from models.encoder import Encoder
+from models.recipe import ALL_BLOCKS, NO_BLOCKS, Recipe
+
+
+@dataclass(frozen=True)
+class TrainedParameter:
+    """One parameter of the encoder that a fit trains.
+
+    Attributes:
+        group: the index of its layer group.
+        name: its name in the layer group, as in `named_parameters`.
+        key: its name in files, such as "block 11/part.mlp.c_fc.weight".
+        kind: one of `models.recipe.KINDS`.
+        lr_scale: its learning rate's share of the recipe's `lr`.
+        decays: whether weight decay applies to it.
+    """
+
+    group: int
+    name: str
+    key: str
+    kind: str
+    lr_scale: float
+    decays: bool
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A recipe resolved against an encoder.
+
+    Attributes:
+        recipe: the recipe.
+        parameters: what it trains in the encoder, from the lowest layer group up.
+        boundaries: where a fit can be fed, from "pixels" up to the recipe's own boundary.
+        count: how many numbers the parameters hold.
+    """
+
+    recipe: Recipe
+    parameters: tuple[TrainedParameter, ...]
+    boundaries: tuple[str, ...]
+    count: int
+
+    @property
+    def boundary(self) -> str:
+        """The highest boundary below everything that is trained."""
+        return self.boundaries[-1]
+
+    def fed_from(self, cached: Collection[str]) -> str:
+        """Find where a fit is fed: the highest boundary that is cached and not above its own.
+
+        Raises:
+            ValueError: none of `cached` is low enough.
+        """
+        if found := [boundary for boundary in self.boundaries if boundary in cached]:
+            return found[-1]
+        raise ValueError("none of the features that the recipe trains on is cached")
+
+
+def select(recipe: Recipe, encoder: Encoder) -> Selection:
+    """Find what a recipe trains in an encoder.
+
+    The final norm (and attention pooling) is trained with the last block, as in open_clip's
+    `lock_image_tower`; the stem only by `blocks: all`. The learning rate falls by `llrd_decay`
+    from each block to the one below, and is whole at the last block and above (layer-wise
+    learning-rate decay: Howard & Ruder 2018, arXiv:1801.06146; as for ViTs in Bao et al. 2021,
+    arXiv:2106.08254).
+
+    Raises:
+        InputError: the encoder lacks the blocks, or they hold nothing of these kinds.
+    """
+    kinds, depth = recipe.kinds.split("+"), encoder.depth
+    parameters, count = [], 0
+    for index in _group_indices(recipe, depth):
+        group = encoder.group(index)
+        for name, kind, parameter in group.parameters_by_kind():
+            if kind in kinds:
+                lr_scale = recipe.llrd_decay ** max(0, depth - index)
+                decays = group.uses_weight_decay(name)
+                key = f"{group.name}/{name}"
+                parameters.append(TrainedParameter(index, name, key, kind, lr_scale, decays))
+                count += parameter.numel()
+    if not parameters and recipe.blocks != NO_BLOCKS:
+        raise InputError(f"kinds: blocks {recipe.blocks} hold no parameters of {recipe.kinds}")
+    lowest = min((p.group for p in parameters), default=len(encoder.groups))
+    return Selection(recipe, tuple(parameters), encoder.boundaries[: lowest + 1], count)
+
+
+def _group_indices(recipe: Recipe, depth: int) -> list[int]:
+    """The layer groups with something to train: 0 is the stem, i + 1 block i, depth + 1 final."""
+    if recipe.blocks == NO_BLOCKS:
+        return []
+    if recipe.blocks == ALL_BLOCKS:
+        return list(range(depth + 2))
+    ends = [int(end) for end in recipe.blocks.split("-")]
+    low, high = min(ends), max(ends)
+    if high >= depth:
+        raise InputError(
+            f"blocks: {recipe.blocks!r} asks for block {high}, but the encoder's blocks are "
+            f"0 to {depth - 1}"
+        )
+    final = [depth + 1] if high == depth - 1 else []
+    return [*range(low + 1, high + 2), *final]

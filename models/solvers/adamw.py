@@ -1,0 +1,38 @@
+"""Training by AdamW, of heads and of layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.solvers.base import StepSolver
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from models.classifier import Classifier
+    from models.selection import Selection
+
+
+class AdamW(StepSolver):
+    """AdamW with a rate and a decay for each head, and layer-wise rates in the encoder."""
+
+    name = "adamw"
+
+    def optimizers(self, selection: Selection, model: Classifier) -> list[Optimizer]:
+        """Make one for the heads, and one for the trained layers, where there are any."""
+        import torch
+
+        from models.head import BankAdamW
+
+        recipe = selection.recipe
+        heads = BankAdamW(model.head, recipe.bank)
+        grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for p in selection.parameters:
+            decay = recipe.weight_decay[0] if p.decays else 0.0
+            grouped.setdefault((p.lr_scale * recipe.lr, decay), []).append(model.trained[p.key])
+        groups = [
+            {"params": parameters, "peak_lr": peak, "weight_decay": decay}
+            for (peak, decay), parameters in grouped.items()
+        ]
+        return [heads, torch.optim.AdamW(groups, fused=True)] if groups else [heads]

@@ -1,0 +1,73 @@
+"""What a solver provides. No file of this package may import torch when it is imported itself.
+
+Recipes are checked against the solvers before torch is there: it takes seconds to import, and a
+mistake in a search space is reported at once. So a solver imports what computes in its methods.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    from models.classifier import Classifier
+    from models.head import HeadBank
+    from models.recipe import Recipe
+    from models.selection import Selection
+
+
+class Solver(ABC):
+    """A way to find the heads of a fit; subclass `StepSolver` or `DirectSolver`.
+
+    Attributes:
+        name: what recipes call it.
+        trains_encoder: whether it can train layers of the encoder as well.
+        uses_start: whether its result depends on where the heads start.
+        only_start: the one `head_start` that it can begin from; None where any will do.
+    """
+
+    name: ClassVar[str]
+    trains_encoder: ClassVar[bool] = False
+    uses_start: ClassVar[bool] = True
+    only_start: ClassVar[str | None] = None
+
+    @abstractmethod
+    def heads(self, recipe: Recipe) -> tuple[tuple[float, float], ...]:
+        """List the (head_lr, weight_decay) of every head of the bank."""
+
+
+class StepSolver(Solver):
+    """A solver that trains in steps, over the horizon, by the gradients of batches."""
+
+    trains_encoder = True
+
+    def heads(self, recipe: Recipe) -> tuple[tuple[float, float], ...]:
+        """List every pair of a rate and a decay."""
+        return tuple(itertools.product(recipe.head_lr, recipe.weight_decay))
+
+    @abstractmethod
+    def optimizers(self, selection: Selection, model: Classifier) -> list[Optimizer]:
+        """Make the optimizers of the heads and of `model.trained`.
+
+        Each parameter group has a `peak_lr`: before each step its `lr` is set to a share of that,
+        which follows from the warm-up and the cosine.
+        """
+
+
+class DirectSolver(Solver):
+    """A solver that finds the heads at once, from all embeddings of the training images."""
+
+    @abstractmethod
+    def solve(self, recipe: Recipe, embeddings: Tensor, labels: Tensor, heads: HeadBank) -> int:
+        """Set `heads` to the solution; returns how many iterations that took.
+
+        Args:
+            recipe: the settings.
+            embeddings: (n, d).
+            labels: (n,) class ids.
+            heads: a head for each pair of `self.heads(recipe)`, as they start.
+        """

@@ -1,0 +1,28 @@
+"""No training: the classifier that the text tower gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.solvers.base import DirectSolver
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.head import HeadBank
+    from models.recipe import Recipe
+
+
+class NoSolver(DirectSolver):
+    """Leaves the head as it starts: CLIP's zero-shot classifier."""
+
+    name = "none"
+    only_start = "zero_shot"
+
+    def heads(self, recipe: Recipe) -> tuple[tuple[float, float], ...]:
+        """List one head: neither rate nor decay plays a part."""
+        return ((recipe.head_lr[0], recipe.weight_decay[0]),)
+
+    def solve(self, recipe: Recipe, embeddings: Tensor, labels: Tensor, heads: HeadBank) -> int:
+        """Do nothing."""
+        return 0

@@ -1,0 +1,29 @@
+"""The names of the files and folders in a run's directory; `tables.py` names the tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from records.cell import Cell
+
+JOURNAL = "events.jsonl"
+EXPERIMENT = "experiment.yaml"
+BEST_CONFIGS = "best_configs.yaml"
+CHECKPOINTS = "checkpoints"
+FINAL_FITS = "final_fits"
+WINNERS = "winners"
+
+
+def final_fit_path(run_dir: Path, cell: Cell, seed: int) -> Path:
+    """Return the file of a final fit's result: `final_fits/10-llrd-seed0.json`."""
+    return run_dir / FINAL_FITS / f"{cell.file_stem(f'seed{seed}')}.json"
+
+
+def weights_path(run_dir: Path, cell: Cell, seed: int) -> Path:
+    """Return the file of a final fit's weights: `winners/10-llrd-seed0.safetensors`."""
+    return run_dir / WINNERS / f"{cell.file_stem(f'seed{seed}')}.safetensors"
+
+
+def checkpoint_name(cell: Cell, trial: int) -> str:
+    """Name the file of a trial's checkpoint, in the folder of checkpoints: `10-llrd-3.pt`."""
+    return f"{cell.file_stem(trial)}.pt"

@@ -1,0 +1,72 @@
+"""Which trials Tune is handed, without its controller."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from records import Cell
+from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
+from tune.search.search import Search
+from tune.trials.scheduler import CellScheduler
+from tune.trials.searcher import CellSearcher
+from tune.workers.placement import Placement, TrialQueue
+
+PLACEMENT = Placement({"CPU": 1.0})
+ALL = Cell(100, "zeros")
+
+
+def search(path: Path, trials: int) -> Search:
+    """One cell without rungs."""
+    spec = experiment(methods={"zeros": ZEROS}, partitions=(100,), scheduler="none", trials=trials)
+    return Simulation(spec, path / "events.jsonl").search
+
+
+def suggested(searcher: CellSearcher, names: Sequence[str]) -> list[int | None]:
+    """The numbers of the trials that are handed out."""
+    found = [searcher.suggest(name) for name in names]
+    return [trial and trial["number"] for trial in found]
+
+
+def test_no_more_trials_are_out_than_there_are_slots(tmp_path: Path) -> None:
+    nine = search(tmp_path, trials=9)
+    searcher = CellSearcher(nine, CellScheduler(nine, TrialQueue(PLACEMENT)), slots=2)
+    assert suggested(searcher, "abc") == [0, 1, None]
+    searcher.on_trial_complete("a", {})
+    assert suggested(searcher, "cd") == [2, None]
+    searcher.on_trial_complete("b", error=True)  # its process failed
+    assert suggested(searcher, "d") == [3]
+
+
+def test_tune_hears_of_the_end_while_the_last_trials_run(tmp_path: Path) -> None:
+    finite = search(tmp_path, trials=1)
+    searcher = CellSearcher(finite, CellScheduler(finite, TrialQueue(PLACEMENT)), slots=1)
+    assert suggested(searcher, "ab") == [0, None]
+    assert not finite.report(ALL, 0, a_report(90, 0.5))
+    assert searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_one_more_waits_where_machines_may_join(tmp_path: Path) -> None:
+    nine = search(tmp_path, trials=9)
+    scheduler = CellScheduler(nine, TrialQueue(PLACEMENT))
+    searcher = CellSearcher(nine, scheduler, slots=1, spare=1)
+    trials = [pending() for _ in range(3)]
+    for number, trial in enumerate(trials):
+        assert suggested(searcher, str(number)) == [number]
+        scheduler.on_trial_add(None, trial)
+        assert suggested(searcher, "x") == [None]
+        trial.status = Trial.RUNNING  # all but the first on machines that have joined
+
+
+NAMES = itertools.count()
+
+
+def pending() -> Any:
+    config = {"config": {}, "anywhere": False}
+    return SimpleNamespace(trial_id=str(next(NAMES)), status=Trial.PENDING, config=config)

@@ -1,0 +1,154 @@
+"""What encodes images: one process for each slot, with threads that decode."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+import torch
+from joblib import cpu_count
+from numpy.typing import NDArray
+
+from data import ImageSource, UnreadableImageError, perceptual_hash
+from data.features import Arrays
+from errors import InputError
+from models.augmentation import Augmentation
+from models.config import PrecisionName
+from models.loading import Pretrained
+from models.micro_batches import MicroBatches
+from models.precision import Precision, available_device
+
+AHEAD = 2  # batches decoded while one is encoded
+
+
+class ImageRef(NamedTuple):
+    """An image's content and the name under which its source reads it."""
+
+    digest: str
+    key: str
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """Some images, which view of them to encode (0: the images themselves), and how far."""
+
+    images: Sequence[ImageRef]
+    view: int
+    boundaries: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What came out of a job.
+
+    Attributes:
+        features: of the readable images, by boundary; empty if there are none.
+        hashes: (readable, bytes) perceptual hashes of view 0; None of other views.
+        broken: why an image cannot be read, by its digest.
+    """
+
+    features: Arrays
+    hashes: NDArray[np.uint8] | None
+    broken: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderWorker:
+    """Decodes, preprocesses and encodes images, in a process of its own.
+
+    Threads decode the next batches while one is encoded. Nothing else runs meanwhile, so the
+    workers of a node share its cores, as affinity and a container's quota allow.
+    """
+
+    pretrained: ray.ObjectRef[Pretrained]
+    source: ImageSource
+    augmentation: Augmentation
+    batch_size: int
+    dtype: str
+    precision: PrecisionName
+    on_a_node: int
+    gpu_share: float = 1.0
+
+    @cached_property
+    def _device(self) -> Precision:
+        return Precision(available_device(self.gpu_share), self.precision)
+
+    @cached_property
+    def _loaded(self) -> Pretrained:
+        loaded: Pretrained = ray.get(self.pretrained)
+        loaded.encoder.to(self._device.device)
+        return loaded
+
+    def encode(self, job: EncodeJob) -> Encoded:
+        """Encode the images of a job; view 0 is hashed too, while its images are at hand."""
+        broken: dict[str, str] = {}
+        parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in job.boundaries}
+        hashes: list[NDArray[np.uint8]] = []
+        for batch in self._decoded(job):
+            pixels = []
+            for digest, found in batch:
+                if isinstance(found, UnreadableImageError):
+                    broken[digest] = found.reason
+                    continue
+                pixels.append(found[0])
+                hashes += found[1:]
+            if pixels:
+                for boundary, array in self._crossed(torch.stack(pixels), job.boundaries).items():
+                    parts[boundary].append(array)
+        features = {b: np.concatenate(arrays) for b, arrays in parts.items() if arrays}
+        return Encoded(features, np.stack(hashes) if hashes else None, broken)
+
+    def _decoded(self, job: EncodeJob) -> Iterator[list[tuple[str, Any]]]:
+        """Yield each batch as (digest, (pixels, hash in view 0) or the error) of its images."""
+        _ = self._loaded  # before threads ask for it
+        begins = range(0, len(job.images), self.batch_size)
+        batches = [job.images[begin : begin + self.batch_size] for begin in begins]
+        with ThreadPoolExecutor(max(1, cpu_count() // self.on_a_node)) as pool:
+            ahead: deque[list[Future[Any]]] = deque()
+            for batch in [*batches, *[()] * AHEAD]:
+                ahead.append([pool.submit(self._look, image, job.view) for image in batch])
+                if len(ahead) > AHEAD:
+                    yield [future.result() for future in ahead.popleft()]
+
+    def _look(self, image: ImageRef, view: int) -> tuple[str, Any]:
+        try:
+            decoded = self.source.image(image.key)
+        except UnreadableImageError as error:
+            return image.digest, error
+        if view:
+            decoded = self.augmentation.view(decoded, image.digest, view)
+            return image.digest, (self._loaded.preprocess(decoded),)
+        return image.digest, (self._loaded.preprocess(decoded), perceptual_hash(decoded))
+
+    def _stored(self, x: torch.Tensor, boundary: str) -> NDArray[Any]:
+        array = x.float().cpu().numpy().astype(self.dtype)
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"features.dtype: features at {boundary} do not fit {self.dtype}; allowed: float32"
+            )
+        return array
+
+    @cached_property
+    def _portions(self) -> MicroBatches:
+        return MicroBatches(self.batch_size)
+
+    def _crossed(self, pixels: torch.Tensor, boundaries: Sequence[str]) -> Arrays:
+        """Features of a batch as they are stored."""
+        encoder, device = self._loaded.encoder, self._device
+
+        def encoded(size: int) -> Arrays:
+            parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in boundaries}
+            for portion in pixels.split(size):
+                with device.autocast():
+                    crossed = encoder.features(portion.to(device.device), boundaries)
+                for boundary, x in crossed.items():
+                    parts[boundary].append(self._stored(x, boundary))
+            return {boundary: np.concatenate(arrays) for boundary, arrays in parts.items()}
+
+        return self._portions.fitted(encoded)

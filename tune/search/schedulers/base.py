@@ -1,0 +1,85 @@
+"""What every scheduler does: decide which trials of a cell go on, and which are stopped."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from typing import Any
+
+
+class Scheduler(ABC):
+    """Judges the trials of one cell at its rungs.
+
+    A trial is a number here, and a rung is a milestone at which trials are compared. When a trial
+    reports, the search calls `record`. If the trial waits then, the search calls `start` where
+    `admits` lets it go on at once, and pauses it otherwise. Whenever a slot is free, the search
+    takes up the `promotable` trial. Trials that are `hopeless` are stopped.
+
+    Args:
+        settings: the scheduler's section of `search`.
+        rungs: milestones of the rungs, in samples; the last one is the horizon, where trials end.
+        trials: numbers of the trials that the budget allows.
+        skips: whether some trials may be judged from a later rung on.
+    """
+
+    def __init__(
+        self, settings: Any, rungs: tuple[int, ...], trials: Collection[int], skips: bool = False
+    ) -> None:
+        self.settings, self.milestones = settings, rungs
+        self.trials, self.skips = frozenset(trials), skips
+
+    @staticmethod
+    @abstractmethod
+    def rungs(settings: Any, horizon: int, images: int) -> tuple[int, ...]:
+        """Return the milestones of the rungs, in samples; the last one is the horizon.
+
+        Args:
+            settings: the scheduler's section of `search`.
+            horizon: samples that a full trial sees.
+            images: training images of the cell's partition, augmented copies not counted.
+        """
+
+    @abstractmethod
+    def start(self, trial: int, judged_from: float = 0) -> None:
+        """Take note of a trial that starts, or goes on from the rung at which it waits.
+
+        Args:
+            trial: its number.
+            judged_from: samples of the first rung that judges the trial; rungs before it neither
+                record nor stop it. Infinity means that no rung does. It counts at the first start.
+        """
+
+    @abstractmethod
+    def record(self, milestone: int, trial: int, score: float) -> None:
+        """Take note of the score of a running trial.
+
+        Nothing changes at a milestone that is no rung of the trial, or that it reported before:
+        a trial that is taken up again repeats its last report.
+        """
+
+    @abstractmethod
+    def waits(self, trial: int) -> bool:
+        """Whether a rung recorded the trial, and it has neither gone on nor ended since."""
+
+    @abstractmethod
+    def admits(self, trial: int) -> bool:
+        """Whether a trial that waits may go on now."""
+
+    @abstractmethod
+    def end(self, trial: int) -> None:
+        """Take note of a trial that has ended; what it recorded stays."""
+
+    @abstractmethod
+    def hopeless(self) -> list[int]:
+        """Return the waiting trials that will never go on."""
+
+    def promotable(self) -> int | None:
+        """Return the waiting trial that should go on next; None if none may.
+
+        A scheduler that lets no trial wait for others need not override this.
+        """
+        return None
+
+    def records(self) -> dict[int, dict[int, float]]:
+        """Return the scores that its rungs hold, by milestone and by trial."""
+        return {}

@@ -1,0 +1,304 @@
+"""The stages of a run that need Ray, each a function from what it needs to what it makes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+import ray
+
+from data import ImageSource, Split, SplitContent, find_duplicates
+from errors import InputError
+from models.config import PrecisionName
+from models.loading import Pretrained
+from models.recipe import Recipe
+from records import (
+    Cell,
+    Event,
+    FinalFitFailed,
+    ImagesRead,
+    JournalWriter,
+    Nodes,
+    PrecisionChosen,
+    Winner,
+)
+from tune.features import Features
+from tune.monitor.watch import Watch
+from tune.run_dir import RunDirectory
+from tune.search.importance import importances
+from tune.search.search import Search
+from tune.search.time_budget import TimeBudget
+from tune.setup import Prepared, feature_stage, final_fits_of, placement, run_fingerprint
+from tune.trials.checkpoints import KeptCheckpoints
+from tune.trials.final_fits import (
+    FinalFitJob,
+    FinalFitWorker,
+    discard_others,
+    pending,
+    run_final_fits,
+    spent_on,
+)
+from tune.trials.trial_context import Workbench
+from tune.trials.tuner import run_tuner
+from tune.workers.actor_pool import ActorPool
+from tune.workers.cluster import Cluster
+from tune.workers.object_store import SharedSplit
+from tune.workers.placement import Placement
+from tune.workers.survey import resolved_precision, survey
+
+
+@dataclass(frozen=True)
+class Site:
+    """What every stage of a run works with.
+
+    Attributes:
+        prepared: the experiment, its data, its encoder and its plan.
+        directory: the run's.
+        journal: receives what the stages find and decide.
+        events: of the run that is resumed, or none.
+        cluster: the machines.
+        watch: shows the stages.
+    """
+
+    prepared: Prepared
+    directory: RunDirectory
+    journal: JournalWriter
+    events: Sequence[Event]
+    cluster: Cluster
+    watch: Watch
+
+
+@dataclass(frozen=True)
+class Machines:
+    """How the cluster is used.
+
+    Attributes:
+        precision: what its devices compute in.
+        placement: where trials go.
+        pool: the processes that make features and final fits.
+        pretrained: the encoder, in the object store.
+    """
+
+    precision: PrecisionName
+    placement: Placement
+    pool: ActorPool
+    pretrained: ray.ObjectRef[Pretrained]
+
+
+def use_machines(site: Site) -> Machines:
+    """Check the machines, and decide how to use them.
+
+    Raises:
+        InputError: a machine sees no images, or the devices compute in another precision than
+            those that the resumed run began on.
+    """
+    prepared, cluster = site.prepared, site.cluster
+    dataset, config = prepared.dataset, prepared.experiment
+    nodes = survey(cluster, dataset.source, dataset.train.keys)
+    site.journal.write(Nodes(tuple(nodes)))
+    if blind := [node.address for node in nodes if not node.sees_images]:
+        raise InputError(
+            f"data.source: none of the first images of {config.data.source} can be read on "
+            f"{', '.join(blind)}; every machine of the cluster needs them at the same path"
+        )
+    precision = resolved_precision(cluster, config.model.precision)
+    site.directory.check_precision(precision, site.events)
+    site.journal.write(PrecisionChosen(precision))
+    return Machines(
+        precision,
+        placement(prepared, cluster, nodes, precision),
+        ActorPool(cluster.slot, cluster.slots, cluster.hosts),
+        ray.put(prepared.pretrained),
+    )
+
+
+def make_features(site: Site, machines: Machines) -> Features:
+    """Make the features of train and validation."""
+    dataset, plan = site.prepared.dataset, site.prepared.plan
+    with site.watch.timed("features"):
+        splits = {"train": dataset.train, "val": dataset.val}
+        return _features(site, machines, splits, plan.boundaries, dataset.source)
+
+
+def _features(
+    site: Site,
+    machines: Machines,
+    splits: Mapping[str, Split],
+    boundaries: Sequence[str],
+    source: ImageSource,
+) -> Features:
+    """Make the features of some splits, and record which of their images were read.
+
+    Raises:
+        InputError: too many images are unreadable, or they are not those of the resumed run.
+    """
+    prepared, precision = site.prepared, machines.precision
+    stage = feature_stage(prepared, machines.pretrained, machines.pool, precision)
+    with site.watch.features(" and ".join(splits)) as progress:
+        made = dataclasses.replace(stage, source=source).run(
+            splits,
+            boundaries,
+            prepared.experiment.data.max_unreadable,
+            views={"train": prepared.experiment.views},
+            view_boundaries=prepared.plan.view_boundaries if "train" in splits else (),
+            progress=progress,
+        )
+    site.directory.write_skipped(made.skipped, list(splits))
+    images = {name: content.digest for name, content in made.contents.items()}
+    site.directory.check_images(images, site.events)
+    site.journal.write(ImagesRead(images))
+    return made
+
+
+def make_context(site: Site, machines: Machines, features: Features) -> Workbench:
+    """Gather what a worker needs to run any fit: train and validation, and no test split."""
+    prepared = site.prepared
+    return Workbench(
+        prepared.experiment,
+        machines.pretrained,
+        run_fingerprint(prepared),
+        machines.precision,
+        len(prepared.dataset.classes),
+        features.splits["train"],
+        features.splits["val"],
+    )
+
+
+def find_winners(
+    site: Site,
+    machines: Machines,
+    context: Workbench,
+    search: Search,
+    budget: TimeBudget,
+    checkpoints: KeptCheckpoints,
+) -> dict[Cell, Winner]:
+    """Run the search; return the winners, which from here on are fixed."""
+    experiment, directory = site.prepared.experiment, site.directory
+    progress = site.watch.search(search, budget)
+    scratch = directory.path.absolute() / "ray"  # Tune's own files, which nobody needs afterwards
+    with site.watch.timed("search"), contextlib.closing(progress):
+        run_tuner(
+            search,
+            context,
+            checkpoints=checkpoints,
+            scratch=scratch,
+            placement=machines.placement,
+            slots=site.cluster.slots,
+            spare=int(site.cluster.grows),
+            callbacks=[progress],
+            patience=experiment.resources.report_seconds,
+        )
+    shutil.rmtree(scratch, ignore_errors=True)
+    winners = search.winners()
+    for winner in winners.values():
+        site.journal.write(winner)
+    directory.write_winners(winners, experiment.probe)
+    directory.write_importance(importances(experiment, search.cells))
+    return winners
+
+
+def make_test_features(
+    site: Site, machines: Machines, boundaries: Sequence[str], seen: Mapping[str, SplitContent]
+) -> dict[str, SharedSplit]:
+    """Make the features of all test sets: the first time that a run looks at a test image.
+
+    Args:
+        site: the run's.
+        machines: make the features.
+        boundaries: where the final fits are fed.
+        seen: the images of train and validation; what the test sets share with them is listed.
+    """
+    shared: dict[str, SharedSplit] = {}
+    contents = dict(seen)
+    with site.watch.timed("test features"):
+        for name, test in site.prepared.dataset.tests.items():
+            made = _features(site, machines, {name: test.split}, boundaries, test.source)
+            shared |= made.splits
+            contents |= made.contents
+    site.directory.write_duplicates(find_duplicates(contents))
+    site.directory.write_test_images({name: contents[name].split for name in shared})
+    return shared
+
+
+def score_winners(
+    site: Site,
+    machines: Machines,
+    context: Workbench,
+    search: Search,
+    budget: TimeBudget,
+    checkpoints: KeptCheckpoints,
+    seen: Mapping[str, SplitContent],
+) -> None:
+    """Refit the winners over their seeds, and score each fit once on the test sets.
+
+    Args:
+        site: the run's.
+        machines: make features and fits.
+        context: what a fit needs.
+        search: has ended, so its winners are fixed.
+        budget: says which fits there is time for.
+        checkpoints: of the winners' trials, from which the first seed continues.
+        seen: the images of train and validation.
+    """
+    run_dir, export = site.directory.path, site.prepared.experiment.final.export
+    wanted = final_fits_of(site.prepared, search.winners())
+    missing = pending(wanted, run_dir, export)
+    if missing:
+        boundaries = sorted({context.boundary(Recipe(**fit.config)) for fit in wanted})
+        with machines.pool:
+            tests = make_test_features(site, machines, boundaries, seen)
+            # Only now: if the test images are refused, the results that are there stay.
+            discard_others(wanted, run_dir)
+            worker = FinalFitWorker(
+                context,
+                tests,
+                site.prepared.pretrained.fingerprint,
+                site.prepared.dataset.classes,
+                checkpoints.folder,
+            )
+            with site.watch.timed("final fits"):
+                _fit_missing(site, machines, worker, search, budget, wanted, missing)
+    else:
+        discard_others(wanted, run_dir)
+    if left := pending(missing, run_dir, export):
+        site.watch.screen.print(
+            f"{len(left)} of {len(wanted)} final fits are not made; --resume makes them"
+        )
+    else:
+        checkpoints.release()
+
+
+def _fit_missing(
+    site: Site,
+    machines: Machines,
+    worker: FinalFitWorker,
+    search: Search,
+    budget: TimeBudget,
+    wanted: Sequence[FinalFitJob],
+    missing: Sequence[FinalFitJob],
+) -> None:
+    """Make the missing fits, as far as time allows, and record those that fail."""
+    run_dir = site.directory.path
+    # The first seed of every winner is always fitted, so that the table has no hole.
+    in_time = takewhile(lambda fit: fit.seed == 0 or budget.allows(search, fit.cell), missing)
+    left = Counter({fit.cell: 0 for fit in wanted})
+    left.update(fit.cell for fit in missing)
+    spent = spent_on((fit for fit in wanted if fit not in missing), run_dir)
+    with site.watch.final_fits(search, budget, left, spent) as ended:
+        for fit, seconds, failure in run_final_fits(in_time, worker, run_dir, machines.pool):
+            ended(fit.cell, seconds, failure is None)
+            if failure:
+                site.journal.write(FinalFitFailed(fit.cell, fit.seed, failure))
+                site.watch.screen.print(f"final fit of {fit.cell}, seed {fit.seed}: {failure}")
+
+
+def expected_test_seconds(prepared: Prepared, seconds: float) -> float:
+    """Estimate the seconds of the test sets' features from those of train and validation."""
+    images = prepared.plan.images
+    made = images["train"] * (1 + prepared.experiment.views) + images["val"]
+    return seconds * sum(images[name] for name in prepared.dataset.tests) / made

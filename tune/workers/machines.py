@@ -1,0 +1,78 @@
+"""The machines of a cluster: how many trials each takes, and what to do once none is left.
+
+Every trial's process loads this file with its trainable, so nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+
+from errors import InputError
+
+NO_MACHINE = 900.0  # seconds without any; an autoscaler has brought another by then
+
+
+def alive() -> dict[str, dict[str, Any]]:
+    """What Ray knows of each machine that is alive, by its id."""
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+
+
+def slots_at(slot: Mapping[str, float]) -> dict[str, int]:
+    """Count the slots, free or not, of each machine that has any; by its id."""
+    found = {node: slots_of(about["Resources"], slot) for node, about in alive().items()}
+    return {node: slots for node, slots in found.items() if slots}
+
+
+def slots_of(machine: Mapping[str, float], slot: Mapping[str, float]) -> int:
+    """Count the slots of one machine; a share of a GPU never straddles two."""
+    by_cpu = int(machine.get("CPU", 0) / slot["CPU"] + 1e-9)
+    share = slot.get("GPU")
+    if share is None:
+        return by_cpu
+    return min(by_cpu, int(machine.get("GPU", 0)) * int(1 / share + 1e-9))
+
+
+class LostMachines:
+    """Ends a run whose last machine has gone; Ray would wait for another for ever.
+
+    Args:
+        slot: what a machine must have, free or not.
+        slots: counts the slots of each machine.
+        now: a monotonic clock.
+        patience: seconds without a machine before the run ends, `NO_MACHINE` without.
+    """
+
+    def __init__(
+        self,
+        slot: Mapping[str, float],
+        slots: Callable[[Mapping[str, float]], Mapping[str, int]] = slots_at,
+        now: Callable[[], float] = time.monotonic,
+        patience: float | None = None,
+    ) -> None:
+        self._slot, self._slots, self._now = slot, slots, now
+        self._patience = NO_MACHINE if patience is None else patience
+        self._since: float | None = None
+
+    def check(self, all_wait: bool) -> None:
+        """Look whether machines are left, if all actors wait for one; to be called now and then.
+
+        Raises:
+            InputError: all have waited for long, and no machine has a slot, busy or not.
+        """
+        now = self._now()
+        if not all_wait:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        elif now - self._since > self._patience:
+            if self._slots(self._slot):
+                self._since = now
+                return
+            raise InputError(
+                f"--address: no machine has had room for a trial for {self._patience:g} s; "
+                "what was done is kept: start one, then --resume"
+            )
