@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from disk import full_disk_reported
 from errors import InputError
-from files import room_in
+from records import TEST
 from search_spaces.schema import Experiment
 from tests.chaos import LONG, crowded_store
 from tests.chaos.processes import LIMIT, count, running, wait_for
@@ -33,8 +35,9 @@ def test_an_object_store_too_small_changes_no_number(results: Path, tmp_path: Pa
     crowded, roomy = without_seconds(tmp_path / "small"), without_seconds(results)
     assert len(crowded) == 2 * len(crowded_store.METHODS)  # seeds
     for name, fit in crowded.items():
-        of_tests = {key: fit[key] for key in ("extra", "config_id")}  # it has no further test set
-        assert fit == roomy[name] | of_tests
+        # It has no further test set, which its key says.
+        tests = {TEST: roomy[name].tests[TEST]}
+        assert fit == dataclasses.replace(roomy[name], tests=tests, fit_key=fit.fit_key)
     tables = [
         pd.read_csv(run_dir / "accuracy_table.csv").set_index(["partition", "method"])
         for run_dir in (tmp_path / "small", results)
@@ -111,7 +114,7 @@ def test_a_disk_that_fills_up_under_the_cache_is_one_line(disk: Path, tmp_path: 
         filled.append(fill(disk))
 
     threading.Thread(target=fill_in_the_midst, daemon=True).start()
-    with pytest.raises(InputError) as error, room_in(tmp_path / "small"):
+    with pytest.raises(InputError) as error, full_disk_reported(tmp_path / "small"):
         run_quietly(experiment_on(disk), tmp_path)
     assert not count(tmp_path / "small", "stage"), "features were done"
     assert str(disk) in str(error.value)
@@ -125,6 +128,6 @@ def test_a_disk_that_fills_up_under_the_cache_is_one_line(disk: Path, tmp_path: 
 @pytest.mark.usefixtures("ray_session")
 def test_a_read_only_cache_is_one_line(disk: Path, tmp_path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    with pytest.raises(InputError) as error, room_in(tmp_path / "small"):
+    with pytest.raises(InputError) as error, full_disk_reported(tmp_path / "small"):
         run_quietly(experiment_on(disk), tmp_path)
     assert str(error.value) == f"features.cache: cannot write to {disk}"
