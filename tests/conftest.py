@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # beside another worker, torch has one core
     os.environ["OMP_NUM_THREADS"] = "1"
+
+hypothesis.settings.register_profile("tests", deadline=None)  # whatever else the machine does
+hypothesis.settings.load_profile("tests")
 
 ROOMS = "ROOM_SECONDS"
 """The environment variable that names a file; two runs of pytest that share it add up."""

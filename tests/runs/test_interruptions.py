@@ -29,7 +29,8 @@ from tune.setup import prepare, training_images
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 KILLS, TRIALS = times(1, 18), times(4, 25)  # of the search; one more among the final fits
-PARTITIONS = times(1, 2)
+PARTITIONS, SEEDS = times(1, 2), times(4, 2)
+FITS = PARTITIONS * 3 * SEEDS
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:
@@ -56,6 +57,7 @@ def test_a_driver_killed_at_random_points_loses_and_repeats_nothing(tmp_path: Pa
     settings = (
         f"search.trials={TRIALS}",
         f"data.partitions={[10, 100][:PARTITIONS]}",
+        f"final.seeds={SEEDS}",
         *([f"features.cache={cache}"] if LONG else []),
     )
     options = ("--resume", *(piece for setting in settings for piece in ("--set", setting)))
@@ -80,7 +82,7 @@ def test_a_driver_killed_at_random_points_loses_and_repeats_nothing(tmp_path: Pa
             done = ended
         _killed(started(), lambda: len(final_fits_in(run_dir)) >= 2)
         fitted = {path: path.stat().st_mtime_ns for path in run_dir.glob("final_fits/*.json")}
-        assert len(fitted) < PARTITIONS * 3 * 2, "all was done"
+        assert len(fitted) < FITS, "all was done"
         run_quietly(small(*settings), tmp_path, resume=True)
     finally:
         for process in killed:
@@ -92,7 +94,7 @@ def test_a_driver_killed_at_random_points_loses_and_repeats_nothing(tmp_path: Pa
     assert table.test_accuracy.notna().all()
     ends = [(e["cell"], e["trial"]) for e in events(run_dir, "trial_ended")]
     assert len(ends) == len(set(ends)) == PARTITIONS * (1 + TRIALS + 1)
-    assert len(final_fits_in(run_dir)) == PARTITIONS * 3 * 2
+    assert len(final_fits_in(run_dir)) == FITS
     order = events(run_dir, "trial_started", "trial_ended")
     over: set[tuple[str, int]] = set()
     for event in order:
