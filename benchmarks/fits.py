@@ -97,7 +97,7 @@ class Laboratory:
         seed: int = 0,
         average: bool = False,
     ) -> Fit:
-        """A fit as a run makes it (`Workbench.fit`), judged by all validation images.
+        """A fit as a run makes it (`TrialContext.fit`), judged by all validation images.
 
         Raises:
             ValueError: the head starts from the text tower, or the configuration asks for more

@@ -53,7 +53,7 @@ from tune.setup import Prepared, feature_stage, prepare, training_images
 from tune.storage.storage import Storage
 from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.trainable import SuffixTrial
-from tune.trials.trial_context import Workbench
+from tune.trials.trial_context import TrialContext
 from tune.trials.tuner import run_tuner
 from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import MINIMUM_STORE, Cluster, connected
@@ -123,7 +123,7 @@ def local_ray(slots: int, store: int = 0) -> Iterator[None]:
 def watched_search(
     experiment: Experiment,
     images: Mapping[float, int],
-    bench: Workbench,
+    context: TrialContext,
     cluster: Cluster,
     trainable: type[SuffixTrial],
     watch: Watch,
@@ -137,7 +137,7 @@ def watched_search(
             began = time.time()
             run_tuner(
                 search,
-                bench,
+                context,
                 checkpoints=KeptCheckpoints(checkpoints, search),
                 scratch=path / "ray",
                 placement=Placement(cluster.slot),
@@ -149,8 +149,8 @@ def watched_search(
             return search, (began, time.time())
 
 
-def workbench(prepared: Prepared, cluster: Cluster) -> Workbench:
-    """Make a workbench as a run does, but without the data's identity."""
+def new_context(prepared: Prepared, cluster: Cluster) -> TrialContext:
+    """Make a context as a run does, but without the data's identity."""
     experiment, dataset, plan = prepared.experiment, prepared.dataset, prepared.plan
     pretrained = ray.put(prepared.pretrained)
     precision = resolved_precision(cluster, experiment.model.precision)
@@ -164,7 +164,7 @@ def workbench(prepared: Prepared, cluster: Cluster) -> Workbench:
         view_boundaries=plan.view_boundaries,
     )
     shared = made.splits["train"], made.splits["val"]
-    return Workbench(experiment, pretrained, "", precision, len(dataset.classes), *shared)
+    return TrialContext(experiment, pretrained, "", precision, len(dataset.classes), *shared)
 
 
 def driver(arguments: argparse.Namespace) -> list[Row]:
@@ -176,7 +176,7 @@ def driver(arguments: argparse.Namespace) -> list[Row]:
         arguments.scheduler,
         arguments.sampler,
     )
-    nap = cast(Workbench, Nap(arguments.seconds))
+    nap = cast(TrialContext, Nap(arguments.seconds))
     images, watch = dict.fromkeys(experiment.data.partitions, 1), Watch()
     with local_ray(arguments.slots), connected(experiment.resources, None, 0) as cluster:
         search, span = watched_search(experiment, images, nap, cluster, SleepingTrial, watch)
@@ -197,8 +197,8 @@ def trained(arguments: argparse.Namespace) -> list[Row]:
         local_ray(arguments.slots, prepared.plan.store_bytes),
         connected(experiment.resources, None, 0) as cluster,
     ):
-        bench = workbench(prepared, cluster)
-        search, span = watched_search(experiment, images, bench, cluster, WatchedTrial, watch)
+        context = new_context(prepared, cluster)
+        search, span = watched_search(experiment, images, context, cluster, WatchedTrial, watch)
     steps = watch.steps
     building = [step.prepared for step in steps if step.prepared]
     return [
@@ -234,11 +234,11 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
         local_ray(slots, prepared.plan.store_bytes),
         connected(experiment.resources, None, 0) as cluster,
     ):
-        bench, idle = workbench(prepared, cluster), bare(slots)
-        arrays = [*bench.train.features.values(), *bench.val.features.values()]
+        context, idle = new_context(prepared, cluster), bare(slots)
+        arrays = [*context.train.features.values(), *context.val.features.values()]
         features = sum(array.get().nbytes for array in arrays)
         with Sampler(lambda: {step.process for step in watch.steps}) as sampler:
-            watched_search(experiment, images, bench, cluster, WatchedTrial, watch)
+            watched_search(experiment, images, context, cluster, WatchedTrial, watch)
     encoder = prepared.pretrained.encoder
     held = Held.of(select(Recipe(**config), encoder), encoder, prepared.plan.boundaries)
     interpreters = sum(idle.values())

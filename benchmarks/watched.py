@@ -32,16 +32,16 @@ class WatchedTrial(SuffixTrial):
         report = super().step()
         return watched(began, self._prepared, report)
 
-    def _prepare(self, bench: Any) -> Any:
+    def _prepare(self, context: Any) -> Any:
         began = time.time()
-        fit = super()._prepare(bench)
+        fit = super()._prepare(context)
         self._prepared = time.time() - began
         return fit
 
 
 @dataclass(frozen=True)
 class Nap:
-    """What trials that sleep get in place of a workbench."""
+    """What trials that sleep get in place of a context."""
 
     seconds: float  # before each report
 

@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from errors import InputError
 from records import Cell, TrialEnded, TrialEvent, TrialReported, TrialStarted, read_journal
-from search_spaces.distributions import Params, Space, parse_space
+from search_spaces import Params, Space, parse_space
 from search_spaces.optuna_trial import OptunaTrial, optuna_trial
 
 FILE = "optuna.journal"

@@ -18,7 +18,7 @@ import run_search
 import tune.run
 from errors import InputError
 from run_search import main, parse
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tune.run import Options
 
 METHODS = {"frozen": {"space": {"blocks": "none"}}, "llrd": {"space": {"blocks": "11-7"}}}

@@ -33,7 +33,7 @@ from records import (
     holds_run,
     read_journal,
 )
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tune.features import Skipped
 from tune.search.importance import Importance
 

@@ -20,7 +20,7 @@ from models.loading import Pretrained, load_pretrained
 from models.zero_shot import Prompts
 from records import Cell, NodeView, Winner
 from report.formatting import listed
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tune.features import FeatureStage, Plan, make_plan, selections_of
 from tune.run_dir import identity
 from tune.trials.final_fits import FinalFitJob, final_fits

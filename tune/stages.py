@@ -43,7 +43,7 @@ from tune.trials.final_fits import (
     run_final_fits,
     spent_on,
 )
-from tune.trials.trial_context import Workbench
+from tune.trials.trial_context import TrialContext
 from tune.trials.tuner import run_tuner
 from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster
@@ -155,10 +155,10 @@ def _features(
     return made
 
 
-def make_context(site: Site, machines: Machines, features: Features) -> Workbench:
+def make_context(site: Site, machines: Machines, features: Features) -> TrialContext:
     """Gather what a worker needs to run any fit: train and validation, and no test split."""
     prepared = site.prepared
-    return Workbench(
+    return TrialContext(
         prepared.experiment,
         machines.pretrained,
         run_fingerprint(prepared),
@@ -172,7 +172,7 @@ def make_context(site: Site, machines: Machines, features: Features) -> Workbenc
 def find_winners(
     site: Site,
     machines: Machines,
-    context: Workbench,
+    context: TrialContext,
     search: Search,
     budget: TimeBudget,
     checkpoints: KeptCheckpoints,
@@ -228,7 +228,7 @@ def make_test_features(
 def score_winners(
     site: Site,
     machines: Machines,
-    context: Workbench,
+    context: TrialContext,
     search: Search,
     budget: TimeBudget,
     checkpoints: KeptCheckpoints,

@@ -18,7 +18,7 @@ import pytest
 from disk import full_disk_reported
 from errors import InputError
 from records import TEST
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tests.chaos import LONG, crowded_store
 from tests.chaos.processes import LIMIT, count, running, wait_for
 from tests.runs.helpers import METHODS, ROOT, events, run_quietly, small, without_seconds

@@ -30,11 +30,11 @@ TRIALS = 7
 class Misbehaving(SuffixTrial):
     """Scores without training; some numbers do what no trial should."""
 
-    def _bench(self) -> Any:
+    def _context(self) -> Any:
         return ray.get(self._handle)  # a folder's name
 
-    def _step(self, bench: Any) -> TrialReport:
-        folder = Path(bench)
+    def _step(self, context: Any) -> TrialReport:
+        folder = Path(context)
         number = self._asked["number"]
         self._milestone += 30
         if self._milestone == 60:  # after its first report

@@ -15,7 +15,7 @@ import ray
 import tune.workers.actor_pool
 import tune.workers.cluster
 from errors import InputError
-from search_spaces.schema import ResourcesConfig
+from search_spaces import ResourcesConfig
 from tune.workers.actor_pool import ActorPool
 from tune.workers.machines import LostMachines
 

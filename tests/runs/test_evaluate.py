@@ -19,7 +19,7 @@ from rich.console import Console
 from data import load_dataset
 from errors import InputError
 from models.exported import load_adapted, load_exported, save_exported
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tests.runs.helpers import final_fits_in
 from tune.evaluate import evaluate
 

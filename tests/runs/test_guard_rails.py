@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tests.runs.helpers import (
     SHARED,
     events,

@@ -18,7 +18,7 @@ import tune.stages
 from data import SourceConfig
 from errors import InputError
 from records import Cell
-from search_spaces.schema import Experiment, MethodConfig
+from search_spaces import Experiment, MethodConfig
 from tests.records.test_events_document import check, documented
 from tests.runs.helpers import (
     events,

@@ -24,7 +24,7 @@ from tune.storage.storage import Storage
 from tune.trials.checkpoints import BEFORE, CHECKSUM, Checkpoint
 from tune.trials.final_fits import FinalFitJob, FinalFitWorker
 from tune.trials.trainable import REPORT, SuffixTrial
-from tune.trials.trial_context import Workbench
+from tune.trials.trial_context import TrialContext
 from tune.workers.object_store import SharedSplit, share_array
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -41,17 +41,17 @@ def pretrained() -> Pretrained:
     return load_pretrained(ModelConfig())
 
 
-def bench(pretrained: Pretrained, fingerprint: str = "these data") -> Workbench:
+def new_context(pretrained: Pretrained, fingerprint: str = "these data") -> TrialContext:
     rng = torch.Generator().manual_seed(0)
     pixels = torch.randn(60, 3, 24, 24, generator=rng)
     features = pretrained.encoder.features(pixels, ["block 11"])["block 11"].numpy()
     split = SharedSplit(np.arange(60) % 10, {"block 11": share_array(features)})
-    return Workbench(small(), ray.put(pretrained), fingerprint, "float32", 10, split, split)
+    return TrialContext(small(), ray.put(pretrained), fingerprint, "float32", 10, split, split)
 
 
-def begin(workbench: Workbench, checkpoints: Path, **changes: Any) -> SuffixTrial:
+def begin(context: TrialContext, checkpoints: Path, **changes: Any) -> SuffixTrial:
     trial = SuffixTrial.__new__(SuffixTrial)  # Tune's own set-up is of no use here
-    trial.setup({**TRIAL, **changes}, (ray.put(workbench),), Storage.at(checkpoints))
+    trial.setup({**TRIAL, **changes}, (ray.put(context),), Storage.at(checkpoints))
     return trial
 
 
@@ -66,12 +66,12 @@ def results(report: TrialReport) -> TrialReport:
 
 
 def test_a_trial_goes_on_where_its_process_died(tmp_path: Path, pretrained: Pretrained) -> None:
-    workbench = bench(pretrained)
-    whole = begin(workbench, tmp_path / "whole")
+    context = new_context(pretrained)
+    whole = begin(context, tmp_path / "whole")
     expected = [results(step(whole)) for _ in range(3)]
-    killed = begin(workbench, tmp_path / "killed")
+    killed = begin(context, tmp_path / "killed")
     assert [results(step(killed)) for _ in range(2)] == expected[:2]
-    again = begin(workbench, tmp_path / "killed")
+    again = begin(context, tmp_path / "killed")
     # The last report comes once more, as nobody knows whether it was read.
     reports = [step(again) for _ in range(2)]
     assert [results(report) for report in reports] == expected[1:]
@@ -85,7 +85,7 @@ def test_a_trial_that_has_ended_leaves_no_fit_to_the_next(
         gc.collect()
         return sum(isinstance(found, Fit) for found in gc.get_objects())
 
-    before, trial = fits(), begin(bench(pretrained), tmp_path)
+    before, trial = fits(), begin(new_context(pretrained), tmp_path)
     trial.step()
     assert fits() == before + 1
     trial.reset_config({**TRIAL, "number": 1})
@@ -115,7 +115,7 @@ def test_the_first_trial_of_a_process_leaves_no_fit_either(
             return sum(isinstance(found, Fit) for found in gc.get_objects())
 
     process = ray.remote(num_cpus=1)(Process).remote()
-    handle = (ray.put(bench(pretrained)),)
+    handle = (ray.put(new_context(pretrained)),)
     assert ray.get(process.left_over.remote(handle, Storage.at(tmp_path))) == 0
     ray.kill(process)
 
@@ -130,10 +130,10 @@ def test_the_first_trial_of_a_process_leaves_no_fit_either(
 def test_the_checkpoint_of_another_trial_is_not_taken(
     fingerprint: str, changes: dict[str, Any], tmp_path: Path, pretrained: Pretrained
 ) -> None:
-    begin(bench(pretrained), tmp_path).step()
+    begin(new_context(pretrained), tmp_path).step()
     assert len(list(tmp_path.iterdir())) == 1
-    other = begin(bench(pretrained, fingerprint), tmp_path, **changes)
-    fresh = begin(bench(pretrained, fingerprint), tmp_path / "empty", **changes)
+    other = begin(new_context(pretrained, fingerprint), tmp_path, **changes)
+    fresh = begin(new_context(pretrained, fingerprint), tmp_path / "empty", **changes)
     assert [results(step(other)) for _ in range(2)] == [results(step(fresh)) for _ in range(2)]
 
 
@@ -142,25 +142,25 @@ def test_the_checkpoint_of_another_start_is_not_taken(
 ) -> None:
     config = {**TRIAL["config"], "head_start": "probe"}  # type: ignore[dict-item]
     probe = {"blocks": "none", "solver": "lbfgs", "weight_decay": 0.1}
-    begin(bench(pretrained), tmp_path, config=config).step()
-    other = begin(bench(pretrained), tmp_path, config=config, probe=probe)
-    fresh = begin(bench(pretrained), tmp_path / "empty", config=config, probe=probe)
+    begin(new_context(pretrained), tmp_path, config=config).step()
+    other = begin(new_context(pretrained), tmp_path, config=config, probe=probe)
+    fresh = begin(new_context(pretrained), tmp_path / "empty", config=config, probe=probe)
     assert results(step(other)) == results(step(fresh))
 
 
 def test_the_final_fit_of_the_searchs_seed_goes_on_from_the_winners_trial(
     tmp_path: Path, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workbench = bench(pretrained)
+    context = new_context(pretrained)
     winner = FinalFitJob(Cell(100, "llrd"), 0, 0, TRIAL["config"], None, "")  # type: ignore[arg-type]
-    trial = begin(workbench, tmp_path)
+    trial = begin(context, tmp_path)
     reports = [step(trial) for _ in range(3)]
 
     def scored(
         fit: FinalFitJob, checkpoints: Path
     ) -> tuple[FinalFitResult, dict[str, torch.Tensor]]:
-        tests = {"test": workbench.val}
-        worker = FinalFitWorker(workbench, tests, "", tuple("0123456789"), Storage.at(checkpoints))
+        tests = {"test": context.val}
+        worker = FinalFitWorker(context, tests, "", tuple("0123456789"), Storage.at(checkpoints))
         result, _, weights = worker.fit_and_score(fit)
         assert weights is not None
         return dataclasses.replace(result, seconds=0.0), weights
@@ -168,7 +168,7 @@ def test_the_final_fit_of_the_searchs_seed_goes_on_from_the_winners_trial(
     anew, weights = scored(winner, tmp_path / "empty")
     assert anew.val_accuracy >= max(report.val_accuracy for report in reports)
     # A trial that was stopped is trained on from there.
-    begin(workbench, tmp_path / "stopped").step()
+    begin(context, tmp_path / "stopped").step()
     stopped, _ = scored(winner, tmp_path / "stopped")
     assert stopped == anew
 
@@ -185,11 +185,11 @@ def test_the_final_fit_of_the_searchs_seed_goes_on_from_the_winners_trial(
 
 
 def test_a_reused_actor_takes_nothing_over(tmp_path: Path, pretrained: Pretrained) -> None:
-    workbench = bench(pretrained)
-    reused = begin(workbench, tmp_path)
+    context = new_context(pretrained)
+    reused = begin(context, tmp_path)
     reused.step()
     assert reused.reset_config({**TRIAL, "number": 1})
-    fresh = begin(workbench, tmp_path / "fresh", number=1)
+    fresh = begin(context, tmp_path / "fresh", number=1)
     assert results(step(reused)) == results(step(fresh))
 
 
@@ -198,27 +198,27 @@ def test_a_damaged_checkpoint_is_as_none(
     share: float | None, tmp_path: Path, pretrained: Pretrained
 ) -> None:
     """A bit is flipped in the weights, or the file is cut short."""
-    workbench = bench(pretrained)
-    expected = results(step(begin(workbench, tmp_path)))
+    context = new_context(pretrained)
+    expected = results(step(begin(context, tmp_path)))
     (path,) = tmp_path.iterdir()
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(content if share is None else content[: int(share * len(content))])
-    report = step(begin(workbench, tmp_path))
+    report = step(begin(context, tmp_path))
     assert results(report) == expected
     assert report.taken_up == 0  # made anew
-    assert results(step(begin(workbench, tmp_path))) == expected  # and the file is whole again
+    assert results(step(begin(context, tmp_path))) == expected  # and the file is whole again
 
 
 def test_no_flipped_bit_of_a_checkpoint_goes_unnoticed(
     tmp_path: Path, pretrained: Pretrained
 ) -> None:
-    workbench = bench(pretrained)
-    begin(workbench, tmp_path).step()
+    context = new_context(pretrained)
+    begin(context, tmp_path).step()
     (path,) = tmp_path.iterdir()
     cell, config = Cell(100, "llrd"), TRIAL["config"]
-    fit = workbench.fit(cell, config, None, seed=0)  # type: ignore[arg-type]
-    checkpoint = Checkpoint(Storage.at(tmp_path), workbench, cell, 0, config, None, fit)  # type: ignore[arg-type]
+    fit = context.fit(cell, config, None, seed=0)  # type: ignore[arg-type]
+    checkpoint = Checkpoint(Storage.at(tmp_path), context, cell, 0, config, None, fit)  # type: ignore[arg-type]
     content = path.read_bytes()
     assert checkpoint.take_up(fit) is not None
     for position in range(0, len(content), len(content) // 300):
@@ -231,9 +231,9 @@ def test_no_flipped_bit_of_a_checkpoint_goes_unnoticed(
 def test_a_trial_goes_on_where_the_disk_has_no_room_for_its_checkpoint(
     tmp_path: Path, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workbench = bench(pretrained)
-    expected = [results(step(begin(workbench, tmp_path / "whole")))]
-    trial = begin(workbench, tmp_path / "full")
+    context = new_context(pretrained)
+    expected = [results(step(begin(context, tmp_path / "whole")))]
+    trial = begin(context, tmp_path / "full")
     for error in (OSError(28, "No space left on device"), RuntimeError("file write failed")):
         with monkeypatch.context() as patch:
             patch.setattr("torch.save", _raising(error))
@@ -248,8 +248,8 @@ def test_a_trial_goes_on_where_the_disk_has_no_room_for_its_checkpoint(
 def test_a_trial_begins_again_where_its_storage_cannot_be_read(
     at: str, tmp_path: Path, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workbench = bench(pretrained)
-    expected = results(step(begin(workbench, tmp_path)))
+    context = new_context(pretrained)
+    expected = results(step(begin(context, tmp_path)))
 
     class Failing(io.BytesIO):
         """Reads as often as the checksum needs, and fails then."""
@@ -273,22 +273,22 @@ def test_a_trial_begins_again_where_its_storage_cannot_be_read(
 
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "reading", failing)
-        report = step(begin(workbench, tmp_path))
+        report = step(begin(context, tmp_path))
     assert results(report) == expected
     assert report.taken_up == 0  # made anew
-    assert results(step(begin(workbench, tmp_path))) == expected
+    assert results(step(begin(context, tmp_path))) == expected
 
 
 def test_a_checkpoint_tells_what_was_reported_before_it(
     tmp_path: Path, pretrained: Pretrained
 ) -> None:
-    workbench = bench(pretrained)
-    trial = begin(workbench, tmp_path)
+    context = new_context(pretrained)
+    trial = begin(context, tmp_path)
     found, milestones = [], []
     for _ in range(2):
         milestones.append(step(trial).milestone)
         found.append(_before(tmp_path))
-    again = begin(workbench, tmp_path)
+    again = begin(context, tmp_path)
     for _ in range(2):  # the last report once more, then the next
         again.step()
     assert [*found, _before(tmp_path)] == [0, *milestones]

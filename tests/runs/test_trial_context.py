@@ -23,42 +23,42 @@ from models.zero_shot import Prompts
 from records import Cell
 from tests.runs.helpers import small
 from tune.setup import prepare
-from tune.trials.trial_context import Workbench
+from tune.trials.trial_context import TrialContext
 from tune.workers.object_store import SharedSplit, share_array
 
 PARTITIONS = (1, 5, 10, 25, 33.3, 50, 100)
 
 
-def rows_only(labels: int, validation: str = "full", seed: int = 0) -> Workbench:
-    """A workbench on which rows can be drawn, and nothing fitted."""
+def rows_only(labels: int, validation: str = "full", seed: int = 0) -> TrialContext:
+    """A context on which rows can be drawn, and nothing fitted."""
     rng = np.random.default_rng(labels)
     train, val = (SharedSplit(rng.permutation(np.arange(n) % 7), {}) for n in (labels, labels // 2))
     experiment = small(f"data.validation={validation}", f"seed={seed}")
     nothing: Any = None
-    return Workbench(experiment, nothing, "these data", "float32", 7, train, val)
+    return TrialContext(experiment, nothing, "these data", "float32", 7, train, val)
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(50, 400), st.integers(0, 5), st.integers(0, 20))
 def test_partitions_are_nested_and_share_validation(labels: int, search: int, seed: int) -> None:
-    bench = rows_only(labels, seed=search)
-    drawn = [set(bench.rows(partition, seed).tolist()) for partition in PARTITIONS]
+    context = rows_only(labels, seed=search)
+    drawn = [set(context.rows(partition, seed).tolist()) for partition in PARTITIONS]
     for smaller, larger in itertools.pairwise(drawn):
         assert smaller <= larger
     assert drawn[-1] == set(range(labels))
     for partition in PARTITIONS:
-        assert bench.val_rows(partition, seed).tolist() == list(range(labels // 2))
+        assert context.val_rows(partition, seed).tolist() == list(range(labels // 2))
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(50, 400), st.integers(0, 20))
 def test_matched_validation_is_the_partitions_own_share(labels: int, seed: int) -> None:
-    bench = rows_only(labels, "matched")
+    context = rows_only(labels, "matched")
     count = labels // 2
-    drawn = [bench.val_rows(partition, seed) for partition in PARTITIONS]
+    drawn = [context.val_rows(partition, seed) for partition in PARTITIONS]
     for partition, rows in zip(PARTITIONS, drawn, strict=True):
         assert abs(len(rows) - count * partition / 100) <= 7  # of every class one at least
-        assert set(bench.val.labels[rows].tolist()) == set(range(7))
+        assert set(context.val.labels[rows].tolist()) == set(range(7))
     for smaller, larger in itertools.pairwise(drawn):
         assert set(smaller.tolist()) <= set(larger.tolist())
     assert len(drawn[-1]) == count
@@ -67,13 +67,13 @@ def test_matched_validation_is_the_partitions_own_share(labels: int, seed: int) 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(2, 9), st.integers(0, 20))
 def test_partitions_and_matched_validation_keep_groups_whole(size: int, seed: int) -> None:
-    bench = rows_only(400, "matched")
+    context = rows_only(400, "matched")
     train, val = (
         dataclasses.replace(split, groups=np.arange(len(split)) // size)
-        for split in (bench.train, bench.val)
+        for split in (context.train, context.val)
     )
-    bench = dataclasses.replace(bench, train=train, val=val)
-    for split, rows_of in ((train, bench.rows), (val, bench.val_rows)):
+    context = dataclasses.replace(context, train=train, val=val)
+    for split, rows_of in ((train, context.rows), (val, context.val_rows)):
         assert split.groups is not None
         for partition in PARTITIONS:
             rows = rows_of(partition, seed)
@@ -83,18 +83,18 @@ def test_partitions_and_matched_validation_keep_groups_whole(size: int, seed: in
 
 
 def test_every_seed_draws_partition_and_matched_validation_anew() -> None:
-    bench = rows_only(300, "matched")
-    for rows in (bench.rows, bench.val_rows):
+    context = rows_only(300, "matched")
+    for rows in (context.rows, context.val_rows):
         assert len({tuple(rows(10, seed).tolist()) for seed in range(5)}) == 5
 
 
 def test_methods_have_no_part_in_the_draw() -> None:
-    bench = rows_only(300, "matched")
+    context = rows_only(300, "matched")
     other = small("data.validation=matched", "search.trials=9", methods=["frozen"])
-    others = dataclasses.replace(bench, experiment=other)
+    others = dataclasses.replace(context, experiment=other)
     for seed in range(3):
-        assert bench.rows(10, seed).tolist() == others.rows(10, seed).tolist()
-        assert bench.val_rows(10, seed).tolist() == others.val_rows(10, seed).tolist()
+        assert context.rows(10, seed).tolist() == others.rows(10, seed).tolist()
+        assert context.val_rows(10, seed).tolist() == others.val_rows(10, seed).tolist()
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def pretrained() -> Pretrained:
 
 
 @pytest.fixture
-def bench(pretrained: Pretrained, ray_session: None) -> Workbench:
+def new_context(pretrained: Pretrained, ray_session: None) -> TrialContext:
     """Thirty images of three classes, with two views of each training image."""
     rng = torch.Generator().manual_seed(0)
     boundaries = ("block 11", "head")
@@ -119,18 +119,18 @@ def bench(pretrained: Pretrained, ray_session: None) -> Workbench:
     train = SharedSplit(labels, features(), {b: tuple(c[b] for c in copies) for b in boundaries})
     val = SharedSplit(labels, features())
     experiment = small("search.samples=60")
-    return Workbench(experiment, ray.put(pretrained), "these data", "float32", 3, train, val)
+    return TrialContext(experiment, ray.put(pretrained), "these data", "float32", 3, train, val)
 
 
 TUNED = {"blocks": "11", "batch_size": 10, "lr": 1e-3}
 
 
 @pytest.mark.ray
-def test_heads_start_where_the_recipe_says(bench: Workbench, pretrained: Pretrained) -> None:
+def test_heads_start_where_the_recipe_says(context: TrialContext, pretrained: Pretrained) -> None:
     cell, probe = Cell(100, "llrd"), {"blocks": "none", "head_lr": 1e-2, "batch_size": 10}
 
     def start(head_start: str) -> LinearHead:
-        return bench.fit(cell, {**TUNED, "head_start": head_start}, probe, 0).model.head.head(0)
+        return context.fit(cell, {**TUNED, "head_start": head_start}, probe, 0).model.head.head(0)
 
     assert pretrained.zero_shot is not None
     assert torch.equal(start("zero_shot").weight, pretrained.zero_shot.weight)
@@ -140,11 +140,11 @@ def test_heads_start_where_the_recipe_says(bench: Workbench, pretrained: Pretrai
 
 
 @pytest.mark.ray
-def test_a_probe_is_the_same_as_read_back_from_the_journal(bench: Workbench) -> None:
+def test_a_probe_is_the_same_as_read_back_from_the_journal(context: TrialContext) -> None:
     cell, config = Cell(100, "llrd"), {**TUNED, "head_start": "probe"}
     probe = {"blocks": "none", "solver": "lbfgs", "head_lr": (1e-2,), "weight_decay": (1e-3,)}
     heads = [
-        bench.fit(cell, config, given, 0).model.head.head(0).weight
+        context.fit(cell, config, given, 0).model.head.head(0).weight
         for given in (probe, json.loads(json.dumps(probe)))
     ]
     assert torch.equal(*heads)
@@ -152,25 +152,25 @@ def test_a_probe_is_the_same_as_read_back_from_the_journal(bench: Workbench) -> 
 
 @pytest.mark.ray
 @pytest.mark.parametrize("blocks", ["none", "11"])
-def test_a_fit_trains_on_as_many_views_as_it_asks_for(blocks: str, bench: Workbench) -> None:
+def test_a_fit_trains_on_as_many_views_as_it_asks_for(blocks: str, context: TrialContext) -> None:
     cell = Cell(100, "frozen" if blocks == "none" else "llrd")
     config = {**TUNED, "blocks": blocks, "head_start": "zeros"}
     heads = []
     for views in (0, 1, 2):
-        fit = bench.fit(cell, {**config, "views": views}, None, 0)
+        fit = context.fit(cell, {**config, "views": views}, None, 0)
         assert (fit._train.copies, fit._val.copies) == (1 + views, 1)
         fit.train_until(60)
         heads.append(fit.restore_best().weight.clone())
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(heads, 2))
-    without = dataclasses.replace(bench, train=bench.val)
+    without = dataclasses.replace(context, train=context.val)
     with pytest.raises(ValueError, match="cached"):  # not ignored
         without.fit(cell, {**config, "views": 1}, None, 0)
 
 
 @pytest.mark.ray
-def test_views_are_trained_on_from_where_they_are_cached(bench: Workbench) -> None:
-    low = {"block 11": bench.train.views["block 11"]}
-    fewer = dataclasses.replace(bench, train=dataclasses.replace(bench.train, views=low))
+def test_views_are_trained_on_from_where_they_are_cached(context: TrialContext) -> None:
+    low = {"block 11": context.train.views["block 11"]}
+    fewer = dataclasses.replace(context, train=dataclasses.replace(context.train, views=low))
     assert fewer.boundary(Recipe(**{**TUNED, "blocks": "none"})) == "head"
     assert fewer.boundary(Recipe(**{**TUNED, "blocks": "none", "views": 1})) == "block 11"
 

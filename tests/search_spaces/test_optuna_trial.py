@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search_spaces.distributions import parse_space
+from search_spaces import parse_space
 from search_spaces.optuna_trial import optuna_trial
 
 SPACE = parse_space(

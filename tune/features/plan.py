@@ -21,7 +21,7 @@ from models.encoder import HEAD, PIXELS, Encoder
 from models.flops import group_flops, sample_flops
 from models.recipe import Recipe
 from models.selection import Selection, select
-from search_spaces.schema import Experiment, MethodConfig
+from search_spaces import Experiment, MethodConfig
 from tune.features.cached_boundaries import choose_boundaries
 
 FEATURES_SHARE = 0.25  # of memory, for all features at the boundaries that are chosen

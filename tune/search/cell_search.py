@@ -7,8 +7,7 @@ from typing import Literal
 
 from models.recipe import Recipe
 from records import Cell, Kind, TrialReport, Winner
-from search_spaces.distributions import Params
-from search_spaces.schema import Experiment
+from search_spaces import Experiment, Params
 from tune.search.sampler import entropy, propose
 from tune.search.schedulers import milestones, new_scheduler
 from tune.search.trial_record import DEFAULT_ORIGIN, FROM_PARTITION, TrialRecord

@@ -10,8 +10,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, create_trial
 
 from records import Cell
-from search_spaces.distributions import Space
-from search_spaces.schema import Experiment
+from search_spaces import Experiment, Space
 from tune.search.cell_search import CellSearch
 from tune.search.trial_record import SAMPLER, TrialRecord
 

@@ -12,9 +12,8 @@ import optuna
 from optuna.samplers import BaseSampler, BruteForceSampler, RandomSampler, TPESampler
 
 from records import Cell
-from search_spaces.distributions import Params, Space
+from search_spaces import Params, SearchConfig, Space
 from search_spaces.optuna_trial import DIVERGED, OptunaTrial, optuna_trial
-from search_spaces.schema import SearchConfig
 from tune.search.trial_record import TrialRecord
 
 RANDOM = 5

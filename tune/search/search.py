@@ -24,8 +24,7 @@ from records import (
     TrialStarted,
     Winner,
 )
-from search_spaces.distributions import Params
-from search_spaces.schema import Experiment
+from search_spaces import Experiment, Params
 from tune.search.cell_search import CellSearch
 from tune.search.sampler import completed
 from tune.search.trial_record import DEFAULT_ORIGIN, FROM_PARTITION, SAMPLER, TrialRecord

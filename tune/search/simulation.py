@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from records import TrialReport
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tune.search.search import Proposal, Search
 
 

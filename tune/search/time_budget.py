@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 from records import Cell
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tune.search.search import Search
 from tune.search.trial_record import TrialRecord
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from records import TrialReport
-from search_spaces.distributions import Params
+from search_spaces import Params
 
 DEFAULT_ORIGIN = "default"
 """The origin of a cell's first trial, the recipe's default."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from records import Cell
-from search_spaces.distributions import Params
+from search_spaces import Params
 from tune.search.cell_search import CellSearch
 from tune.search.trial_record import TrialRecord
 

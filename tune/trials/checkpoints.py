@@ -27,7 +27,7 @@ CHECKSUM = 4  # bytes at a file's end: torch reads damaged weights without a wor
 if TYPE_CHECKING:
     from models.fit import Fit
     from tune.search.search import Search
-    from tune.trials.trial_context import Workbench
+    from tune.trials.trial_context import TrialContext
 
 
 class Checkpoint:
@@ -42,7 +42,7 @@ class Checkpoint:
     def __init__(
         self,
         folder: Storage,
-        bench: Workbench,
+        context: TrialContext,
         cell: Cell,
         number: int,
         config: Mapping[str, Any],
@@ -51,10 +51,10 @@ class Checkpoint:
     ) -> None:
         self._folder, self._name = folder, checkpoint_name(cell, number)
         self._reported = 0  # the milestone
-        experiment = bench.experiment
+        experiment = context.experiment
         # Another run's file may lie there, on a machine the driver could not clean up.
         names = [str(cell), number, config, probe if fit.recipe.start == "probe" else None]
-        rests_on = [bench.run_fingerprint, experiment.seed, experiment.horizon(cell.method)]
+        rests_on = [context.run_fingerprint, experiment.seed, experiment.horizon(cell.method)]
         after = [fit.precision, experiment.final.ema]
         self._fit_key = json.dumps([*names, *rests_on, *after], sort_keys=True)
 

@@ -31,10 +31,10 @@ from records import (
     weights_path,
     write_final_fit,
 )
-from search_spaces.schema import FinalConfig
+from search_spaces import FinalConfig
 from tune.storage.storage import Storage
 from tune.trials.checkpoints import Checkpoint
-from tune.trials.trial_context import Workbench
+from tune.trials.trial_context import TrialContext
 from tune.workers.actor_pool import ActorPool
 from tune.workers.object_store import SharedSplit
 
@@ -150,7 +150,7 @@ class FinalFitWorker:
             samples of the search, and goes on from where the winner's trial was last evaluated.
     """
 
-    bench: Workbench
+    context: TrialContext
     tests: Mapping[str, SharedSplit]
     fingerprint: str
     classes: tuple[str, ...]
@@ -159,21 +159,21 @@ class FinalFitWorker:
     def fit_and_score(self, fit: FinalFitJob) -> Result:
         """Train one winner with one seed and score it once; return what is to be written."""
         began = time.perf_counter()
-        bench = self.bench
-        experiment, cell = bench.experiment, fit.cell
+        context = self.context
+        experiment, cell = context.experiment, fit.cell
         torch.set_num_threads(max(1, int(experiment.resources.cpus_per_trial)))
         recipe = Recipe(**fit.config)
-        trained = bench.fit(cell, fit.config, fit.probe, fit.seed)
+        trained = context.fit(cell, fit.config, fit.probe, fit.seed)
         if fit.seed == 0:
             winner = (cell, fit.trial, fit.config, fit.probe)
-            Checkpoint(self.checkpoints, bench, *winner, trained).take_up(trained)
-        bench.run(trained, cell.method)
+            Checkpoint(self.checkpoints, context, *winner, trained).take_up(trained)
+        context.run(trained, cell.method)
         alpha, ema = _choose_weights(trained, experiment.final.wise_ft)
         best = trained.best
         assert best is not None
         head_lr, weight_decay = recipe.bank[best.head]
         recipe = recipe.model_copy(update={"head_lr": (head_lr,), "weight_decay": (weight_decay,)})
-        boundary = bench.boundary(recipe)
+        boundary = context.boundary(recipe)
         scores = score_tests(
             self.tests, lambda test: trained.logits(test.examples(boundary))[best.head]
         )
@@ -181,8 +181,8 @@ class FinalFitWorker:
             partition=cell.partition,
             method=cell.method,
             seed=fit.seed,
-            n_train=len(bench.rows(cell.partition, fit.seed)),
-            n_val=len(bench.val_rows(cell.partition, fit.seed)),
+            n_train=len(context.rows(cell.partition, fit.seed)),
+            n_val=len(context.val_rows(cell.partition, fit.seed)),
             val_accuracy=best.val_accuracy,
             samples_chosen=best.samples,
             steps_chosen=best.steps,
@@ -201,7 +201,7 @@ class FinalFitWorker:
             boundary=boundary,
             model=experiment.model,
             fingerprint=self.fingerprint,
-            precision=bench.precision,
+            precision=context.precision,
             classes=self.classes,
             about={
                 "partition": cell.partition,

@@ -21,7 +21,7 @@ from tune.trials.checkpoints import Checkpoint
 if TYPE_CHECKING:
     from models.fit import Fit
     from models.results import Evaluation
-    from tune.trials.trial_context import Workbench
+    from tune.trials.trial_context import TrialContext
 
 REPORT = "report"
 """The key of a trial's report, among what Tune adds to a result."""
@@ -42,12 +42,12 @@ class SuffixTrial(ray_tune.Trainable):
     def setup(  # type: ignore[override]
         self,
         config: dict[str, Any],
-        bench: tuple[ray.ObjectRef[Workbench]],
+        context: tuple[ray.ObjectRef[TrialContext]],
         checkpoints: Storage,
         patience: float = math.inf,
     ) -> None:
         """Take what all trials share; nothing is loaded yet."""
-        self._handle, self._patience = bench[0], patience
+        self._handle, self._patience = context[0], patience
         self._checkpoints = checkpoints
         self.reset_config(config)
 
@@ -64,13 +64,13 @@ class SuffixTrial(ray_tune.Trainable):
         with _ended_after(self._patience):
             # Imports happen here, where no variable is a fit: a library may keep an exception from
             # its first import, and with it all frames below, as long as the process lives.
-            report = self._step(self._bench())
+            report = self._step(self._context())
         return {REPORT: report, SCORE: report.score}
 
-    def _step(self, bench: Workbench) -> TrialReport:
+    def _step(self, context: TrialContext) -> TrialReport:
         began = time.perf_counter()  # after what an actor does once: imports, weights
         if self._fit is None:
-            self._fit = self._prepare(bench)
+            self._fit = self._prepare(context)
         fit = self._fit
         if self._reported is not None:
             report, self._reported = self._reported, None
@@ -107,17 +107,17 @@ class SuffixTrial(ray_tune.Trainable):
             chosen=chosen,
         )
 
-    def _bench(self) -> Workbench:
+    def _context(self) -> TrialContext:
         import torch
 
         from tune.workers.object_store import fetch
 
-        bench: Workbench = fetch(self._handle)
-        torch.set_num_threads(max(1, int(bench.experiment.resources.cpus_per_trial)))
-        _ = bench.encoder
-        return bench
+        context: TrialContext = fetch(self._handle)
+        torch.set_num_threads(max(1, int(context.experiment.resources.cpus_per_trial)))
+        _ = context.encoder
+        return context
 
-    def _prepare(self, bench: Workbench) -> Fit:
+    def _prepare(self, context: TrialContext) -> Fit:
         """The trial's fit, at its start or where its checkpoint left it."""
         import torch
 
@@ -125,10 +125,10 @@ class SuffixTrial(ray_tune.Trainable):
             torch.cuda.empty_cache()
         asked = self._asked
         cell = Cell.parse(asked["cell"])
-        fit = bench.fit(cell, asked["config"], asked["probe"], seed=0)
-        self._points = bench.milestones(fit, cell.method)
+        fit = context.fit(cell, asked["config"], asked["probe"], seed=0)
+        self._points = context.milestones(fit, cell.method)
         self._checkpoint = Checkpoint(
-            *(self._checkpoints, bench, cell, asked["number"]),
+            *(self._checkpoints, context, cell, asked["number"]),
             *(asked["config"], asked["probe"], fit),
         )
         self._reported = self._checkpoint.take_up(fit)

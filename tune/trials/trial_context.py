@@ -22,7 +22,7 @@ from models.recipe import Recipe
 from models.results import Evaluation
 from models.selection import Selection, select
 from records import Cell
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tune.search.schedulers import milestones
 from tune.workers.object_store import SharedSplit, fetch
 
@@ -30,7 +30,7 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Workbench:
+class TrialContext:
     """Handles to the shared objects, and the experiment; a few kilobytes when pickled.
 
     It holds no test split, so that no search can see one. `run_fingerprint` names the run's data
@@ -139,13 +139,15 @@ class Workbench:
 
 
 @lru_cache(maxsize=64)
-def _probe_head(bench: Workbench, partition: float, probe: Recipe, seed: int) -> LinearHead | None:
+def _probe_head(
+    context: TrialContext, partition: float, probe: Recipe, seed: int
+) -> LinearHead | None:
     """The head of a partition's probe: refitted, which on cached embeddings takes a moment.
 
     It needs no file and no checkpoint, so a trial can start wherever it is placed.
     """
-    method = bench.experiment.probe
+    method = context.experiment.probe
     assert method is not None
-    fit = bench.fit(Cell(partition, method), probe.model_dump(), None, seed)
-    bench.run(fit, method)
+    fit = context.fit(Cell(partition, method), probe.model_dump(), None, seed)
+    context.run(fit, method)
     return fit.restore_best() if fit.best else None

@@ -14,14 +14,14 @@ from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.scheduler import CellScheduler
 from tune.trials.searcher import CellSearcher
 from tune.trials.trainable import SuffixTrial
-from tune.trials.trial_context import Workbench
+from tune.trials.trial_context import TrialContext
 from tune.workers.placement import Placement, TrialQueue
 from tune.workers.ray_environment import start_together
 
 
 def run_tuner(
     search: Search,
-    bench: Workbench,
+    context: TrialContext,
     checkpoints: KeptCheckpoints,
     scratch: Path,
     placement: Placement,
@@ -35,7 +35,7 @@ def run_tuner(
 
     Args:
         search: proposes trials and decides about them.
-        bench: what a trial needs.
+        context: what a trial needs.
         checkpoints: removed as trials end.
         scratch: a folder for Tune's own files.
         placement: what a trial takes, and where it may go.
@@ -52,7 +52,7 @@ def run_tuner(
     scheduler = CellScheduler(search, TrialQueue(placement), patience)
     trial = ray_tune.with_parameters(
         trainable,
-        bench=(ray.put(bench),),
+        context=(ray.put(context),),
         checkpoints=checkpoints.folder,
         patience=patience,
     )

@@ -17,7 +17,7 @@ from typing import Any
 import ray
 
 from errors import InputError, one_line
-from search_spaces.schema import ResourcesConfig
+from search_spaces import ResourcesConfig
 from tune.workers.machines import alive, slots_at
 from tune.workers.ray_environment import set_ray_environment
 

@@ -21,7 +21,7 @@ from models.logistic_regression import solve_probes
 from models.recipe import Recipe
 from models.selection import select
 from models.solvers import SOLVERS
-from search_spaces.distributions import parse_space
+from search_spaces import parse_space
 from tests.models.fits import CLASSES, assert_same, clusters, tuning, weights
 from tests.models.tiny_towers import at, pixels
 from tests.models.toys import imported

@@ -13,7 +13,7 @@ from rich.console import Console
 from errors import InputError
 from models.encoder import Encoder
 from models.towers import split_tower
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tests.models.tiny_towers import DEPTH, native
 from tests.tune.search.simulated import FROZEN, ZEROS
 from tune.features import plan as plan_module

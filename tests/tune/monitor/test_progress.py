@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from records import Cell
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tests.tune.monitor.terminal import frames
 from tests.tune.monitor.test_metrics import FakeGauges, Hands
 from tests.tune.search.simulated import FROZEN, LLRD, Scorer, Simulation, drawn, experiment

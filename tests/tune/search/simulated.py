@@ -28,7 +28,7 @@ from records import (
     TrialStarted,
     read_journal,
 )
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tune.search.search import Proposal, Search
 from tune.search.simulation import Player
 

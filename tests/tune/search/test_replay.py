@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from records import Cell, TrialEnded, read_journal
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tests.tune.search.simulated import (
     FIXED,
     FROZEN,

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from records import Cell
-from search_spaces.distributions import Params, Space, parse_space
-from search_spaces.schema import SearchConfig
+from search_spaces import Params, SearchConfig, Space, parse_space
 from tests.tune.search.simulated import LLRD, a_report
 from tune.search.sampler import completed, entropy, propose
 from tune.search.trial_record import TrialRecord

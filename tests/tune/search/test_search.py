@@ -20,7 +20,7 @@ from records import (
     TrialStarted,
     read_journal,
 )
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tests.tune.search.simulated import (
     FIXED,
     FROZEN,

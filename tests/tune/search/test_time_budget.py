@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from records import Cell
-from search_spaces.schema import Experiment
+from search_spaces import Experiment
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.search.search import Search
 from tune.search.time_budget import MARGIN, REPORT, STARTUP, TimeBudget

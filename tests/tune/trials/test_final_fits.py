@@ -10,7 +10,7 @@ import pytest
 
 from data import DataConfig, TestSet, load_dataset
 from records import Cell, Winner, write_final_fit
-from search_spaces.schema import FinalConfig
+from search_spaces import FinalConfig
 from tests.records.results import a_result
 from tests.tune.search.simulated import Simulation, experiment
 from tune.setup import Prepared, final_fits_of

@@ -6,8 +6,8 @@ stands in `SCHEDULERS` here and in `search_spaces.schedulers.SETTINGS` (docs/arc
 
 from __future__ import annotations
 
+from search_spaces import SearchConfig
 from search_spaces.schedulers import SETTINGS, SchedulerConfig
-from search_spaces.schema import SearchConfig
 from tune.search.schedulers.asha import Asha
 from tune.search.schedulers.base import Scheduler
 from tune.search.schedulers.hyperband import Hyperband
