@@ -286,7 +286,7 @@ def test_a_checkpoint_tells_what_was_reported_before_it(
     trial = begin(workbench, tmp_path)
     found, milestones = [], []
     for _ in range(2):
-        milestones.append(trial.step()["milestone"])
+        milestones.append(step(trial).milestone)
         found.append(_before(tmp_path))
     again = begin(workbench, tmp_path)
     for _ in range(2):  # the last report once more, then the next
