@@ -68,8 +68,7 @@ def halfway(run_dir: Path) -> dict[tuple[str, int], int]:
     return last
 
 
-@pytest.mark.skipif(not LONG, reason="make chaos; tests/runs/test_cluster.py has it once")
-@pytest.mark.parametrize("killing", range(3))
+@pytest.mark.parametrize("killing", range(times(1, 3)))
 def test_a_search_that_loses_a_machine_ends_on_the_other(tmp_path: Path, killing: int) -> None:
     finished = lose_nodes(tmp_path, "one", str(2 + killing))
     assert finished.returncode == 0, finished.stderr

@@ -1,10 +1,9 @@
-"""Two small searches over a cluster of two nodes, all on this machine and loopback.
+"""A small search over a cluster of two nodes, all on this machine and loopback.
 
 python -m tests.runs.two_nodes OUT: run by test_cluster.py in a process of its own, as the
 session's Ray must not know of the cluster. The head has no room for trials; each of the two other
-nodes claims one GPU, of another size. The first run, `OUT/small`, has a cache of its own and a copy
-in an object store; what neither tells is written to `OUT/told.json`. The second, `OUT/lost/small`,
-loses the smaller node.
+nodes claims one GPU, of another size. The run, `OUT/small`, has a cache of its own and a copy in an
+object store; what neither tells is written to `OUT/told.json`.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ import functools
 import json
 import os
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +21,6 @@ from ray.cluster_utils import Cluster
 
 import run_search
 import tune.stages
-import tune.workers.machines
-from tests.chaos.lost_nodes import NO_MACHINE, reported
 from tests.object_store import object_store
 from tests.runs.helpers import arguments_of
 from tune.storage.storage import Storage
@@ -72,7 +67,8 @@ def main(out: Path) -> int:
     note_nodes(nodes)
     tune.stages.resolved_precision = functools.partial(resolved_precision, trouble=no_trouble)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    small, _ = (add_node(cluster, out / "tools", size) for size in (SMALL_GPU, LARGE_GPU))
+    for size in (SMALL_GPU, LARGE_GPU):
+        add_node(cluster, out / "tools", size)
     cluster.wait_for_nodes()
     try:
         cache = ("--set", f"features.cache={out / 'cache'}")
@@ -80,16 +76,14 @@ def main(out: Path) -> int:
             code = search(out, cluster, "10", 3000, *cache, "--storage", bucket, "--trials", "4")
             copied = (Storage.at(bucket) / "small").files()
         (out / "told.json").write_text(json.dumps({"nodes": nodes, "copied": copied}))
-        tune.workers.machines.NO_MACHINE = NO_MACHINE
-        lose(cluster, small, out / "lost" / "small")
-        return code or search(out / "lost", cluster, "100", 6000, *cache)
+        return code
     finally:
         cluster.shutdown()
 
 
-def add_node(cluster: Cluster, tools: Path, mebibytes: int) -> Any:
+def add_node(cluster: Cluster, tools: Path, mebibytes: int) -> None:
     claims = claims_gpu(tools / str(mebibytes), mebibytes)
-    return cluster.add_node(num_cpus=1, num_gpus=1, env_vars=claims)
+    cluster.add_node(num_cpus=1, num_gpus=1, env_vars=claims)
 
 
 def search(out: Path, cluster: Cluster, partition: str, samples: int, *more: str) -> int:
@@ -101,17 +95,6 @@ def search(out: Path, cluster: Cluster, partition: str, samples: int, *more: str
             *("--set", "methods.llrd={space: {blocks: 11, lr: {loguniform: [1e-4, 1e-2]}}}"),
         ]
     )
-
-
-def lose(cluster: Cluster, node: Any, run_dir: Path) -> None:
-    """Kill a node once trials on both have reported."""
-
-    def kill() -> None:
-        while len(set(reported(run_dir))) < 2:
-            time.sleep(0.05)
-        cluster.remove_node(node, allow_graceful=False)
-
-    threading.Thread(target=kill, daemon=True).start()
 
 
 if __name__ == "__main__":
