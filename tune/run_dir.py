@@ -45,11 +45,7 @@ EARLIER = "earlier_methods"
 
 
 class RunDirectory:
-    """`results/<name>/`.
-
-    Args:
-        path: the directory.
-        resume: go on with the run that it holds, if it holds one.
+    """`results/<name>/`; with `resume`, the run that it holds goes on.
 
     Raises:
         InputError: it holds a run and `resume` is off, or it cannot be written to.
@@ -75,11 +71,7 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep the run to this process.
-
-        Raises:
-            InputError: another process is working on it.
-        """
+        """Keep the run to this process; raise InputError if another one is working on it."""
         with self._file(".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,7 +80,7 @@ class RunDirectory:
             yield
 
     def resolved(self, experiment: Experiment, identity: Mapping[str, str]) -> dict[str, Any]:
-        """What `record` is to write, having checked that it continues what was there.
+        """Return what `record` is to write, having checked that it continues what was there.
 
         Raises:
             InputError: the run that is resumed differs in something its results rest on.
@@ -114,10 +106,7 @@ class RunDirectory:
 
         Args:
             images: split -> digest of the content of its images.
-            events: of the journal, in which the run before recorded the same.
-
-        Raises:
-            InputError: some have changed, have become readable or have become unreadable.
+            events: of the run that is resumed.
         """
         if self._previous is None:
             return
@@ -129,11 +118,7 @@ class RunDirectory:
             )
 
     def check_precision(self, precision: str, events: Iterable[Event]) -> None:
-        """Check that a resumed run computes as before; `auto` may mean another on other devices.
-
-        Raises:
-            InputError: the precision is another, so that scores could not be compared.
-        """
+        """Check that a resumed run computes as before; `auto` may mean another on other devices."""
         before = [e.precision for e in events if isinstance(e, PrecisionChosen)]
         if self._previous is not None and before and before[-1] != precision:
             raise InputError(
@@ -186,12 +171,12 @@ class RunDirectory:
 
 
 def identity(dataset: Dataset, fingerprint: str) -> dict[str, str]:
-    """What the search's results rest on besides the experiment: data as listed, and weights."""
+    """Name what results rest on besides the experiment: data as listed, and weights."""
     return {"model": fingerprint, "data": dataset.search_digest}
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A run killed before it wrote the file has nothing to be compared with."""
+    """Read the run before; None if it was killed before it wrote the file."""
     if not path.exists():
         return None
     try:

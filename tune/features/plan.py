@@ -202,11 +202,7 @@ def make_plan(
     cache: Path,
     cached_bytes: int = 0,
 ) -> Plan:
-    """Plan an experiment on an encoder.
-
-    Raises:
-        InputError: a method asks for blocks that the encoder does not have.
-    """
+    """Plan an experiment; raise InputError if a method asks for blocks that are not there."""
     choices = {name: selections_of(name, m, encoder) for name, m in experiment.methods.items()}
     memory = psutil.virtual_memory().total
     item = ITEM_BYTES[experiment.features.dtype]
@@ -267,7 +263,7 @@ def selections_of(name: str, method: MethodConfig, encoder: Encoder) -> list[Sel
 def _costs(
     choices: list[Selection], encoder: Encoder, forward: tuple[int, ...], cached: tuple[str, ...]
 ) -> tuple[float, float]:
-    """Operations a sample in the mean over choices, from what is cached and from pixels."""
+    """Average the operations a sample over choices: from what is cached, and from pixels."""
     from_cache = [sample_flops(encoder, forward, c, c.fed_from(cached)) for c in choices]
     from_pixels = [sample_flops(encoder, forward, choice, PIXELS) for choice in choices]
     return mean(from_cache), mean(from_pixels)

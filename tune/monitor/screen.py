@@ -24,7 +24,7 @@ class Screen:
 
     def print(self, text: str) -> None:
         """Print a line as it is, however long."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def line(self, text: str) -> Iterator[Callable[[str], None]]:

@@ -18,12 +18,7 @@ SURE = 3.0  # seconds of encoding before a speed is shown: jobs end several at o
 
 
 class Watch:
-    """Shows each stage of a run.
-
-    Args:
-        screen: where to.
-        journal: gets the time of each stage.
-    """
+    """Shows each stage of a run on a screen; the journal gets the time of each."""
 
     def __init__(self, screen: Screen, journal: JournalWriter) -> None:
         self.screen, self._journal = screen, journal

@@ -51,10 +51,7 @@ def run_tuner(
     start_together(slots + spare)
     scheduler = CellScheduler(search, TrialQueue(placement), patience)
     trial = ray_tune.with_parameters(
-        trainable,
-        context=(ray.put(context),),
-        checkpoints=checkpoints.folder,
-        patience=patience,
+        trainable, context=(ray.put(context),), checkpoints=checkpoints.folder, patience=patience
     )
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(trial, placement.request),
