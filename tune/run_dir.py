@@ -12,15 +12,13 @@ from typing import Any
 
 import yaml
 
-from data import Dataset, Duplicate, Split
+from data import Dataset, Split
 from errors import InputError, one_line
 from files import replacing
 from models.recipe import Recipe
 from records import (
     BEST_CONFIGS,
-    DUPLICATES,
     EXPERIMENT,
-    IMPORTANCE,
     JOURNAL,
     SKIPPED,
     TEST_IMAGES,
@@ -35,7 +33,6 @@ from records import (
 )
 from search_spaces import Experiment
 from tune.features import Skipped
-from tune.search.importance import Importance
 
 EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_tests",
               "search.trials", "final", "resources", "features.cache", "features.batch_size",
@@ -104,9 +101,7 @@ class RunDirectory:
     def check_images(self, images: Mapping[str, str], events: Iterable[Event]) -> None:
         """Check that a resumed run has the images that it was made with, content and all.
 
-        Args:
-            images: split -> digest of the content of its images.
-            events: of the run that is resumed.
+        `images` names the splits and the digests of what they hold.
         """
         if self._previous is None:
             return
@@ -147,14 +142,6 @@ class RunDirectory:
         """Write the skipped images of `splits` to `skipped_images.csv`, after those of others."""
         before = SKIPPED.read(self.path).itertuples(index=False)
         SKIPPED.write(self.path, [*(row for row in before if row.split not in splits), *skipped])
-
-    def write_importance(self, rows: Iterable[Importance]) -> None:
-        """Write `importance.csv`: what mattered in each cell's search."""
-        IMPORTANCE.write(self.path, rows)
-
-    def write_duplicates(self, found: Iterable[Duplicate]) -> None:
-        """Write `duplicates.csv`, or remove it if there are none."""
-        DUPLICATES.write(self.path, found)
 
     def write_test_images(self, sets: Mapping[str, Split]) -> None:
         """Write `test_images.csv`, in the order of the predictions in the final fits' files."""

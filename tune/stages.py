@@ -18,6 +18,8 @@ from models.config import PrecisionName
 from models.loading import Pretrained
 from models.recipe import Recipe
 from records import (
+    DUPLICATES,
+    IMPORTANCE,
     Cell,
     Event,
     FinalFitFailed,
@@ -28,6 +30,7 @@ from records import (
     Winner,
 )
 from tune.features import Features
+from tune.monitor.progress import Progress
 from tune.monitor.watch import Watch
 from tune.run_dir import RunDirectory
 from tune.search.importance import importances
@@ -159,7 +162,7 @@ def find_winners(
 ) -> dict[Cell, Winner]:
     """Run the search; return the winners, which from here on are fixed."""
     experiment, directory = site.prepared.experiment, site.directory
-    progress = site.watch.search(search, budget)
+    progress = Progress(search, budget, site.watch.screen)
     scratch = directory.path.absolute() / "ray"  # Tune's own files, which nobody needs afterwards
     with site.watch.timed("search"), contextlib.closing(progress):
         run_tuner(
@@ -178,7 +181,7 @@ def find_winners(
     for winner in winners.values():
         site.journal.write(winner)
     directory.write_winners(winners, experiment.probe)
-    directory.write_importance(importances(experiment, search.cells))
+    IMPORTANCE.write(directory.path, importances(experiment, search.cells))
     return winners
 
 
@@ -196,7 +199,7 @@ def make_test_features(
             made = _features(site, machines, {name: test.split}, boundaries, test.source)
             shared |= made.splits
             contents |= made.contents
-    site.directory.write_duplicates(find_duplicates(contents))
+    DUPLICATES.write(site.directory.path, find_duplicates(contents))
     site.directory.write_test_images({name: contents[name].split for name in shared})
     return shared
 

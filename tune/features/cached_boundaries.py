@@ -28,9 +28,6 @@ def choose_boundaries(
         forward: operations of each layer group's forward pass on one image.
         budget: bytes for the features of the set.
         always: boundaries that are chosen whatever they take, like the lowest wanted one.
-
-    Returns:
-        Indices of the boundaries, in order.
     """
     candidates = sorted({*wanted, *always})
     lowest = candidates[0]

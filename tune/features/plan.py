@@ -35,16 +35,12 @@ class Plan:
     """Cells, trials and features of an experiment.
 
     Attributes:
-        experiment: what is planned.
         boundaries: the cached boundaries, from the lowest to "head".
         view_boundaries: those of them at which views are cached too.
         trained_bytes: the most that a fit of each method trains, in bytes of float32.
         image_bytes: bytes of one image's features at each cached boundary.
         images: number of images in each split.
-        encoder_bytes: bytes of the encoder's weights.
         cached_bytes: bytes of this encoder's features that are on disk already.
-        free_disk: free bytes on the cache's disk.
-        memory: bytes of this machine's memory.
         encoder_flops: operations of the whole encoder's forward pass on one image.
         sample_flops: mean operations of each method's trials on one training sample, over its
             choices of layers: from the cached boundaries, and from pixels.

@@ -62,9 +62,6 @@ class FeatureStage:
     Attributes:
         store: the cache, under this encoder's fingerprint.
         pool: encodes; each of its processes has a trial's resources.
-        batch_size: images in one pass.
-        dtype: of the stored features.
-        precision: what the encoder runs in.
         map_above: bytes above which an array is mapped from disk rather than put in memory.
     """
 

@@ -1,8 +1,7 @@
 """A run in numbers, for the Ray dashboard and Prometheus.
 
-Functions of the search and the clock, without Ray, compute the numbers and return `Readings`.
-`Gauges` hands them to `ray.util.metrics`, which exports them as `ray_clip_search_...` on the
-metrics port of the driver's machine.
+`Gauges` hands what functions of the search and the clock compute to `ray.util.metrics`, which
+exports it as `ray_clip_search_...` on the metrics port of the driver's machine.
 """
 
 from __future__ import annotations
@@ -68,13 +67,9 @@ Readings = Mapping[tuple[Metric, tuple[str, ...]], float]
 
 
 class Rate:
-    """How fast a total grows.
+    """How fast a total grows, over a window of seconds; 0 in the first `after` seconds.
 
     What was there at the first look does not count: a run that is resumed did it before.
-
-    Args:
-        window: seconds that the rate is taken over.
-        after: seconds from the first look in which the rate is 0.
     """
 
     def __init__(self, window: float = WINDOW, after: float = 0.0) -> None:

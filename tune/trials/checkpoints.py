@@ -121,20 +121,18 @@ class KeptCheckpoints:
 
     def __init__(self, folder: Storage, search: Search) -> None:
         self.folder, self._search = folder, search
-        leaders = {cell: self._leader(cell, state.trials) for cell, state in search.cells.items()}
-        self._best = {cell: number for cell, number in leaders.items() if number is not None}
         self._due: set[str] = set()  # files that are to go
         self._discard_ahead()
+        leaders = {cell: self._leader(cell, state.trials) for cell, state in search.cells.items()}
+        best = {(cell, number) for cell, number in leaders.items() if number is not None}
         winners = {(cell, winner.trial) for cell, winner in search.winners().items()}
-        self._keep({*search.unfinished, *self._best.items(), *winners})
+        self._keep({*search.unfinished, *best, *winners})
 
     def ended(self, cell: Cell, number: int) -> None:
         """Keep the better file of a trial that has ended for good and of its cell's best."""
-        rivals = {number, self._best.get(cell, number)}
-        leader = self._leader(cell, rivals)
-        if leader is not None:
-            self._best[cell] = leader
-        lost = rivals - {leader}
+        before = self._leader(cell, self._search.cells[cell].trials.keys() - {number})
+        rivals = {number} if before is None else {number, before}
+        lost = rivals - {self._leader(cell, rivals)}
         with self._patiently():
             self._remove({checkpoint_name(cell, rival) for rival in lost})
 

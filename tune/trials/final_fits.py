@@ -41,13 +41,10 @@ from tune.workers.object_store import SharedSplit
 
 @dataclass(frozen=True)
 class FinalFitJob:
-    """One winner to be refitted with one seed.
+    """One winner, the trial of this number in its cell, to be refitted with one seed.
 
-    Attributes:
-        trial: number of the winner in its cell.
-        probe: configuration of the probe that the head starts from.
-        rests_on: names all else that the result depends on: the splits that it is chosen and
-            scored on, and what is tried after training.
+    `rests_on` names all else that the result depends on: the splits that it is chosen and scored
+    on, and what is tried after training.
     """
 
     cell: Cell

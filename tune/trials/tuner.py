@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from tune.trials.searcher import CellSearcher
 from tune.trials.trainable import SuffixTrial
 from tune.trials.trial_context import TrialContext
 from tune.workers.placement import Placement, TrialQueue
-from tune.workers.ray_environment import start_together
 
 
 def run_tuner(
@@ -48,7 +48,7 @@ def run_tuner(
     if search.finished:
         return
     search.subscribe(checkpoints.ended)
-    start_together(slots + spare)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + spare)  # actors started side by side
     scheduler = CellScheduler(search, TrialQueue(placement), patience)
     trial = ray_tune.with_parameters(
         trainable, context=(ray.put(context),), checkpoints=checkpoints.folder, patience=patience

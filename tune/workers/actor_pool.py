@@ -22,14 +22,7 @@ class ActorPool:
 
     Ray's tasks would not do: Ray does not use a process again that ran a GPU task, so each job
     would pay for imports and weights anew. Nor would `ray.util.ActorPool`: it starts no actor
-    itself, and leaves a job whose actor has gone to its fate.
-
-    Args:
-        slot: resources of one actor.
-        slots: number of actors at most.
-        nodes: number of machines with slots.
-        look: seconds between looks at which actors have lost their machines.
-        lost: ends the run once no machine is left.
+    itself, and leaves a job whose actor has gone to its fate. `nodes` counts machines with slots.
     """
 
     def __init__(

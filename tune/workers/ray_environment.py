@@ -25,8 +25,3 @@ def set_ray_environment(loopback: bool) -> None:
     """
     for name, value in (SETTINGS | (LOOPBACK if loopback else {})).items():
         os.environ.setdefault(name, value)
-
-
-def start_together(actors: int) -> None:
-    """Let Tune start this many actors side by side."""
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(actors)

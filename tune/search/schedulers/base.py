@@ -16,7 +16,7 @@ class Scheduler:
 
     Args:
         settings: the scheduler's section of `search`.
-        rungs: milestones of the rungs, in samples; the last one is the horizon, where trials end.
+        rungs: their milestones, in samples.
         trials: numbers of the trials that the budget allows.
         skips: whether some trials may be judged from a later rung on.
     """
@@ -29,22 +29,17 @@ class Scheduler:
 
     @staticmethod
     def rungs(settings: Any, horizon: int, images: int) -> tuple[int, ...]:
-        """Return the milestones of the rungs, in samples; the last one is the horizon.
+        """Return the milestones of the rungs, in samples; the last is the horizon.
 
-        Args:
-            settings: the scheduler's section of `search`.
-            horizon: samples that a full trial sees.
-            images: training images of the cell's partition, augmented copies not counted.
+        `images` are the training images of the cell's partition, augmented copies not counted.
         """
         return (horizon,)
 
     def start(self, trial: int, judged_from: float = 0) -> None:
         """Take note of a trial that starts, or goes on from the rung at which it waits.
 
-        Args:
-            trial: its number.
-            judged_from: samples of the first rung that judges the trial; rungs before it neither
-                record nor stop it. Infinity means that no rung does. It counts at the first start.
+        Rungs before `judged_from` samples neither record nor stop the trial; with infinity, no rung
+        does. It counts at the first start.
         """
 
     def record(self, milestone: int, trial: int, score: float) -> None:
