@@ -132,8 +132,7 @@ class RunDirectory:
                 "samples": winner.samples,
                 "config": _plain(winner.config),
             }
-            recipe = Recipe(**winner.config)
-            if recipe.start == "probe":
+            if Recipe(**winner.config).start == "probe":
                 entry["starts_from"] = probe
             tree.setdefault(f"{cell.partition:g}", {})[cell.method] = entry
         self._write(BEST_CONFIGS, yaml.safe_dump(tree, sort_keys=False))

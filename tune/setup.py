@@ -117,10 +117,10 @@ def _check_partitions(experiment: Experiment, train: Split) -> None:
     if not same:
         return
     (first, images), *others = same
-    told = [f"{first}% are the same {images} training images"]
-    told += [f"{names}% the same {images}" for names, images in others]
+    clauses = [f"{first}% are the same {images} training images"]
+    clauses += [f"{names}% the same {images}" for names, images in others]
     raise InputError(
-        f"data.partitions: {', '.join(told)} (a partition is of whole "
+        f"data.partitions: {', '.join(clauses)} (a partition is of whole "
         f"{'images' if train.groups is None else 'groups'}, at least one of every class); "
         "allowed: one partition for each training set, drop the others"
     )

@@ -13,6 +13,7 @@ from statistics import mean
 import psutil
 from rich.console import Console
 from rich.filesize import decimal, pick_unit_and_suffix
+from rich.markup import escape
 from rich.table import Table
 
 from errors import InputError
@@ -151,8 +152,10 @@ class Plan:
         """Print the plan."""
         experiment = self.experiment
         images = ", ".join(f"{count} {split}" for split, count in self.images.items())
-        console.print(f"[bold]{experiment.name}[/]: {experiment.data.source}, images: {images}")
-        console.print(f"encoder: {experiment.model.name} {experiment.model.pretrained or ''}")
+        source = escape(str(experiment.data.source))
+        console.print(f"[bold]{experiment.name}[/]: {source}, images: {images}")
+        encoder = f"encoder: {experiment.model.name} {experiment.model.pretrained or ''}"
+        console.print(encoder, markup=False)
         columns = ("cells", "trials a cell", "samples a trial", "a sample", "from pixels")
         methods = Table("method", *columns, box=None)
         partitions = len(experiment.data.partitions)

@@ -19,7 +19,6 @@ from models.fit import Fit
 from models.head import LinearHead
 from models.loading import Pretrained
 from models.recipe import Recipe
-from models.results import Evaluation
 from models.selection import Selection, select
 from records import Cell
 from search_spaces import Experiment
@@ -119,16 +118,13 @@ class TrialContext:
         horizon, search = self.experiment.horizon(method), self.experiment.search
         return milestones(horizon, search, fit.images, fit.recipe.takes_steps)
 
-    def run(self, fit: Fit, method: str) -> list[Evaluation]:
+    def run(self, fit: Fit, method: str) -> None:
         """Train a fit through the milestones before it, or until it diverges."""
-        evaluations = []
         for milestone in self.milestones(fit, method):
             if milestone <= fit.samples:
                 continue  # a fit that was taken up where another process left it
-            evaluations.append(fit.train_until(milestone))
-            if not evaluations[-1].finite:
+            if not fit.train_until(milestone).finite:
                 break
-        return evaluations
 
 
 @lru_cache(maxsize=64)
