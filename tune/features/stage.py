@@ -95,7 +95,7 @@ class FeatureStage:
             progress: is called with the images done and the images to do.
 
         Raises:
-            InputError: more images of a split are unreadable, or all train images of a class are.
+            InputError: more than that are unreadable, or all train images of a class are.
         """
         counts = {name: (views or {}).get(name, 0) for name in splits}
         found = {name: self._digests(split) for name, split in splits.items()}

@@ -51,13 +51,9 @@ class Proposal:
 
 
 class Search:
-    """All cells of an experiment.
+    """All cells of an experiment, with the number of training images of each partition.
 
-    Args:
-        experiment: names the cells and their budgets.
-        journal: receives every decision.
-        images: training images of each partition.
-        sampler: proposes the configuration of a cell's trial, by its number.
+    The sampler proposes the configuration of a cell's trial, by its number.
     """
 
     def __init__(

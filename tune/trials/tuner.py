@@ -33,17 +33,9 @@ def run_tuner(
 ) -> None:
     """Run every proposal of `search`, until it has nothing left or is closed.
 
-    Args:
-        search: proposes trials and decides about them.
-        context: what a trial needs.
-        checkpoints: removed as trials end.
-        scratch: a folder for Tune's own files.
-        placement: what a trial takes, and where it may go.
-        slots: trials that run at once, as the cluster is now.
-        spare: trials proposed beyond that, which wait for machines that may join.
-        callbacks: Tune's.
-        patience: seconds that a trial may go without a report.
-        trainable: runs a trial; benchmarks have their own.
+    As the cluster is now, `slots` trials run at once; `spare` ones are proposed beyond that, and
+    wait for machines that may join. `scratch` is a folder for Tune's own files. A trial may go
+    without a report for `patience` seconds. Benchmarks have their own `trainable`.
     """
     if search.finished:
         return

@@ -71,10 +71,7 @@ def connected(
 ) -> Iterator[Cluster]:
     """Start a local Ray, or join the cluster at `address`; leave it at the end.
 
-    Args:
-        resources: what a trial takes.
-        address: of a running cluster, if any.
-        store_bytes: what the object store of a local Ray must hold.
+    The object store of a local Ray holds `store_bytes`.
 
     Raises:
         InputError: no cluster answers at the address, or no node has room for one trial.

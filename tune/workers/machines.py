@@ -39,11 +39,7 @@ def slots_of(machine: Mapping[str, float], slot: Mapping[str, float]) -> int:
 class LostMachines:
     """Ends a run whose last machine has gone; Ray would wait for another for ever.
 
-    Args:
-        slot: what a machine must have, free or not.
-        slots: counts the slots of each machine.
-        now: a monotonic clock.
-        patience: seconds without a machine before the run ends, `NO_MACHINE` without.
+    It waits for `patience` seconds, by default `NO_MACHINE`. `slots` counts each machine's.
     """
 
     def __init__(
