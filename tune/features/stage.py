@@ -182,7 +182,7 @@ class FeatureStage:
     def _missing(
         self, splits: Sequence[Split], view: int, boundaries: Sequence[str]
     ) -> Iterator[list[ImageRef]]:
-        """Yield the images of each job: those of which this view lacks something."""
+        """Yield the images of each job: all whose features in this view are not complete."""
         keys = {
             digest: key
             for split in splits
