@@ -116,7 +116,7 @@ def _by_weights(run_dir: Path, fits: Iterable[FinalFitResult]) -> Fits:
 def _scored(
     prepared: Prepared, run_dir: Path, fits: Fits, address: str | None
 ) -> Iterator[tuple[FinalFitResult, dict[str, SetScore]]]:
-    """Yields each fit with the scores of its weights, as they come."""
+    """Yield each fit with the scores of its weights, as they come."""
     experiment, dataset = prepared.experiment, prepared.dataset
     descriptions = {path: _checked(path, prepared) for path in fits}
     with (
@@ -149,11 +149,7 @@ def _scored(
 
 
 def _checked(path: Path, prepared: Prepared) -> Description:
-    """Read a file of weights, and return what it says of them.
-
-    Raises:
-        InputError: the file is damaged, or its weights are another run's or another recipe's.
-    """
+    """Read what a file of weights says of them; raise InputError if they are another run's."""
     description, weights = load_exported(path)
     fingerprint, classes = prepared.pretrained.fingerprint, prepared.dataset.classes
     if (description.fingerprint, description.classes) != (fingerprint, classes):
@@ -163,7 +159,7 @@ def _checked(path: Path, prepared: Prepared) -> Description:
 
 
 def _classifier(path: Path, winner: Exported, pretrained: Pretrained, device: Device) -> Classifier:
-    """The classifier of a file's weights; raises InputError if they are not its recipe's."""
+    """Build the classifier of a file's weights; raise InputError if they are not its recipe's."""
     description, weights = winner
     try:
         selection = select(description.recipe, pretrained.encoder)
@@ -183,7 +179,7 @@ class Evaluator:
     threads: int
 
     def score(self, job: tuple[Path, Exported]) -> dict[str, SetScore]:
-        """Accuracy and predictions on each test."""
+        """Return accuracy and predictions on each test set."""
         torch.set_num_threads(self.threads)
         path, winner = job
         pretrained: Pretrained = fetch(self.pretrained)

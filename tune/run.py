@@ -12,14 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from files import check_folder
-from records import (
-    CHECKPOINTS,
-    Footnote,
-    JournalWriter,
-    RunFinished,
-    RunStarted,
-    read_journal,
-)
+from records import CHECKPOINTS, Footnote, JournalWriter, RunFinished, RunStarted, read_journal
 from report import Report, write_report
 from report.optuna import write_studies
 from search_spaces import Experiment
@@ -82,15 +75,11 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
         console.print(cluster.describe())
         for node in survey(cluster, source, keys):
             sees = "sees" if node.sees_images else "does NOT see"
-            console.print(f"{node.address} {sees} the images; code from {node.code}")
+            console.print(f"{node.address} {sees} the images; code from {node.code}", markup=False)
 
 
 def run(experiment: Experiment, options: Options, console: Console) -> Report:
-    """Search, score and report; return the report, which is on disk by then.
-
-    Raises:
-        InputError: something is wrong that the user can mend.
-    """
+    """Search, score and report; return the report, which is on disk by then."""
     folder = options.out / experiment.name
     if options.storage is None:
         _run(experiment, options, console, Storage.at(folder))
@@ -166,4 +155,4 @@ def _run_stages(
 
 def _warn(prepared: Prepared, options: Options, console: Console) -> None:
     if warning := prepared.plan.warning(options.out):
-        console.print(f"warning: {warning}", highlight=False)
+        console.print(f"warning: {warning}", highlight=False, markup=False)

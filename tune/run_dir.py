@@ -12,15 +12,13 @@ from typing import Any
 
 import yaml
 
-from data import Dataset, Duplicate, Split
+from data import Dataset, Split
 from errors import InputError, one_line
 from files import replacing
 from models.recipe import Recipe
 from records import (
     BEST_CONFIGS,
-    DUPLICATES,
     EXPERIMENT,
-    IMPORTANCE,
     JOURNAL,
     SKIPPED,
     TEST_IMAGES,
@@ -35,7 +33,6 @@ from records import (
 )
 from search_spaces import Experiment
 from tune.features import Skipped
-from tune.search.importance import Importance
 
 EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_tests",
               "search.trials", "final", "resources", "features.cache", "features.batch_size",
@@ -45,11 +42,7 @@ EARLIER = "earlier_methods"
 
 
 class RunDirectory:
-    """`results/<name>/`.
-
-    Args:
-        path: the directory.
-        resume: go on with the run that it holds, if it holds one.
+    """`results/<name>/`; with `resume`, the run that it holds goes on.
 
     Raises:
         InputError: it holds a run and `resume` is off, or it cannot be written to.
@@ -75,11 +68,7 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep the run to this process.
-
-        Raises:
-            InputError: another process is working on it.
-        """
+        """Keep the run to this process; raise InputError if another one is working on it."""
         with self._file(".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,7 +77,7 @@ class RunDirectory:
             yield
 
     def resolved(self, experiment: Experiment, identity: Mapping[str, str]) -> dict[str, Any]:
-        """What `record` is to write, having checked that it continues what was there.
+        """Return what `record` is to write, having checked that it continues what was there.
 
         Raises:
             InputError: the run that is resumed differs in something its results rest on.
@@ -112,12 +101,7 @@ class RunDirectory:
     def check_images(self, images: Mapping[str, str], events: Iterable[Event]) -> None:
         """Check that a resumed run has the images that it was made with, content and all.
 
-        Args:
-            images: split -> digest of the content of its images.
-            events: of the journal, in which the run before recorded the same.
-
-        Raises:
-            InputError: some have changed, have become readable or have become unreadable.
+        `images` names the splits and the digests of what they hold.
         """
         if self._previous is None:
             return
@@ -129,11 +113,7 @@ class RunDirectory:
             )
 
     def check_precision(self, precision: str, events: Iterable[Event]) -> None:
-        """Check that a resumed run computes as before; `auto` may mean another on other devices.
-
-        Raises:
-            InputError: the precision is another, so that scores could not be compared.
-        """
+        """Check that a resumed run computes as before; `auto` may mean another on other devices."""
         before = [e.precision for e in events if isinstance(e, PrecisionChosen)]
         if self._previous is not None and before and before[-1] != precision:
             raise InputError(
@@ -152,8 +132,7 @@ class RunDirectory:
                 "samples": winner.samples,
                 "config": _plain(winner.config),
             }
-            recipe = Recipe(**winner.config)
-            if recipe.start == "probe":
+            if Recipe(**winner.config).start == "probe":
                 entry["starts_from"] = probe
             tree.setdefault(f"{cell.partition:g}", {})[cell.method] = entry
         self._write(BEST_CONFIGS, yaml.safe_dump(tree, sort_keys=False))
@@ -162,14 +141,6 @@ class RunDirectory:
         """Write the skipped images of `splits` to `skipped_images.csv`, after those of others."""
         before = SKIPPED.read(self.path).itertuples(index=False)
         SKIPPED.write(self.path, [*(row for row in before if row.split not in splits), *skipped])
-
-    def write_importance(self, rows: Iterable[Importance]) -> None:
-        """Write `importance.csv`: what mattered in each cell's search."""
-        IMPORTANCE.write(self.path, rows)
-
-    def write_duplicates(self, found: Iterable[Duplicate]) -> None:
-        """Write `duplicates.csv`, or remove it if there are none."""
-        DUPLICATES.write(self.path, found)
 
     def write_test_images(self, sets: Mapping[str, Split]) -> None:
         """Write `test_images.csv`, in the order of the predictions in the final fits' files."""
@@ -186,12 +157,12 @@ class RunDirectory:
 
 
 def identity(dataset: Dataset, fingerprint: str) -> dict[str, str]:
-    """What the search's results rest on besides the experiment: data as listed, and weights."""
+    """Name what results rest on besides the experiment: data as listed, and weights."""
     return {"model": fingerprint, "data": dataset.search_digest}
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A run killed before it wrote the file has nothing to be compared with."""
+    """Read the run before; None if it was killed before it wrote the file."""
     if not path.exists():
         return None
     try:

@@ -45,12 +45,7 @@ class Prepared:
 def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
     """Load data and encoder, and make the plan; check all that can be wrong without a GPU.
 
-    Args:
-        experiment: as read from its file.
-        searches: whether a search follows. Then no two partitions may be the same images.
-
-    Raises:
-        InputError: something is wrong that a user can mend.
+    Where a search follows, no two partitions may be the same images.
     """
     dataset = load_dataset(experiment.data)
     if searches:
@@ -76,7 +71,7 @@ def feature_stage(
     pool: ActorPool,
     precision: PrecisionName,
 ) -> FeatureStage:
-    """The stage that makes this experiment's features, of its main source's images."""
+    """Return the stage that makes this experiment's features, of its main source's images."""
     experiment, encoder = prepared.experiment, prepared.pretrained.encoder
     features = experiment.features
     name = f"{prepared.pretrained.fingerprint[:FINGERPRINT]}-{features.dtype}-{precision}"
@@ -109,12 +104,12 @@ def run_fingerprint(prepared: Prepared) -> str:
 
 
 def training_images(prepared: Prepared) -> dict[float, int]:
-    """Training images of each partition, as the search draws it."""
+    """Count the training images of each partition, as the search draws it."""
     return _partition_sizes(prepared.experiment, prepared.dataset.train)
 
 
 def _check_partitions(experiment: Experiment, train: Split) -> None:
-    """Raises InputError where partitions are of one size: being nested, they are one set."""
+    """Raise InputError where partitions are of one size: being nested, they are one set."""
     alike: dict[int, list[str]] = {}
     for partition, images in _partition_sizes(experiment, train).items():
         alike.setdefault(images, []).append(f"{partition:g}")
@@ -122,10 +117,10 @@ def _check_partitions(experiment: Experiment, train: Split) -> None:
     if not same:
         return
     (first, images), *others = same
-    told = [f"{first}% are the same {images} training images"]
-    told += [f"{names}% the same {images}" for names, images in others]
+    clauses = [f"{first}% are the same {images} training images"]
+    clauses += [f"{names}% the same {images}" for names, images in others]
     raise InputError(
-        f"data.partitions: {', '.join(told)} (a partition is of whole "
+        f"data.partitions: {', '.join(clauses)} (a partition is of whole "
         f"{'images' if train.groups is None else 'groups'}, at least one of every class); "
         "allowed: one partition for each training set, drop the others"
     )
@@ -140,14 +135,14 @@ def _partition_sizes(experiment: Experiment, train: Split) -> dict[float, int]:
 
 
 def final_fits_of(prepared: Prepared, winners: dict[Cell, Winner]) -> list[FinalFitJob]:
-    """The final fits that an experiment asks for."""
+    """List the final fits that an experiment asks for."""
     return final_fits(winners, prepared.experiment.final, prepared.dataset.scored_digest)
 
 
 def placement(
     prepared: Prepared, cluster: Cluster, nodes: Collection[NodeView], precision: PrecisionName
 ) -> Placement:
-    """How the trials of an experiment are placed on the machines there are."""
+    """Decide how the trials of an experiment are placed on the machines there are."""
     share = min(1.0, cluster.slot.get("GPU", 0.0))
     memory = {
         node.id: int(share * node.gpu_bytes)

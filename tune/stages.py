@@ -18,6 +18,8 @@ from models.config import PrecisionName
 from models.loading import Pretrained
 from models.recipe import Recipe
 from records import (
+    DUPLICATES,
+    IMPORTANCE,
     Cell,
     Event,
     FinalFitFailed,
@@ -28,6 +30,7 @@ from records import (
     Winner,
 )
 from tune.features import Features
+from tune.monitor.progress import Progress
 from tune.monitor.watch import Watch
 from tune.run_dir import RunDirectory
 from tune.search.importance import importances
@@ -54,16 +57,7 @@ from tune.workers.survey import resolved_precision, survey
 
 @dataclass(frozen=True)
 class Site:
-    """What every stage of a run works with.
-
-    Attributes:
-        prepared: the experiment, its data, its encoder and its plan.
-        directory: the run's.
-        journal: receives what the stages find and decide.
-        events: of the run that is resumed, or none.
-        cluster: the machines.
-        watch: shows the stages.
-    """
+    """What every stage of a run works with; `events` are those of the run that is resumed."""
 
     prepared: Prepared
     directory: RunDirectory
@@ -75,14 +69,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Machines:
-    """How the cluster is used.
-
-    Attributes:
-        precision: what its devices compute in.
-        placement: where trials go.
-        pool: the processes that make features and final fits.
-        pretrained: the encoder, in the object store.
-    """
+    """How the cluster is used: by trials, and by the pool that makes features and final fits."""
 
     precision: PrecisionName
     placement: Placement
@@ -132,11 +119,7 @@ def _features(
     boundaries: Sequence[str],
     source: ImageSource,
 ) -> Features:
-    """Make the features of some splits, and record which of their images were read.
-
-    Raises:
-        InputError: too many images are unreadable, or they are not those of the resumed run.
-    """
+    """Make the features of some splits, and record which of their images were read."""
     prepared, precision = site.prepared, machines.precision
     stage = feature_stage(prepared, machines.pretrained, machines.pool, precision)
     with site.watch.features(" and ".join(splits)) as progress:
@@ -179,7 +162,7 @@ def find_winners(
 ) -> dict[Cell, Winner]:
     """Run the search; return the winners, which from here on are fixed."""
     experiment, directory = site.prepared.experiment, site.directory
-    progress = site.watch.search(search, budget)
+    progress = Progress(search, budget, site.watch.screen)
     scratch = directory.path.absolute() / "ray"  # Tune's own files, which nobody needs afterwards
     with site.watch.timed("search"), contextlib.closing(progress):
         run_tuner(
@@ -198,20 +181,16 @@ def find_winners(
     for winner in winners.values():
         site.journal.write(winner)
     directory.write_winners(winners, experiment.probe)
-    directory.write_importance(importances(experiment, search.cells))
+    IMPORTANCE.write(directory.path, importances(experiment, search.cells))
     return winners
 
 
 def make_test_features(
     site: Site, machines: Machines, boundaries: Sequence[str], seen: Mapping[str, SplitContent]
 ) -> dict[str, SharedSplit]:
-    """Make the features of all test sets: the first time that a run looks at a test image.
+    """Make the features of all test sets, and list what they share with the images already `seen`.
 
-    Args:
-        site: the run's.
-        machines: make the features.
-        boundaries: where the final fits are fed.
-        seen: the images of train and validation; what the test sets share with them is listed.
+    This is the first time that a run looks at a test image.
     """
     shared: dict[str, SharedSplit] = {}
     contents = dict(seen)
@@ -220,7 +199,7 @@ def make_test_features(
             made = _features(site, machines, {name: test.split}, boundaries, test.source)
             shared |= made.splits
             contents |= made.contents
-    site.directory.write_duplicates(find_duplicates(contents))
+    DUPLICATES.write(site.directory.path, find_duplicates(contents))
     site.directory.write_test_images({name: contents[name].split for name in shared})
     return shared
 
@@ -236,14 +215,8 @@ def score_winners(
 ) -> None:
     """Refit the winners over their seeds, and score each fit once on the test sets.
 
-    Args:
-        site: the run's.
-        machines: make features and fits.
-        context: what a fit needs.
-        search: has ended, so its winners are fixed.
-        budget: says which fits there is time for.
-        checkpoints: of the winners' trials, from which the first seed continues.
-        seen: the images of train and validation.
+    The first seed goes on from the checkpoint of the winner's trial. `seen` are the images of
+    train and validation.
     """
     run_dir, export = site.directory.path, site.prepared.experiment.final.export
     wanted = final_fits_of(site.prepared, search.winners())

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from data import DataConfig, Dataset, Duplicate, Split, TestSet, load_dataset
 from errors import InputError
 from records import (
+    DUPLICATES,
+    IMPORTANCE,
     Cell,
     ImagesRead,
     PrecisionChosen,
@@ -392,8 +394,8 @@ def rows_of(file: Path) -> list[list[str]]:
 
 def test_tables_are_written_and_stale_ones_removed(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, True)
-    directory.write_duplicates([Duplicate("near", "train", "a, b.png", "test", "ü.png")])
-    directory.write_importance([Importance("10", "llrd", "lr", 1.0, 9)])
+    DUPLICATES.write(directory.path, [Duplicate("near", "train", "a, b.png", "test", "ü.png")])
+    IMPORTANCE.write(directory.path, [Importance("10", "llrd", "lr", 1.0, 9)])
     test, phone = Split(("a\nb", "c"), np.array([1, 0])), Split(("d",), np.array([1]))
     directory.write_test_images({"test": test, "phone": phone})
     assert rows_of(tmp_path / "duplicates.csv") == [
@@ -410,8 +412,8 @@ def test_tables_are_written_and_stale_ones_removed(tmp_path: Path) -> None:
         ["test", "c", "0"],
         ["phone", "d", "1"],
     ]
-    directory.write_duplicates([])
-    directory.write_importance([])
+    DUPLICATES.write(directory.path, [])
+    IMPORTANCE.write(directory.path, [])
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"test_images.csv"}
 

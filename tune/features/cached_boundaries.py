@@ -28,9 +28,6 @@ def choose_boundaries(
         forward: operations of each layer group's forward pass on one image.
         budget: bytes for the features of the set.
         always: boundaries that are chosen whatever they take, like the lowest wanted one.
-
-    Returns:
-        Indices of the boundaries, in order.
     """
     candidates = sorted({*wanted, *always})
     lowest = candidates[0]
@@ -60,7 +57,7 @@ def choose_boundaries(
 
 
 def _cost(start: int, end: float, wanted: Mapping[int, float], forward: Sequence[int]) -> float:
-    """Operations that trials from `start` up to `end` spend below their own boundary."""
+    """Sum the operations that trials from `start` up to `end` spend below their own boundary."""
     return sum(
         samples * sum(forward[start:boundary])
         for boundary, samples in wanted.items()
@@ -69,7 +66,7 @@ def _cost(start: int, end: float, wanted: Mapping[int, float], forward: Sequence
 
 
 def _undominated(states: list[State]) -> list[State]:
-    """The states that no other beats in both bytes and cost."""
+    """List the states that no other beats in both bytes and cost."""
     kept: list[State] = []
     for state in sorted(states):
         if not kept or state[1] < kept[-1][1]:

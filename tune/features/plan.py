@@ -13,6 +13,7 @@ from statistics import mean
 import psutil
 from rich.console import Console
 from rich.filesize import decimal, pick_unit_and_suffix
+from rich.markup import escape
 from rich.table import Table
 
 from errors import InputError
@@ -35,16 +36,12 @@ class Plan:
     """Cells, trials and features of an experiment.
 
     Attributes:
-        experiment: what is planned.
         boundaries: the cached boundaries, from the lowest to "head".
         view_boundaries: those of them at which views are cached too.
         trained_bytes: the most that a fit of each method trains, in bytes of float32.
         image_bytes: bytes of one image's features at each cached boundary.
         images: number of images in each split.
-        encoder_bytes: bytes of the encoder's weights.
         cached_bytes: bytes of this encoder's features that are on disk already.
-        free_disk: free bytes on the cache's disk.
-        memory: bytes of this machine's memory.
         encoder_flops: operations of the whole encoder's forward pass on one image.
         sample_flops: mean operations of each method's trials on one training sample, over its
             choices of layers: from the cached boundaries, and from pixels.
@@ -155,8 +152,10 @@ class Plan:
         """Print the plan."""
         experiment = self.experiment
         images = ", ".join(f"{count} {split}" for split, count in self.images.items())
-        console.print(f"[bold]{experiment.name}[/]: {experiment.data.source}, images: {images}")
-        console.print(f"encoder: {experiment.model.name} {experiment.model.pretrained or ''}")
+        source = escape(str(experiment.data.source))
+        console.print(f"[bold]{experiment.name}[/]: {source}, images: {images}")
+        encoder = f"encoder: {experiment.model.name} {experiment.model.pretrained or ''}"
+        console.print(encoder, markup=False)
         columns = ("cells", "trials a cell", "samples a trial", "a sample", "from pixels")
         methods = Table("method", *columns, box=None)
         partitions = len(experiment.data.partitions)
@@ -202,11 +201,7 @@ def make_plan(
     cache: Path,
     cached_bytes: int = 0,
 ) -> Plan:
-    """Plan an experiment on an encoder.
-
-    Raises:
-        InputError: a method asks for blocks that the encoder does not have.
-    """
+    """Plan an experiment; raise InputError if a method asks for blocks that are not there."""
     choices = {name: selections_of(name, m, encoder) for name, m in experiment.methods.items()}
     memory = psutil.virtual_memory().total
     item = ITEM_BYTES[experiment.features.dtype]
@@ -267,7 +262,7 @@ def selections_of(name: str, method: MethodConfig, encoder: Encoder) -> list[Sel
 def _costs(
     choices: list[Selection], encoder: Encoder, forward: tuple[int, ...], cached: tuple[str, ...]
 ) -> tuple[float, float]:
-    """Operations a sample in the mean over choices, from what is cached and from pixels."""
+    """Average the operations a sample over choices: from what is cached, and from pixels."""
     from_cache = [sample_flops(encoder, forward, c, c.fed_from(cached)) for c in choices]
     from_pixels = [sample_flops(encoder, forward, choice, PIXELS) for choice in choices]
     return mean(from_cache), mean(from_pixels)

@@ -48,13 +48,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Features:
-    """What the stage has made.
-
-    Attributes:
-        splits: handles to each split's features.
-        contents: the readable images of each split, and what they hold.
-        skipped: the images that cannot be read.
-    """
+    """What the stage has made: handles to each split's features, and its readable images."""
 
     splits: dict[str, SharedSplit]
     contents: dict[str, SplitContent]
@@ -65,16 +59,10 @@ class Features:
 class FeatureStage:
     """Computes the features that are missing, and shares all of them.
 
-    Args:
+    Attributes:
         store: the cache, under this encoder's fingerprint.
-        pretrained: `Pretrained` in the object store.
-        source: reads the images.
         pool: encodes; each of its processes has a trial's resources.
-        batch_size: images in one pass.
-        dtype: of the stored features.
-        precision: what the encoder runs in.
         map_above: bytes above which an array is mapped from disk rather than put in memory.
-        augmentation: draws the views.
     """
 
     store: FeatureStore
@@ -107,8 +95,7 @@ class FeatureStage:
             progress: is called with the images done and the images to do.
 
         Raises:
-            InputError: more than `max_unreadable` of a split's images are unreadable, or all
-                train images of a class are.
+            InputError: more than that are unreadable, or all train images of a class are.
         """
         counts = {name: (views or {}).get(name, 0) for name in splits}
         found = {name: self._digests(split) for name, split in splits.items()}
@@ -130,11 +117,9 @@ class FeatureStage:
 
     @cached_property
     def _hashes(self) -> FeatureStore:
-        """The store of perceptual hashes, which all encoders share."""
         return FeatureStore(self.store.root, HASHES)
 
     def _digests(self, split: Split) -> SplitDigests:
-        """Digest every image of a split."""
         unreadable: dict[int, str] = {}
 
         def digest(row: int) -> str:
@@ -187,7 +172,6 @@ class FeatureStage:
             progress(done, total)
 
     def _keep(self, job: EncodeJob, encoded: Encoded) -> None:
-        """Write what came out of a job."""
         read = [image.digest for image in job.images if image.digest not in encoded.broken]
         views = [self.augmentation.view_digest(digest, job.view) for digest in read]
         for boundary, array in encoded.features.items():
@@ -198,7 +182,7 @@ class FeatureStage:
     def _missing(
         self, splits: Sequence[Split], view: int, boundaries: Sequence[str]
     ) -> Iterator[list[ImageRef]]:
-        """Yield the images of each job: those of which this view lacks something."""
+        """Yield the images of each job: all whose features in this view are not complete."""
         keys = {
             digest: key
             for split in splits
@@ -212,13 +196,11 @@ class FeatureStage:
         return _chunks([images[row] for row in sorted(rows)], self.batch_size, self.pool.slots)
 
     def _content(self, split: Split) -> SplitContent:
-        """Load the hashes of a split's images."""
         return SplitContent(split, self._hashes.load(HASH_BITS, split.digests or ())[TENSOR])
 
     def _shared(
         self, split: Split, boundaries: Sequence[str], view_boundaries: Sequence[str], views: int
     ) -> SharedSplit:
-        """Share a split's features and those of its views."""
         return SharedSplit(
             split.labels,
             {boundary: self._share(split, boundary, 0) for boundary in boundaries},
@@ -230,7 +212,6 @@ class FeatureStage:
         )
 
     def _share(self, split: Split, boundary: str, view: int) -> SharedArray:
-        """Share the features of one view of a split's images at one boundary."""
         digests = [self.augmentation.view_digest(digest, view) for digest in split.digests or ()]
         one = self.store.load(boundary, digests[:1])[TENSOR]
         if one.nbytes * len(digests) > self.map_above:
@@ -242,11 +223,9 @@ class FeatureStage:
 
 @dataclass(frozen=True, eq=False)
 class SplitDigests:
-    """A split whose images have been digested, and those among them that cannot be read.
+    """A split whose images have been digested, and why some cannot be read, by row.
 
-    Attributes:
-        split: all images; the digest of an unreadable file is empty.
-        unreadable: why an image cannot be read, by row.
+    The digest of an unreadable file is empty.
     """
 
     split: Split

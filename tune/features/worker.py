@@ -139,7 +139,7 @@ class EncoderWorker:
         return MicroBatches(self.batch_size)
 
     def _crossed(self, pixels: torch.Tensor, boundaries: Sequence[str]) -> Arrays:
-        """Features of a batch as they are stored."""
+        """Encode a batch; return its features as they are stored."""
         encoder, device = self._loaded.encoder, self._device
 
         def encoded(size: int) -> Arrays:

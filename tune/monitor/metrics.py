@@ -1,8 +1,7 @@
 """A run in numbers, for the Ray dashboard and Prometheus.
 
-Functions of the search and the clock, without Ray, compute the numbers and return `Readings`.
-`Gauges` hands them to `ray.util.metrics`, which exports them as `ray_clip_search_...` on the
-metrics port of the driver's machine.
+`Gauges` hands what functions of the search and the clock compute to `ray.util.metrics`, which
+exports it as `ray_clip_search_...` on the metrics port of the driver's machine.
 """
 
 from __future__ import annotations
@@ -27,20 +26,14 @@ RUN = "run"
 """A tag of every metric: the experiment's name. A cluster may run several."""
 
 CELL_TAGS = ("partition", "method")
-STATES = ("running", "paused", "completed", "stopped", "diverged", "failed", "cut", "left")
-"""Of trials, in the journal's words; `left` are those not proposed yet."""
 ENDED = ("completed", "stopped", "diverged", "failed", "cut")
+STATES = ("running", "paused", *ENDED, "left")
+"""Of trials, in the journal's words; `left` are those not proposed yet."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One gauge.
-
-    Attributes:
-        name: without `clip_search_`.
-        description: what it says.
-        tags: names of its tags, all but `run`.
-    """
+    """One gauge: its name without `clip_search_`, and its tags, all but `run`."""
 
     name: str
     description: str
@@ -74,13 +67,9 @@ Readings = Mapping[tuple[Metric, tuple[str, ...]], float]
 
 
 class Rate:
-    """How fast a total grows.
+    """How fast a total grows, over a window of seconds; 0 in the first `after` seconds.
 
     What was there at the first look does not count: a run that is resumed did it before.
-
-    Args:
-        window: seconds that the rate is taken over.
-        after: seconds from the first look in which the rate is 0.
     """
 
     def __init__(self, window: float = WINDOW, after: float = 0.0) -> None:
@@ -133,13 +122,7 @@ def search_readings(search: Search, clock: TimeBudget) -> Readings:
 
 
 def sample_readings(search: Search, rates: dict[Cell, Rate], now: float) -> Readings:
-    """Measure training samples a second by cell.
-
-    Args:
-        search: with the samples of each trial so far.
-        rates: of each cell seen before; others are added.
-        now: seconds, by a monotonic clock.
-    """
+    """Measure training samples a second by cell; `rates` gets those of cells not seen before."""
     return {
         (SAMPLES_PER_SECOND, labels(cell)): rates.setdefault(cell, Rate()).at(
             now, sum(trial.samples for trial in state.trials.values())
@@ -161,13 +144,7 @@ def feature_readings(splits: str, done: int, wanted: int, rate: float) -> Readin
 def final_readings(
     fits_left: Mapping[Cell, int], spent: Mapping[Cell, float], seconds_left: float
 ) -> Readings:
-    """Say where the final fits stand.
-
-    Args:
-        fits_left: number of fits not made yet, by cell.
-        spent: device-seconds by cell.
-        seconds_left: to the end of the run.
-    """
+    """Say where the final fits stand: how many are left, and device-seconds spent, by cell."""
     return {
         **{(FINAL_FITS_LEFT, labels(cell)): count for cell, count in fits_left.items()},
         **{(DEVICE_SECONDS, (*labels(cell), "final")): seconds for cell, seconds in spent.items()},
@@ -186,11 +163,6 @@ class Gauges:
 
     A thread sets them again while nothing changes: Ray forgets a gauge in 20 s, and a final fit
     may take an hour. Setting one takes microseconds.
-
-    Args:
-        run: the experiment's name.
-        gauge: makes a gauge by name, description and tags: Ray's, or a test's.
-        now: a monotonic clock.
     """
 
     def __init__(
@@ -215,12 +187,7 @@ class Gauges:
         self._thread.join()
 
     def update(self, readings: Callable[[], Readings], last: bool = False) -> None:
-        """Take new readings, if the last ones are two seconds old.
-
-        Args:
-            readings: computes them; called only then.
-            last: whether they are a stage's last; those are always taken.
-        """
+        """Compute readings, if the last are two seconds old or these are a stage's `last`."""
         now = self._now()
         if not last and self._updated is not None and now - self._updated < INTERVAL:
             return

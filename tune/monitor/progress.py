@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ray import tune as ray_tune
-from ray.tune.experiment import Trial
 from rich.console import Group as Stack
 from rich.live import Live
 from rich.table import Table
@@ -44,13 +43,7 @@ class Progress(ray_tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks; nobody reads that
 
-    def setup(
-        self,
-        stop: Any = None,
-        num_samples: int | None = None,
-        total_num_samples: int | None = None,
-        **info: Any,
-    ) -> None:
+    def setup(self, *_: Any, **__: Any) -> None:
         """Begin to show the search; Tune calls this."""
         if self._terminal:
             self._live.start()
@@ -62,13 +55,11 @@ class Progress(ray_tune.Callback):
         gauges.update(lambda: search_readings(self._search, self._clock), last=True)
         gauges.forget(SAMPLES_PER_SECOND)
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
-    ) -> None:
+    def on_trial_result(self, *_: Any, **__: Any) -> None:
         """Show a report; Tune calls this."""
         self._tick()
 
-    def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+    def on_step_end(self, *_: Any, **__: Any) -> None:
         """Show what has changed; Tune calls this several times a second."""
         self._tick()
 

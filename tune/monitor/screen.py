@@ -24,14 +24,14 @@ class Screen:
 
     def print(self, text: str) -> None:
         """Print a line as it is, however long."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def line(self, text: str) -> Iterator[Callable[[str], None]]:
         """Show a line that changes; yield what changes it.
 
-        Without a terminal a plain line is printed every half minute, so that a log neither fills
-        up nor falls silent.
+        Without a terminal it is printed every half minute, so that a log neither fills up nor falls
+        silent.
         """
         if self.console.is_terminal:
             with self.console.status(text) as status:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from records import Cell, JournalWriter, StageEnded
 from tune.monitor import metrics
 from tune.monitor.metrics import Rate
-from tune.monitor.progress import Progress
 from tune.monitor.screen import Screen, duration
 from tune.search.search import Search
 from tune.search.time_budget import TimeBudget
@@ -18,12 +17,7 @@ SURE = 3.0  # seconds of encoding before a speed is shown: jobs end several at o
 
 
 class Watch:
-    """Shows each stage of a run.
-
-    Args:
-        screen: where to.
-        journal: gets the time of each stage.
-    """
+    """Shows each stage of a run on a screen; the journal gets the time of each."""
 
     def __init__(self, screen: Screen, journal: JournalWriter) -> None:
         self.screen, self._journal = screen, journal
@@ -36,10 +30,6 @@ class Watch:
         seconds = self.screen.now() - began
         self._journal.write(StageEnded(stage, round(seconds, 3)))
         self.screen.print(f"{stage}: {duration(seconds)}")
-
-    def search(self, search: Search, clock: TimeBudget) -> Progress:
-        """Show the search, as one of the Tuner's callbacks, and keep it to its time budget."""
-        return Progress(search, clock, self.screen)
 
     @contextmanager
     def features(self, splits: str) -> Iterator[Callable[[int, int], None]]:
@@ -75,11 +65,8 @@ class Watch:
     ) -> Iterator[Callable[[Cell, float, bool], None]]:
         """Show the final fits; yield what takes each one's cell, device-seconds and success.
 
-        Args:
-            search: the run's, which has ended.
-            clock: estimates how long fits take.
-            left: number of fits still to be made, of every cell.
-            spent: device-seconds of fits that were made before, by cell.
+        By cell, `left` counts the fits still to be made, and `spent` has the device-seconds of
+        those that were made before.
         """
         to_make, seconds = Counter(left), dict(spent)
         failed: Counter[Cell] = Counter()

@@ -14,13 +14,7 @@ from tune.search.trial_record import DEFAULT_ORIGIN, FROM_PARTITION, TrialRecord
 
 
 class CellSearch:
-    """The state of one cell.
-
-    Args:
-        cell: a (partition, method).
-        experiment: with the method's space and the settings of the search.
-        images: training images of the cell's partition.
-    """
+    """The state of one cell, whose partition has this number of training images."""
 
     def __init__(self, cell: Cell, experiment: Experiment, images: int) -> None:
         method = experiment.methods[cell.method]
@@ -48,19 +42,14 @@ class CellSearch:
         return self.planned - self.proposed
 
     @property
-    def exhausted(self) -> bool:
-        """Whether every trial of the budget has been proposed."""
-        return not self.unproposed
-
-    @property
     def finished(self) -> bool:
         """Whether every trial of the budget has ended."""
-        return self.exhausted and all(trial.ended for trial in self.trials.values())
+        return not self.unproposed and all(trial.ended for trial in self.trials.values())
 
     @property
     def has_next(self) -> bool:
         """Whether a trial could start or go on now."""
-        return not self.exhausted or self.scheduler.promotable() is not None
+        return self.unproposed > 0 or self.scheduler.promotable() is not None
 
     @property
     def transferred(self) -> int:
@@ -134,19 +123,19 @@ class CellSearch:
 
     def winner(self) -> Winner | None:
         """Return the best trial so far; of two that tie, the earlier. None that diverged wins."""
-        sound = {n: t for n, t in self.trials.items() if t.best and t.ended != "diverged"}
-        scored = [(trial.score, -number) for number, trial in sound.items()]
-        if not scored:
+        sound = [n for n, t in self.trials.items() if t.best and t.ended != "diverged"]
+        number = max(sound, key=lambda n: (self.trials[n].score, -n), default=None)
+        if number is None:
             return None
-        number = -max(scored)[1]
         trial = self.trials[number]
-        assert trial.best is not None
-        config = trial.config | trial.best.chosen
+        best = trial.best
+        assert best is not None
+        config = trial.config | best.chosen
         return Winner(
             cell=self.cell,
             trial=number,
-            val_accuracy=trial.best.val_accuracy,
-            samples=trial.best.samples,
+            val_accuracy=best.val_accuracy,
+            samples=best.samples,
             kind=_kind(Recipe(**config)),
             config=config,
             tried=trial.config,
@@ -155,7 +144,6 @@ class CellSearch:
 
 
 def _kind(recipe: Recipe) -> Kind:
-    """Return what a recipe trains: nothing, a head alone, or a part of the encoder too."""
     if recipe.solver == "none":
         return "zero_shot"
     return "probe" if recipe.frozen_encoder else "tuned"

@@ -25,16 +25,13 @@ Ranked = tuple[TrialRecord, float]
 
 
 class Importance(NamedTuple):
-    """A row of `importance.csv`; a cell's importances sum to 1.
-
-    `trials` counts the trials that sampled the parameter.
-    """
+    """A row of `importance.csv`; a cell's importances sum to 1."""
 
     partition: str
     method: str
     parameter: str
     importance: float
-    trials: int
+    trials: int  # that sampled the parameter
 
 
 def importances(experiment: Experiment, cells: Mapping[Cell, CellSearch]) -> Iterator[Importance]:

@@ -27,13 +27,7 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 
 def entropy(seed: int, cell: Cell, number: int) -> int:
-    """Return the randomness of a proposal, so that a resumed search proposes what it would have.
-
-    Args:
-        seed: the experiment's.
-        cell: whose trial is proposed.
-        number: of that trial.
-    """
+    """Return the randomness of a proposal, so that a resumed search proposes what it would have."""
     source = [seed, zlib.crc32(str(cell).encode()), number]
     return int(np.random.SeedSequence(source).generate_state(1)[0])
 
@@ -41,16 +35,10 @@ def entropy(seed: int, cell: Cell, number: int) -> int:
 def propose(
     space: Space, search: SearchConfig, trials: Mapping[int, TrialRecord], budget: int, entropy: int
 ) -> Params:
-    """Return the configuration that the sampler makes of the trials so far.
+    """Return the configuration that the sampler makes of a cell's trials so far.
 
-    The sampler sees trials in the order of their numbers, not in that of their events.
-
-    Args:
-        space: what to sample from.
-        search: names the sampler.
-        trials: of the cell, by number.
-        budget: trials of the cell; a space of no more configurations is walked through.
-        entropy: all the randomness of the proposal.
+    The sampler sees trials in the order of their numbers, not in that of their events. A space with
+    no more configurations than the budget has trials is walked through.
     """
     sampler: BaseSampler
     if space.size <= budget:

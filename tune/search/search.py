@@ -1,8 +1,8 @@
 """The search over all cells: whose turn it is, which trials go on, and which win.
 
-Nothing here knows Ray: `tune/trials/` adapts it to one Tuner, and a test or a simulation
-drives it with a loop. Every decision is written to the journal before it takes effect, so that
-`replay` can rebuild the state of a killed run from `events.jsonl` alone.
+`tune/trials/` adapts it to Ray's Tuner; a test or a simulation drives it with a loop. Every
+decision is written to the journal before it takes effect, so that `replay` can rebuild the state
+of a killed run from `events.jsonl` alone.
 """
 
 from __future__ import annotations
@@ -51,13 +51,9 @@ class Proposal:
 
 
 class Search:
-    """All cells of an experiment.
+    """All cells of an experiment, with the number of training images of each partition.
 
-    Args:
-        experiment: names the cells and their budgets.
-        journal: receives every decision.
-        images: training images of each partition.
-        sampler: proposes the configuration of a cell's trial, by its number.
+    The sampler proposes the configuration of a cell's trial, by its number.
     """
 
     def __init__(
@@ -161,7 +157,6 @@ class Search:
         return number
 
     def _new_trial(self, state: CellSearch, number: int) -> TrialRecord:
-        """Return a new trial, with the probe that its partition has by now."""
         origin, config = self._new_config(state, number)
         probe = self._probe_config(state.cell) if state.needs_probe else None
         if state.needs_probe and probe is None and config.get("head_start", "probe") == "probe":
@@ -169,7 +164,7 @@ class Search:
         return TrialRecord(config, probe, origin)
 
     def _new_config(self, state: CellSearch, number: int) -> tuple[str, Params]:
-        """Return the origin and the configuration of a cell's next trial."""
+        """Return a configuration and its origin."""
         if number == DEFAULT:
             return DEFAULT_ORIGIN, state.space.first()
         if number <= state.budget / 2 and state.transferred < self._transfer:
@@ -271,11 +266,9 @@ class Search:
             self._settle(state)
 
     def _decide(self, state: CellSearch, undecided: Mapping[int, str | None]) -> None:
-        """Decide what becomes of replayed trials that were running or were cut.
+        """Decide what becomes of a cell's replayed trials that were running or were cut.
 
-        Args:
-            state: of the trials' cell.
-            undecided: the trials, and how the last report of each ended it, if it did.
+        `undecided` says how the last report of each ended it, if it did.
         """
         for number in undecided:
             state.trials[number].ended = None

@@ -15,7 +15,7 @@ from tune.search.search import Proposal, Search
 
 @dataclass
 class Flight:
-    """A trial that runs: what was proposed, and the milestones it has still to come to."""
+    """A trial that runs, and the milestones it has still to come to."""
 
     proposal: Proposal
     ahead: list[int]
@@ -24,12 +24,8 @@ class Flight:
 class Player:
     """Plays a search: starts what it proposes, and reports.
 
-    Args:
-        experiment: what is searched.
-        search: to be played.
-        evaluate: returns the report of a trial at a milestone; None if its process dies.
-        pick: chooses which of the trials in flight reports next.
-        slots: trials at once.
+    `evaluate` returns the report of a trial at a milestone, None if its process dies; `pick`
+    chooses which of the trials in flight reports next.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ class TimeBudget:
         budget: seconds from `began` to the end of the report; None for as long as it takes.
         began: when the run began, by `now`.
         test_seconds: that the test splits' features are expected to take.
-        now: a monotonic clock, in seconds.
+        now: a monotonic clock.
     """
 
     def __init__(
@@ -96,11 +96,8 @@ class TimeBudget:
     ) -> float:
         """Return the seconds to the end of the run, once its final fits are being made.
 
-        Args:
-            search: the run's, which has ended.
-            left: fits not made yet, by cell.
-            spent: device-seconds of the fits that are made, by cell.
-            failed: how many of those in `left` failed, which this run does not try again.
+        By cell, `left` counts the fits not made yet, `failed` those of them that this run does not
+        try again, and `spent` has the device-seconds of the fits that are made.
         """
         seconds = 0.0
         expected = {cell: self._full_fit(search, cell) for cell in left}

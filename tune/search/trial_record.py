@@ -18,11 +18,9 @@ FROM_PARTITION = "partition "
 
 @dataclass
 class TrialRecord:
-    """One trial of a cell.
+    """One trial of a cell; it started from the head of the probe with the settings `probe`.
 
     Attributes:
-        config: its settings.
-        probe: settings of the probe whose head it started from.
         origin: who proposed it: `default`, `sampler` or `partition 10`.
         reports: samples seen to prospect there.
         best: the report with the highest score.

@@ -26,8 +26,6 @@ class Copier:
     """Brings a run's copy up to date with the run's directory.
 
     Attributes:
-        directory: the run's.
-        storage: the folder of the copy.
         copied: the state of each file when it was copied.
         compared: whether `copied` says all that the storage holds.
     """
@@ -87,9 +85,9 @@ class Copier:
 
 
 def files_of(directory: Path) -> dict[str, State]:
-    """The files to copy, by their paths from a run's directory.
+    """List the files to copy, by their paths from a run's directory.
 
-    There are none without a journal: the directory is not known to hold a run, or its disk has
+    Without a journal there are none: the directory is not known to hold a run, or its disk has
     gone.
     """
     paths = {
@@ -109,7 +107,7 @@ def belongs(name: str) -> bool:
 
 
 def state_of(path: Path) -> State:
-    """A file's size and time of change."""
+    """Return a file's size and time of change."""
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns
 

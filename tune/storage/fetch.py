@@ -68,7 +68,7 @@ def _bring(directory: Path, storage: Storage, name: str) -> State:
 
 
 def _run_in(journal: bytes, where: str, resume: bool) -> bytes:
-    """The whole lines of a journal, if it holds a run; a crash may have cut its last line."""
+    """Return the whole lines of a journal that holds a run; a crash may have cut its last."""
     whole = journal[: journal.rfind(b"\n") + 1]
     return whole if holds_run(parse_journal(whole, f"{where}/{JOURNAL}"), where, resume) else b""
 

@@ -29,7 +29,7 @@ SPAWN = multiprocessing.get_context("spawn")  # forked, pyarrow's and Ray's thre
 
 
 def place_of_copy(directory: Path, place: str) -> Storage:
-    """Where the copy of a run's directory goes, in a folder of all runs given by path or URL.
+    """Find where the copy of a run's directory goes, in the folder of all runs that `place` names.
 
     Raises:
         InputError: no filesystem takes the URL, or one of the two folders would hold the other.
@@ -61,23 +61,16 @@ def mirrored(
     """Keep a copy of a run's directory, without checkpoints; start from the copy if it is newer.
 
     Two child processes write the copy: a process can be killed, a thread in an upload cannot. The
-    follower copies while the run goes on, and once more at its end. If the run is interrupted, the
-    standby makes the last copy, as the follower may be held up by a large file.
-
-    Args:
-        directory: the run's.
-        storage: the folder of the copy.
-        resume: whether the run may continue one that is there.
-        console: shows a warning where copies fail.
-        interval: seconds from one copy to the next.
-        last: seconds for the last copy of an interrupted run.
+    follower copies while the run goes on, `interval` seconds after the copy before, and once more
+    at the run's end. If the run is interrupted, the standby makes the last copy in `last` seconds,
+    as the follower may be held up by a large file.
 
     Raises:
         InputError: the storage cannot be written to, or `fetch` refuses; it is left as it was.
     """
 
     def warn(text: str) -> None:
-        console.print(f"warning: --storage: {text}", highlight=False)
+        console.print(f"warning: --storage: {text}", highlight=False, markup=False)
 
     copier = Copier(directory, storage, fetch(directory, storage, resume))
     with refusing(f"--storage: cannot write to {storage.path}"):
@@ -108,10 +101,7 @@ def mirrored(
 class _Child:
     """A process that writes a copy, and the thread that hears from it.
 
-    Args:
-        copier: learns what the process has copied.
-        interval: seconds from one copy to the next; None for the last copy alone.
-        warn: shows a line.
+    It copies every `interval` seconds; with None it makes the last copy alone.
     """
 
     def __init__(self, copier: Copier, interval: float | None, warn: Callable[[str], None]) -> None:

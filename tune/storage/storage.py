@@ -29,11 +29,7 @@ class Storage:
 
     @classmethod
     def at(cls, place: str | Path) -> Self:
-        """Find the folder that a path or a URL names.
-
-        Raises:
-            InputError: no filesystem takes the URL.
-        """
+        """Find the folder of a path or a URL; raise InputError if no filesystem takes it."""
         if "://" not in str(place):
             return cls(LocalFileSystem(), str(Path(place).absolute()))
         try:

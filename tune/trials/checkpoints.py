@@ -31,12 +31,9 @@ if TYPE_CHECKING:
 
 
 class Checkpoint:
-    """One trial's file.
+    """One trial's file, in the folder of a run's checkpoints that every machine reaches.
 
-    Args:
-        folder: of all checkpoints of a run, which every machine reaches.
-        config, probe: the trial's settings, and those of the probe it starts from.
-        fit: the trial's, at its start. It is not kept: when a trial ends, its memory goes.
+    `fit` is the trial's at its start. It is not kept: when a trial ends, its memory goes.
     """
 
     def __init__(
@@ -65,11 +62,7 @@ class Checkpoint:
         """
         import torch
 
-        saved = {
-            "fit_key": self._fit_key,
-            "fit": fit.state_dict(),
-            "report": encode(report),
-        }
+        saved = {"fit_key": self._fit_key, "fit": fit.state_dict(), "report": encode(report)}
         try:
             with self._folder.writing(self._name) as file:
                 torch.save(saved, file)
@@ -81,10 +74,10 @@ class Checkpoint:
         self._reported = report.milestone
 
     def take_up(self, fit: Fit) -> TrialReport | None:
-        """Bring the fit to where the file has it; returns its last report.
+        """Bring the fit to where the file has it; return its last report.
 
-        None, and the fit as it was, without a file, or with one that is damaged, another's, or in
-        a storage that fails.
+        The result is None, and the fit as it was, where there is no file, it is damaged or another
+        trial's, or the storage fails.
         """
         import torch
 
@@ -116,9 +109,8 @@ class KeptCheckpoints:
     """Keeps the checkpoints of trials that may go on, and of each cell's best.
 
     The final fit of the best one with the search's own seed goes on from there. All other files in
-    the folder are removed. A killed run leaves files half written, and those of trials that had
-    just ended. A run resumed with fewer methods or partitions leaves those it no longer has. A run
-    resumed from a copy leaves those of trials whose last reports the copy lacks.
+    the folder are removed: of killed runs, of trials that have ended, of methods and partitions
+    that a resumed run no longer has, and of trials whose last reports a copied journal lacks.
 
     A storage may fail for a while. A file that it did not remove goes when the next trial ends, or
     at `release`: a file too many harms nobody, and is no reason to end a run.
@@ -129,31 +121,29 @@ class KeptCheckpoints:
 
     def __init__(self, folder: Storage, search: Search) -> None:
         self.folder, self._search = folder, search
-        leaders = {cell: self._leader(cell, state.trials) for cell, state in search.cells.items()}
-        self._best = {cell: number for cell, number in leaders.items() if number is not None}
         self._due: set[str] = set()  # files that are to go
         self._discard_ahead()
+        leaders = {cell: self._leader(cell, state.trials) for cell, state in search.cells.items()}
+        best = {(cell, number) for cell, number in leaders.items() if number is not None}
         winners = {(cell, winner.trial) for cell, winner in search.winners().items()}
-        self._keep({*search.unfinished, *self._best.items(), *winners})
+        self._keep({*search.unfinished, *best, *winners})
 
     def ended(self, cell: Cell, number: int) -> None:
-        """A trial has ended for good: of it and the cell's best before it, one file stays."""
-        rivals = {number, self._best.get(cell, number)}
-        leader = self._leader(cell, rivals)
-        if leader is not None:
-            self._best[cell] = leader
-        lost = rivals - {leader}
+        """Keep the better file of a trial that has ended for good and of its cell's best."""
+        before = self._leader(cell, self._search.cells[cell].trials.keys() - {number})
+        rivals = {number} if before is None else {number, before}
+        lost = rivals - {self._leader(cell, rivals)}
         with self._patiently():
             self._remove({checkpoint_name(cell, rival) for rival in lost})
 
     def _leader(self, cell: Cell, numbers: Iterable[int]) -> int | None:
-        """The best of some trials, of those that have ended soundly."""
+        """Return the best of some trials, of those that have ended soundly."""
         trials = self._search.cells[cell].trials
         sound = [n for n in numbers if trials[n].best and trials[n].ended in SOUND]
         return max(sound, key=lambda n: (trials[n].score, -n), default=None)
 
     def release(self) -> None:
-        """The winners have been fitted: keep only what a resumed run would take up."""
+        """Keep only what a resumed run would take up: the winners have been fitted."""
         self._keep(set(self._search.unfinished))
 
     def _keep(self, trials: set[tuple[Cell, int]]) -> None:
@@ -192,7 +182,7 @@ class KeptCheckpoints:
             ) from None
 
     def _reported_before(self, name: str) -> int:
-        """The milestone before a file's own; 0 without a file, or with too short a one."""
+        """Read the milestone before a file's own; 0 without a file, or with too short a one."""
         with contextlib.suppress(FileNotFoundError), self.folder.reading(name) as file:
             if (size := file.seek(0, os.SEEK_END)) >= BEFORE + CHECKSUM:
                 file.seek(size - BEFORE - CHECKSUM)

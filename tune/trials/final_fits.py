@@ -41,13 +41,10 @@ from tune.workers.object_store import SharedSplit
 
 @dataclass(frozen=True)
 class FinalFitJob:
-    """One winner to be refitted with one seed.
+    """One winner, the trial of this number in its cell, to be refitted with one seed.
 
-    Attributes:
-        trial: number of the winner in its cell.
-        probe: configuration of the probe that the head starts from.
-        rests_on: names all else that the result depends on: the splits that it is chosen and
-            scored on, and what is tried after training.
+    `rests_on` names all else that the result depends on: the splits that it is chosen and scored
+    on, and what is tried after training.
     """
 
     cell: Cell
@@ -76,12 +73,8 @@ def final_fits(winners: Mapping[Cell, Winner], final: FinalConfig, data: str) ->
     """List every winner with every seed: by seed, and the largest partitions first.
 
     Each seed chooses the head of a bank on validation anew, as a fit that trains the encoder
-    chooses its number of steps: what suits one draw of few images need not suit another.
-
-    Args:
-        winners: by cell.
-        final: the number of seeds, and what is tried after training.
-        data: names the splits that fits are chosen and scored on.
+    chooses its number of steps: what suits one draw of few images need not suit another. `data`
+    names the splits that fits are chosen and scored on.
     """
     fits = []
     for cell, winner in winners.items():
@@ -144,10 +137,8 @@ Result = tuple[FinalFitResult, Description, dict[str, torch.Tensor] | None]
 class FinalFitWorker:
     """Trains winners and predicts the test images, in a process of its own.
 
-    Attributes:
-        tests: the test sets by their names, the test split first.
-        checkpoints: the folder of the search's checkpoints. Seed 0 has the draw and the order of
-            samples of the search, and goes on from where the winner's trial was last evaluated.
+    Seed 0 has the draw and the order of samples of the search, and goes on from where the winner's
+    trial was last evaluated, from the search's `checkpoints`.
     """
 
     context: TrialContext
@@ -165,8 +156,9 @@ class FinalFitWorker:
         recipe = Recipe(**fit.config)
         trained = context.fit(cell, fit.config, fit.probe, fit.seed)
         if fit.seed == 0:
-            winner = (cell, fit.trial, fit.config, fit.probe)
-            Checkpoint(self.checkpoints, context, *winner, trained).take_up(trained)
+            folder, config, probe = self.checkpoints, fit.config, fit.probe
+            winner = Checkpoint(folder, context, cell, fit.trial, config, probe, trained)
+            winner.take_up(trained)
         context.run(trained, cell.method)
         alpha, ema = _choose_weights(trained, experiment.final.wise_ft)
         best = trained.best
@@ -226,12 +218,7 @@ def _choose_weights(fit: Fit, alphas: tuple[float, ...]) -> tuple[float | None, 
 def score_tests(
     tests: Mapping[str, SharedSplit], logits: Callable[[SharedSplit], torch.Tensor]
 ) -> dict[str, SetScore]:
-    """Score each test set.
-
-    Args:
-        tests: the test sets by their names.
-        logits: returns the logits (n, C) of a set.
-    """
+    """Score each test set by its logits (n, C), which `logits` returns."""
     scores = {}
     for name, test in tests.items():
         predictions = logits(test).argmax(-1).numpy()

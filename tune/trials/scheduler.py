@@ -23,10 +23,7 @@ RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception)\b", re.MULTILINE)
 class CellScheduler(FIFOScheduler):
     """Passes every result to the search.
 
-    Args:
-        search: decides.
-        queue: the trials that run or wait.
-        patience: seconds after which a trial without a report ends its process.
+    A trial without a report ends its process after `patience` seconds.
     """
 
     def __init__(self, search: Search, queue: TrialQueue, patience: float = math.inf) -> None:

@@ -15,12 +15,8 @@ from tune.trials.trainable import SCORE
 class CellSearcher(Searcher):
     """Hands out `Search`'s proposals. Tune unwraps a searcher's attribute named `searcher`.
 
-    Args:
-        search: proposes.
-        scheduler: knows which trials wait for an actor.
-        slots: trials that run at once. No trial is proposed before one of them is free: the later
-            it is proposed, the more results it is based on.
-        spare: trials proposed beyond that, which wait for machines that may join.
+    No trial is proposed before one of the slots is free: the later it is proposed, the more results
+    it is based on. `spare` trials are proposed beyond that, and wait for machines that may join.
     """
 
     def __init__(

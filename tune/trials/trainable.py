@@ -118,18 +118,17 @@ class SuffixTrial(ray_tune.Trainable):
         return context
 
     def _prepare(self, context: TrialContext) -> Fit:
-        """The trial's fit, at its start or where its checkpoint left it."""
+        """Return the trial's fit, at its start or where its checkpoint left it."""
         import torch
 
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         asked = self._asked
-        cell = Cell.parse(asked["cell"])
-        fit = context.fit(cell, asked["config"], asked["probe"], seed=0)
+        cell, config, probe = Cell.parse(asked["cell"]), asked["config"], asked["probe"]
+        fit = context.fit(cell, config, probe, seed=0)
         self._points = context.milestones(fit, cell.method)
         self._checkpoint = Checkpoint(
-            *(self._checkpoints, context, cell, asked["number"]),
-            *(asked["config"], asked["probe"], fit),
+            self._checkpoints, context, cell, asked["number"], config, probe, fit
         )
         self._reported = self._checkpoint.take_up(fit)
         if self._reported is not None:

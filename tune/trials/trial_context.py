@@ -19,7 +19,6 @@ from models.fit import Fit
 from models.head import LinearHead
 from models.loading import Pretrained
 from models.recipe import Recipe
-from models.results import Evaluation
 from models.selection import Selection, select
 from records import Cell
 from search_spaces import Experiment
@@ -46,20 +45,13 @@ class TrialContext:
     val: SharedSplit
 
     def fit(
-        self,
-        cell: Cell,
-        config: Mapping[str, Any],
-        probe: Mapping[str, Any] | None,
-        seed: int,
+        self, cell: Cell, config: Mapping[str, Any], probe: Mapping[str, Any] | None, seed: int
     ) -> Fit:
-        """A fit of `config` on the cell's partition, ready for its first step.
+        """Return a fit of `config` on the cell's partition, ready for its first step.
 
-        Args:
-            cell: whose partition.
-            config: a recipe's settings.
-            probe: the settings of the probe to start from, refitted here with the same seed.
-            seed: 0 for the search; each seed has its own draw of the partition and its own order
-                of samples.
+        Seed 0 is the search's; each seed has its own draw of the partition and its own order of
+        samples. `probe` holds the settings of the probe to start from, which is refitted here with
+        the same seed.
         """
         recipe = Recipe(**config)
         start = None
@@ -100,49 +92,46 @@ class TrialContext:
         return pretrained
 
     def rows(self, partition: float, seed: int) -> Rows:
-        """The training images of a partition, as drawn for a seed; nested over partitions."""
+        """Draw the training images of a partition for a seed; nested over partitions."""
         labels, groups = self.train.labels, self.train.groups
         return partition_rows(labels, groups, partition, self.experiment.seed, seed)
 
     def val_rows(self, partition: float, seed: int) -> Rows:
-        """The validation images a partition is judged by: all, or as many as it would have."""
+        """Draw the validation images a partition is judged by: all, or as many as it would have."""
         if self.experiment.data.validation == "full":
             return np.arange(len(self.val))
         labels, groups = self.val.labels, self.val.groups
         return partition_rows(labels, groups, partition, self.experiment.seed, seed, "validation")
 
     def boundary(self, recipe: Recipe) -> str:
-        """Where a fit of the recipe is fed."""
+        """Return where a fit of the recipe is fed."""
         return self._fed_from(select(recipe, self.encoder))
 
     def _fed_from(self, selection: Selection) -> str:
-        """The highest boundary where all that a fit trains on is cached."""
+        """Return the highest boundary where all that a fit trains on is cached."""
         return selection.fed_from(
             self.train.views if selection.recipe.views else self.train.features
         )
 
     def milestones(self, fit: Fit, method: str) -> tuple[int, ...]:
-        """Samples at which a fit is evaluated: once, if it takes no steps."""
+        """Return the samples at which a fit is evaluated: once, if it takes no steps."""
         horizon, search = self.experiment.horizon(method), self.experiment.search
         return milestones(horizon, search, fit.images, fit.recipe.takes_steps)
 
-    def run(self, fit: Fit, method: str) -> list[Evaluation]:
+    def run(self, fit: Fit, method: str) -> None:
         """Train a fit through the milestones before it, or until it diverges."""
-        evaluations = []
         for milestone in self.milestones(fit, method):
             if milestone <= fit.samples:
                 continue  # a fit that was taken up where another process left it
-            evaluations.append(fit.train_until(milestone))
-            if not evaluations[-1].finite:
+            if not fit.train_until(milestone).finite:
                 break
-        return evaluations
 
 
 @lru_cache(maxsize=64)
 def _probe_head(
     context: TrialContext, partition: float, probe: Recipe, seed: int
 ) -> LinearHead | None:
-    """The head of a partition's probe: refitted, which on cached embeddings takes a moment.
+    """Refit a partition's probe, which on cached embeddings takes a moment; return its head.
 
     It needs no file and no checkpoint, so a trial can start wherever it is placed.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from tune.trials.searcher import CellSearcher
 from tune.trials.trainable import SuffixTrial
 from tune.trials.trial_context import TrialContext
 from tune.workers.placement import Placement, TrialQueue
-from tune.workers.ray_environment import start_together
 
 
 def run_tuner(
@@ -33,28 +33,17 @@ def run_tuner(
 ) -> None:
     """Run every proposal of `search`, until it has nothing left or is closed.
 
-    Args:
-        search: proposes trials and decides about them.
-        context: what a trial needs.
-        checkpoints: removed as trials end.
-        scratch: a folder for Tune's own files.
-        placement: what a trial takes, and where it may go.
-        slots: trials that run at once, as the cluster is now.
-        spare: trials proposed beyond that, which wait for machines that may join.
-        callbacks: Tune's.
-        patience: seconds that a trial may go without a report.
-        trainable: runs a trial; benchmarks have their own.
+    As the cluster is now, `slots` trials run at once; `spare` ones are proposed beyond that, and
+    wait for machines that may join. `scratch` is a folder for Tune's own files. A trial may go
+    without a report for `patience` seconds. Benchmarks have their own `trainable`.
     """
     if search.finished:
         return
     search.subscribe(checkpoints.ended)
-    start_together(slots + spare)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + spare)  # actors started side by side
     scheduler = CellScheduler(search, TrialQueue(placement), patience)
     trial = ray_tune.with_parameters(
-        trainable,
-        context=(ray.put(context),),
-        checkpoints=checkpoints.folder,
-        patience=patience,
+        trainable, context=(ray.put(context),), checkpoints=checkpoints.folder, patience=patience
     )
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(trial, placement.request),

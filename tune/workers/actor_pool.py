@@ -22,14 +22,7 @@ class ActorPool:
 
     Ray's tasks would not do: Ray does not use a process again that ran a GPU task, so each job
     would pay for imports and weights anew. Nor would `ray.util.ActorPool`: it starts no actor
-    itself, and leaves a job whose actor has gone to its fate.
-
-    Args:
-        slot: resources of one actor.
-        slots: number of actors at most.
-        nodes: number of machines with slots.
-        look: seconds between looks at which actors have lost their machines.
-        lost: ends the run once no machine is left.
+    itself, and leaves a job whose actor has gone to its fate. `nodes` counts machines with slots.
     """
 
     def __init__(
@@ -44,10 +37,7 @@ class ActorPool:
         self._look, self._lost = look, lost or LostMachines(slot)
         self.on_a_node = max(1, slots // nodes)
         self._actor: Any = ray.remote(_Slot).options(
-            num_cpus=slot["CPU"],
-            num_gpus=slot.get("GPU", 0),
-            max_restarts=3,
-            max_task_retries=3,
+            num_cpus=slot["CPU"], num_gpus=slot.get("GPU", 0), max_restarts=3, max_task_retries=3
         )
         self._idle: list[Any] = []
         self._held = False
@@ -67,14 +57,12 @@ class ActorPool:
 
         Ray starts an actor again elsewhere that was lost to a crash or with its machine, and does
         its job again. If that keeps failing, or the job raises an error, the result is a
-        `RayError`, and the actor is not used again. It may be dead for good, or its CUDA context
-        broken, and then the jobs that follow would fail on it, one after the other. An actor
-        whose job raised an `InputError` is sound.
+        `RayError`, and the actor is not used again: it may be dead for good, or its CUDA context
+        broken, and the jobs that follow would fail on it. An actor whose job raised an `InputError`
+        is sound.
 
-        Args:
-            work: run in the actors' processes.
-            context: shared by all jobs of a process, which unpickles it once.
-            jobs: taken up only as actors become free, so that results do not pile up.
+        A process unpickles the context once. Jobs are taken up only as actors become free, so that
+        results do not pile up.
         """
         handle = (ray.put(context),)  # nested: Ray would fetch a bare reference for each job
         queue = iter(jobs)
@@ -144,11 +132,7 @@ class ActorPool:
 
 
 def result_of(result: Any, what: str) -> Any:
-    """Return a job's result, or raise its error.
-
-    Args:
-        result: what `ActorPool.map` yielded.
-        what: names the job in a message.
+    """Return what `ActorPool.map` yielded for the job `what`, or raise its error.
 
     Raises:
         InputError: the job's own; or its process was lost again and again, mostly out of memory.

@@ -23,10 +23,8 @@ from tune.workers.ray_environment import set_ray_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 # Parts of the checkout that workers on other machines do not need.
-EXCLUDED = [
-    *(".git", ".venv", "results", ".cache", ".mypy_cache", ".ruff_cache", ".pytest_cache"),
-    *(".hypothesis", "docs", "benchmarks"),
-]
+EXCLUDED = [".git", ".venv", "results", "docs", "benchmarks"]
+EXCLUDED += [".cache", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"]
 MINIMUM_STORE = 200 << 20
 
 
@@ -36,10 +34,8 @@ class Cluster:
 
     Attributes:
         slot: resources of one trial.
-        slots_at: how many trials each machine runs at once; by its id in Ray, if any.
-        nodes: number of machines.
-        cpus: of all machines.
-        gpus: of all machines.
+        slots_at: how many trials each machine runs at once, by its id in Ray; none has 0.
+        nodes, cpus, gpus: of all machines.
         dashboard: URL of Ray's dashboard, if it has one.
         grows: whether other machines may join, as in any cluster that this run did not start.
     """
@@ -62,11 +58,6 @@ class Cluster:
         """Machines with a slot; the head often has none."""
         return len(self.slots_at)
 
-    @property
-    def has_gpus(self) -> bool:
-        """Whether trials run on GPUs."""
-        return self.gpus > 0
-
     def describe(self) -> str:
         """Say in a line what there is."""
         machines = "1 machine" if self.nodes == 1 else f"{self.nodes} machines"
@@ -78,12 +69,9 @@ class Cluster:
 def connected(
     resources: ResourcesConfig, address: str | None, store_bytes: int
 ) -> Iterator[Cluster]:
-    """Start or join Ray, and leave it again.
+    """Start a local Ray, or join the cluster at `address`; leave it at the end.
 
-    Args:
-        resources: what a trial takes.
-        address: of a running cluster; without it a local Ray is started.
-        store_bytes: what the object store of a local Ray must hold.
+    The object store of a local Ray holds `store_bytes`.
 
     Raises:
         InputError: no cluster answers at the address, or no node has room for one trial.
@@ -91,7 +79,7 @@ def connected(
     started, dashboard = not ray.is_initialized(), None
     if started:
         terminate = signal.getsignal(signal.SIGTERM)
-        dashboard = _init(address, store_bytes)
+        dashboard = _init(address, store_bytes).dashboard_url
         signal.signal(signal.SIGTERM, terminate)  # Ray has replaced it
     try:
         yield _describe(resources, dashboard, grows=address is not None)
@@ -100,8 +88,8 @@ def connected(
             ray.shutdown()
 
 
-def _init(address: str | None, store_bytes: int) -> str | None:
-    """Start or join Ray; return its dashboard's address, if it has one."""
+def _init(address: str | None, store_bytes: int) -> Any:
+    """Start or join Ray; return its context."""
     set_ray_environment(loopback=address is None)  # for whoever has not done so before the import
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
@@ -112,22 +100,17 @@ def _init(address: str | None, store_bytes: int) -> str | None:
             "dashboard_host": "127.0.0.1",
             "object_store_memory": max(MINIMUM_STORE, store_bytes),
         }
-        return _dashboard(ray.init(**options))
+        return ray.init(**options)
     _check_answers(address)
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a submitted job has shipped its code
         options["runtime_env"] = {"working_dir": str(ROOT), "excludes": EXCLUDED}
     try:
-        return _dashboard(ray.init(address=address, **options))
+        return ray.init(address=address, **options)
     except (ray.exceptions.RayError, ConnectionError, ValueError, TimeoutError) as error:
         raise InputError(
             f"--address {address}: no Ray cluster answers ({one_line(error)}); one that asks for a "
             "token needs RAY_AUTH_MODE=token, and the token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
         ) from None
-
-
-def _dashboard(context: Any) -> str | None:
-    url: str | None = context.dashboard_url
-    return url
 
 
 def _check_answers(address: str) -> None:
@@ -148,10 +131,7 @@ def _check_answers(address: str) -> None:
 
 
 def _keep_token_private() -> None:
-    """Make the file of a local Ray's token private.
-
-    Who reads the token can run code as this user, and Ray makes the file readable to all.
-    """
+    """Make a local Ray's token private: who reads it can run code as this user."""
     if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
         return
     path = Path.home() / ".ray" / "auth_token"

@@ -17,7 +17,7 @@ NO_MACHINE = 900.0  # seconds without any; an autoscaler has brought another by 
 
 
 def alive() -> dict[str, dict[str, Any]]:
-    """What Ray knows of each machine that is alive, by its id."""
+    """Return what Ray knows of each machine that is alive, by its id."""
     return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
 
 
@@ -39,11 +39,7 @@ def slots_of(machine: Mapping[str, float], slot: Mapping[str, float]) -> int:
 class LostMachines:
     """Ends a run whose last machine has gone; Ray would wait for another for ever.
 
-    Args:
-        slot: what a machine must have, free or not.
-        slots: counts the slots of each machine.
-        now: a monotonic clock.
-        patience: seconds without a machine before the run ends, `NO_MACHINE` without.
+    It waits for `patience` seconds, by default `NO_MACHINE`. `slots` counts each machine's.
     """
 
     def __init__(
@@ -58,11 +54,7 @@ class LostMachines:
         self._since: float | None = None
 
     def check(self, all_wait: bool) -> None:
-        """Look whether machines are left, if all actors wait for one; to be called now and then.
-
-        Raises:
-            InputError: all have waited for long, and no machine has a slot, busy or not.
-        """
+        """Raise InputError if all actors have waited for long and no machine has a slot."""
         now = self._now()
         if not all_wait:
             self._since = None

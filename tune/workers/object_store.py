@@ -22,14 +22,11 @@ from models.feature_dataset import FeatureDataset
 class SharedArray:
     """A read-only array that every process of the cluster reads without a copy of its own.
 
-    A small array lies in Ray's object store, one copy a machine, fetched at the first use. A large
-    one is a memory map of a file that all machines see. NumPy refuses to write to either. A write
-    through `torch.from_numpy` would not be refused, and would change the array for every process:
-    so no one hands these arrays to torch, and `FeatureDataset.batch` copies the rows it gathers.
-
-    Attributes:
-        ref: the array in the object store; None if it is in a file.
-        path: the file; None if the array is in the object store.
+    A small array lies in Ray's object store (`ref`), one copy a machine, fetched at the first use.
+    A large one is a memory map of a file (`path`) that all machines see. NumPy refuses to write to
+    either. A write through `torch.from_numpy` would not be refused, and would change the array for
+    every process: so no one hands these arrays to torch, and `FeatureDataset.batch` copies the rows
+    it gathers.
     """
 
     ref: ray.ObjectRef[NDArray[Any]] | None

@@ -75,14 +75,7 @@ class Placement:
 
 
 class TrialQueue:
-    """The trials that run or wait for an actor; decides which of them gets one that is free.
-
-    Args:
-        placement: where trials may go.
-        alive: the ids of the machines that are alive.
-        lost: ends the run once no machine is left.
-        now: a monotonic clock.
-    """
+    """The trials that run or wait for an actor; decides which of them gets one that is free."""
 
     def __init__(
         self,

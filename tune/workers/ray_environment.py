@@ -21,14 +21,7 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 def set_ray_environment(loopback: bool) -> None:
     """Set what the user has not set; to be called before Ray is imported.
 
-    Args:
-        loopback: whether everything that Ray starts listens on 127.0.0.1 alone, as it should on
-            one machine.
+    With `loopback`, as on one machine, everything that Ray starts listens on 127.0.0.1 alone.
     """
     for name, value in (SETTINGS | (LOOPBACK if loopback else {})).items():
         os.environ.setdefault(name, value)
-
-
-def start_together(actors: int) -> None:
-    """Let Tune start this many actors side by side."""
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(actors)

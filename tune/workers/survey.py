@@ -40,7 +40,6 @@ def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> list[N
 
 
 def _on(node: str, task: Any) -> Any:
-    """The task, to be run on one machine."""
     return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
 
 
@@ -81,14 +80,13 @@ def resolved_precision(
 ) -> PrecisionName:
     """Find out what `auto` means on the devices of trials, which the driver may not have.
 
-    Where machines differ, it is what all of them have in hardware.
-
-    `trouble` says in a process with a GPU what is wrong with that.
+    Where machines differ, it is what all of them have in hardware. `trouble` says in a process with
+    a GPU what is wrong with that.
 
     Raises:
         InputError: torch cannot use a GPU that Ray gives out.
     """
-    if not cluster.has_gpus:
+    if not cluster.gpus:
         return Device("cpu", name).precision
     # One call a process: it would keep the GPU's memory.
     ask = ray.remote(num_cpus=0, num_gpus=cluster.slot["GPU"], max_calls=1)(_resolve)

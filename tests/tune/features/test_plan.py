@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -240,6 +241,15 @@ def test_a_plan_is_printed(encoder: Encoder) -> None:
     for words in ("planned", "100 train, 20 val, 30 test", "frozen", "block 2", "8 trials"):
         assert words in text
     assert "12 final fits" in text
+
+
+def test_a_plan_names_a_source_with_brackets_as_it_is(encoder: Encoder) -> None:
+    plan = planned(encoder, {"blocks": "2"})
+    data = plan.experiment.data.model_copy(update={"source": "/photos/[old]/[/x]"})
+    experiment = plan.experiment.model_copy(update={"data": data})
+    console = Console(width=120, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    dataclasses.replace(plan, experiment=experiment).render(console)
+    assert "/photos/[old]/[/x], images" in console.export_text()
 
 
 def test_a_caches_disk_is_that_of_its_nearest_folder(tmp_path: Path) -> None:

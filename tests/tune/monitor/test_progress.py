@@ -67,7 +67,7 @@ class Shown:
         self.console = Console(file=self.output, force_terminal=terminal, width=100)
         gauges = Gauges("simulated", self.made, now=self.hands)
         self.watch = Watch(Screen(self.console, gauges, self.hands), self.simulation.journal)
-        self.progress = self.watch.search(self.simulation.search, self.clock)
+        self.progress = Progress(self.simulation.search, self.clock, self.watch.screen)
 
     def go_on(self, reports: int) -> None:
         """So many reports, as Tune tells of them."""
@@ -107,7 +107,7 @@ def test_the_live_table_is_the_documents(terminal: Shown) -> None:
 def test_the_plain_lines_are_the_documents(plain: Shown) -> None:
     with plain.watch.timed("features"):
         plain.hands.seconds += 18
-    plain.progress = plain.watch.search(plain.simulation.search, plain.clock)
+    plain.progress = Progress(plain.simulation.search, plain.clock, plain.watch.screen)
     with plain.watch.timed("search"), contextlib.closing(plain.progress):
         plain.progress.setup()
         plain.finish()

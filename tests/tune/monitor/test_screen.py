@@ -38,6 +38,13 @@ def test_without_a_terminal_a_line_is_printed_now_and_then() -> None:
     assert output.getvalue() == "tenth 10\ntenth 20\n"
 
 
+@pytest.mark.parametrize("text", ["[errno 28] no space", "index [/0] is out of bounds"])
+def test_a_line_with_brackets_is_printed_as_it_is(text: str) -> None:
+    shown, output, _ = screen(terminal=False)
+    shown.print(text)
+    assert output.getvalue() == f"{text}\n"
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [

@@ -184,7 +184,9 @@ def test_what_a_storage_does_not_remove_goes_at_the_next_end(
     folder.mkdir()
     kept = KeptCheckpoints(Storage.at(folder), search)
     written(search, folder)
-    first, second = sorted({*search.cells[ONE].trials} - {kept._best[ONE]})[:2]
+    first, second = sorted(
+        {*search.cells[ONE].trials} - {kept._leader(ONE, search.cells[ONE].trials)}
+    )[:2]
     with away("delete"):
         kept.ended(ONE, first)
     assert "connection reset" in caplog.text

@@ -11,15 +11,10 @@ from search_spaces.schedulers import SETTINGS, SchedulerConfig
 from tune.search.schedulers.asha import Asha
 from tune.search.schedulers.base import Scheduler
 from tune.search.schedulers.hyperband import Hyperband
-from tune.search.schedulers.none import FullHorizon
 
 __all__ = ["SCHEDULERS", "Scheduler", "milestones", "new_scheduler", "register", "rung_milestones"]
 
-SCHEDULERS: dict[str, type[Scheduler]] = {
-    "asha": Asha,
-    "hyperband": Hyperband,
-    "none": FullHorizon,
-}
+SCHEDULERS: dict[str, type[Scheduler]] = {"asha": Asha, "hyperband": Hyperband, "none": Scheduler}
 
 
 def register(
@@ -30,14 +25,7 @@ def register(
 
 
 def new_scheduler(search: SearchConfig, horizon: int, trials: int, images: int) -> Scheduler:
-    """Return the scheduler of a cell that is to have `trials` trials.
-
-    Args:
-        search: names the scheduler, and holds its settings.
-        horizon: samples that a full trial sees.
-        trials: the cell's budget.
-        images: training images of its partition.
-    """
+    """Return the scheduler of a cell with this horizon, budget of trials and training images."""
     rungs = rung_milestones(horizon, search, images)
     scheduler, skips = SCHEDULERS[search.scheduler], search.transfer > 0
     return scheduler(search.settings, rungs, range(trials), skips)

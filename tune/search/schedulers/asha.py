@@ -28,7 +28,7 @@ class Rung:
         return sorted(self.records, key=lambda trial: (-self.records[trial], trial))
 
     def promotable(self, places: int, waiting: Collection[int]) -> list[int]:
-        """Those of `waiting` among the best `places` of the rung, as far as places are free."""
+        """List those of `waiting` among the best `places`, as far as places are free."""
         best = [trial for trial in self.order[:places] if trial in waiting]
         return best[: max(0, places - len(self.promoted))]
 

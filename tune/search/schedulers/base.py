@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Any
 
 
-class Scheduler(ABC):
-    """Judges the trials of one cell at its rungs.
+class Scheduler:
+    """Judges the trials of one cell at its rungs. This one lets all run to the horizon.
 
     A trial is a number here, and a rung is a milestone at which trials are compared. When a trial
     reports, the search calls `record`. If the trial waits then, the search calls `start` where
@@ -17,7 +16,7 @@ class Scheduler(ABC):
 
     Args:
         settings: the scheduler's section of `search`.
-        rungs: milestones of the rungs, in samples; the last one is the horizon, where trials end.
+        rungs: their milestones, in samples.
         trials: numbers of the trials that the budget allows.
         skips: whether some trials may be judged from a later rung on.
     """
@@ -29,27 +28,20 @@ class Scheduler(ABC):
         self.trials, self.skips = frozenset(trials), skips
 
     @staticmethod
-    @abstractmethod
     def rungs(settings: Any, horizon: int, images: int) -> tuple[int, ...]:
-        """Return the milestones of the rungs, in samples; the last one is the horizon.
+        """Return the milestones of the rungs, in samples; the last is the horizon.
 
-        Args:
-            settings: the scheduler's section of `search`.
-            horizon: samples that a full trial sees.
-            images: training images of the cell's partition, augmented copies not counted.
+        `images` are the training images of the cell's partition, augmented copies not counted.
         """
+        return (horizon,)
 
-    @abstractmethod
     def start(self, trial: int, judged_from: float = 0) -> None:
         """Take note of a trial that starts, or goes on from the rung at which it waits.
 
-        Args:
-            trial: its number.
-            judged_from: samples of the first rung that judges the trial; rungs before it neither
-                record nor stop it. Infinity means that no rung does. It counts at the first start.
+        Rungs before `judged_from` samples neither record nor stop the trial; with infinity, no rung
+        does. It counts at the first start.
         """
 
-    @abstractmethod
     def record(self, milestone: int, trial: int, score: float) -> None:
         """Take note of the score of a running trial.
 
@@ -57,27 +49,23 @@ class Scheduler(ABC):
         a trial that is taken up again repeats its last report.
         """
 
-    @abstractmethod
     def waits(self, trial: int) -> bool:
         """Whether a rung recorded the trial, and it has neither gone on nor ended since."""
+        return False
 
-    @abstractmethod
     def admits(self, trial: int) -> bool:
         """Whether a trial that waits may go on now."""
+        return True
 
-    @abstractmethod
     def end(self, trial: int) -> None:
         """Take note of a trial that has ended; what it recorded stays."""
 
-    @abstractmethod
     def hopeless(self) -> list[int]:
         """Return the waiting trials that will never go on."""
+        return []
 
     def promotable(self) -> int | None:
-        """Return the waiting trial that should go on next; None if none may.
-
-        A scheduler that lets no trial wait for others need not override this.
-        """
+        """Return the waiting trial that should go on next; None if none may."""
         return None
 
     def records(self) -> dict[int, dict[int, float]]:

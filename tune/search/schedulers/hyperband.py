@@ -32,10 +32,7 @@ class Hyperband(Scheduler):
         members = [[n for n in self.trials if self.bracket_of(n) == i] for i in range(count)]
         self.brackets = [Asha(settings, rungs[i:], members[i], skips) for i in range(count)]
 
-    @staticmethod
-    def rungs(settings: HyperbandConfig, horizon: int, images: int) -> tuple[int, ...]:
-        """Return ASHA's rungs."""
-        return Asha.rungs(settings, horizon, images)
+    rungs = staticmethod(Asha.rungs)
 
     def bracket_of(self, trial: int) -> int:
         """Return a trial's bracket, by its number alone, so that a larger budget moves no trial.
