@@ -52,7 +52,6 @@ class TrialHistory:
                 self.status, self.reason = event.status, event.reason
 
     def _report(self, report: TrialReport) -> None:
-        """Count the work done, and keep the values of the best score so far."""
         self.samples = max(self.samples, report.samples)
         self.seconds = max(self.seconds, report.seconds)
         if report.score > self.score:
@@ -65,11 +64,9 @@ class RunHistory:
     """What the events of a run come to; a later event about the same thing overrules an earlier.
 
     Attributes:
-        trials: cell and number -> trial.
-        winners: cell -> winner.
-        failed_fits: cell and seed -> why the last try of a final fit failed. A fit that succeeded
+        trials: by cell and number.
+        failed_fits: why the last try of a final fit failed, by cell and seed. A fit that succeeded
             later keeps its entry here, and its result is on disk.
-        footnotes: notes on the data, each once.
     """
 
     trials: dict[tuple[Cell, int], TrialHistory] = field(default_factory=dict)
@@ -93,7 +90,7 @@ class RunHistory:
                 self.failed_fits[event.cell, event.seed] = event.reason
             case Footnote() if event.text not in self.footnotes:
                 self.footnotes.append(event.text)
-            case _ if isinstance(event, TrialEvent):
+            case TrialEvent():
                 key = event.cell, event.trial
                 self.trials.setdefault(key, TrialHistory(*key)).take(event)
 
