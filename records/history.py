@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from records.cell import Cell
@@ -24,11 +25,19 @@ from records.events import (
 
 @dataclass
 class TrialHistory:
-    """One trial: its state, and the values of its best report by score."""
+    """One trial: its state, and the values of its best report by score.
+
+    Attributes:
+        began, ended: seconds since 1970; of a trial that goes on after a pause, its first start.
+        reports: prospect at each milestone, where it is a number.
+    """
 
     cell: Cell
     number: int
+    began: float = 0.0
+    ended: float = 0.0
     config: dict[str, Any] = field(default_factory=dict)
+    reports: dict[int, float] = field(default_factory=dict)
     status: str = "running"
     origin: str = ""
     reason: str = ""
@@ -42,6 +51,7 @@ class TrialHistory:
         """Take in an event of the trial."""
         match event:
             case TrialStarted():
+                self.began = self.began or event.time
                 self.config, self.origin = event.config, event.origin
                 self.status, self.reason = "running", ""
             case TrialReported(report=report):
@@ -49,11 +59,13 @@ class TrialHistory:
             case TrialPaused():
                 self.status = "paused"
             case TrialEnded():
-                self.status, self.reason = event.status, event.reason
+                self.status, self.reason, self.ended = event.status, event.reason, event.time
 
     def _report(self, report: TrialReport) -> None:
         self.samples = max(self.samples, report.samples)
         self.seconds = max(self.seconds, report.seconds)
+        if not report.diverged and math.isfinite(report.score):
+            self.reports.setdefault(report.milestone, report.prospect)
         if report.score > self.score:
             self.score = report.score
             self.val_accuracy, self.val_loss = report.val_accuracy, report.val_loss
@@ -93,6 +105,14 @@ class RunHistory:
             case TrialEvent():
                 key = event.cell, event.trial
                 self.trials.setdefault(key, TrialHistory(*key)).take(event)
+
+    @cached_property
+    def by_cell(self) -> dict[Cell, list[TrialHistory]]:
+        """The trials of each cell that has any, in the order of their first events."""
+        cells: dict[Cell, list[TrialHistory]] = {}
+        for trial in self.trials.values():
+            cells.setdefault(trial.cell, []).append(trial)
+        return cells
 
     def _win(self, winner: Winner) -> None:
         """Keep a winner; the failed fits of another winner before it do not concern it."""

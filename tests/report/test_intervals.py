@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import stats
 
-from report.intervals import Interval, over_groups, over_images, t_interval
+from report.intervals import Interval, over_images, t_interval
 
 accuracies = st.floats(0, 1)
 
@@ -85,14 +85,14 @@ def test_equal_images_do_not_prove_that_all_are(value: float, images: int) -> No
 @given(arrays(float, st.integers(1, 50), elements=st.floats(-1, 1)))
 def test_groups_of_one_image_are_as_none(values: NDArray[np.float64]) -> None:
     groups = np.arange(values.size)
-    assert over_groups(values, groups) == pytest.approx(over_images(values), rel=1e-9)
+    assert over_images(values, groups) == pytest.approx(over_images(values), rel=1e-9)
 
 
 @given(st.integers(20, 200), st.integers(1, 20))
 def test_a_burst_of_one_photo_tells_no_more_than_the_photo(photos: int, size: int) -> None:
     values, groups = right(photos // 3, photos), np.repeat(np.arange(photos), size)
     bursts = np.repeat(values, size)
-    over = over_groups(bursts, groups)
+    over = over_images(bursts, groups)
     assert over == pytest.approx(over_images(values), rel=1e-9)
     assert over == pytest.approx(size**0.5 * over_images(bursts), rel=0.15)
 
@@ -106,8 +106,8 @@ def test_bootstrap_over_groups_is_that_of_resampled_groups() -> None:
         np.concatenate([values[groups == group] for group in rng.integers(0, 60, 60)]).mean()
         for _ in range(2000)
     ]
-    assert over_groups(values, groups) == pytest.approx(1.96 * np.std(means), rel=0.08)
-    assert over_groups(values, groups) > 1.2 * over_images(values)
+    assert over_images(values, groups) == pytest.approx(1.96 * np.std(means), rel=0.08)
+    assert over_images(values, groups) > 1.2 * over_images(values)
 
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 9)), min_size=1), st.randoms())
@@ -116,7 +116,7 @@ def test_same_groups_same_interval_in_any_order(
 ) -> None:
     def interval() -> float:
         values, names = map(np.array, zip(*rows, strict=True))
-        return over_groups(values, np.unique(names, return_inverse=True)[1])
+        return over_images(values, np.unique(names, return_inverse=True)[1])
 
     before = interval()
     random.shuffle(rows)
@@ -126,7 +126,7 @@ def test_same_groups_same_interval_in_any_order(
 @given(st.integers(1, 300), st.integers(1, 9), st.sampled_from(["equal", "half"]))
 def test_groups_of_one_mean_do_not_prove_that_all_are(groups: int, size: int, what: str) -> None:
     burst = np.ones(2 * size) if what == "equal" else np.repeat([0.0, 1.0], size)
-    bound = over_groups(np.tile(burst, groups), np.repeat(np.arange(groups), 2 * size))
+    bound = over_images(np.tile(burst, groups), np.repeat(np.arange(groups), 2 * size))
     assert (1 - bound) ** groups == pytest.approx(0.025)
 
 
