@@ -64,7 +64,7 @@ def drop_finding(run: Run, test_set: str) -> str | None:
 
 
 def _means(pairs: Collection[tuple[Scores, Scores]]) -> tuple[Scores, Scores] | None:
-    """Return the mean of each side of the pairs; None without pairs or seeds in common."""
+    """Average each side of the pairs; None without pairs or seeds in common."""
     ours, theirs = mean_of([pair[0] for pair in pairs]), mean_of([pair[1] for pair in pairs])
     return (ours, theirs) if ours and theirs else None
 
@@ -96,7 +96,6 @@ def _at_each_partition(run: Run, baseline: str) -> Iterator[str]:
 
 
 def _several(differences: Mapping[float, Interval], method: str, baseline: str) -> str:
-    """Say the gains at several partitions, or the losses at several."""
     verb = _verb(next(iter(differences.values())))
     amounts = [
         f"{_amount(d)} at {partition:g}% ({_ends(d)})" for partition, d in differences.items()
@@ -105,7 +104,6 @@ def _several(differences: Mapping[float, Interval], method: str, baseline: str) 
 
 
 def _one(where: str, method: str, baseline: str, difference: Interval) -> str:
-    """Say one difference, shown or not."""
     if difference.shown:
         verb, against = _verb(difference).split()
         points = f"{_amount(difference)} points"
@@ -150,7 +148,7 @@ def _enough(run: Run, method: str) -> Iterator[str]:
 
 
 def _bounded(gains: dict[float, Interval], margin: float) -> list[float]:
-    """Return the partitions, from the largest down, whose gain is bounded by the margin."""
+    """List the partitions from the largest down to the last whose gain the margin bounds."""
     return list(takewhile(lambda partition: gains[partition].high <= margin, reversed(gains)))
 
 
@@ -159,12 +157,9 @@ def _images(run: Run, partition: float, method: str) -> int:
 
 
 def _by_size(run: Run, method: str) -> dict[float, Scores]:
-    """Return a method's scores by partition, smallest partition first."""
-    return {
-        partition: scores
-        for partition in sorted(run.partitions)
-        if (scores := run.scores(partition, method))
-    }
+    """Return a method's scores, smallest partition first."""
+    found = {partition: run.scores(partition, method) for partition in sorted(run.partitions)}
+    return {partition: scores for partition, scores in found.items() if scores}
 
 
 def _as_data_grows(run: Run, baseline: str) -> Iterator[str]:
@@ -198,5 +193,5 @@ def _amount(difference: Interval) -> str:
 
 
 def _ends(difference: Interval) -> str:
-    """Write the interval of a gain, or that of a loss with its sign turned."""
+    """Write the interval of a gain, or of a loss as a positive number."""
     return (difference if difference.mean > 0 else difference.negative()).ends()

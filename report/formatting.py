@@ -24,7 +24,7 @@ def describe(config: Mapping[str, Any], kind: Kind) -> str:
         return "nothing to choose"
     if kind == "zero_shot":
         return "zero-shot"
-    solver, known = _SOLVERS.get(config.get("solver"), ("", _SETTINGS))
+    solver, known = _SOLVERS.get(str(config.get("solver")), ("", _SETTINGS))
     trained = f"linear probe{solver}" if kind == "probe" else _layers(config)
     settings = [say(config[key]) for key, say in known.items() if config.get(key) is not None]
     return ", ".join(part for part in (trained, *settings) if part)
