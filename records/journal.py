@@ -71,8 +71,7 @@ def _event(line: bytes, where: str) -> Event:
         content = json.loads(line)
         return decode(Event.kinds[content.pop("event")], content)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        known = isinstance(error, ValueError) and not isinstance(error, UnicodeDecodeError)
-        why = f" ({error})" if known and not isinstance(error, json.JSONDecodeError) else ""
+        why = f" ({error})" if type(error) is ValueError else ""  # of `decode`
         raise InputError(
             f"{where} is damaged{why}; restore the file from a copy, or --name starts another"
         ) from None

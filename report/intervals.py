@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot
 
 import numpy as np
@@ -18,13 +18,12 @@ class Interval:
     """A mean, and the half-width of its 95% confidence interval from each source.
 
     Attributes:
-        seeds: half-width from the `n` final seeds; None for one seed.
+        seeds: half-width from the final seeds; None for one seed.
         images: half-width from the draw of test images; None if their labels are not on disk.
     """
 
     mean: float
     seeds: float | None
-    n: int
     images: float | None = None
 
     @property
@@ -62,7 +61,7 @@ class Interval:
 
     def negative(self) -> Interval:
         """Return the interval of the negated quantity."""
-        return Interval(-self.mean, self.seeds, self.n, self.images)
+        return replace(self, mean=-self.mean)
 
 
 def t_interval(values: Iterable[float]) -> Interval:
@@ -74,9 +73,9 @@ def t_interval(values: Iterable[float]) -> Interval:
     sample = np.array(list(values), dtype=float)
     n = sample.size
     if n < 2:
-        return Interval(float(sample.mean()), None, n)
+        return Interval(float(sample.mean()), None)
     standard_error = float(sample.std(ddof=1)) / n**0.5
-    return Interval(float(sample.mean()), float(stdtrit(n - 1, 0.975)) * standard_error, n)
+    return Interval(float(sample.mean()), float(stdtrit(n - 1, 0.975)) * standard_error)
 
 
 def over_images(values: NDArray[np.float64], groups: NDArray[np.int64] | None = None) -> float:

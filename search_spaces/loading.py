@@ -98,13 +98,11 @@ def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     node[last] = value
 
 
-def _validated(
-    tree: dict[str, Any], where: str, options: Mapping[str, str] | None = None
-) -> Experiment:
+def _validated(tree: dict[str, Any], where: str, options: Mapping[str, str]) -> Experiment:
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        raise InputError(_one_line(error, where, options or {})) from None
+        raise InputError(_one_line(error, where, options)) from None
 
 
 def _one_line(error: ValidationError, file: str, options: Mapping[str, str]) -> str:
@@ -158,4 +156,4 @@ def _with_methods(experiment: Experiment, methods: list[str], where: str) -> Exp
     tree["methods"] = {name: m for name, m in tree["methods"].items() if name in needed}
     if tree["report"]["gain"] not in needed:
         tree["report"]["gain"] = None
-    return _validated(tree, where)
+    return _validated(tree, where, {})

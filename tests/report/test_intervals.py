@@ -34,7 +34,7 @@ def test_interval_is_scipys(values: list[float]) -> None:
 
 
 def test_one_seed_has_no_interval_and_equal_seeds_have_none_to_speak_of() -> None:
-    assert t_interval([0.9]) == Interval(0.9, None, 1)
+    assert t_interval([0.9]) == Interval(0.9, None)
     assert t_interval([0.5, 0.5, 0.5]).half_width == 0
 
 
@@ -131,20 +131,20 @@ def test_groups_of_one_mean_do_not_prove_that_all_are(groups: int, size: int, wh
 
 
 def test_sources_add_up_as_variances() -> None:
-    assert Interval(0.5, 0.03, 3, 0.04).half_width == pytest.approx(0.05)
-    assert Interval(0.5, None, 1, 0.04).half_width == 0.04
-    assert Interval(0.5, 0.03, 3).half_width == 0.03
-    assert Interval(0.5, None, 1).half_width is None
+    assert Interval(0.5, 0.03, 0.04).half_width == pytest.approx(0.05)
+    assert Interval(0.5, None, 0.04).half_width == 0.04
+    assert Interval(0.5, 0.03).half_width == 0.03
+    assert Interval(0.5, None).half_width is None
 
 
 @pytest.mark.parametrize(
     ("interval", "shown"),
     [
-        (Interval(0.02, 0.01, 3), True),
-        (Interval(-0.02, 0.01, 3), True),
-        (Interval(0.02, 0.01, 3, 0.03), False),
-        (Interval(0.02, None, 1), False),
-        (Interval(0.0, 0.0, 3, 0.0), False),
+        (Interval(0.02, 0.01), True),
+        (Interval(-0.02, 0.01), True),
+        (Interval(0.02, 0.01, 0.03), False),
+        (Interval(0.02, None), False),
+        (Interval(0.0, 0.0, 0.0), False),
     ],
 )
 def test_shown_leaves_zero_out(interval: Interval, shown: bool) -> None:
@@ -152,20 +152,20 @@ def test_shown_leaves_zero_out(interval: Interval, shown: bool) -> None:
 
 
 def test_ends() -> None:
-    assert Interval(0.021, 0.009, 3).ends() == "1.2 to 3.0"
-    assert Interval(-0.021, 0.009, 3).ends() == "-3.0 to -1.2"
-    assert Interval(-0.021, 0.009, 3).negative().ends() == "1.2 to 3.0"
-    assert Interval(-0.00001, 0.0, 3).ends() == "0.00 to 0.00"
-    assert Interval(0.022, 0.0218, 3).ends() == "0.02 to 4.38"  # it leaves zero out
+    assert Interval(0.021, 0.009).ends() == "1.2 to 3.0"
+    assert Interval(-0.021, 0.009).ends() == "-3.0 to -1.2"
+    assert Interval(-0.021, 0.009).negative().ends() == "1.2 to 3.0"
+    assert Interval(-0.00001, 0.0).ends() == "0.00 to 0.00"
+    assert Interval(0.022, 0.0218).ends() == "0.02 to 4.38"  # it leaves zero out
 
 
 @pytest.mark.parametrize(
     ("interval", "text"),
     [
-        (Interval(0.8734, 0.0081, 5), "87.3 ± 0.8"),
-        (Interval(1.0, 0.0, 2), "100.0 ± 0.0"),
-        (Interval(0.5, None, 1), "50.0"),
-        (Interval(0.5, 0.03, 3, 0.04), "50.0 ± 5.0"),
+        (Interval(0.8734, 0.0081), "87.3 ± 0.8"),
+        (Interval(1.0, 0.0), "100.0 ± 0.0"),
+        (Interval(0.5, None), "50.0"),
+        (Interval(0.5, 0.03, 0.04), "50.0 ± 5.0"),
     ],
 )
 def test_points(interval: Interval, text: str) -> None:
