@@ -36,13 +36,13 @@ def average_findings(run: Run, baseline: str, test_set: str = TEST) -> Iterator[
             if (ours := run.scores(partition, method, test_set))
             and (theirs := run.scores(partition, baseline, test_set))
         }
-        if method != baseline and (means := _means(pairs.values())):
-            difference = means[0].minus(means[1])
-            where = f"on average over {len(pairs)} partitions"
-            if len(pairs) == 1:
-                where = f"at {next(iter(pairs)):g}%"
-            if difference:
-                yield _one(where, method, baseline, difference)
+        if method == baseline or (means := _means(pairs.values())) is None:
+            continue
+        where = f"on average over {len(pairs)} partitions"
+        if len(pairs) == 1:
+            where = f"at {next(iter(pairs)):g}%"
+        if difference := means[0].minus(means[1]):
+            yield _one(where, method, baseline, difference)
 
 
 def drop_finding(run: Run, test_set: str) -> str | None:
@@ -121,13 +121,15 @@ def _enough(run: Run, method: str) -> Iterator[str]:
     smallest margin that any partition meets is reported.
     """
     found = _by_size(run, method)
-    *smaller, largest = found or [0.0]
+    if method == run.zero_shot or len(found) < 2:
+        return
+    *smaller, largest = found
     gains = {
         partition: gain
         for partition in smaller
         if (gain := found[largest].minus(found[partition])) and gain.known
     }
-    if method == run.zero_shot or len(gains) < max(1, len(smaller)):
+    if len(gains) < len(smaller):
         return
     for margin in MARGINS:
         if bounded := _bounded(gains, margin):

@@ -11,7 +11,7 @@ import pandas as pd
 from records import AccuracyRow, TrialRow, set_columns
 from report.device_seconds import cost_of
 from report.run import Run
-from report.winners import ema_share, mean_alpha
+from report.winners import mean_of_known
 
 _PANDAS_TYPES = {
     float: "float",
@@ -92,8 +92,8 @@ def _accuracy_row(run: Run, partition: float, method: str) -> AccuracyRow:
         search_seconds=cost.search,
         final_seconds=cost.final,
         saved_seconds=cost.saved,
-        alpha=mean_alpha(fits),
-        ema=ema_share(fits),
+        alpha=mean_of_known(fit.alpha for fit in fits),
+        ema=mean_of_known(fit.ema for fit in fits),
     )
 
 
