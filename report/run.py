@@ -104,11 +104,6 @@ class Run:
         return tuple(dict.fromkeys(name for fit in fits for name in fit.tests if name != TEST))
 
     @cached_property
-    def unfrozen(self) -> frozenset[str]:
-        """The methods with a winner that trains part of the encoder."""
-        return self._methods_of("tuned")
-
-    @cached_property
     def zero_shot(self) -> str | None:
         """The first method that trains nothing, if there is one."""
         untrained = self._methods_of("zero_shot") - self._methods_of("probe", "tuned")
@@ -117,7 +112,7 @@ class Run:
     @cached_property
     def baseline(self) -> str | None:
         """The first method that trains a head alone; zero-shot trains nothing."""
-        probes = self._methods_of("probe") - self.unfrozen
+        probes = self._methods_of("probe") - self._methods_of("tuned")
         return next((method for method in self.methods if method in probes), None)
 
     @cached_property
@@ -125,7 +120,8 @@ class Run:
         """The method whose gain is shown: the experiment's choice, else `llrd`, else the first."""
         if self.gain or "llrd" in self.methods:
             return self.gain or "llrd"
-        return next((method for method in self.methods if method in self.unfrozen), None)
+        tuned = self._methods_of("tuned")
+        return next((method for method in self.methods if method in tuned), None)
 
     @cached_property
     def _scores(self) -> dict[tuple[Cell, str], Scores]:

@@ -29,7 +29,7 @@ from errors import did_you_mean
 from models.recipe import Recipe, Settings
 
 Params = dict[str, Any]
-MANY = 10_000  # configurations: more than any cell tries
+MANY = 10_000  # the most configurations of a finite space that are counted, and so tried
 BANKS = ("head_lr", "weight_decay")  # the parameters that may hold several values at once
 
 
