@@ -19,11 +19,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 def full_disk_reported(folder: Path) -> Iterator[None]:
     """Turn the error of a full disk, or what a library made of it, into an `InputError`.
 
-    Args:
-        folder: the folder to name, unless the error names a file elsewhere.
-
-    Raises:
-        InputError: the disk took no more. Other errors pass unchanged.
+    It names `folder`, unless the error names a file elsewhere. Other errors pass unchanged.
     """
     try:
         yield

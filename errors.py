@@ -9,7 +9,7 @@ from collections.abc import Iterable
 class InputError(ValueError):
     """Bad input: one line that says what is wrong, where, and what is allowed.
 
-    `run_search.py` prints it and exits with code 2; nothing below catches it.
+    The command lines print it and exit with code 2.
     """
 
 

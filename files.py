@@ -15,15 +15,7 @@ from errors import InputError
 
 
 def check_folder(folder: Path, key: str) -> None:
-    """Check that `folder` can be written to, or made.
-
-    Args:
-        folder: the folder, which need not exist yet.
-        key: the option or key it comes from, for the error.
-
-    Raises:
-        InputError: it cannot.
-    """
+    """Raise InputError, which names the option `key`, unless a folder can be written to or made."""
     place = nearest(folder)
     if not place.is_dir():
         raise InputError(f"{key}: {place} is not a folder")
@@ -32,11 +24,7 @@ def check_folder(folder: Path, key: str) -> None:
 
 
 def expanded(path: Path | str, key: str) -> Path:
-    """Return a path with `~` and `~user` replaced.
-
-    Raises:
-        InputError: there is no such user.
-    """
+    """Replace `~` and `~user`; raises InputError, which names `key`, if there is no such user."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

@@ -38,11 +38,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line of a search.
-
-    Raises:
-        InputError: the command line is wrong.
-    """
+    """Read the command line of a search; raises InputError if it is wrong."""
     parser = _Parser(
         prog="run_search.py",
         description=__doc__,
@@ -85,11 +81,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def parse_evaluate(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line of `evaluate`.
-
-    Raises:
-        InputError: the command line is wrong.
-    """
+    """Read the command line of `evaluate`; raises InputError if it is wrong."""
     parser = _Parser(
         prog="run_search.py evaluate",
         description="Score the exported winners of a run again, and compare with its table.",

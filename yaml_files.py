@@ -29,23 +29,15 @@ _CONSTRUCTION_ERRORS = (
 def read_yaml(text: str, where: str) -> Any:
     """Parse YAML into plain values.
 
-    Args:
-        text: one YAML document.
-        where: the file or option it comes from, for the error.
-
     Raises:
-        InputError: the text is not YAML; names line and column.
+        InputError: the text is not YAML; names `where` it comes from, line and column.
     """
     with _explained(where):
         return YAML(typ="safe", pure=True).load(text)
 
 
 def read_nodes(text: str, where: str) -> Any:
-    """Parse YAML into ruamel.yaml's nodes, which keep line numbers and text as it is written.
-
-    Raises:
-        InputError: the text is not YAML; names line and column.
-    """
+    """Parse YAML into ruamel.yaml's nodes, which keep line numbers and text as it is written."""
     with _explained(where):
         return YAML(typ="safe", pure=True).compose(text)
 

@@ -11,32 +11,22 @@ from pathlib import Path
 
 import open_clip
 import torch
-import torch.nn.functional as F
 
 from data import load_dataset
-from pretraining.glyphs import CAPTIONS
-from pretraining.train import FOLDER
+from pretraining.train import FOLDER, zero_shot_accuracy
 from search_spaces import load_experiment
 
 SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "digits.yaml"
 
 
-@torch.no_grad()
 def zero_shot(split: str) -> tuple[float, int]:
     """Return the accuracy on a split of the default experiment's data, and its image count."""
     dataset = load_dataset(load_experiment(SPACE).data)
     model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{FOLDER}")
-    model.eval()
     rows = getattr(dataset, split)
-    texts = []
-    for name in dataset.classes:
-        prompts = [caption.format(f"digit {name}") for caption in CAPTIONS]
-        tokens = open_clip.tokenize(prompts, model.context_length)
-        texts.append(model.encode_text(tokens, normalize=True).mean(0))
     images = torch.stack([preprocess(dataset.source.image(key)) for key in rows.keys])
-    embeddings = model.encode_image(images, normalize=True)
-    predicted = (embeddings @ F.normalize(torch.stack(texts), dim=-1).T).argmax(1)
-    return float((predicted == torch.tensor(rows.labels)).float().mean()), len(rows)
+    nouns = [f"digit {name}" for name in dataset.classes]
+    return zero_shot_accuracy(model, images, torch.tensor(rows.labels), nouns), len(rows)
 
 
 def main() -> None:

@@ -115,12 +115,7 @@ def _stroke_templates() -> list[np.ndarray]:
 
 
 class GlyphSampler:
-    """An endless, seeded stream of distorted glyphs.
-
-    Args:
-        size: side of the images, in pixels.
-        seed: seed of the stream.
-    """
+    """An endless, seeded stream of distorted glyphs, as images of `size` pixels a side."""
 
     def __init__(self, size: int, seed: int) -> None:
         self.size = size

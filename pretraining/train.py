@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import open_clip
@@ -51,20 +52,19 @@ def contrastive_loss(
 
 
 @torch.no_grad()
-def zero_shot_accuracy(model: CLIP, sampler: GlyphSampler, n: int) -> float:
-    """Return the share of `n` fresh glyphs that are nearest to their own character's captions."""
+def zero_shot_accuracy(
+    model: CLIP, images: torch.Tensor, labels: torch.Tensor, nouns: Sequence[str]
+) -> float:
+    """Return the share of images that are nearest to the captions of their own label's noun."""
     model.eval()
     tokens = [
-        open_clip.tokenize([t.format(noun(c)) for t in CAPTIONS], model.context_length)
-        for c in CHARACTERS
+        open_clip.tokenize([caption.format(noun) for caption in CAPTIONS], model.context_length)
+        for noun in nouns
     ]
     texts = torch.stack([model.encode_text(t, normalize=True).mean(0) for t in tokens])
-    images, labels = sampler.batch(n)
-    predicted = (model.encode_image(images, normalize=True) @ F.normalize(texts, dim=-1).T).argmax(
-        1
-    )
+    scores = model.encode_image(images, normalize=True) @ F.normalize(texts, dim=-1).T
     model.train()
-    return float((predicted == labels).float().mean())
+    return float((scores.argmax(1) == labels).float().mean())
 
 
 def train(samples: int, batch_size: int, lr: float, seed: int) -> CLIP:
@@ -102,7 +102,8 @@ def train(samples: int, batch_size: int, lr: float, seed: int) -> CLIP:
             model.logit_scale.clamp_(0, math.log(100))
         if step % 100 == 0 or step == steps:
             rate = step * batch_size / (time.perf_counter() - started)
-            accuracy = zero_shot_accuracy(model, held_out, 1024)
+            nouns = [noun(character) for character in CHARACTERS]
+            accuracy = zero_shot_accuracy(model, *held_out.batch(1024), nouns)
             log.info(
                 "step %d/%d  loss %.3f  held-out glyphs %.1f%%  %.0f images/s",
                 step,

@@ -1,11 +1,11 @@
-"""What a run leaves on disk, said once: its events, its final fits, its tables and their names.
+"""What a run leaves on disk: its events, its final fits, its tables and their names.
 
 Nothing outside this room spells a key of an event, of a trial's report or of a final fit's file,
 or a column of a table. It needs neither Ray nor torch.
 """
 
 from records.cell import Cell
-from records.encoding import decode, encode, keys
+from records.encoding import decode, encode
 from records.events import (
     Event,
     FinalFitFailed,
@@ -33,12 +33,11 @@ from records.final_fit import (
     FinalFitResult,
     SetScore,
     find_final_fit,
-    read_final_fit,
     read_final_fits,
     write_final_fit,
 )
 from records.history import RunHistory, TrialHistory
-from records.journal import JournalWriter, holds_run, journal_line, parse_journal, read_journal
+from records.journal import JournalWriter, holds_run, parse_journal, read_journal
 from records.layout import (
     BEST_CONFIGS,
     CHECKPOINTS,
@@ -52,21 +51,21 @@ from records.layout import (
 )
 from records.tables import (
     ACCURACY,
-    ACCURACY_TYPES,
     DUPLICATES,
     GRADIENTS,
     IMPORTANCE,
     SKIPPED,
     TEST_IMAGES,
     TRIALS,
+    AccuracyRow,
     ListedImage,
+    TrialRow,
     read_test_images,
     set_columns,
 )
 
 __all__ = [
     "ACCURACY",
-    "ACCURACY_TYPES",
     "BEST_CONFIGS",
     "CHECKPOINTS",
     "DUPLICATES",
@@ -80,6 +79,7 @@ __all__ = [
     "TEST_IMAGES",
     "TRIALS",
     "WINNERS",
+    "AccuracyRow",
     "Cell",
     "Event",
     "FinalFitFailed",
@@ -105,6 +105,7 @@ __all__ = [
     "TrialPromoted",
     "TrialReport",
     "TrialReported",
+    "TrialRow",
     "TrialStarted",
     "Winner",
     "checkpoint_name",
@@ -113,10 +114,7 @@ __all__ = [
     "final_fit_path",
     "find_final_fit",
     "holds_run",
-    "journal_line",
-    "keys",
     "parse_journal",
-    "read_final_fit",
     "read_final_fits",
     "read_journal",
     "read_test_images",

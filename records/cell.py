@@ -16,11 +16,7 @@ class Cell(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Cell:
-        """Read a cell's name, such as `10/llrd`.
-
-        Raises:
-            ValueError: the text names no cell.
-        """
+        """Read a cell's name, such as `10/llrd`; raises ValueError for other text."""
         partition, _, method = text.partition("/")
         return cls(float(partition), method)
 

@@ -1,4 +1,4 @@
-"""Records as JSON: one encoding and one decoding for everything that a run writes.
+"""Records as JSON.
 
 A record is a frozen dataclass. A record inside a record is spread into it, a cell is written as
 its name, and a number that is not finite is written as null, which is read as NaN.

@@ -12,21 +12,16 @@ Kind = Literal["zero_shot", "probe", "tuned"]
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened in a run.
+    """Something that happened in a run; the journal fills in the time when it writes the event."""
 
-    Attributes:
-        name: of this kind of event, as the journal spells it.
-        kinds: every kind of event, by its name.
-        time: seconds since 1970; the journal fills it in when it writes the event.
-    """
-
-    name: ClassVar[str]
-    kinds: ClassVar[dict[str, type[Event]]] = {}
+    name: ClassVar[str]  # as the journal spells it
+    kinds: ClassVar[dict[str, type[Event]]] = {}  # by name
     time: float = field(default=0.0, kw_only=True, compare=False)
 
-    def __init_subclass__(cls, name: str) -> None:
-        cls.name = name
-        Event.kinds[name] = cls
+    def __init_subclass__(cls, name: str | None = None) -> None:
+        if name is not None:
+            cls.name = name
+            Event.kinds[name] = cls
 
 
 @dataclass(frozen=True)
@@ -46,15 +41,7 @@ class Footnote(Event, name="footnote"):
 
 @dataclass(frozen=True)
 class NodeView:
-    """What one machine of the cluster says of itself.
-
-    Attributes:
-        id: its name in Ray.
-        address: its IP address.
-        sees_images: whether it can read any of a few images.
-        code: the folder from which its workers import this project.
-        gpu_bytes: memory of its smallest GPU, if it has any and can tell.
-    """
+    """What one machine of the cluster says of itself."""
 
     id: str
     address: str
@@ -93,11 +80,17 @@ class StageEnded(Event, name="stage"):
 
 
 @dataclass(frozen=True)
-class TrialStarted(Event, name="trial_started"):
-    """A trial was proposed, or goes on after a pause or a resume."""
+class TrialEvent(Event):
+    """Something that happened to a trial."""
 
     cell: Cell
     trial: int
+
+
+@dataclass(frozen=True)
+class TrialStarted(TrialEvent, name="trial_started"):
+    """A trial was proposed, or goes on after a pause or a resume."""
+
     origin: str
     config: dict[str, Any]
     probe: dict[str, Any] | None
@@ -105,23 +98,7 @@ class TrialStarted(Event, name="trial_started"):
 
 @dataclass(frozen=True)
 class TrialReport:
-    """How good a trial is at a milestone: what travels from the trial to the search.
-
-    Attributes:
-        milestone: samples at which the evaluation was due.
-        taken_up: milestone at which the reporting process took the trial up; 0 from its start.
-        samples: training samples seen.
-        steps: optimiser steps.
-        train_loss, val_loss: mean cross-entropies, in nats.
-        val_accuracy: 0 to 1.
-        score: what trials are ranked by.
-        prospect: what rungs compare.
-        weight_distance: how far the encoder's trained weights have moved, relative to their norm.
-        diverged: whether a loss was not finite.
-        seconds: that the trial has held its slot for so far.
-        node: the first 8 digits of the Ray id of the node.
-        chosen: settings of the best head, where the trial trains a bank of heads.
-    """
+    """How good a trial is at a milestone: what travels from the trial to the search."""
 
     milestone: int
     taken_up: int
@@ -140,38 +117,30 @@ class TrialReport:
 
 
 @dataclass(frozen=True)
-class TrialReported(Event, name="trial_report"):
+class TrialReported(TrialEvent, name="trial_report"):
     """A trial was evaluated at a milestone."""
 
-    cell: Cell
-    trial: int
     report: TrialReport
 
 
 @dataclass(frozen=True)
-class TrialPromoted(Event, name="trial_promoted"):
+class TrialPromoted(TrialEvent, name="trial_promoted"):
     """A trial goes on beyond a rung."""
 
-    cell: Cell
-    trial: int
     milestone: int
 
 
 @dataclass(frozen=True)
-class TrialPaused(Event, name="trial_paused"):
+class TrialPaused(TrialEvent, name="trial_paused"):
     """A trial waits at a rung and has freed its device."""
 
-    cell: Cell
-    trial: int
     milestone: int
 
 
 @dataclass(frozen=True)
-class TrialEnded(Event, name="trial_ended"):
+class TrialEnded(TrialEvent, name="trial_ended"):
     """A trial has ended."""
 
-    cell: Cell
-    trial: int
     status: str
     reason: str
 
@@ -187,12 +156,7 @@ class SearchClosed(Event, name="search_closed"):
 class Winner(Event, name="winner"):
     """The best trial of a cell by its validation score, once the search is over.
 
-    Attributes:
-        samples: training samples that the trial had seen at its best report.
-        kind: `zero_shot` trains nothing, `probe` a head alone, `tuned` a part of the encoder.
-        config: the winning configuration; of a bank, the best head's.
-        tried: the configuration as the trial had it; of a bank, all its heads.
-        probe: configuration of the probe whose head the trial started from.
+    Of a bank, `config` has the best head alone and `tried` all heads, as the trial had them.
     """
 
     cell: Cell
@@ -219,6 +183,3 @@ class RunFinished(Event, name="run_finished"):
     """The run is over."""
 
     seconds: float
-
-
-TrialEvent = TrialStarted | TrialReported | TrialPromoted | TrialPaused | TrialEnded

@@ -19,15 +19,10 @@ TEST = "test"
 
 @dataclass(frozen=True)
 class SetScore:
-    """How a fit did on one test set.
-
-    Attributes:
-        accuracy: 0 to 1.
-        predictions: a class for each image, in the order of `test_images.csv`.
-    """
+    """How a fit did on one test set."""
 
     accuracy: float
-    predictions: list[int]
+    predictions: list[int]  # a class for each image, in the order of `test_images.csv`
 
 
 @dataclass(frozen=True)
@@ -35,15 +30,13 @@ class FinalFitResult:
     """What came out of one winner refitted with one seed.
 
     Attributes:
-        n_train, n_val: training and validation images that the fit had.
-        val_accuracy: of the weights that validation chose, 0 to 1.
-        samples_chosen, steps_chosen: training samples and steps at which validation chose them.
+        val_accuracy: that of the weights that validation chose.
+        samples_chosen, steps_chosen: training samples and steps after which it chose them.
         weight_distance: how far the encoder's trained weights have moved, relative to their norm.
         head_lr, weight_decay: of the head that validation chose.
         alpha: how far the weights are from their start to the tuned ones (1), where it was chosen.
         ema: whether validation chose the averaged weights, where there were any.
         gradient_norms: layer group -> kind of parameter -> norm.
-        seconds: that the fit held its slot for.
         fit_key: a digest of all that the result depends on.
         tests: test set -> score; `test` is the first.
     """
@@ -68,7 +61,7 @@ class FinalFitResult:
 
     @property
     def cell(self) -> Cell:
-        """The cell whose winner was refitted."""
+        """The cell that the fit belongs to."""
         return Cell(self.partition, self.method)
 
     @property
@@ -78,7 +71,7 @@ class FinalFitResult:
 
 
 def write_final_fit(run_dir: Path, result: FinalFitResult) -> None:
-    """Write a result to its file in a run's directory, whole or not at all."""
+    """Write a result to its file, whole or not at all."""
     with replacing(final_fit_path(run_dir, result.cell, result.seed)) as path:
         path.write_text(json.dumps(encode(result), allow_nan=False), encoding="utf-8")
 

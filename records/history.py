@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from records.cell import Cell
@@ -24,11 +25,19 @@ from records.events import (
 
 @dataclass
 class TrialHistory:
-    """One trial: its state, and the values of its best report by score."""
+    """One trial: its state, and the values of its best report by score.
+
+    Attributes:
+        began, ended: seconds since 1970; of a trial that goes on after a pause, its first start.
+        reports: prospect at each milestone, where it is a number.
+    """
 
     cell: Cell
     number: int
+    began: float = 0.0
+    ended: float = 0.0
     config: dict[str, Any] = field(default_factory=dict)
+    reports: dict[int, float] = field(default_factory=dict)
     status: str = "running"
     origin: str = ""
     reason: str = ""
@@ -42,6 +51,7 @@ class TrialHistory:
         """Take in an event of the trial."""
         match event:
             case TrialStarted():
+                self.began = self.began or event.time
                 self.config, self.origin = event.config, event.origin
                 self.status, self.reason = "running", ""
             case TrialReported(report=report):
@@ -49,12 +59,13 @@ class TrialHistory:
             case TrialPaused():
                 self.status = "paused"
             case TrialEnded():
-                self.status, self.reason = event.status, event.reason
+                self.status, self.reason, self.ended = event.status, event.reason, event.time
 
     def _report(self, report: TrialReport) -> None:
-        """Count the work done, and keep the values of the best score so far."""
         self.samples = max(self.samples, report.samples)
         self.seconds = max(self.seconds, report.seconds)
+        if not report.diverged and math.isfinite(report.score):
+            self.reports.setdefault(report.milestone, report.prospect)
         if report.score > self.score:
             self.score = report.score
             self.val_accuracy, self.val_loss = report.val_accuracy, report.val_loss
@@ -65,11 +76,9 @@ class RunHistory:
     """What the events of a run come to; a later event about the same thing overrules an earlier.
 
     Attributes:
-        trials: cell and number -> trial.
-        winners: cell -> winner.
-        failed_fits: cell and seed -> why the last try of a final fit failed. A fit that succeeded
+        trials: by cell and number.
+        failed_fits: why the last try of a final fit failed, by cell and seed. A fit that succeeded
             later keeps its entry here, and its result is on disk.
-        footnotes: notes on the data, each once.
     """
 
     trials: dict[tuple[Cell, int], TrialHistory] = field(default_factory=dict)
@@ -93,9 +102,17 @@ class RunHistory:
                 self.failed_fits[event.cell, event.seed] = event.reason
             case Footnote() if event.text not in self.footnotes:
                 self.footnotes.append(event.text)
-            case _ if isinstance(event, TrialEvent):
+            case TrialEvent():
                 key = event.cell, event.trial
                 self.trials.setdefault(key, TrialHistory(*key)).take(event)
+
+    @cached_property
+    def by_cell(self) -> dict[Cell, list[TrialHistory]]:
+        """The trials of each cell that has any, in the order of their first events."""
+        cells: dict[Cell, list[TrialHistory]] = {}
+        for trial in self.trials.values():
+            cells.setdefault(trial.cell, []).append(trial)
+        return cells
 
     def _win(self, winner: Winner) -> None:
         """Keep a winner; the failed fits of another winner before it do not concern it."""

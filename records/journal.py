@@ -15,11 +15,7 @@ from records.events import Event, TrialStarted
 
 
 class JournalWriter:
-    """Appends events, each a line of JSON, and flushes each before the call returns.
-
-    Args:
-        path: the file; a line that a crash cut off is removed from its end.
-    """
+    """Appends events; it first removes a line that a crash cut off from the file's end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,12 +23,12 @@ class JournalWriter:
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, event: Event) -> None:
-        """Append one event, with the time at which it is written."""
+        """Append an event with the present time, and flush it."""
         self._file.write(journal_line(replace(event, time=round(time.time(), 3))))
         self._file.flush()
 
     def close(self) -> None:
-        """Write what the operating system may still hold back, and close the file."""
+        """Force the events to the disk, and close the file."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -46,7 +42,7 @@ def journal_line(event: Event) -> str:
 
 
 def read_journal(path: Path) -> list[Event]:
-    """Read all whole events of a journal, in order; a missing file holds none.
+    """Read the events of a journal in order, without a torn last line; a missing file holds none.
 
     Raises:
         InputError: a line is not an event, or a field of it is not as it should be.
@@ -55,25 +51,13 @@ def read_journal(path: Path) -> list[Event]:
 
 
 def parse_journal(content: bytes, where: str | Path) -> list[Event]:
-    """Read all whole events of a journal's content, in order.
-
-    Args:
-        content: of the file; its last line is left out if it is torn.
-        where: names the file in errors.
-
-    Raises:
-        InputError: a line is not an event, or a field of it is not as it should be.
-    """
+    """Read the content of a journal like `read_journal`; `where` names it in errors."""
     *whole, _ = content.split(b"\n")  # the last one is empty, or torn
     return [_event(line, f"{where}: line {number}") for number, line in enumerate(whole, start=1)]
 
 
 def holds_run(events: Iterable[Event], where: str | Path, resume: bool) -> bool:
-    """Whether a journal is of a run; one that was refused before its first trial is none.
-
-    Raises:
-        InputError: the journal is of a run, and `resume` is off.
-    """
+    """Return whether a run got as far as its first trial; without `resume`, refuse one that did."""
     found = any(isinstance(event, TrialStarted) for event in events)
     if found and not resume:
         raise InputError(
@@ -87,8 +71,7 @@ def _event(line: bytes, where: str) -> Event:
         content = json.loads(line)
         return decode(Event.kinds[content.pop("event")], content)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        known = isinstance(error, ValueError) and not isinstance(error, UnicodeDecodeError)
-        why = f" ({error})" if known and not isinstance(error, json.JSONDecodeError) else ""
+        why = f" ({error})" if type(error) is ValueError else ""  # of `decode`
         raise InputError(
             f"{where} is damaged{why}; restore the file from a copy, or --name starts another"
         ) from None

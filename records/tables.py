@@ -18,14 +18,12 @@ from files import replacing
 
 @dataclass(frozen=True)
 class Table:
-    """A kind of table.
+    """A kind of table, by its file in a run's directory.
 
     Attributes:
-        file: its name in a run's directory.
-        columns: their names, in their order.
         numbers: the columns that are read as numbers; the others are text.
-        optional: columns at the right that may be missing. They are read as empty text then, and
-            are left out where no row has a value in them.
+        optional: further columns at the right, which are written if a row has a value in them and
+            are read as empty text if they are missing.
     """
 
     file: str
@@ -34,22 +32,14 @@ class Table:
     optional: tuple[str, ...] = ()
 
     def write(self, run_dir: Path, rows: Iterable[object]) -> None:
-        """Write the table, whole or not at all; without rows, remove the file.
-
-        Args:
-            run_dir: the run's directory.
-            rows: objects with an attribute for each column.
-        """
-        found = list(rows)
+        """Write rows, which have an attribute for each column; without rows, remove the file."""
+        found, target = list(rows), run_dir / self.file
+        if not found:
+            target.unlink(missing_ok=True)
+            return
         kept = [name for name in self.optional if any(getattr(row, name) != "" for row in found)]
         columns = [*self.columns, *kept]
-        if not found:
-            (run_dir / self.file).unlink(missing_ok=True)
-            return
-        with (
-            replacing(run_dir / self.file) as path,
-            path.open("w", newline="", encoding="utf-8") as file,
-        ):
+        with replacing(target) as path, path.open("w", newline="", encoding="utf-8") as file:
             lines = ([getattr(row, name) for name in columns] for row in found)
             csv.writer(file).writerows([columns, *lines])
 
@@ -85,36 +75,47 @@ class ListedImage(NamedTuple):
     group: str
 
 
-ACCURACY_TYPES = {
-    "partition": "float",
-    "method": "object",
-    "n_train": "Int64",
-    "n_val": "Int64",
-    "val_accuracy": "float",
-    "test_accuracy": "float",
-    "test_ci95": "float",
-    "seeds": "int",
-    "trials": "int",
-    "trials_stopped_early": "int",
-    "config": "object",
-    "test_ci95_seeds": "float",
-    "test_ci95_images": "float",
-    "search_seconds": "float",
-    "final_seconds": "float",
-    "saved_seconds": "float",
-    "alpha": "float",
-    "ema": "float",
-}
-"""The columns of `accuracy_table.csv` and the types of their values."""
+class AccuracyRow(NamedTuple):
+    """A row of `accuracy_table.csv`: a cell. Every further test set adds two columns."""
 
-ACCURACY = Table("accuracy_table.csv", tuple(ACCURACY_TYPES))
-TRIALS = Table(
-    "trials.csv",
-    (
-        *("partition", "method", "trial", "status", "samples", "val_accuracy", "val_loss"),
-        *("seconds", "origin", "reason", "config"),
-    ),
-)
+    partition: float
+    method: str
+    n_train: int | None
+    n_val: int | None
+    val_accuracy: float | None
+    test_accuracy: float | None
+    test_ci95: float | None
+    seeds: int
+    trials: int
+    trials_stopped_early: int
+    config: str | None
+    test_ci95_seeds: float | None
+    test_ci95_images: float | None
+    search_seconds: float
+    final_seconds: float
+    saved_seconds: float
+    alpha: float | None
+    ema: float | None
+
+
+class TrialRow(NamedTuple):
+    """A row of `trials.csv`."""
+
+    partition: float
+    method: str
+    trial: int
+    status: str
+    samples: int
+    val_accuracy: float
+    val_loss: float
+    seconds: float
+    origin: str
+    reason: str
+    config: str
+
+
+ACCURACY = Table("accuracy_table.csv", AccuracyRow._fields)
+TRIALS = Table("trials.csv", TrialRow._fields)
 GRADIENTS = Table("gradients.csv", ("partition", "method", "layer_group", "kind", "norm"))
 IMPORTANCE = Table(
     "importance.csv",
@@ -124,7 +125,7 @@ IMPORTANCE = Table(
 DUPLICATES = Table("duplicates.csv", ("kind", "split_a", "key_a", "split_b", "key_b"))
 SKIPPED = Table("skipped_images.csv", ("split", "key", "reason"))
 TEST_IMAGES = Table(
-    "test_images.csv", ("set", "key", "label"), numbers=("label",), optional=("group",)
+    "test_images.csv", ListedImage._fields[:-1], numbers=("label",), optional=("group",)
 )
 
 
@@ -136,7 +137,7 @@ def set_columns(test_set: str) -> tuple[str, str]:
 def read_test_images(
     run_dir: Path,
 ) -> tuple[dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]]]:
-    """Return the class and the group of every test image, by set, in the order of the predictions.
+    """Return the class and the group of every test image, by set.
 
     Groups are numbered from 0 without a gap; a set whose images have no groups has no entry.
 

@@ -36,13 +36,13 @@ def average_findings(run: Run, baseline: str, test_set: str = TEST) -> Iterator[
             if (ours := run.scores(partition, method, test_set))
             and (theirs := run.scores(partition, baseline, test_set))
         }
-        if method != baseline and (means := _means(pairs.values())):
-            difference = means[0].minus(means[1])
-            where = f"on average over {len(pairs)} partitions"
-            if len(pairs) == 1:
-                where = f"at {next(iter(pairs)):g}%"
-            if difference:
-                yield _one(where, method, baseline, difference)
+        if method == baseline or (means := _means(pairs.values())) is None:
+            continue
+        where = f"on average over {len(pairs)} partitions"
+        if len(pairs) == 1:
+            where = f"at {next(iter(pairs)):g}%"
+        if difference := means[0].minus(means[1]):
+            yield _one(where, method, baseline, difference)
 
 
 def drop_finding(run: Run, test_set: str) -> str | None:
@@ -64,7 +64,7 @@ def drop_finding(run: Run, test_set: str) -> str | None:
 
 
 def _means(pairs: Collection[tuple[Scores, Scores]]) -> tuple[Scores, Scores] | None:
-    """Return the mean of each side of the pairs; None without pairs or seeds in common."""
+    """Average each side of the pairs; None without pairs or seeds in common."""
     ours, theirs = mean_of([pair[0] for pair in pairs]), mean_of([pair[1] for pair in pairs])
     return (ours, theirs) if ours and theirs else None
 
@@ -96,7 +96,6 @@ def _at_each_partition(run: Run, baseline: str) -> Iterator[str]:
 
 
 def _several(differences: Mapping[float, Interval], method: str, baseline: str) -> str:
-    """Say the gains at several partitions, or the losses at several."""
     verb = _verb(next(iter(differences.values())))
     amounts = [
         f"{_amount(d)} at {partition:g}% ({_ends(d)})" for partition, d in differences.items()
@@ -105,7 +104,6 @@ def _several(differences: Mapping[float, Interval], method: str, baseline: str) 
 
 
 def _one(where: str, method: str, baseline: str, difference: Interval) -> str:
-    """Say one difference, shown or not."""
     if difference.shown:
         verb, against = _verb(difference).split()
         points = f"{_amount(difference)} points"
@@ -123,13 +121,15 @@ def _enough(run: Run, method: str) -> Iterator[str]:
     smallest margin that any partition meets is reported.
     """
     found = _by_size(run, method)
-    *smaller, largest = found or [0.0]
+    if method == run.zero_shot or len(found) < 2:
+        return
+    *smaller, largest = found
     gains = {
         partition: gain
         for partition in smaller
         if (gain := found[largest].minus(found[partition])) and gain.known
     }
-    if method == run.zero_shot or len(gains) < max(1, len(smaller)):
+    if len(gains) < len(smaller):
         return
     for margin in MARGINS:
         if bounded := _bounded(gains, margin):
@@ -150,7 +150,7 @@ def _enough(run: Run, method: str) -> Iterator[str]:
 
 
 def _bounded(gains: dict[float, Interval], margin: float) -> list[float]:
-    """Return the partitions, from the largest down, whose gain is bounded by the margin."""
+    """List the partitions from the largest down to the last whose gain the margin bounds."""
     return list(takewhile(lambda partition: gains[partition].high <= margin, reversed(gains)))
 
 
@@ -159,12 +159,9 @@ def _images(run: Run, partition: float, method: str) -> int:
 
 
 def _by_size(run: Run, method: str) -> dict[float, Scores]:
-    """Return a method's scores by partition, smallest partition first."""
-    return {
-        partition: scores
-        for partition in sorted(run.partitions)
-        if (scores := run.scores(partition, method))
-    }
+    """Return a method's scores, smallest partition first."""
+    found = {partition: run.scores(partition, method) for partition in sorted(run.partitions)}
+    return {partition: scores for partition, scores in found.items() if scores}
 
 
 def _as_data_grows(run: Run, baseline: str) -> Iterator[str]:
@@ -198,5 +195,5 @@ def _amount(difference: Interval) -> str:
 
 
 def _ends(difference: Interval) -> str:
-    """Write the interval of a gain, or that of a loss with its sign turned."""
+    """Write the interval of a gain, or of a loss as a positive number."""
     return (difference if difference.mean > 0 else difference.negative()).ends()

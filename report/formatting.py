@@ -11,11 +11,7 @@ from records import Kind
 
 
 def describe(config: Mapping[str, Any], kind: Kind) -> str:
-    """Describe a configuration in one line; keys that it does not know are left out.
-
-    Args:
-        config: a recipe's settings.
-        kind: what the recipe trains.
+    """Describe a recipe's settings in one line; keys that it does not know are left out.
 
     >>> describe({"blocks": "11-7", "kinds": "ln+attn", "lr": 3e-4, "llrd_decay": 0.75}, "tuned")
     'ln+attn of blocks 11-7, lr 3e-4, decay 0.75'
@@ -28,9 +24,10 @@ def describe(config: Mapping[str, Any], kind: Kind) -> str:
         return "nothing to choose"
     if kind == "zero_shot":
         return "zero-shot"
-    known = _SETTINGS_LBFGS if config.get("solver") == "lbfgs" else _SETTINGS
+    solver, known = _SOLVERS.get(str(config.get("solver")), ("", _SETTINGS))
+    trained = f"linear probe{solver}" if kind == "probe" else _layers(config)
     settings = [say(config[key]) for key, say in known.items() if config.get(key) is not None]
-    return ", ".join(part for part in (_trained(config, kind), *settings) if part)
+    return ", ".join(part for part in (trained, *settings) if part)
 
 
 def span(values: Iterable[float], show: Callable[[float], str]) -> str:
@@ -44,9 +41,7 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def _trained(config: Mapping[str, Any], kind: Kind) -> str:
-    if kind == "probe":
-        return "linear probe (L-BFGS)" if config.get("solver") == "lbfgs" else "linear probe"
+def _layers(config: Mapping[str, Any]) -> str:
     blocks = str(config["blocks"])
     if blocks == "all":
         where = "all blocks"
@@ -57,16 +52,14 @@ def _trained(config: Mapping[str, Any], kind: Kind) -> str:
 
 def _rate(value: Any) -> str:
     """Write a learning rate: 3e-4, 1e-2, 0.1."""
-    return _shortest(value, scientific_first=True)
+    return _plain(value, scientific_first=True)
 
 
-def _plain(value: Any) -> str:
-    """Write any other number: 0.75, 0.01, 1e-4, 64."""
-    return _shortest(value, scientific_first=False)
+def _plain(value: Any, *, scientific_first: bool = False) -> str:
+    """Write a number with two digits in its shorter form: 0.75, 0.01, 1e-4, 64.
 
-
-def _shortest(value: Any, *, scientific_first: bool) -> str:
-    """Write a float with two digits in its shorter form; a tie goes to the preferred form."""
+    Of two forms of one length, it is the plain one unless `scientific_first`.
+    """
     if not isinstance(value, float):
         return str(value)
     rounded = float(f"{value:.1e}")
@@ -92,9 +85,10 @@ _SETTINGS: dict[str, Callable[[Any], str]] = {
     "views": _views,
     "head_start": "head start {}".format,
 }
-# L-BFGS finds the optimum, so it has no rates, batches or start.
-_SETTINGS_LBFGS: dict[str, Callable[[Any], str]] = {
+_SETTINGS_AT_OPTIMUM: dict[str, Callable[[Any], str]] = {
     "weight_decay": lambda value: f"L2 {_plain(value)}",
     "label_smoothing": _SETTINGS["label_smoothing"],
     "views": _views,
 }
+_SOLVERS = {"lbfgs": (" (L-BFGS)", _SETTINGS_AT_OPTIMUM)}
+"""Solvers that a description names: they find the optimum, without rates, batches or a start."""

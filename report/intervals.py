@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot
 
 import numpy as np
@@ -18,15 +18,12 @@ class Interval:
     """A mean, and the half-width of its 95% confidence interval from each source.
 
     Attributes:
-        mean: the mean, a fraction.
-        seeds: half-width from the `n` final seeds; None for one seed.
-        n: number of final seeds.
+        seeds: half-width from the final seeds; None for one seed.
         images: half-width from the draw of test images; None if their labels are not on disk.
     """
 
     mean: float
     seeds: float | None
-    n: int
     images: float | None = None
 
     @property
@@ -47,7 +44,7 @@ class Interval:
 
     @property
     def high(self) -> float:
-        """The upper end of the interval."""
+        """The upper end."""
         return self.mean + (self.half_width or 0.0)
 
     def points(self, sign: str = "") -> str:
@@ -64,7 +61,7 @@ class Interval:
 
     def negative(self) -> Interval:
         """Return the interval of the negated quantity."""
-        return Interval(-self.mean, self.seeds, self.n, self.images)
+        return replace(self, mean=-self.mean)
 
 
 def t_interval(values: Iterable[float]) -> Interval:
@@ -76,50 +73,35 @@ def t_interval(values: Iterable[float]) -> Interval:
     sample = np.array(list(values), dtype=float)
     n = sample.size
     if n < 2:
-        return Interval(float(sample.mean()), None, n)
+        return Interval(float(sample.mean()), None)
     standard_error = float(sample.std(ddof=1)) / n**0.5
-    return Interval(float(sample.mean()), float(stdtrit(n - 1, 0.975)) * standard_error, n)
+    return Interval(float(sample.mean()), float(stdtrit(n - 1, 0.975)) * standard_error)
 
 
-def over_images(values: NDArray[np.float64]) -> float:
+def over_images(values: NDArray[np.float64], groups: NDArray[np.int64] | None = None) -> float:
     """Return the half-width of the 95% interval of a mean by the bootstrap over test images.
 
     It is 1.96 standard deviations of the means of 2,000 resamples (Efron 1979) with a fixed seed.
-    If all values are equal, all resamples are equal too. Then it is the exact bound on how
-    frequent another value can be if n images have not shown it (Clopper & Pearson 1934): 3.7/n.
+    Groups, such as bursts or patients, are resampled whole (the cluster bootstrap, Field & Welsh
+    2007), and a resample's mean is over its images. If the images of a group are alike, a bootstrap
+    over single images would be too narrow, by up to the square root of the group's size.
+
+    If the n groups have one mean, all resamples are equal. Then it is the exact bound on how
+    frequent another mean can be if n groups have not shown it (Clopper & Pearson 1934): 3.7/n.
 
     Args:
         values: one per image, shape (images,): whether the prediction is right, or a mean or
             difference of such values.
+        groups: the group of each image, shape (images,), numbered from 0 without a gap; without
+            it, each image is a group.
     """
-    # Images with one value are interchangeable. So a resample is a multinomial draw of the count
-    # of each value: the same distribution, at the cost of a few values instead of all images.
-    # Values are rounded because the same mean, summed in another order, differs in its last digits.
-    distinct, counts = np.unique(np.round(values, 9), return_counts=True)
-    if distinct.size == 1:
-        return _unseen(values.size)
-    generator = np.random.default_rng(0)
-    drawn = generator.multinomial(values.size, counts / values.size, size=RESAMPLES)
-    means = drawn @ distinct / values.size
-    return float(ndtri(0.975) * means.std(ddof=1))
-
-
-def over_groups(values: NDArray[np.float64], groups: NDArray[np.int64]) -> float:
-    """Return the half-width by the bootstrap over groups, such as bursts or patients.
-
-    This is the cluster bootstrap (Field & Welsh 2007): groups are resampled whole, and a resample's
-    mean is over its images. A bootstrap over single images would be too narrow if the images of a
-    group are alike, by up to the square root of the group's size. If all groups have the same
-    mean, the result is the exact bound on how frequent another group can be.
-
-    Args:
-        values: one per image, shape (images,).
-        groups: the group of each image, shape (images,), numbered from 0 without a gap.
-    """
+    groups = np.arange(values.size) if groups is None else groups
     sizes, sums = np.bincount(groups), np.bincount(groups, weights=values)
+    # Values are rounded because the same mean, summed in another order, differs in its last digits.
     if np.unique(np.round(sums / sizes, 9)).size == 1:
         return _unseen(sizes.size)
-    # Groups with one sum and one size are interchangeable, as images with one value are.
+    # Groups with one sum and one size are interchangeable. So a resample is a multinomial draw of
+    # the count of each kind: the same distribution, at the cost of a few kinds instead of all.
     kinds = np.round(np.column_stack([sums, sizes]), 9)
     distinct, counts = np.unique(kinds, axis=0, return_counts=True)
     generator = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from report.winners import winner_notes
 
 
 def notes(run: Run) -> list[str]:
-    """Return the notes under a run's table, one string per note."""
+    """Return the notes under a run's table."""
     return list(
         chain(
             _reading(run),
@@ -37,18 +37,18 @@ def notes(run: Run) -> list[str]:
 
 def _reading(run: Run) -> Iterator[str]:
     """Explain what a cell of the table shows, and what its interval covers."""
-    fits = [fit for cell in run.cells() for fit in run.final_fits(*cell)]
-    if not fits:
+    found = [fits for cell in run.cells() if (fits := run.final_fits(*cell))]
+    if not found:
         yield "There are no final fits yet"
         return
-    counts = [len(found) for cell in run.cells() if (found := run.final_fits(*cell))]
+    counts = [len(fits) for fits in found]
     seeds = f"{span(counts, str)} final seed{'' if max(counts) == 1 else 's'}"
     yield f"Each cell is the mean over {seeds} ± the half-width of its 95% confidence interval"
     yield (
         "Each seed draws its partition anew from the training images; "
         "at 100% it changes only the order of samples"
     )
-    images = f"{span([fit.n_test for fit in fits], str)} test images"
+    images = f"{span([fit.n_test for fits in found for fit in fits], str)} test images"
     if (groups := run.test_groups.get(TEST)) is not None:
         source = f"{images} in {groups.max() + 1} groups (bootstrap over groups"
     else:
@@ -118,8 +118,7 @@ def _below_zero_shot(run: Run) -> Iterator[str]:
 
 def _missing(run: Run) -> Iterator[str]:
     """Name the cells without a result, and those whose final fits have different winners."""
-    missing = [str(cell) for cell in run.cells() if not run.final_fits(*cell)]
-    if missing:
+    if missing := [str(cell) for cell in run.cells() if not run.final_fits(*cell)]:
         yield f"There is no result for {listed(missing)}"
     made = sum(len(run.final_fits(*cell)) for cell in run.cells())
     asked = (run.seeds or 0) * sum(run.winner(*cell) is not None for cell in run.cells())

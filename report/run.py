@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,9 +42,8 @@ class Run:
     Attributes:
         partitions, methods: the table's rows and columns, in the experiment's order.
         gain: the method to compare with the baseline, if the experiment names one.
-        test_labels: test set to the class of each image; empty if the run kept no labels.
-        test_groups: test set to the group of each image; sets without groups are not in it.
         seeds: planned number of final fits per winner; None if it is not known.
+        test_labels, test_groups: as `read_test_images` returns them.
         skipped: number of images that could not be used.
     """
 
@@ -67,7 +65,7 @@ class Run:
         return (Cell(partition, method) for partition in self.partitions for method in self.methods)
 
     def winner(self, partition: float, method: str) -> Winner | None:
-        """Return the winner of a cell; None before the end of the search."""
+        """Return the winner of a cell, once its search is over."""
         return self.history.winners.get(Cell(partition, method))
 
     def final_fits(self, partition: float, method: str) -> list[FinalFitResult]:
@@ -86,14 +84,10 @@ class Run:
 
     def trials(self, partition: float, method: str) -> list[TrialHistory]:
         """Return the trials of a cell."""
-        return self._trials.get(Cell(partition, method), [])
+        return self.history.by_cell.get(Cell(partition, method), [])
 
     def scores(self, partition: float, method: str, test_set: str = TEST) -> Scores | None:
-        """Return the scores of a cell's final fits on a test set; None if it has none.
-
-        Raises:
-            InputError: a fit's predictions are not of the images in `test_images.csv`.
-        """
+        """Return the scores of a cell's final fits on a test set; None if it has none."""
         return self._scores.get((Cell(partition, method), test_set))
 
     def difference(
@@ -110,11 +104,6 @@ class Run:
         return tuple(dict.fromkeys(name for fit in fits for name in fit.tests if name != TEST))
 
     @cached_property
-    def unfrozen(self) -> frozenset[str]:
-        """The methods with a winner that trains part of the encoder."""
-        return self._methods_of("tuned")
-
-    @cached_property
     def zero_shot(self) -> str | None:
         """The first method that trains nothing, if there is one."""
         untrained = self._methods_of("zero_shot") - self._methods_of("probe", "tuned")
@@ -123,7 +112,7 @@ class Run:
     @cached_property
     def baseline(self) -> str | None:
         """The first method that trains a head alone; zero-shot trains nothing."""
-        probes = self._methods_of("probe") - self.unfrozen
+        probes = self._methods_of("probe") - self._methods_of("tuned")
         return next((method for method in self.methods if method in probes), None)
 
     @cached_property
@@ -131,14 +120,8 @@ class Run:
         """The method whose gain is shown: the experiment's choice, else `llrd`, else the first."""
         if self.gain or "llrd" in self.methods:
             return self.gain or "llrd"
-        return next((method for method in self.methods if method in self.unfrozen), None)
-
-    @cached_property
-    def _trials(self) -> dict[Cell, list[TrialHistory]]:
-        trials: defaultdict[Cell, list[TrialHistory]] = defaultdict(list)
-        for trial in self.history.trials.values():
-            trials[trial.cell].append(trial)
-        return trials
+        tuned = self._methods_of("tuned")
+        return next((method for method in self.methods if method in tuned), None)
 
     @cached_property
     def _scores(self) -> dict[tuple[Cell, str], Scores]:

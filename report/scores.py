@@ -9,7 +9,7 @@ from math import hypot
 import numpy as np
 from numpy.typing import NDArray
 
-from report.intervals import Interval, over_groups, over_images, t_interval
+from report.intervals import Interval, over_images, t_interval
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,10 @@ class Scores:
     """Accuracies on one set of test images.
 
     Attributes:
-        accuracy: seed to accuracy.
-        correct: seed to one value per image, 1 if the prediction is right, shape (images,); empty
+        accuracy: by seed.
+        correct: by seed, one value per image, 1 if the prediction is right, shape (images,); empty
             if the images' labels are not on disk.
-        groups: the group of each image, shape (images,), numbered from 0 without a gap; None if
-            the images have no groups.
+        groups: as `over_images` takes them.
     """
 
     accuracy: Mapping[int, float]
@@ -34,9 +33,7 @@ class Scores:
         if not self.correct:
             return interval
         per_image = np.mean(list(self.correct.values()), axis=0)
-        if self.groups is None:
-            return replace(interval, images=over_images(per_image))
-        return replace(interval, images=over_groups(per_image, self.groups))
+        return replace(interval, images=over_images(per_image, self.groups))
 
     def minus(self, other: Scores) -> Interval | None:
         """Return the difference, paired by seed and by image; None if they share no seed."""

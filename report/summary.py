@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -29,15 +30,11 @@ class Summary:
     """A run's table and the sentences under it.
 
     Attributes:
-        grid: the table.
-        seconds: device-seconds, one string per row.
-        chosen: the method whose winners are described; None before the first winner.
-        descriptions: the configurations of these winners, one string per row.
-        heading: the heading of the findings.
-        findings: what the table shows.
+        seconds: device-seconds of each row.
+        chosen: the method whose winners are described, if there is one.
+        descriptions: the configurations of these winners, one for each row.
+        heading: that of the findings.
         extra: the tables of the further test sets.
-        warnings: what makes the figures less reliable than they look.
-        notes: how to read the table, and what the run cost.
     """
 
     grid: Grid
@@ -64,21 +61,22 @@ class Summary:
         return "\n".join(lines + _list("Notes:", self.notes))
 
     def render(self, console: Console) -> None:
-        """Print the table, then the descriptions, findings, warnings and notes below it."""
+        """Print the table and what stands below it."""
+
+        def say(lines: Iterable[str], style: str) -> None:
+            for line in lines:
+                console.print(Text(line, style=style))
+
         console.print(self.grid.terminal(console))
         if self.chosen:
             for row, words in zip(self.grid.rows, self.descriptions, strict=True):
                 console.print(Text(f"{self.chosen} winner at {row[0].text}%: {words}"))
-        for line in self.findings:
-            console.print(Text(line, style="bold"))
+        say(self.findings, "bold")
         for test in self.extra:
             console.print(test.grid.terminal(console))
-            for line in test.findings:
-                console.print(Text(line, style="bold"))
-        for line in self.warnings:
-            console.print(Text(f"warning: {line}", style="yellow"))
-        for line in self.notes:
-            console.print(Text(line, style="dim"))
+            say(test.findings, "bold")
+        say((f"warning: {line}" for line in self.warnings), "yellow")
+        say(self.notes, "dim")
 
 
 def summarise(run: Run) -> Summary:

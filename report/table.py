@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 import pandas as pd
 
-from records import ACCURACY_TYPES, TRIALS, set_columns
+from records import AccuracyRow, TrialRow, set_columns
 from report.device_seconds import cost_of
 from report.run import Run
-from report.winners import ema_share, mean_alpha
+from report.winners import mean_of_known
+
+_PANDAS_TYPES = {
+    float: "float",
+    float | None: "float",
+    int: "int",
+    int | None: "Int64",
+    str: "object",
+    str | None: "object",
+}
 
 
 def accuracy_table(run: Run) -> pd.DataFrame:
@@ -21,8 +30,8 @@ def accuracy_table(run: Run) -> pd.DataFrame:
     from both sources, from seeds and from images. `alpha` is a mean over seeds, `ema` a share of
     them. Every further test set adds two columns.
     """
-    rows = [_accuracy_row(run, *cell) for cell in run.cells()]
-    types = dict(ACCURACY_TYPES)
+    rows = [_accuracy_row(run, *cell)._asdict() | _extra_tests(run, *cell) for cell in run.cells()]
+    types = {name: _PANDAS_TYPES[hint] for name, hint in get_type_hints(AccuracyRow).items()}
     for name in run.extra_tests:
         types |= dict.fromkeys(set_columns(name), "float")
     return pd.DataFrame(rows, columns=list(types)).astype(types)
@@ -31,26 +40,26 @@ def accuracy_table(run: Run) -> pd.DataFrame:
 def trials_table(run: Run) -> pd.DataFrame:
     """Return one row per trial: first of the experiment's cells, then of cells it lost."""
     order = {cell: place for place, cell in enumerate(run.cells())}
-    rows = []
-    for trial in sorted(
+    trials = sorted(
         run.history.trials.values(), key=lambda t: (order.get(t.cell, len(order)), t.number)
-    ):
-        rows.append(
-            {
-                "partition": trial.cell.partition,
-                "method": trial.cell.method,
-                "trial": trial.number,
-                "status": trial.status,
-                "samples": trial.samples,
-                "val_accuracy": round(trial.val_accuracy, 6),
-                "val_loss": round(trial.val_loss, 6),
-                "seconds": round(trial.seconds, 3),
-                "origin": trial.origin,
-                "reason": trial.reason,
-                "config": _as_json(trial.config),
-            }
+    )
+    rows = [
+        TrialRow(
+            partition=trial.cell.partition,
+            method=trial.cell.method,
+            trial=trial.number,
+            status=trial.status,
+            samples=trial.samples,
+            val_accuracy=round(trial.val_accuracy, 6),
+            val_loss=round(trial.val_loss, 6),
+            seconds=round(trial.seconds, 3),
+            origin=trial.origin,
+            reason=trial.reason,
+            config=_as_json(trial.config),
         )
-    return pd.DataFrame(rows, columns=[*TRIALS.columns])
+        for trial in trials
+    ]
+    return pd.DataFrame(rows, columns=list(TrialRow._fields))
 
 
 def to_csv(table: pd.DataFrame, float_format: str | None = None) -> str:
@@ -59,34 +68,33 @@ def to_csv(table: pd.DataFrame, float_format: str | None = None) -> str:
     return table.assign(partition=partitions).to_csv(index=False, float_format=float_format)
 
 
-def _accuracy_row(run: Run, partition: float, method: str) -> dict[str, Any]:
+def _accuracy_row(run: Run, partition: float, method: str) -> AccuracyRow:
     winner = run.winner(partition, method)
     scores = run.scores(partition, method)
     test = scores.interval() if scores else None
     cost = cost_of(run, partition, method)
     fits = run.final_fits(partition, method)
     trials = run.trials(partition, method)
-    return {
-        "partition": partition,
-        "method": method,
-        "n_train": fits[0].n_train if fits else None,
-        "n_val": fits[0].n_val if fits else None,
-        "val_accuracy": winner.val_accuracy if winner else None,
-        "test_accuracy": test.mean if test else None,
-        "test_ci95": test.half_width if test else None,
-        "test_ci95_seeds": test.seeds if test else None,
-        "test_ci95_images": test.images if test else None,
-        "seeds": len(fits),
-        "trials": len(trials),
-        "trials_stopped_early": sum(trial.status == "stopped" for trial in trials),
-        "search_seconds": cost.search,
-        "final_seconds": cost.final,
-        "saved_seconds": cost.saved,
-        "alpha": mean_alpha(fits),
-        "ema": ema_share(fits),
-        "config": _as_json(winner.config) if winner else None,
-        **_extra_tests(run, partition, method),
-    }
+    return AccuracyRow(
+        partition=partition,
+        method=method,
+        n_train=fits[0].n_train if fits else None,
+        n_val=fits[0].n_val if fits else None,
+        val_accuracy=winner.val_accuracy if winner else None,
+        test_accuracy=test.mean if test else None,
+        test_ci95=test.half_width if test else None,
+        seeds=len(fits),
+        trials=len(trials),
+        trials_stopped_early=sum(trial.status == "stopped" for trial in trials),
+        config=_as_json(winner.config) if winner else None,
+        test_ci95_seeds=test.seeds if test else None,
+        test_ci95_images=test.images if test else None,
+        search_seconds=cost.search,
+        final_seconds=cost.final,
+        saved_seconds=cost.saved,
+        alpha=mean_of_known(fit.alpha for fit in fits),
+        ema=mean_of_known(fit.ema for fit in fits),
+    )
 
 
 def _extra_tests(run: Run, partition: float, method: str) -> dict[str, float | None]:

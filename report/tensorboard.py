@@ -6,7 +6,6 @@ seen. The writer, tensorboardX, comes with Ray Tune. TensorBoard itself is anoth
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 import shutil
@@ -14,7 +13,8 @@ import sys
 from pathlib import Path
 
 from errors import InputError
-from records import JOURNAL, Cell, TrialReported, read_journal
+from records import Cell, TrialReported
+from report.command import read_events, run_command
 
 FOLDER = "tensorboard"
 SCALARS = ("val_accuracy", "val_loss", "train_loss", "prospect", "weight_distance")
@@ -26,9 +26,7 @@ def write_curves(run_dir: Path) -> Path:
     Raises:
         InputError: the folder has no journal or a damaged one, or no writer is installed.
     """
-    journal = run_dir / JOURNAL
-    if not journal.exists():
-        raise InputError(f"{run_dir} holds no run: it has no {journal.name}")
+    events = read_events(run_dir)
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
@@ -36,7 +34,7 @@ def write_curves(run_dir: Path) -> Path:
             "no writer for TensorBoard is installed: pip install tensorboardX"
         ) from None
     curves: dict[tuple[Cell, int], list[TrialReported]] = {}
-    for event in read_journal(journal):
+    for event in events:
         if isinstance(event, TrialReported):
             curves.setdefault((event.cell, event.trial), []).append(event)
     folder = run_dir / FOLDER
@@ -52,16 +50,12 @@ def write_curves(run_dir: Path) -> Path:
 
 
 def main() -> int:
-    """Write the curves and say how to see them; exit code 2 means that the input is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m report.tensorboard", description=__doc__)
-    parser.add_argument("run_dir", type=Path, help="a run's directory, such as results/digits")
-    try:
-        folder = write_curves(parser.parse_args().run_dir)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"written; to see them: tensorboard --logdir {folder}")
-    return 0
+    """Write the curves and say how to see them."""
+
+    def work(run_dir: Path) -> None:
+        print(f"written; to see them: tensorboard --logdir {write_curves(run_dir)}")
+
+    return run_command("report.tensorboard", __doc__, work)
 
 
 if __name__ == "__main__":

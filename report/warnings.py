@@ -18,17 +18,12 @@ NOT_COVERED = "intervals do not cover the draw of the training images"
 
 
 def warnings(run: Run) -> list[str]:
-    """Return the warnings that a reader of the table needs, one string per warning."""
+    """Return the warnings that a reader of the table needs."""
     return list(chain(_few_images(run), _failed_fits(run), _one_seed(run), _seen_before(run)))
 
 
 def duplicates_between(run: Run, *, tested: bool) -> str:
-    """Count the duplicates between two splits, for every pair of splits.
-
-    Args:
-        run: the run.
-        tested: whether to count the pairs that have a test set, or those that have none.
-    """
+    """Count the duplicates of each pair of splits with a test set (`tested`), or without one."""
     tests = {TEST, *run.extra_tests}
     table = run.duplicates
     pairs = Counter(zip(table["kind"], table["split_a"], table["split_b"], strict=True))
@@ -53,7 +48,8 @@ def _one_seed(run: Run) -> Iterator[str]:
     counts = {
         str(cell): len(fits)
         for cell in run.cells()
-        if (fits := run.final_fits(*cell)) and not _is_zero_shot(run, *cell)
+        if (fits := run.final_fits(*cell))
+        and not ((winner := run.winner(*cell)) and winner.kind == "zero_shot")
     }
     alone = [name for name, count in counts.items() if count == 1]
     if alone and len(alone) == len(counts):
@@ -62,11 +58,6 @@ def _one_seed(run: Run) -> Iterator[str]:
         more = [f"{len(alone) - NAMED} more"] if len(alone) > NAMED else []
         verb = "has" if len(alone) == 1 else "have"
         yield f"{listed([*alone[:NAMED], *more])} {verb} one final seed: {NOT_COVERED}"
-
-
-def _is_zero_shot(run: Run, partition: float, method: str) -> bool:
-    winner = run.winner(partition, method)
-    return winner is not None and winner.kind == "zero_shot"
 
 
 def _failed_fits(run: Run) -> Iterator[str]:

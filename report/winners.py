@@ -14,22 +14,15 @@ LEAST = 0.005  # an importance below it rounds to 0.00 and is left out
 
 def winner_notes(run: Run) -> Iterator[str]:
     """Yield the notes on the winners of each method."""
-    for method in run.methods:
-        yield from _movement(run, method)
-    for method in run.methods:
-        yield from _kept_weights(run, method)
-    for method in run.methods:
-        yield from _importance(run, method)
+    for about in (_movement, _kept_weights, _importance):
+        for method in run.methods:
+            yield from about(run, method)
 
 
-def mean_alpha(fits: Iterable[FinalFitResult]) -> float | None:
-    """Return the mean interpolation coefficient of the fits that chose one."""
-    return _mean(fit.alpha for fit in fits)
-
-
-def ema_share(fits: Iterable[FinalFitResult]) -> float | None:
-    """Return the share of fits that kept averaged weights, among the fits that had any."""
-    return _mean(fit.ema for fit in fits)
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are not None; None if all are."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def _movement(run: Run, method: str) -> Iterator[str]:
@@ -84,14 +77,8 @@ def _means(
     cells: Iterable[Iterable[FinalFitResult]], value: Callable[[FinalFitResult], float | None]
 ) -> list[float]:
     """Return the mean over seeds of a value, for every cell that has the value."""
-    means = (_mean(value(fit) for fit in fits) for fits in cells)
+    means = (mean_of_known(value(fit) for fit in fits) for fits in cells)
     return [mean for mean in means if mean is not None]
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that are not None; None if all are."""
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
 
 
 def _percent(fraction: float) -> str:

@@ -19,15 +19,10 @@ from report.table import accuracy_table, to_csv, trials_table
 
 @dataclass(frozen=True)
 class Report:
-    """A run's report: `table` as data (one row per cell), `markdown` and `render` for people."""
+    """A run's report: as data, one row per cell, and for people."""
 
     table: pd.DataFrame
     summary: Summary
-
-    @property
-    def markdown(self) -> str:
-        """The text of `accuracy_table.md`."""
-        return self.summary.markdown()
 
     def render(self, console: Console) -> None:
         """Print the table, and what stands below it."""
@@ -46,7 +41,7 @@ def write_report(run_dir: Path) -> Report:
     report = Report(accuracy_table(run), summarise(run))
     texts = {
         ACCURACY.file: to_csv(report.table, float_format="%.6f"),
-        "accuracy_table.md": report.markdown,
+        "accuracy_table.md": report.summary.markdown(),
         TRIALS.file: to_csv(trials_table(run)),
     }
     gradients = gradients_table(run)

@@ -29,41 +29,32 @@ from errors import did_you_mean
 from models.recipe import Recipe, Settings
 
 Params = dict[str, Any]
-MANY = 10_000  # configurations: more than any cell tries
+MANY = 10_000  # the most configurations of a finite space that are counted, and so tried
 BANKS = ("head_lr", "weight_decay")  # the parameters that may hold several values at once
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One searched parameter.
-
-    Attributes:
-        distribution: what it is sampled from.
-        when: the condition for sampling it: allowed values of other parameters, by name.
-        otherwise: its value if the condition does not hold.
-    """
+    """A parameter that is sampled if other parameters have allowed values, by name."""
 
     distribution: BaseDistribution
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     otherwise: Any = None
 
     def active(self, params: Params) -> bool:
-        """Return whether the parameter is sampled, given the parameters before it."""
+        """Whether the parameter is sampled, given the parameters before it."""
         return all(params[name] in allowed for name, allowed in self.when.items())
 
     def middle(self) -> Any:
         """Return the value to try first if the YAML names no default."""
-        match self.distribution:
-            case CategoricalDistribution(choices=choices):
-                return choices[0]
-            case FloatDistribution(low=low, high=high, log=log, step=step):
-                value = math.sqrt(low * high) if log else (low + high) / 2
-                value = min(max(value, low), high)
-                return value if step is None else low + step * round((value - low) / step)
-            case IntDistribution(low=low, high=high, log=log, step=step):
-                value = math.sqrt(low * high) if log else (low + high) / 2
-                return low + step * round((value - low) / step)
-        raise TypeError(f"no middle of {self.distribution}")
+        if isinstance(self.distribution, CategoricalDistribution):
+            return self.distribution.choices[0]
+        numbers = _numeric(self.distribution)
+        low, high, step = numbers.low, numbers.high, numbers.step
+        value = math.sqrt(low * high) if numbers.log else (low + high) / 2
+        if step is None:
+            return min(max(value, low), high)
+        return low + step * round((value - low) / step)
 
 
 @dataclass(frozen=True)
@@ -82,11 +73,9 @@ class Space:
 
     @cached_property
     def size(self) -> float:
-        """The number of distinct configurations, at most `MANY`, or infinity.
-
-        It is infinite if any parameter is continuous.
-        """
-        if any(not _is_finite(p.distribution) for p in self.searched.values()):
+        """The number of configurations, at most `MANY`; infinite if a parameter is continuous."""
+        distributions = [parameter.distribution for parameter in self.searched.values()]
+        if any(isinstance(d, FloatDistribution) and d.step is None for d in distributions):
             return math.inf
         return sum(1 for _ in itertools.islice(self._configurations(dict(self.fixed)), MANY))
 
@@ -131,11 +120,7 @@ class Space:
         }
 
     def reachable(self, name: str) -> tuple[Any, ...]:
-        """Return every value that parameter `name` can take.
-
-        Raises:
-            ValueError: the parameter is continuous.
-        """
+        """Return every value that a parameter can take; raises ValueError if it is continuous."""
         if name in self.searched:
             parameter = self.searched[name]
             values = tuple(_values(parameter.distribution))
@@ -144,14 +129,17 @@ class Space:
 
 
 def _suggested(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    match distribution:
-        case CategoricalDistribution(choices=choices):
-            return trial.suggest_categorical(name, choices)
-        case FloatDistribution(low=low, high=high, log=log, step=step):
-            return trial.suggest_float(name, low, high, log=log, step=step)
-        case IntDistribution(low=low, high=high, log=log, step=step):
-            return trial.suggest_int(name, low, high, log=log, step=step)
-    raise TypeError(f"cannot sample {distribution}")
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    d = _numeric(distribution)
+    if isinstance(d, FloatDistribution):
+        return trial.suggest_float(name, d.low, d.high, log=d.log, step=d.step)
+    return trial.suggest_int(name, d.low, d.high, log=d.log, step=d.step)
+
+
+def _numeric(distribution: BaseDistribution) -> FloatDistribution | IntDistribution:
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution
 
 
 def _values(distribution: BaseDistribution) -> Iterator[Any]:
@@ -166,10 +154,6 @@ def _values(distribution: BaseDistribution) -> Iterator[Any]:
             raise ValueError(f"the values of {distribution} cannot be listed")
 
 
-def _is_finite(distribution: BaseDistribution) -> bool:
-    return not isinstance(distribution, FloatDistribution) or distribution.step is not None
-
-
 _NUMBERS = {
     "uniform": "[low, high]",
     "loguniform": "[low, high]",
@@ -181,11 +165,7 @@ DISTRIBUTIONS = ("choice", "bank", *_NUMBERS)
 
 
 def parse_space(space: Mapping[str, Any], default: Mapping[str, Any]) -> Space:
-    """Read a method's `space:` and `default:`.
-
-    Raises:
-        ValueError: a mistake, in one line that names the parameter.
-    """
+    """Read a method's `space:` and `default:`; a ValueError names the parameter in one line."""
     fixed: Params = {}
     searched: dict[str, Parameter] = {}
     for name, spec in space.items():
@@ -221,11 +201,7 @@ def _check_known(name: Any) -> None:
 
 
 def _checked(name: str, value: Any) -> Any:
-    """Return `value` as the recipe takes it, a bank of one as a single value.
-
-    Raises:
-        ValueError: the recipe does not take it.
-    """
+    """Return `value` as the recipe takes it, a bank of one as a single value."""
     try:
         checked = getattr(Settings(**{name: value}), name)
     except ValidationError as error:
@@ -259,8 +235,7 @@ def _check_order(fixed: Params, searched: Mapping[str, Parameter]) -> None:
         known.add(name)
 
 
-_RELATED = ("blocks", "solver", "head_start")
-"""The parameters that a recipe checks together, beside the banks."""
+_RELATED = ("blocks", "solver", "head_start")  # what a recipe checks together, beside banks
 
 
 def _check_combinations(space: Space) -> None:
@@ -328,7 +303,6 @@ def _choice(name: str, arguments: Any) -> CategoricalDistribution:
 
 
 def _numbers(name: str, kind: str, arguments: Any) -> BaseDistribution:
-    """Read a distribution of numbers: any kind but `choice`."""
     expected = 3 if kind == "quniform" else 2
     if (
         not isinstance(arguments, list)
@@ -364,8 +338,8 @@ def _numbers(name: str, kind: str, arguments: Any) -> BaseDistribution:
 def _contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high, step = distribution.low, distribution.high, distribution.step
+    numbers = _numeric(distribution)
+    low, high, step = numbers.low, numbers.high, numbers.step
     if not isinstance(value, int | float) or not low <= value <= high:
         return False
     return step is None or abs((value - low) / step - round((value - low) / step)) < 1e-8

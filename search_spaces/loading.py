@@ -34,8 +34,8 @@ def load_experiment(
         path: the YAML file.
         settings: `key.path=value` strings, values in YAML (`--set`).
         overrides: dotted keys to values, as given by other options of the command line.
-        trials: trials of every cell, instead of what the file says for all or single methods.
-        methods: the only methods to keep, beside the probe that they may start from.
+        trials: of every cell, instead of what the file says for all or single methods.
+        methods: the only ones to keep, beside the probe that they may start from.
 
     Raises:
         InputError: a mistake, in one line that names file, key and what is allowed.
@@ -63,11 +63,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _override(
     tree: dict[str, Any], settings: Sequence[str], overrides: Mapping[str, Any], trials: int | None
 ) -> dict[str, str]:
-    """Change `tree` as the command line says.
-
-    Returns:
-        The option that each changed key is from, by dotted key.
-    """
+    """Change `tree` as the command line says; return the option of each changed dotted key."""
     options: dict[str, str] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -102,13 +98,11 @@ def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     node[last] = value
 
 
-def _validated(
-    tree: dict[str, Any], where: str, options: Mapping[str, str] | None = None
-) -> Experiment:
+def _validated(tree: dict[str, Any], where: str, options: Mapping[str, str]) -> Experiment:
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        raise InputError(_one_line(error, where, options or {})) from None
+        raise InputError(_one_line(error, where, options)) from None
 
 
 def _one_line(error: ValidationError, file: str, options: Mapping[str, str]) -> str:
@@ -162,4 +156,4 @@ def _with_methods(experiment: Experiment, methods: list[str], where: str) -> Exp
     tree["methods"] = {name: m for name, m in tree["methods"].items() if name in needed}
     if tree["report"]["gain"] not in needed:
         tree["report"]["gain"] = None
-    return _validated(tree, where)
+    return _validated(tree, where, {})

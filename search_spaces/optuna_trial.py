@@ -24,10 +24,9 @@ _EPOCH = datetime.fromtimestamp(0)
 
 
 class OptunaTrial(FrozenTrial):
-    """A trial that is copied without its contents.
+    """A trial that is copied without its contents, which took most of a proposal's time.
 
-    A study that takes a trial gives it a number and changes nothing else. To copy the rest of all
-    trials took most of a proposal's time.
+    A study that takes a trial gives it a number and changes nothing else.
     """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OptunaTrial:
@@ -43,19 +42,10 @@ def optuna_trial(
     began: datetime = _EPOCH,
     ended: datetime = _EPOCH,
 ) -> OptunaTrial:
-    """Return a trial as Optuna would have it: COMPLETE, PRUNED, FAIL or RUNNING.
+    """Return a trial as Optuna would have it: COMPLETE, PRUNED, FAIL or, if not ended, RUNNING.
 
     Its parameters are those that the space samples in `config`. A pruned trial has the value of its
-    last report, as in Optuna.
-
-    Args:
-        space: of the trial's method.
-        config: all settings of the trial.
-        status: how the trial ended; anything else is RUNNING.
-        reports: samples seen to what was reported there.
-        score: the value of a completed trial.
-        began: when the trial first started.
-        ended: when it ended, if it has.
+    last report, as in Optuna, and a completed one has `score`.
     """
     state = _STATES.get(status, TrialState.RUNNING)
     value = score if state is TrialState.COMPLETE else None

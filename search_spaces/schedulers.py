@@ -50,11 +50,7 @@ def sections() -> list[str]:
 
 
 def parse_sections(given: Mapping[str, Any]) -> dict[str, SchedulerConfig]:
-    """Read the schedulers' sections of `search`; those that are not given have their defaults.
-
-    Raises:
-        pydantic.ValidationError: a section is unknown or wrong; errors name section and key.
-    """
+    """Read the schedulers' sections of `search`; those that are not given have their defaults."""
     fields: dict[str, Any] = {name: (SETTINGS[name], SETTINGS[name]()) for name in sections()}
     model = create_model("Sections", __config__=ConfigDict(extra="forbid"), **fields)
     return dict(model.model_validate(given))

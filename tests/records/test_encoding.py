@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from records import Cell, decode, encode, keys
+from records import Cell, decode, encode
+from records.encoding import keys
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.recursive(

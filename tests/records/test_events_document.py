@@ -6,7 +6,8 @@ import json
 import re
 from pathlib import Path
 
-from records import Event, keys
+from records import Event
+from records.encoding import keys
 from tests.tune.search.simulated import Simulation, experiment, rough
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "events.md"

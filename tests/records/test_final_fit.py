@@ -13,10 +13,10 @@ from records import (
     SetScore,
     final_fit_path,
     find_final_fit,
-    read_final_fit,
     read_final_fits,
     write_final_fit,
 )
+from records.final_fit import read_final_fit
 from tests.records.results import a_result
 
 CELL = Cell(12.5, "llrd")

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errors import InputError
-from records import Cell, Event, Footnote, JournalWriter, TrialEnded, journal_line, read_journal
+from records import Cell, Event, Footnote, JournalWriter, TrialEnded, read_journal
+from records.journal import journal_line
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from records import (
     TrialStarted,
     Winner,
     final_fit_path,
-    journal_line,
-    read_final_fit,
     write_final_fit,
 )
+from records.final_fit import read_final_fit
+from records.journal import journal_line
 from report.run import read_run
 from report.summary import Summary, summarise
 from tests.records.results import a_result

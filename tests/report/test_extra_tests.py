@@ -39,8 +39,8 @@ def test_drop_and_the_means_are_found(extra: RunWriter) -> None:
     assert drop.startswith(f"{change}: frozen -10.0 ± 9.")
     assert ", llrd -20.0 ± 9." in drop
     assert mean.startswith("llrd loses 7.0 points to frozen at 10% (2.")
-    assert "## digits: accuracy on wild (%)" in report.markdown
-    assert drop in report.markdown
+    assert "## digits: accuracy on wild (%)" in report.summary.markdown()
+    assert drop in report.summary.markdown()
 
 
 def test_csv_has_two_columns_a_set(extra: RunWriter) -> None:

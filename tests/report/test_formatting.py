@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report import describe
-from report.formatting import _plain, listed, span
+from report.formatting import _plain, describe, listed, span
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_markdown_of_a_small_run(finished: RunWriter) -> None:
-    assert write_report(finished.run_dir).markdown == GOLDEN
+    assert write_report(finished.run_dir).summary.markdown() == GOLDEN
     assert (finished.run_dir / "accuracy_table.md").read_text(encoding="utf-8") == GOLDEN
 
 
@@ -226,7 +226,7 @@ def test_interval_joins_seeds_and_images(finished: RunWriter) -> None:
     assert row.test_ci95 == pytest.approx(0.0501, rel=0.05)
     images = "the 100 test images (bootstrap over test images, 2000 resamples)"
     assert report.summary.notes[2] == f"{SOURCES} (Student t) and {images}"
-    assert "intervals over seeds" not in report.markdown
+    assert "intervals over seeds" not in report.summary.markdown()
 
 
 def test_the_notes_count_the_groups_of_test_images(finished: RunWriter) -> None:
@@ -280,8 +280,8 @@ def test_loss_too_small_to_print_has_a_note(
 
 def test_writing_twice_changes_nothing_and_leaves_no_temporary_file(finished: RunWriter) -> None:
     before = set(finished.run_dir.iterdir())
-    first = write_report(finished.run_dir).markdown
-    assert write_report(finished.run_dir).markdown == first
+    first = write_report(finished.run_dir).summary.markdown()
+    assert write_report(finished.run_dir).summary.markdown() == first
     assert {path.name for path in set(finished.run_dir.iterdir()) - before} == {
         "accuracy_table.csv",
         "accuracy_table.md",

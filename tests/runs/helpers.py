@@ -20,7 +20,8 @@ from rich.console import Console
 
 from data import SourceConfig
 from data.sources import SOURCES
-from records import FinalFitResult, read_final_fit
+from records import FinalFitResult
+from records.final_fit import read_final_fit
 from report import Report
 from search_spaces import Experiment, load_experiment
 from tune.run import Options, run

@@ -22,8 +22,8 @@ from records import (
     RunStarted,
     TrialStarted,
     Winner,
-    journal_line,
 )
+from records.journal import journal_line
 from search_spaces import Experiment, load_experiment, parse_space
 from tests.tune.search.simulated import FIXED, FROZEN, LLRD, ZEROS, Simulation, experiment
 from tune.features import Skipped

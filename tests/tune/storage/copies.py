@@ -14,7 +14,8 @@ from typing import IO
 from pyarrow.fs import S3FileSystem
 from rich.console import Console
 
-from records import Cell, RunStarted, TrialStarted, journal_line
+from records import Cell, RunStarted, TrialStarted
+from records.journal import journal_line
 from tune.storage.copier import Copier
 from tune.storage.storage import Storage
 
