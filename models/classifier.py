@@ -20,13 +20,7 @@ EVALUATED = 256  # examples in one pass without gradient
 
 
 class Classifier(nn.Module):
-    """Layer groups from a boundary up, and a bank of heads.
-
-    Args:
-        encoder: the encoder whose groups are copied.
-        selection: what is trained in it.
-        boundary: where the classifier is fed.
-        head: the heads.
+    """Layer groups from a boundary up, copied from the encoder, and a bank of heads.
 
     Attributes:
         groups: the groups above the boundary.
@@ -106,14 +100,7 @@ def build_classifier(
     weights: Mapping[str, Tensor],
     device: Device,
 ) -> Classifier:
-    """Make the classifier again whose weights were exported, fed from `boundary`.
-
-    Args:
-        encoder: the encoder that it was trained in.
-        selection: what was trained in it.
-        boundary: one of the selection's.
-        weights: as of `models.exported.exported_weights`.
-        device: the device to put it on.
+    """Rebuild a classifier, fed from `boundary`, from `models.exported.exported_weights`.
 
     Raises:
         ValueError: the weights are not the recipe's on this encoder.

@@ -15,15 +15,12 @@ CONTEXT = 1 << 30  # bytes of a GPU that a process takes before any tensor, and 
 class Device:
     """A device with automatic mixed precision.
 
+    `auto` is bfloat16 on GPUs that have it in hardware, float16 with a loss scaler on those that
+    don't (Turing, Volta), and float32 on CPUs. Weights and optimizer stay in float32.
+
     Args:
         name: "cpu", "cuda", "cuda:1", …
-        precision: `auto` is bfloat16 on GPUs that have it in hardware, float16 with a loss scaler
-            on those that don't (Turing, Volta), float32 on CPUs. Weights and optimizer stay in
-            float32.
-
-    Attributes:
-        torch: the device as torch has it.
-        precision: the type's name, never `auto`.
+        precision: `self.precision` is what it stands for, never `auto`.
 
     Raises:
         ValueError: there is no such precision.
@@ -57,9 +54,8 @@ class Device:
 def available_device(share: float = 1.0) -> str:
     """Name the GPU this process was given, or the CPU.
 
-    Args:
-        share: of the GPU's memory. A process that exceeds its share gets the out-of-memory error
-            itself, and not another one on the same GPU.
+    A process that exceeds its `share` of the GPU's memory gets the out-of-memory error itself, and
+    not another one on the same GPU.
     """
     if not torch.cuda.is_available():
         return "cpu"

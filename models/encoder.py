@@ -29,8 +29,7 @@ class LayerGroup(nn.Module):
         part: the modules and parameters this group owns.
         run: what the tower does with them, `run(part, x) -> x`.
         kinds: the kind of every parameter of `part`, by its name in it.
-        no_decay: names in `part` of the matrices that weight decay passes over, as the tower's
-            own `no_weight_decay` says.
+        no_decay: the matrices of `part` without weight decay, by the tower's `no_weight_decay`.
     """
 
     def __init__(
@@ -60,8 +59,8 @@ class LayerGroup(nn.Module):
     def uses_weight_decay(self, name: str) -> bool:
         """Say whether weight decay applies to a parameter, named as in `named_parameters`.
 
-        It applies to matrices and the patch convolution, as in open_clip and timm, and not to
-        norms, biases and scales, nor to the tokens and position embeddings of `no_decay`.
+        As in open_clip and timm, it applies to matrices and the patch convolution, and not to
+        norms, biases, scales, tokens and position embeddings.
         """
         matrix = self.get_parameter(name).ndim >= 2
         return matrix and name.removeprefix("part.") not in self.no_decay
@@ -110,11 +109,7 @@ class Encoder(nn.Module):
         return (PIXELS, *blocks, FINAL, HEAD)
 
     def index(self, boundary: str) -> int:
-        """The position of `boundary`.
-
-        Raises:
-            ValueError: the encoder has no such boundary.
-        """
+        """The position of `boundary`; raises ValueError if the encoder has no such boundary."""
         return self.boundaries.index(boundary)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,12 +120,7 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def features(self, pixels: Tensor, boundaries: Iterable[str]) -> dict[str, Tensor]:
-        """Collect the features at each of `boundaries` in one pass over `pixels`.
-
-        Args:
-            pixels: (n, 3, height, width).
-            boundaries: their names, in any order.
-        """
+        """Collect the features at `boundaries` in one pass over pixels (n, 3, height, width)."""
         wanted = sorted({self.index(boundary) for boundary in boundaries})
         x, crossed = pixels, {}
         for i in range(wanted[-1] + 1):

@@ -41,9 +41,7 @@ class Description(BaseModel):
     """The header of a file of weights.
 
     Attributes:
-        recipe: what was trained, and how.
-        boundary: the boundary that the fit was fed from.
-        model: the encoder.
+        boundary: where the fit was fed from.
         fingerprint: of the encoder's weights and preprocessing.
         precision: the type that matrix products ran in.
         classes: names, by class id.
@@ -62,9 +60,7 @@ class Description(BaseModel):
 
 
 def exported_weights(fit: Fit) -> dict[str, Tensor]:
-    """Copy a fit's best weights as they are kept: the trained ones by key, and the best head.
-
-    `models.classifier.build_classifier` makes a classifier of them again.
+    """Copy a fit's best weights: the trained ones by key, and the best head.
 
     Raises:
         RuntimeError: the fit diverged.
@@ -91,11 +87,7 @@ def read_description(path: Path) -> Description:
 
 
 def load_exported(path: Path) -> tuple[Description, dict[str, Tensor]]:
-    """Read what `save_exported` wrote.
-
-    Raises:
-        InputError: as of `read_description`.
-    """
+    """Read what `save_exported` wrote; raises as `read_description` does."""
     description = read_description(path)
     with _reading(path) as file:
         return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

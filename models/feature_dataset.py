@@ -17,7 +17,7 @@ class FeatureDataset:
     Args:
         features: (N, …), read-only and shared between processes.
         labels: (N,) class ids.
-        rows: the indices of those that take part.
+        rows: the indices of the rows that take part.
         views: arrays like `features`, of augmented copies of the same images.
     """
 

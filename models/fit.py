@@ -2,7 +2,7 @@
 
 `Fit.train_until` is the loop and `Fit.step` one step of it. A linear probe is the case of an empty
 suffix, and unfreezing everything that of a whole one. A probe may also be solved exactly, and a
-zero-shot classifier is not trained at all (`models/solvers/`).
+zero-shot classifier is not trained at all (`models/solvers.py`).
 """
 
 from __future__ import annotations
@@ -38,27 +38,19 @@ class Fit:
     """One recipe's training on one partition, from report to report.
 
     Args:
-        encoder: the pretrained encoder, which is copied from and never changed.
-        selection: the recipe, and what it trains in the encoder.
-        boundary: the boundary at which `train` and `val` hold features; one of the selection's.
-        train: the training examples.
-        val: the validation examples.
-        classes: C.
+        encoder: copied from and never changed.
+        boundary: where `train` and `val` hold features; one of the selection's.
         horizon: samples at which the learning rate reaches zero.
         seed: of the order of samples.
         start: the head that every head starts as; zeros where None.
-        average: whether to keep an average of the weights over the steps (`average_weights`).
-        device: the device, and the type that matrix products run in.
+        average: whether to keep `average_weights`.
         dtype: the type of the weights; float64 for tests of exactness.
 
     Attributes:
-        recipe: the settings.
-        model: the suffix of the encoder with its heads.
-        samples: how many training samples have been seen, and `steps` in how many steps.
+        samples: how many training samples have been seen, in `steps` steps.
         batch_size: of every step; no larger than an epoch.
-        best: the best evaluation so far; None as long as none was finite.
-        best_weights: the weights it is of.
-        average_weights: their exponential moving average over the steps, where it is kept.
+        best: the best evaluation so far, of `best_weights`; None as long as none was finite.
+        average_weights: exponential moving average of the weights over the steps, or None.
 
     Raises:
         ValueError: the recipe trains below `boundary`.
@@ -174,11 +166,7 @@ class Fit:
         return losses
 
     def _backward(self, positions: NDArray[np.int64], size: int) -> Tensor:
-        """Sum up the gradients of a batch's mean loss, `size` examples at a time.
-
-        Returns:
-            The loss (H,) of each head.
-        """
+        """Sum up the gradients of a batch's mean loss, `size` at a time; returns losses (H,)."""
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)  # of an attempt that ran out of memory
         parts = []

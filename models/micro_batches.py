@@ -17,9 +17,6 @@ class MicroBatches:
     """The size of a portion, halved whenever the device has no memory for one.
 
     It stays halved: what did not fit once will not fit the next time.
-
-    Args:
-        size: of the first attempt.
     """
 
     def __init__(self, size: int) -> None:
