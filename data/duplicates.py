@@ -74,10 +74,8 @@ def perceptual_hash(image: Image.Image) -> Hash:
     """Compute the image's pHash: signs of its 12 x 12 lowest frequencies, about their median.
 
     The ImageHash package computes it, after N. Krawetz, "Looks Like It", hackerfactor.com, 2011.
-
-    Returns:
-        (HASH_BYTES,) uint8, packed bits; all zeros for an image without contrast, which has
-        nothing but noise to hash.
+    The bits are packed to (HASH_BYTES,) uint8; they are zeros for an image without contrast,
+    which has nothing but noise to hash.
     """
     side = 4 * HASH_SIDE  # what phash resizes to
     small = image.convert("L").resize((side, side), Image.Resampling.LANCZOS)
@@ -140,12 +138,10 @@ class _Index:
 
 
 def _rows(content: SplitContent) -> Iterator[tuple[int, str, bytes]]:
-    """Yield (row, digest, packed hash) of every image."""
     for row, digest in enumerate(content.split.digests or ()):
         yield row, digest, content.hashes[row].tobytes()
 
 
 def _parts(packed: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the numbered parts of a hash."""
     for number, (begin, end) in enumerate(pairwise(_BOUNDS)):
         yield number, packed[begin:end]

@@ -26,23 +26,18 @@ Allocate = Callable[[str, tuple[int, ...], DTypeLike], NDArray[Any]]
 INDEX = "arrays.json"
 
 
-def open_assembled(folder: Path) -> Arrays | None:
-    """Map the arrays in `folder`, read-only; return None if they are absent or damaged.
-
-    Every byte is read once, to verify the checksums.
-    """
+def is_intact(folder: Path) -> bool:
+    """Say whether `folder` holds the arrays that were written, by reading every byte."""
     try:
         checksums: dict[str, str] = json.loads((folder / INDEX).read_bytes())
-        paths = {name: folder / f"{number}.npy" for number, name in enumerate(checksums)}
-        if any(_checksum(paths[name]) != checksums[name] for name in checksums):
-            return None
-        return map_assembled(folder)
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
+        files = [folder / f"{number}.npy" for number in range(len(checksums))]
+        return bool(files) and [_checksum(file) for file in files] == list(checksums.values())
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return False
 
 
 def map_assembled(folder: Path) -> Arrays:
-    """Map the arrays of a folder that `open_assembled` has verified before."""
+    """Map the arrays of an intact folder, read-only."""
     names: list[str] = list(json.loads((folder / INDEX).read_bytes()))
     return {
         name: np.load(folder / f"{number}.npy", mmap_mode="r") for number, name in enumerate(names)

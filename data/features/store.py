@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.features.memory_maps import Allocate, assemble, map_assembled, open_assembled
+from data.features.memory_maps import Allocate, assemble, is_intact, map_assembled
 from data.features.shards import Arrays, CorruptShardError, read_digests, read_shard, write_shard
 from errors import InputError
 from files import expanded
@@ -60,6 +60,8 @@ class FeatureStore:
             except MissingFeaturesError:  # a damaged shard was set aside: compute its rows
                 continue
 
+    Every method raises InputError if the cache directory cannot be used.
+
     Args:
         root: the cache directory; the first write makes it.
         fingerprint: names everything that determines the features of an image at a boundary: the
@@ -76,11 +78,7 @@ class FeatureStore:
         return FeatureStore, (self.root, self.fingerprint)
 
     def missing(self, boundary: str, digests: Sequence[str]) -> list[int]:
-        """Find the positions in `digests` without features on disk; the first of equal digests.
-
-        Raises:
-            InputError: the cache directory cannot be read.
-        """
+        """Find the positions in `digests` without features on disk; the first of equal digests."""
         absent: dict[str, int] = {}
         present = self._locations(boundary)
         for position, digest in enumerate(digests):
@@ -93,7 +91,6 @@ class FeatureStore:
 
         Raises:
             ValueError: no rows or arrays, or an array whose first axis is not `len(digests)`.
-            InputError: the cache directory is read-only or full.
         """
         if not digests or not features:
             raise ValueError("a shard needs at least one row and one array")
@@ -109,7 +106,6 @@ class FeatureStore:
 
         Raises:
             MissingFeaturesError: some are not on disk, or in a shard just found damaged.
-            InputError: the cache directory cannot be read.
         """
         arrays = self._gather(boundary, digests, lambda _, shape, dtype: np.empty(shape, dtype))
         for array in arrays.values():
@@ -117,19 +113,18 @@ class FeatureStore:
         return arrays
 
     def map(self, boundary: str, digests: Sequence[str]) -> Arrays:
-        """Map the features in the order of `digests`, read-only, if they are larger than memory.
+        """Map the features in the order of `digests`, read-only: for those larger than memory.
 
         The first call for these digests writes them in their order, shard by shard. The first call
         of each store object reads them once, to verify the checksums.
 
         Raises:
             MissingFeaturesError: some are not on disk, or in a shard just found damaged.
-            InputError: the cache directory cannot be read, is read-only or full.
         """
         folder = self._folder(boundary) / "assembled" / _name(digests)
         try:
             with self._usable("assemble"):
-                if folder not in self._verified and not open_assembled(folder):
+                if folder not in self._verified and not is_intact(folder):
                     assemble(folder, lambda allocate: self._gather(boundary, digests, allocate))
                 self._verified.add(folder)
                 return map_assembled(folder)
