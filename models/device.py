@@ -31,15 +31,13 @@ class Device:
             allowed = ", ".join(get_args(PrecisionName))
             raise ValueError(f"precision {precision!r}; allowed: {allowed}")
         self.torch = torch.device(name)
-        self.precision = self._resolve(precision)
-        self._dtype: torch.dtype = getattr(torch, self.precision)
-
-    def _resolve(self, precision: PrecisionName) -> PrecisionName:
-        if precision != "auto":
-            return precision
-        if self.torch.type != "cuda":
-            return "float32"
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+        if precision == "auto" and self.torch.type != "cuda":
+            precision = "float32"
+        elif precision == "auto":
+            bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+            precision = "bfloat16" if bfloat16 else "float16"
+        self.precision = precision
+        self._dtype: torch.dtype = getattr(torch, precision)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Run matrix products in `precision` within the block."""

@@ -48,7 +48,7 @@ class LayerGroup(nn.Module):
         self._run = run
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features at the boundary below the group to those at the one above it."""
+        """Map features at the boundary below the group to those at the one above it."""
         return self._run(self.part, x)
 
     def parameters_by_kind(self) -> Iterator[tuple[str, str, nn.Parameter]]:

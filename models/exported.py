@@ -11,8 +11,7 @@ the encoder is loaded as it was for the search.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,29 +75,17 @@ def save_exported(path: Path, description: Description, weights: Mapping[str, Te
     save_file(dict(weights), path, metadata={HEADER: description.model_dump_json()})
 
 
-def read_description(path: Path) -> Description:
-    """Read the header of a file of `save_exported`, and not its weights.
+def load_exported(path: Path) -> tuple[Description, dict[str, Tensor]]:
+    """Read what `save_exported` wrote.
 
     Raises:
         InputError: the file is missing, damaged, or not of this project.
     """
-    with _reading(path) as file:
-        return Description.model_validate(json.loads((file.metadata() or {})[HEADER]))
-
-
-def load_exported(path: Path) -> tuple[Description, dict[str, Tensor]]:
-    """Read what `save_exported` wrote; raises as `read_description` does."""
-    description = read_description(path)
-    with _reading(path) as file:
-        return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[Any]:
-    """Open a file of safetensors; whatever is wrong with it becomes one line."""
     try:
         with safe_open(path, "pt") as file:
-            yield file
+            header = json.loads((file.metadata() or {})[HEADER])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Description.model_validate(header), weights
     except KeyError:
         raise InputError(f"{path}: not an adapted model of this project") from None
     except (OSError, SafetensorError, ValidationError, ValueError) as error:
@@ -108,7 +95,7 @@ def _reading(path: Path) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Adapted:
-    """An adapted model, from images to probabilities."""
+    """An adapted model, from images to probabilities over `classes`."""
 
     classes: tuple[str, ...]
     _classifier: Classifier

@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class FeatureDataset:
-    """Some rows of a shared feature array, with their labels.
+    """Rows of a shared feature array, with their labels.
 
     Args:
         features: (N, …), read-only and shared between processes.
@@ -50,10 +50,8 @@ class FeatureDataset:
         if device.type == "cuda":
             features, labels = features.pin_memory(), labels.pin_memory()
         # First there, then converted: half precision halves what goes over the bus.
-        return (
-            features.to(device, non_blocking=True).to(dtype),
-            labels.to(device, non_blocking=True),
-        )
+        features = features.to(device, non_blocking=True).to(dtype)
+        return features, labels.to(device, non_blocking=True)
 
 
 class ShuffleStream:
@@ -65,9 +63,7 @@ class ShuffleStream:
     """
 
     def __init__(self, n: int, seed: int, copies: int = 1) -> None:
-        self._n = n
-        self._seed = seed
-        self._copies = copies
+        self._n, self._seed, self._copies = n, seed, copies
         self._epoch = -1
         self._shuffle: NDArray[np.int64] = np.empty(0, np.int64)
 

@@ -31,8 +31,7 @@ class CorruptShardError(Exception):
 def write_shard(path: Path, digests: Sequence[str], arrays: Arrays) -> None:
     """Write `arrays`, whose rows belong to `digests`, to `path` in one atomic step.
 
-    Raises:
-        OSError: the folder is read-only or the disk full; `path` is then as it was.
+    If the disk is full or read-only, `path` stays as it was.
     """
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     metadata = {"digests": json.dumps(list(digests)), "crc32": _checksum(digests, contiguous)}
@@ -47,7 +46,6 @@ def read_digests(path: Path) -> list[str]:
 
     Raises:
         CorruptShardError: the header is damaged or the file too short for it.
-        OSError: the file cannot be read.
     """
     with _opened(path) as file:
         digests: list[str] = json.loads(file.metadata()["digests"])
@@ -59,7 +57,6 @@ def read_shard(path: Path) -> tuple[list[str], Arrays]:
 
     Raises:
         CorruptShardError: a byte of them differs from what was written.
-        OSError: the file cannot be read.
     """
     with _opened(path) as file:
         metadata = file.metadata()

@@ -50,17 +50,9 @@ def cache_root(configured: Path | None) -> Path:
 class FeatureStore:
     """The features of one encoder. Pickles as its two arguments; processes may share a root.
 
-    What is missing is read from the shards' headers, and damage is noticed when a shard is loaded::
-
-        while True:
-            if rows := store.missing("head", digests):
-                store.add("head", [digests[row] for row in rows], compute(rows))
-            try:
-                return store.load("head", digests)
-            except MissingFeaturesError:  # a damaged shard was set aside: compute its rows
-                continue
-
-    Every method raises InputError if the cache directory cannot be used.
+    `missing` says what to compute and `add`; then `load` or `map`. Those set a damaged shard aside
+    and raise MissingFeaturesError: compute its rows and load again. Every method raises InputError
+    if the cache directory cannot be used.
 
     Args:
         root: the cache directory; the first write makes it.
@@ -87,11 +79,7 @@ class FeatureStore:
         return list(absent.values())
 
     def add(self, boundary: str, digests: Sequence[str], features: Arrays) -> None:
-        """Write one shard: row i of every array in `features` belongs to `digests[i]`.
-
-        Raises:
-            ValueError: no rows or arrays, or an array whose first axis is not `len(digests)`.
-        """
+        """Write one shard: row i of every array in `features` belongs to `digests[i]`."""
         if not digests or not features:
             raise ValueError("a shard needs at least one row and one array")
         for name, array in features.items():
@@ -102,11 +90,7 @@ class FeatureStore:
             write_shard(folder / f"{_name(digests)}.safetensors", digests, features)
 
     def load(self, boundary: str, digests: Sequence[str]) -> Arrays:
-        """Load the features in the order of `digests`, read-only, and verify their checksums.
-
-        Raises:
-            MissingFeaturesError: some are not on disk, or in a shard just found damaged.
-        """
+        """Load the features in the order of `digests`, read-only, and verify their checksums."""
         arrays = self._gather(boundary, digests, lambda _, shape, dtype: np.empty(shape, dtype))
         for array in arrays.values():
             array.setflags(write=False)
@@ -117,9 +101,6 @@ class FeatureStore:
 
         The first call for these digests writes them in their order, shard by shard. The first call
         of each store object reads them once, to verify the checksums.
-
-        Raises:
-            MissingFeaturesError: some are not on disk, or in a shard just found damaged.
         """
         folder = self._folder(boundary) / "assembled" / _name(digests)
         try:

@@ -28,12 +28,7 @@ class CsvTable(SourceKind):
     takes_root = True
 
     def list_images(self, config: SourceConfig) -> Listing:
-        """List every row of the table.
-
-        Raises:
-            InputError: there is no such file or folder, it is not a CSV file, a column is missing,
-                a cell is empty, a split is unknown, a path is outside `root` or listed twice.
-        """
+        """List every row of the table."""
         path, columns = config.path, config.columns
         folder = path.parent if config.root is None else expanded(config.root, "root").absolute()
         if not folder.is_dir():
