@@ -47,6 +47,8 @@ class Fit:
         dtype: the type of the weights; float64 for tests of exactness.
 
     Attributes:
+        images: the number of training images; views do not count.
+        precision: the type that matrix products run in.
         samples: how many training samples have been seen, in `steps` steps.
         batch_size: of every step; no larger than an epoch.
         best: the best evaluation so far, of `best_weights`; None as long as none was finite.
@@ -73,12 +75,14 @@ class Fit:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.recipe = selection.recipe
+        self.images = len(train)
         self.samples = self.steps = 0
-        self.batch_size = min(self.recipe.batch_size, len(train))
+        self.batch_size = min(self.recipe.batch_size, self.images)
         self.best: Evaluation | None = None
         self.best_weights: dict[str, Tensor] = {}
         self._train, self._val, self._horizon = train, val, horizon
         self._device = device or Device("cpu")
+        self.precision = self._device.precision
         self._dtype = dtype
         self._stream = ShuffleStream(len(train), seed, train.copies)
         self._micro_batches = MicroBatches(self.batch_size)
@@ -86,7 +90,7 @@ class Fit:
 
         heads = HeadBank(len(self.recipe.bank), encoder.dim, classes).to(dtype)
         if start is not None:
-            heads.start_from(start)
+            heads.set_heads([start] * len(self.recipe.bank))
         model = Classifier(encoder, selection, boundary, heads).to(self._device.torch, dtype)
         self.model = model
         for parameter in model.trained.values():
@@ -106,16 +110,6 @@ class Fit:
         self._gradients = GradientNorms(model.trained, places, MAX_GRADIENT_NORM)
         # Without trained layers nothing runs in half precision.
         self._scaler = (self._device if model.trained else Device("cpu")).scaler()
-
-    @property
-    def images(self) -> int:
-        """The number of training images; views do not count."""
-        return len(self._train)
-
-    @property
-    def precision(self) -> str:
-        """The type that matrix products run in."""
-        return self._device.precision
 
     def train_until(self, samples: int, prospect: bool = False) -> Evaluation:
         """Train until `samples` samples have been seen, then evaluate.

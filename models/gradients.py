@@ -17,10 +17,7 @@ class GradientNorms:
     """
 
     def __init__(
-        self,
-        parameters: Mapping[str, nn.Parameter],
-        places: Mapping[str, Place],
-        max_norm: float,
+        self, parameters: Mapping[str, nn.Parameter], places: Mapping[str, Place], max_norm: float
     ) -> None:
         self._parameters = list(parameters.values())
         self._places = [places[key] for key in parameters]

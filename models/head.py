@@ -41,12 +41,6 @@ class HeadBank(nn.Module):
             yield F.linear(embeddings, weight, bias)
 
     @torch.no_grad()
-    def start_from(self, head: LinearHead) -> None:
-        """Set every head of the bank to `head`."""
-        self.weight.copy_(head.weight.expand_as(self.weight))
-        self.bias.copy_(head.bias.expand_as(self.bias))
-
-    @torch.no_grad()
     def set_heads(self, heads: Sequence[LinearHead]) -> None:
         """Set every head of the bank to its own of `heads`."""
         self.weight.copy_(torch.stack([head.weight for head in heads]))
