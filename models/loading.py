@@ -133,12 +133,15 @@ def _checked_tag(name: str, tag: str | None) -> str:
     allowed = f"allowed: a checkpoint's path, or {', '.join(tags) or 'no tags known'}"
     if tag is None:
         raise InputError(f"model.pretrained: {name} needs weights; {allowed}")
-    if tag.lower().replace("-", "_") not in {t.lower() for t in tags} and not Path(tag).is_file():
+    if tag.lower().replace("-", "_") in {t.lower() for t in tags}:
+        return tag
+    file = expanded(tag, "model.pretrained")
+    if not file.is_file():
         hint = did_you_mean(tag, tags)
         raise InputError(
             f"model.pretrained: {tag!r} is neither a file nor a tag of {name}; {hint}{allowed}"
         )
-    return tag
+    return str(file)
 
 
 def _fingerprint(tower: torch.nn.Module) -> str:
