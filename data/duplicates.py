@@ -38,11 +38,9 @@ Hash = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class SplitContent:
-    """A split's readable images and their perceptual hashes.
+    """A split's readable images, with digests, and their perceptual hashes (n, HASH_BYTES).
 
-    Attributes:
-        split: the images, with digests.
-        hashes: (n, HASH_BYTES) perceptual hashes; a row of zeros is an image without one.
+    A hash of zeros means an image without one.
     """
 
     split: Split

@@ -13,14 +13,11 @@ CONTEXT = 1 << 30  # bytes of a GPU that a process takes before any tensor, and 
 
 
 class Device:
-    """A device with automatic mixed precision.
+    """A device ("cpu", "cuda", "cuda:1", …) with automatic mixed precision.
 
     `auto` is bfloat16 on GPUs that have it in hardware, float16 with a loss scaler on those that
-    don't (Turing, Volta), and float32 on CPUs. Weights and optimizer stay in float32.
-
-    Args:
-        name: "cpu", "cuda", "cuda:1", …
-        precision: `self.precision` is what it stands for, never `auto`.
+    don't (Turing, Volta), and float32 on CPUs; `self.precision` is never `auto`. Weights and
+    optimizer stay in float32.
 
     Raises:
         ValueError: there is no such precision.

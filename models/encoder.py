@@ -73,40 +73,29 @@ class Encoder(nn.Module):
     entries have unit mean square, so that learning rates and weight decays of a linear head mean
     the same for every encoder. Probes, zero-shot heads and interpolation all use this one.
 
-    Boundary i is the input of group i: "pixels" (0), "block 0" (1) … "final" (L+1), and the
-    embedding itself is the last boundary, "head" (L+2).
+    Attributes:
+        depth: the number of blocks, L.
+        boundaries: "pixels", "block 0" … "block L-1", "final" are the inputs of the groups in
+            order; "head" is the embedding itself.
+        shapes: the shape of one image's features at each boundary.
+        dim: width of the embedding, d.
     """
 
     def __init__(self, groups: Sequence[LayerGroup], image_size: tuple[int, int]) -> None:
         super().__init__()
         self.groups = nn.ModuleList(groups)
         self.eval().requires_grad_(False)
-        blank = torch.zeros(1, 3, *image_size)
-        crossed = self.features(blank, self.boundaries)
+        self.depth = len(groups) - 2
+        self.boundaries = (PIXELS, *(f"block {i}" for i in range(self.depth)), FINAL, HEAD)
+        crossed = self.features(torch.zeros(1, 3, *image_size), self.boundaries)
         self.shapes = {boundary: tuple(x.shape[1:]) for boundary, x in crossed.items()}
-        """The shape of one image's features at each boundary."""
-
-    @property
-    def dim(self) -> int:
-        """Width of the embedding, d."""
-        return self.shapes[HEAD][0]
-
-    @property
-    def depth(self) -> int:
-        """The number of blocks, L."""
-        return len(self.groups) - 2
+        self.dim = self.shapes[HEAD][0]
 
     def group(self, index: int) -> LayerGroup:
         """The group above boundary `index`."""
         group = self.groups[index]
         assert isinstance(group, LayerGroup)
         return group
-
-    @property
-    def boundaries(self) -> tuple[str, ...]:
-        """Every boundary in order, from "pixels" to "head"."""
-        blocks = tuple(f"block {i}" for i in range(self.depth))
-        return (PIXELS, *blocks, FINAL, HEAD)
 
     def index(self, boundary: str) -> int:
         """The position of `boundary`; raises ValueError if the encoder has no such boundary."""

@@ -58,8 +58,7 @@ class ShuffleStream:
     """An endless stream of positions: one shuffle of the n examples after another.
 
     Each time, an example comes as one of its copies, drawn at random (`FeatureDataset.batch`).
-    The order is a function of (n, seed, copies) alone: a fit that is resumed from its count of
-    samples sees what it would have seen.
+    The order is a function of (n, seed, copies) alone: a resumed fit sees what it would have seen.
     """
 
     def __init__(self, n: int, seed: int, copies: int = 1) -> None:

@@ -112,15 +112,13 @@ class Fit:
         self._scaler = (self._device if model.trained else Device("cpu")).scaler()
 
     def train_until(self, samples: int, prospect: bool = False) -> Evaluation:
-        """Train until `samples` samples have been seen, then evaluate.
+        """Train until `samples` samples have been seen since the fit began, then evaluate.
 
         What is solved, or not trained at all, has no samples to count: it is done at once.
 
-        Args:
-            samples: counted from the beginning of the fit.
-            prospect: whether to report `interpolated_score` too, where layers are trained and
-                the fit goes on. While the learning rate is high that says more of how a fit will
-                end than its own score (docs/search.md).
+        With `prospect`, `interpolated_score` is reported too, where layers are trained and the fit
+        goes on. While the learning rate is high that says more of how a fit will end than its own
+        score (docs/search.md).
         """
         if isinstance(self._solver, DirectSolver):
             self._solve(self._solver)
@@ -295,11 +293,7 @@ class Fit:
 def lr_share(samples: int, batch_size: int, horizon: int, warmup: float) -> float:
     """The learning rate's share of its peak at a step: linear warm-up, then a cosine to zero.
 
-    Args:
-        samples: seen before the step.
-        batch_size: of the step.
-        horizon: samples at which the rate reaches zero.
-        warmup: the share of the horizon that is spent warming up.
+    `samples` have been seen before the step; `warmup` is a share of the horizon.
     """
     seen = samples / horizon
     if seen < warmup:

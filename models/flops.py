@@ -38,10 +38,10 @@ def sample_flops(
 ) -> int:
     """Count the operations that a fit, fed from `boundary`, spends on one training sample.
 
-    Everything above the boundary runs forward, for `group_flops`. From the first trained group up,
-    gradients of inputs cost as much again, and those of weights as much again in the share of a
-    group's matrices that is trained. The head is left out. (The first trained group's own input
-    needs no gradient where its first layers are not trained; that is not counted off.)
+    Everything above the boundary runs `forward`, as `group_flops` counts. From the first trained
+    group up, gradients of inputs cost as much again, and those of weights as much again in the
+    share of a group's matrices that is trained. The head is left out. (The first trained group's
+    own input needs no gradient where its first layers are not trained; that is not counted off.)
     """
     trained = {(p.group, p.name) for p in selection.parameters}
     total = sum(forward[encoder.index(boundary) :])

@@ -67,10 +67,8 @@ def load_pretrained(
 ) -> Pretrained:
     """Load the image tower on the CPU, in float32, and make a classifier of the text tower.
 
-    Args:
-        config: the encoder.
-        prompts: the texts of the classifier; None for no classifier.
-        cache: folder for such classifiers, so that the text tower runs once.
+    No classifier is made without prompts; `cache` is a folder for classifiers, so that the text
+    tower runs once.
 
     Raises:
         InputError: unknown name or tag, missing folder or file, weights that don't fit or cannot

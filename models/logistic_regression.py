@@ -85,8 +85,7 @@ def _solve(x: Tensor, target: Tensor, start: Tensor, penalty: Tensor) -> tuple[T
 def _curvature(x: Tensor, weight: Tensor, penalty: Tensor) -> Tensor:
     """The objective's second derivative (d, d) at `weight`, in the mean over the classes.
 
-    For class c it is X^T diag(p_c (1 - p_c)) X / n + penalty; the terms between classes are left
-    out.
+    For class c it is X^T diag(p_c (1 - p_c)) X / n + penalty; terms between classes are left out.
     """
     p = torch.softmax(x @ weight.T, dim=1)
     confusion = (p * (1 - p)).mean(dim=1, keepdim=True)

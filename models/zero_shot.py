@@ -67,8 +67,7 @@ def _text_digest(
 ) -> str:
     """Digest all that a head follows from: the text tower, and the tokens of every prompt.
 
-    Attention heads, masks and pooling leave no trace in the weights, but in the embeddings of one
-    class's prompts.
+    Attention heads, masks and pooling show in the embeddings of one class's prompts alone.
     """
     digest = hashlib.sha256(f"{FORMULA}".encode())
     for key, weight in sorted(model.state_dict().items()):

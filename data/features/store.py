@@ -34,7 +34,7 @@ _NAME = re.compile(r"\w[\w .-]*", re.ASCII)
 
 
 class MissingFeaturesError(LookupError):
-    """Features that are not on disk; `FeatureStore.missing` says which to compute and `add`."""
+    """Features that are not on disk."""
 
 
 def cache_root(configured: Path | None) -> Path:

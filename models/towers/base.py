@@ -114,16 +114,11 @@ def project_qkv(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Project tokens (n, t, w) to queries, keys and values, each (n, heads, tokens, w / heads).
 
-    A tower that reads its class token alone uses one token of the last block's output. So one
-    query, one row through the MLP and one token of output are enough; keys and values still come
-    from every token. This is exact, and takes a twenty-fifth of the time with 197 tokens.
-
-    Args:
-        x: the tokens.
-        weight: the three projections in one matrix (3 w, w), and `bias` (3 w,) likewise.
-        bias: None for projections without one.
-        heads: the number of attention heads.
-        queries: how many tokens get a query, from the first one; None for all.
+    `weight` (3 w, w) and `bias` (3 w,) hold the three projections. Only the first `queries` tokens
+    get a query; None for all. A tower that reads its class token alone uses one token of the last
+    block's output. So one query, one row through the MLP and one token of output are enough; keys
+    and values still come from every token. This is exact, and takes a twenty-fifth of the time with
+    197 tokens.
     """
     n, tokens, _ = x.shape
     width = len(weight) // 3
