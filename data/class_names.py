@@ -30,11 +30,9 @@ def in_words(name: str) -> str:
 
 
 def words_of(classes: Sequence[str], file: Path | None) -> tuple[str, ...]:
-    """Find the words of each class: those in `file`, or else the cleaned name.
+    """Find the words of each class: those in the YAML mapping `file`, or else the cleaned name.
 
-    Args:
-        classes: class names.
-        file: YAML mapping of class names to words. Both are text: `01: yes` needs no quotes.
+    Names and words are text: `01: yes` needs no quotes.
 
     Raises:
         InputError: `file` cannot be read, is not such a mapping, or has a key that is no class.

@@ -21,13 +21,13 @@ from errors import InputError, did_you_mean
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images of one split.
+    """Images of one split, one row each.
 
     Attributes:
-        keys: (n,) names under which the source knows the images.
+        keys: names under which the source knows the images.
         labels: (n,) class ids, int64, read-only.
-        groups: (n,) names of the images' groups, or None if the source names none.
-        digests: (n,) digests of the images' content, or None before anyone has read them.
+        groups: names of the images' groups, or None if the source names none.
+        digests: digests of the images' content, or None before anyone has read them.
     """
 
     keys: tuple[str, ...]
@@ -155,7 +155,6 @@ def _list_images(config: SourceConfig, section: str) -> Listing:
 
 
 def _split(listing: Listing, rows: NDArray[np.int64], ids: Mapping[str, int]) -> Split:
-    """The given rows of a listing, labelled, with their groups."""
     labels = np.array([ids[listing.labels[row]] for row in rows], dtype=np.int64)
     groups = listing.groups and tuple(listing.groups[row] for row in rows)
     return Split(tuple(listing.keys[row] for row in rows), labels, groups)

@@ -38,11 +38,9 @@ Hash = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class SplitContent:
-    """A split's readable images and their perceptual hashes.
+    """A split's readable images, with digests, and their perceptual hashes (n, HASH_BYTES).
 
-    Attributes:
-        split: the images, with digests.
-        hashes: (n, HASH_BYTES) perceptual hashes; a row of zeros is an image without one.
+    A hash of zeros means an image without one.
     """
 
     split: Split
@@ -74,10 +72,8 @@ def perceptual_hash(image: Image.Image) -> Hash:
     """Compute the image's pHash: signs of its 12 x 12 lowest frequencies, about their median.
 
     The ImageHash package computes it, after N. Krawetz, "Looks Like It", hackerfactor.com, 2011.
-
-    Returns:
-        (HASH_BYTES,) uint8, packed bits; all zeros for an image without contrast, which has
-        nothing but noise to hash.
+    The bits are packed to (HASH_BYTES,) uint8; they are zeros for an image without contrast,
+    which has nothing but noise to hash.
     """
     side = 4 * HASH_SIDE  # what phash resizes to
     small = image.convert("L").resize((side, side), Image.Resampling.LANCZOS)
@@ -140,12 +136,10 @@ class _Index:
 
 
 def _rows(content: SplitContent) -> Iterator[tuple[int, str, bytes]]:
-    """Yield (row, digest, packed hash) of every image."""
     for row, digest in enumerate(content.split.digests or ()):
         yield row, digest, content.hashes[row].tobytes()
 
 
 def _parts(packed: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the numbered parts of a hash."""
     for number, (begin, end) in enumerate(pairwise(_BOUNDS)):
         yield number, packed[begin:end]

@@ -21,20 +21,11 @@ Indices = NDArray[np.int64]
 def stratified_split(
     labels: ArrayLike, groups: Sequence[str] | None, fraction: float, seed: int
 ) -> tuple[Indices, Indices]:
-    """Draw about `fraction` of the rows, stratified by class.
+    """Draw about `fraction` of the rows, stratified by class; returns rows kept and rows drawn.
 
     Rows of one group stay together; a group counts towards its most frequent class. Every class
     keeps at least one row, so a class of one row (or one group) is not drawn from. At least one
     row is drawn if that allows it.
-
-    Args:
-        labels: (n,) class ids.
-        groups: (n,) group names, or None if every row stands alone.
-        fraction: share of rows to draw, in (0, 1).
-        seed: the same seed draws the same rows.
-
-    Returns:
-        Indices of the rows kept and of the rows drawn, each ascending.
     """
     ids = np.asarray(labels, dtype=np.int64)
     members = _members(len(ids), groups)
@@ -75,15 +66,6 @@ def partition_indices(
     groups of the order are taken until the rows come nearest to `round(percent / 100 * n)`, but at
     least the groups that hold every class. Without those, the size is off by half a group at most.
 
-    Args:
-        labels: (n,) class ids.
-        percent: in (0, 100]; 100 is everything.
-        seed: the same seed draws the same partitions, nested in each other.
-        groups: (n,) names or numbers of the rows' groups, or None if every row stands alone.
-
-    Returns:
-        Row indices, ascending.
-
     Raises:
         ValueError: `percent` is outside (0, 100].
     """
@@ -110,18 +92,10 @@ def partition_rows(
     final_seed: int = 0,
     purpose: str = "partition",
 ) -> Indices:
-    """Draw the rows of a partition as every fit of an experiment does.
+    """Draw the rows of a partition as every fit of an experiment with this `seed` does.
 
-    Args:
-        labels: (n,) class ids.
-        groups: (n,) names or numbers of the rows' groups, or None if every row stands alone.
-        percent: in (0, 100].
-        seed: the experiment's seed.
-        final_seed: 0 for the search; each final seed has a draw of its own.
-        purpose: "partition" for training images, "validation" for validation images.
-
-    Returns:
-        Row indices, ascending.
+    The search has `final_seed` 0; each final seed has a draw of its own. `purpose` is "partition"
+    for training images, "validation" for validation images.
     """
     return partition_indices(labels, percent, derived_seed(seed, final_seed, purpose), groups)
 
@@ -150,9 +124,7 @@ def _most_frequent(ids: Indices, homes: Indices) -> Indices:
 def _covering(ids: Indices, places: Indices) -> Indices:
     """Places of the first group with each class, less those whose classes the others hold too.
 
-    Args:
-        ids: (n,) classes, from 0.
-        places: (n,) the place of each row's group in the order.
+    `ids` are the rows' classes, from 0, and `places` the place of each row's group in the order.
     """
     firsts = np.full(int(ids.max()) + 1, len(places))
     np.minimum.at(firsts, ids, places)

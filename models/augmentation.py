@@ -16,12 +16,7 @@ DRAWING = threading.Lock()
 
 
 class Augmentation:
-    """Draws views of images, in the encoder's size.
-
-    Args:
-        config: the ways in which a view may differ.
-        size: height and width of the encoder's input.
-    """
+    """Draws views of images, in `size`: height and width of the encoder's input."""
 
     def __init__(self, config: AugmentationConfig, size: tuple[int, int]) -> None:
         self._config, self._size = config, size

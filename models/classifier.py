@@ -20,19 +20,9 @@ EVALUATED = 256  # examples in one pass without gradient
 
 
 class Classifier(nn.Module):
-    """Layer groups from a boundary up, and a bank of heads.
+    """Layer groups from a boundary up, copied from the encoder, and a bank of heads.
 
-    Args:
-        encoder: the encoder whose groups are copied.
-        selection: what is trained in it.
-        boundary: where the classifier is fed.
-        head: the heads.
-
-    Attributes:
-        groups: the groups above the boundary.
-        trained: the parameters among them that are trained, by key.
-        trained_from: index in `groups` of the first one that is trained; those below it are run
-            without gradient.
+    `trained` holds those parameters of the groups that are trained, by key.
 
     Raises:
         ValueError: something is trained below `boundary`.
@@ -50,13 +40,14 @@ class Classifier(nn.Module):
         self.trained = {
             p.key: self.groups[p.group - first].get_parameter(p.name) for p in selection.parameters
         }
-        self.trained_from = encoder.index(selection.boundary) - first
+        # The groups below this one are run without gradient.
+        self._trained_from = encoder.index(selection.boundary) - first
         self._micro_batches = MicroBatches(EVALUATED)
         self.train_suffix()
 
     def train_suffix(self) -> None:
         """Put the groups from the first trained one up in training mode; the others stay."""
-        for group in self.groups[self.trained_from :]:
+        for group in self.groups[self._trained_from :]:
             group.train()
             for module in group.modules():
                 # Its running statistics are the encoder's, and are not trained.
@@ -66,9 +57,9 @@ class Classifier(nn.Module):
     def embed(self, x: Tensor) -> Tensor:
         """Map features at the boundary to embeddings (n, d)."""
         with torch.no_grad():
-            for group in self.groups[: self.trained_from]:
+            for group in self.groups[: self._trained_from]:
                 x = group(x)
-        for group in self.groups[self.trained_from :]:
+        for group in self.groups[self._trained_from :]:
             x = group(x)
         return x
 
@@ -106,14 +97,7 @@ def build_classifier(
     weights: Mapping[str, Tensor],
     device: Device,
 ) -> Classifier:
-    """Make the classifier again whose weights were exported, fed from `boundary`.
-
-    Args:
-        encoder: the encoder that it was trained in.
-        selection: what was trained in it.
-        boundary: one of the selection's.
-        weights: as of `models.exported.exported_weights`.
-        device: the device to put it on.
+    """Rebuild a classifier, fed from `boundary`, from `models.exported.exported_weights`.
 
     Raises:
         ValueError: the weights are not the recipe's on this encoder.

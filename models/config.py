@@ -1,7 +1,4 @@
-"""The settings of the encoder and of augmentation in an experiment.
-
-Imports no torch, which takes seconds: a mistake in a search space is reported at once.
-"""
+"""The settings of the encoder and of augmentation in an experiment. Imports no torch."""
 
 from __future__ import annotations
 

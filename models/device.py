@@ -13,17 +13,11 @@ CONTEXT = 1 << 30  # bytes of a GPU that a process takes before any tensor, and 
 
 
 class Device:
-    """A device with automatic mixed precision.
+    """A device ("cpu", "cuda", "cuda:1", …) with automatic mixed precision.
 
-    Args:
-        name: "cpu", "cuda", "cuda:1", …
-        precision: `auto` is bfloat16 on GPUs that have it in hardware, float16 with a loss scaler
-            on those that don't (Turing, Volta), float32 on CPUs. Weights and optimizer stay in
-            float32.
-
-    Attributes:
-        torch: the device as torch has it.
-        precision: the type's name, never `auto`.
+    `auto` is bfloat16 on GPUs that have it in hardware, float16 with a loss scaler on those that
+    don't (Turing, Volta), and float32 on CPUs; `self.precision` is never `auto`. Weights and
+    optimizer stay in float32.
 
     Raises:
         ValueError: there is no such precision.
@@ -34,15 +28,13 @@ class Device:
             allowed = ", ".join(get_args(PrecisionName))
             raise ValueError(f"precision {precision!r}; allowed: {allowed}")
         self.torch = torch.device(name)
-        self.precision = self._resolve(precision)
-        self._dtype: torch.dtype = getattr(torch, self.precision)
-
-    def _resolve(self, precision: PrecisionName) -> PrecisionName:
-        if precision != "auto":
-            return precision
-        if self.torch.type != "cuda":
-            return "float32"
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+        if precision == "auto" and self.torch.type != "cuda":
+            precision = "float32"
+        elif precision == "auto":
+            bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+            precision = "bfloat16" if bfloat16 else "float16"
+        self.precision = precision
+        self._dtype: torch.dtype = getattr(torch, precision)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Run matrix products in `precision` within the block."""
@@ -57,9 +49,8 @@ class Device:
 def available_device(share: float = 1.0) -> str:
     """Name the GPU this process was given, or the CPU.
 
-    Args:
-        share: of the GPU's memory. A process that exceeds its share gets the out-of-memory error
-            itself, and not another one on the same GPU.
+    A process that exceeds its `share` of the GPU's memory gets the out-of-memory error itself, and
+    not another one on the same GPU.
     """
     if not torch.cuda.is_available():
         return "cpu"

@@ -29,8 +29,7 @@ class LayerGroup(nn.Module):
         part: the modules and parameters this group owns.
         run: what the tower does with them, `run(part, x) -> x`.
         kinds: the kind of every parameter of `part`, by its name in it.
-        no_decay: names in `part` of the matrices that weight decay passes over, as the tower's
-            own `no_weight_decay` says.
+        no_decay: the matrices of `part` without weight decay, by the tower's `no_weight_decay`.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class LayerGroup(nn.Module):
         self._run = run
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features at the boundary below the group to those at the one above it."""
+        """Map features at the boundary below the group to those at the one above it."""
         return self._run(self.part, x)
 
     def parameters_by_kind(self) -> Iterator[tuple[str, str, nn.Parameter]]:
@@ -60,8 +59,8 @@ class LayerGroup(nn.Module):
     def uses_weight_decay(self, name: str) -> bool:
         """Say whether weight decay applies to a parameter, named as in `named_parameters`.
 
-        It applies to matrices and the patch convolution, as in open_clip and timm, and not to
-        norms, biases and scales, nor to the tokens and position embeddings of `no_decay`.
+        As in open_clip and timm, it applies to matrices and the patch convolution, and not to
+        norms, biases, scales, tokens and position embeddings.
         """
         matrix = self.get_parameter(name).ndim >= 2
         return matrix and name.removeprefix("part.") not in self.no_decay
@@ -74,28 +73,23 @@ class Encoder(nn.Module):
     entries have unit mean square, so that learning rates and weight decays of a linear head mean
     the same for every encoder. Probes, zero-shot heads and interpolation all use this one.
 
-    Boundary i is the input of group i: "pixels" (0), "block 0" (1) … "final" (L+1), and the
-    embedding itself is the last boundary, "head" (L+2).
+    Attributes:
+        depth: the number of blocks, L.
+        boundaries: "pixels", "block 0" … "block L-1", "final" are the inputs of the groups in
+            order; "head" is the embedding itself.
+        shapes: the shape of one image's features at each boundary.
+        dim: width of the embedding, d.
     """
 
     def __init__(self, groups: Sequence[LayerGroup], image_size: tuple[int, int]) -> None:
         super().__init__()
         self.groups = nn.ModuleList(groups)
         self.eval().requires_grad_(False)
-        blank = torch.zeros(1, 3, *image_size)
-        crossed = self.features(blank, self.boundaries)
+        self.depth = len(groups) - 2
+        self.boundaries = (PIXELS, *(f"block {i}" for i in range(self.depth)), FINAL, HEAD)
+        crossed = self.features(torch.zeros(1, 3, *image_size), self.boundaries)
         self.shapes = {boundary: tuple(x.shape[1:]) for boundary, x in crossed.items()}
-        """The shape of one image's features at each boundary."""
-
-    @property
-    def dim(self) -> int:
-        """Width of the embedding, d."""
-        return self.shapes[HEAD][0]
-
-    @property
-    def depth(self) -> int:
-        """The number of blocks, L."""
-        return len(self.groups) - 2
+        self.dim = self.shapes[HEAD][0]
 
     def group(self, index: int) -> LayerGroup:
         """The group above boundary `index`."""
@@ -103,18 +97,8 @@ class Encoder(nn.Module):
         assert isinstance(group, LayerGroup)
         return group
 
-    @property
-    def boundaries(self) -> tuple[str, ...]:
-        """Every boundary in order, from "pixels" to "head"."""
-        blocks = tuple(f"block {i}" for i in range(self.depth))
-        return (PIXELS, *blocks, FINAL, HEAD)
-
     def index(self, boundary: str) -> int:
-        """The position of `boundary`.
-
-        Raises:
-            ValueError: the encoder has no such boundary.
-        """
+        """The position of `boundary`; raises ValueError if the encoder has no such boundary."""
         return self.boundaries.index(boundary)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,12 +109,7 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def features(self, pixels: Tensor, boundaries: Iterable[str]) -> dict[str, Tensor]:
-        """Collect the features at each of `boundaries` in one pass over `pixels`.
-
-        Args:
-            pixels: (n, 3, height, width).
-            boundaries: their names, in any order.
-        """
+        """Collect the features at `boundaries` in one pass over pixels (n, 3, height, width)."""
         wanted = sorted({self.index(boundary) for boundary in boundaries})
         x, crossed = pixels, {}
         for i in range(wanted[-1] + 1):

@@ -11,8 +11,7 @@ the encoder is loaded as it was for the search.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +40,7 @@ class Description(BaseModel):
     """The header of a file of weights.
 
     Attributes:
-        recipe: what was trained, and how.
-        boundary: the boundary that the fit was fed from.
-        model: the encoder.
+        boundary: where the fit was fed from.
         fingerprint: of the encoder's weights and preprocessing.
         precision: the type that matrix products ran in.
         classes: names, by class id.
@@ -62,9 +59,7 @@ class Description(BaseModel):
 
 
 def exported_weights(fit: Fit) -> dict[str, Tensor]:
-    """Copy a fit's best weights as they are kept: the trained ones by key, and the best head.
-
-    `models.classifier.build_classifier` makes a classifier of them again.
+    """Copy a fit's best weights: the trained ones by key, and the best head.
 
     Raises:
         RuntimeError: the fit diverged.
@@ -80,33 +75,17 @@ def save_exported(path: Path, description: Description, weights: Mapping[str, Te
     save_file(dict(weights), path, metadata={HEADER: description.model_dump_json()})
 
 
-def read_description(path: Path) -> Description:
-    """Read the header of a file of `save_exported`, and not its weights.
-
-    Raises:
-        InputError: the file is missing, damaged, or not of this project.
-    """
-    with _reading(path) as file:
-        return Description.model_validate(json.loads((file.metadata() or {})[HEADER]))
-
-
 def load_exported(path: Path) -> tuple[Description, dict[str, Tensor]]:
     """Read what `save_exported` wrote.
 
     Raises:
-        InputError: as of `read_description`.
+        InputError: the file is missing, damaged, or not of this project.
     """
-    description = read_description(path)
-    with _reading(path) as file:
-        return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[Any]:
-    """Open a file of safetensors; whatever is wrong with it becomes one line."""
     try:
         with safe_open(path, "pt") as file:
-            yield file
+            header = json.loads((file.metadata() or {})[HEADER])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Description.model_validate(header), weights
     except KeyError:
         raise InputError(f"{path}: not an adapted model of this project") from None
     except (OSError, SafetensorError, ValidationError, ValueError) as error:
@@ -116,7 +95,7 @@ def _reading(path: Path) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Adapted:
-    """An adapted model, from images to probabilities."""
+    """An adapted model, from images to probabilities over `classes`."""
 
     classes: tuple[str, ...]
     _classifier: Classifier

@@ -12,12 +12,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class FeatureDataset:
-    """Some rows of a shared feature array, with their labels.
+    """Rows of a shared feature array, with their labels.
 
     Args:
         features: (N, …), read-only and shared between processes.
         labels: (N,) class ids.
-        rows: the indices of those that take part.
+        rows: the indices of the rows that take part.
         views: arrays like `features`, of augmented copies of the same images.
     """
 
@@ -50,24 +50,19 @@ class FeatureDataset:
         if device.type == "cuda":
             features, labels = features.pin_memory(), labels.pin_memory()
         # First there, then converted: half precision halves what goes over the bus.
-        return (
-            features.to(device, non_blocking=True).to(dtype),
-            labels.to(device, non_blocking=True),
-        )
+        features = features.to(device, non_blocking=True).to(dtype)
+        return features, labels.to(device, non_blocking=True)
 
 
 class ShuffleStream:
     """An endless stream of positions: one shuffle of the n examples after another.
 
     Each time, an example comes as one of its copies, drawn at random (`FeatureDataset.batch`).
-    The order is a function of (n, seed, copies) alone: a fit that is resumed from its count of
-    samples sees what it would have seen.
+    The order is a function of (n, seed, copies) alone: a resumed fit sees what it would have seen.
     """
 
     def __init__(self, n: int, seed: int, copies: int = 1) -> None:
-        self._n = n
-        self._seed = seed
-        self._copies = copies
+        self._n, self._seed, self._copies = n, seed, copies
         self._epoch = -1
         self._shuffle: NDArray[np.int64] = np.empty(0, np.int64)
 

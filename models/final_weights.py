@@ -28,8 +28,7 @@ class FinalWeights:
     """What was chosen after training.
 
     Attributes:
-        evaluation: of the chosen weights.
-        alpha: 1 for the trained weights themselves, less for some of the way to them.
+        alpha: how far from the start to the trained weights; 1 for those themselves.
         averaged: whether the trained weights are the averaged ones.
     """
 
@@ -39,11 +38,9 @@ class FinalWeights:
 
 
 def select_weights(fit: Fit, alphas: Sequence[float]) -> FinalWeights:
-    """Choose a fit's final weights by validation, and set them as its best.
+    """Choose the final weights of a fit that trained the encoder, and set them as its best.
 
-    Args:
-        fit: a fit that trained the encoder.
-        alphas: how far from the start to the trained weights to try, between 0 and 1.
+    `alphas` say how far from the start to the trained weights to try, between 0 and 1.
 
     Raises:
         RuntimeError: no evaluation was finite.
@@ -73,17 +70,10 @@ def choose_weights(
     average: Weights | None,
     alphas: Sequence[float],
 ) -> tuple[FinalWeights, Weights]:
-    """Choose among trained, averaged and interpolated weights by their score.
+    """Choose among trained, averaged and interpolated weights by their score on validation.
 
-    A tie stays with what comes first: `best`, then `average`, then the larger alpha. What is
-    interpolated was trained as its end was: it has that one's samples, steps and training loss.
-
-    Args:
-        evaluate: evaluates weights on the validation split, as of the fit's last step.
-        start: where the weights began.
-        best: the best evaluation and its weights.
-        average: the average over the steps, if it was kept.
-        alphas: as of `select_weights`.
+    A tie stays with what comes first: `best`, then `average` if it was kept, then the larger alpha.
+    Interpolated weights count the samples, steps and training loss of the weights they lead to.
     """
     evaluation, end = best
     chosen, weights = FinalWeights(evaluation, 1.0, False), end
@@ -118,5 +108,5 @@ def interpolate(start: Weights, end: Weights, alpha: float) -> dict[str, Tensor]
 
 
 def average_decay(batch_size: int, horizon: int) -> float:
-    """What the average over the steps keeps of itself at a step; its window is in samples."""
+    """The share of the average over the steps that stays at each step."""
     return math.exp(-batch_size / (WINDOW * horizon))

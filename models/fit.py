@@ -2,7 +2,7 @@
 
 `Fit.train_until` is the loop and `Fit.step` one step of it. A linear probe is the case of an empty
 suffix, and unfreezing everything that of a whole one. A probe may also be solved exactly, and a
-zero-shot classifier is not trained at all (`models/solvers/`).
+zero-shot classifier is not trained at all (`models/solvers.py`).
 """
 
 from __future__ import annotations
@@ -38,27 +38,21 @@ class Fit:
     """One recipe's training on one partition, from report to report.
 
     Args:
-        encoder: the pretrained encoder, which is copied from and never changed.
-        selection: the recipe, and what it trains in the encoder.
-        boundary: the boundary at which `train` and `val` hold features; one of the selection's.
-        train: the training examples.
-        val: the validation examples.
-        classes: C.
+        encoder: copied from and never changed.
+        boundary: where `train` and `val` hold features; one of the selection's.
         horizon: samples at which the learning rate reaches zero.
         seed: of the order of samples.
         start: the head that every head starts as; zeros where None.
-        average: whether to keep an average of the weights over the steps (`average_weights`).
-        device: the device, and the type that matrix products run in.
+        average: whether to keep `average_weights`.
         dtype: the type of the weights; float64 for tests of exactness.
 
     Attributes:
-        recipe: the settings.
-        model: the suffix of the encoder with its heads.
-        samples: how many training samples have been seen, and `steps` in how many steps.
+        images: the number of training images; views do not count.
+        precision: the type that matrix products run in.
+        samples: how many training samples have been seen, in `steps` steps.
         batch_size: of every step; no larger than an epoch.
-        best: the best evaluation so far; None as long as none was finite.
-        best_weights: the weights it is of.
-        average_weights: their exponential moving average over the steps, where it is kept.
+        best: the best evaluation so far, of `best_weights`; None as long as none was finite.
+        average_weights: exponential moving average of the weights over the steps, or None.
 
     Raises:
         ValueError: the recipe trains below `boundary`.
@@ -81,12 +75,14 @@ class Fit:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.recipe = selection.recipe
+        self.images = len(train)
         self.samples = self.steps = 0
-        self.batch_size = min(self.recipe.batch_size, len(train))
+        self.batch_size = min(self.recipe.batch_size, self.images)
         self.best: Evaluation | None = None
         self.best_weights: dict[str, Tensor] = {}
         self._train, self._val, self._horizon = train, val, horizon
         self._device = device or Device("cpu")
+        self.precision = self._device.precision
         self._dtype = dtype
         self._stream = ShuffleStream(len(train), seed, train.copies)
         self._micro_batches = MicroBatches(self.batch_size)
@@ -94,7 +90,7 @@ class Fit:
 
         heads = HeadBank(len(self.recipe.bank), encoder.dim, classes).to(dtype)
         if start is not None:
-            heads.start_from(start)
+            heads.set_heads([start] * len(self.recipe.bank))
         model = Classifier(encoder, selection, boundary, heads).to(self._device.torch, dtype)
         self.model = model
         for parameter in model.trained.values():
@@ -115,26 +111,14 @@ class Fit:
         # Without trained layers nothing runs in half precision.
         self._scaler = (self._device if model.trained else Device("cpu")).scaler()
 
-    @property
-    def images(self) -> int:
-        """The number of training images; views do not count."""
-        return len(self._train)
-
-    @property
-    def precision(self) -> str:
-        """The type that matrix products run in."""
-        return self._device.precision
-
     def train_until(self, samples: int, prospect: bool = False) -> Evaluation:
-        """Train until `samples` samples have been seen, then evaluate.
+        """Train until `samples` samples have been seen since the fit began, then evaluate.
 
         What is solved, or not trained at all, has no samples to count: it is done at once.
 
-        Args:
-            samples: counted from the beginning of the fit.
-            prospect: whether to report `interpolated_score` too, where layers are trained and
-                the fit goes on. While the learning rate is high that says more of how a fit will
-                end than its own score (docs/search.md).
+        With `prospect`, `interpolated_score` is reported too, where layers are trained and the fit
+        goes on. While the learning rate is high that says more of how a fit will end than its own
+        score (docs/search.md).
         """
         if isinstance(self._solver, DirectSolver):
             self._solve(self._solver)
@@ -174,11 +158,7 @@ class Fit:
         return losses
 
     def _backward(self, positions: NDArray[np.int64], size: int) -> Tensor:
-        """Sum up the gradients of a batch's mean loss, `size` examples at a time.
-
-        Returns:
-            The loss (H,) of each head.
-        """
+        """Sum up the gradients of a batch's mean loss, `size` at a time; returns losses (H,)."""
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)  # of an attempt that ran out of memory
         parts = []
@@ -313,11 +293,7 @@ class Fit:
 def lr_share(samples: int, batch_size: int, horizon: int, warmup: float) -> float:
     """The learning rate's share of its peak at a step: linear warm-up, then a cosine to zero.
 
-    Args:
-        samples: seen before the step.
-        batch_size: of the step.
-        horizon: samples at which the rate reaches zero.
-        warmup: the share of the horizon that is spent warming up.
+    `samples` have been seen before the step; `warmup` is a share of the horizon.
     """
     seen = samples / horizon
     if seen < warmup:

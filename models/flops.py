@@ -20,10 +20,9 @@ STATE = 5  # floats for each trained weight: its gradient, two moments, its aver
 
 
 def group_flops(encoder: Encoder) -> tuple[int, ...]:
-    """Count the operations of every layer group's forward pass on one image.
+    """Count the operations of every layer group's forward pass on one image, by running it.
 
-    They are counted on a blank image, not taken from a formula: matrix products, convolutions,
-    attention.
+    Matrix products, convolutions and attention count.
     """
     x, counts = torch.zeros(1, *encoder.shapes[PIXELS]), []
     with torch.no_grad(), unfused():
@@ -37,18 +36,12 @@ def group_flops(encoder: Encoder) -> tuple[int, ...]:
 def sample_flops(
     encoder: Encoder, forward: tuple[int, ...], selection: Selection, boundary: str
 ) -> int:
-    """Count the operations that a fit spends on one training sample, without those of the head.
+    """Count the operations that a fit, fed from `boundary`, spends on one training sample.
 
-    Everything above the boundary runs forward. From the first trained group up, gradients of
-    inputs cost as much again, and those of weights as much again in the share of a group's
-    matrices that is trained. (The first trained group's own input needs no gradient where its
-    first layers are not trained; that is not counted off.)
-
-    Args:
-        encoder: the encoder.
-        forward: as of `group_flops`.
-        selection: what is trained.
-        boundary: where the fit is fed from.
+    Everything above the boundary runs `forward`, as `group_flops` counts. From the first trained
+    group up, gradients of inputs cost as much again, and those of weights as much again in the
+    share of a group's matrices that is trained. The head is left out. (The first trained group's
+    own input needs no gradient where its first layers are not trained; that is not counted off.)
     """
     trained = {(p.group, p.name) for p in selection.parameters}
     total = sum(forward[encoder.index(boundary) :])
@@ -80,7 +73,7 @@ def training_memory(
 def _saved_bytes(
     encoder: Encoder, selection: Selection, precision: PrecisionName, examples: int
 ) -> int:
-    """Bytes that a forward pass over `examples` examples saves for the backward pass."""
+    """Bytes that a forward pass over `examples` blank examples saves for the backward pass."""
     trained = {(p.group, p.name) for p in selection.parameters}
     own = {parameter.untyped_storage().data_ptr() for parameter in encoder.parameters()}
     saved: dict[int, int] = {}

@@ -11,19 +11,13 @@ Place = tuple[str, str]  # a layer group's name and a kind: ("block 11", "attn")
 
 
 class GradientNorms:
-    """Clips gradients, and keeps their norms from before that.
+    """Clips gradients to `max_norm` all together, and keeps their norms from before that.
 
-    Args:
-        parameters: the trained parameters, by key.
-        places: the layer group and the kind of each, by the same keys.
-        max_norm: the largest norm of all gradients together, after clipping.
+    `places` are the layer group and the kind of each of the trained `parameters`, by the same keys.
     """
 
     def __init__(
-        self,
-        parameters: Mapping[str, nn.Parameter],
-        places: Mapping[str, Place],
-        max_norm: float,
+        self, parameters: Mapping[str, nn.Parameter], places: Mapping[str, Place], max_norm: float
     ) -> None:
         self._parameters = list(parameters.values())
         self._places = [places[key] for key in parameters]
@@ -58,12 +52,9 @@ class GradientNorms:
         self._squares, self._steps = state["squares"], state["steps"]
 
     def by_place(self) -> dict[str, dict[str, float]]:
-        """Compute the root mean square over the steps of each gradient's norm.
+        """Compute the root mean square over the steps of each gradient's norm, by group and kind.
 
         Steps whose gradient was not finite are left out.
-
-        Returns:
-            The layer group's name to the kind to the norm.
         """
         steps = max(1, int(self._steps))
         sums: dict[Place, float] = {}

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # torch.optim.AdamW's own
+
 
 @dataclass(frozen=True)
 class LinearHead:
@@ -20,13 +22,7 @@ class LinearHead:
 
 
 class HeadBank(nn.Module):
-    """H linear classifiers over one embedding, as one batched layer; they start at zero.
-
-    Args:
-        heads: H.
-        dim: width of the embedding, d.
-        classes: C.
-    """
+    """H linear classifiers over one embedding, as one batched layer; they start at zero."""
 
     def __init__(self, heads: int, dim: int, classes: int) -> None:
         super().__init__()
@@ -45,12 +41,6 @@ class HeadBank(nn.Module):
             yield F.linear(embeddings, weight, bias)
 
     @torch.no_grad()
-    def start_from(self, head: LinearHead) -> None:
-        """Set every head of the bank to `head`."""
-        self.weight.copy_(head.weight.expand_as(self.weight))
-        self.bias.copy_(head.bias.expand_as(self.bias))
-
-    @torch.no_grad()
     def set_heads(self, heads: Sequence[LinearHead]) -> None:
         """Set every head of the bank to its own of `heads`."""
         self.weight.copy_(torch.stack([head.weight for head in heads]))
@@ -66,25 +56,12 @@ class BankAdamW(torch.optim.Optimizer):
 
     The same update as `torch.optim.AdamW` run H times over. It is written by hand because torch
     has one rate for each parameter group, which would take the bank apart. Decay applies to the
-    weight and not to the bias.
-
-    Args:
-        bank: the heads to train.
-        settings: (peak learning rate, weight decay) of each head.
-        betas: decay rates of the two moments.
-        eps: is added to the denominator.
-
-    Its one parameter group has an `lr` that is a share of every head's peak, 1 at first.
+    weight and not to the bias. The one parameter group has an `lr` that is a share of every head's
+    peak, 1 at first; `settings` are the (peak learning rate, weight decay) of each head.
     """
 
-    def __init__(
-        self,
-        bank: HeadBank,
-        settings: Sequence[tuple[float, float]],
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-    ) -> None:
-        super().__init__(bank.parameters(), {"lr": 1.0, "peak_lr": 1.0, "betas": betas, "eps": eps})
+    def __init__(self, bank: HeadBank, settings: Sequence[tuple[float, float]]) -> None:
+        super().__init__(bank.parameters(), {"lr": 1.0, "peak_lr": 1.0})
         rates, decays = zip(*settings, strict=True)
         self._rates = bank.weight.new_tensor(rates)
         self._decays = bank.weight.new_tensor(decays)
@@ -93,7 +70,6 @@ class BankAdamW(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update every head once; `closure` is not used."""
         group = self.param_groups[0]
-        beta1, beta2 = group["betas"]
         for parameter in group["params"]:
             if parameter.grad is None:
                 continue
@@ -108,7 +84,7 @@ class BankAdamW(torch.optim.Optimizer):
             rates = (group["lr"] * self._rates).reshape(a_head)
             if parameter.ndim == 3:
                 parameter.mul_(1 - rates * self._decays.reshape(a_head))
-            first.lerp_(parameter.grad, 1 - beta1)
-            second.mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
-            spread = (second / (1 - beta2**step)).sqrt_().add_(group["eps"])
-            parameter.sub_(rates / (1 - beta1**step) * first / spread)
+            first.lerp_(parameter.grad, 1 - BETA_1)
+            second.mul_(BETA_2).addcmul_(parameter.grad, parameter.grad, value=1 - BETA_2)
+            spread = (second / (1 - BETA_2**step)).sqrt_().add_(EPSILON)
+            parameter.sub_(rates / (1 - BETA_1**step) * first / spread)

@@ -40,13 +40,9 @@ UNLOADABLE = (
 
 @dataclass(frozen=True)
 class Pretrained:
-    """An encoder with its own preprocessing.
+    """An encoder with its own preprocessing, and the text tower's classifier if prompts were given.
 
-    Attributes:
-        encoder: the image tower.
-        preprocess: makes its input of an image.
-        fingerprint: changes with any weight of the image tower and with the preprocessing.
-        zero_shot: the text tower's classifier, where one was asked for.
+    `fingerprint` changes with any weight of the image tower and with the preprocessing.
     """
 
     encoder: Encoder
@@ -71,14 +67,12 @@ def load_pretrained(
 ) -> Pretrained:
     """Load the image tower on the CPU, in float32, and make a classifier of the text tower.
 
-    Args:
-        config: the encoder.
-        prompts: the texts of the classifier; None for no classifier.
-        cache: folder for such classifiers, so that the text tower runs once.
+    No classifier is made without prompts; `cache` is a folder for classifiers, so that the text
+    tower runs once.
 
     Raises:
         InputError: unknown name or tag, missing folder or file, weights that don't fit or cannot
-            be downloaded, or a tower without blocks.
+            be downloaded, a tower without blocks, or a text tower that cannot be used.
     """
     name = _checked_name(config.name)
     options: dict[str, Any] = {}
@@ -92,27 +86,20 @@ def load_pretrained(
             warnings.simplefilter("ignore")
             model, preprocess = open_clip.create_model_from_pretrained(name, **options)
     except UNLOADABLE as error:
-        reason = one_line(error, 300)
         where = config.name if config.pretrained is None else f"{config.name}, {config.pretrained}"
-        raise InputError(f"model: cannot load {where}: {reason}") from error
+        raise InputError(f"model: cannot load {where}: {one_line(error, 300)}") from error
     fingerprint = _fingerprint(model.visual)
+    model.float()
     zero_shot = None
     if prompts is not None:
-        zero_shot = _zero_shot_head(model.float(), name, config, prompts, cache)
-    return Pretrained(split_tower(model.visual.float()), preprocess, fingerprint, zero_shot)
-
-
-def _zero_shot_head(
-    model: torch.nn.Module, name: str, config: ModelConfig, prompts: Prompts, cache: Path | None
-) -> LinearHead:
-    try:
-        return zero_shot_head(model, name, prompts, cache)
-    except UNLOADABLE as error:
-        reason = one_line(error, 300)
-        raise InputError(
-            f"model: the text tower or tokenizer of {config.name} cannot be used, which zero_shot "
-            f"needs ({reason})"
-        ) from error
+        try:
+            zero_shot = zero_shot_head(model, name, prompts, cache)
+        except UNLOADABLE as error:
+            raise InputError(
+                f"model: the text tower or tokenizer of {config.name} cannot be used, which "
+                f"zero_shot needs ({one_line(error, 300)})"
+            ) from error
+    return Pretrained(split_tower(model.visual), preprocess, fingerprint, zero_shot)
 
 
 def _checked_name(name: str) -> str:
@@ -141,18 +128,18 @@ def _checked_name(name: str) -> str:
 
 def _checked_tag(name: str, tag: str | None) -> str:
     tags = open_clip.list_pretrained_tags_by_model(name)
+    allowed = f"allowed: a checkpoint's path, or {', '.join(tags) or 'no tags known'}"
     if tag is None:
-        raise InputError(
-            f"model.pretrained: {name} needs weights; allowed: a checkpoint's path, or "
-            f"{', '.join(tags) or 'no tags known'}"
-        )
-    if tag.lower().replace("-", "_") not in {t.lower() for t in tags} and not Path(tag).is_file():
+        raise InputError(f"model.pretrained: {name} needs weights; {allowed}")
+    if tag.lower().replace("-", "_") in {t.lower() for t in tags}:
+        return tag
+    file = expanded(tag, "model.pretrained")
+    if not file.is_file():
         hint = did_you_mean(tag, tags)
         raise InputError(
-            f"model.pretrained: {tag!r} is neither a file nor a tag of {name}; {hint}"
-            f"allowed: a checkpoint's path, or {', '.join(tags) or 'no tags known'}"
+            f"model.pretrained: {tag!r} is neither a file nor a tag of {name}; {hint}{allowed}"
         )
-    return tag
+    return str(file)
 
 
 def _fingerprint(tower: torch.nn.Module) -> str:

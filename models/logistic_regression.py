@@ -22,7 +22,7 @@ def solve_probes(
     decays: Sequence[float],
     label_smoothing: float = 0.0,
 ) -> tuple[list[LinearHead], int]:
-    """Minimise mean cross-entropy + decay / 2 |W|^2 for every decay, in their order.
+    """Minimise mean cross-entropy + decay / 2 |W|^2, without the bias, for every decay in `decays`.
 
     L-BFGS with a strong Wolfe line search (Liu & Nocedal 1989), in float64. It is here because
     scikit-learn's takes one penalty at a time and runs on no GPU. The problem is convex, so it
@@ -31,13 +31,6 @@ def solve_probes(
     fraction of starting anew. It is found in coordinates in which the curvature there is near the
     identity (`_curvature`): embeddings are so correlated that their own take up to ten times the
     iterations.
-
-    Args:
-        embeddings: (n, d).
-        labels: (n,) class ids.
-        classes: C.
-        decays: strengths of the penalty; the bias has none.
-        label_smoothing: the share of each label that is spread over all classes.
 
     Returns:
         A head for each decay, in the embeddings' type, and the iterations of all together.
@@ -50,49 +43,49 @@ def solve_probes(
     solved: dict[float, LinearHead] = {}
     iterations = 0
     for decay in sorted(set(decays), reverse=True):
-        penalty = decay * penalised
-        curvature = _curvature(x, weight, penalty)
-        # curvature = root root^T; all is NaN from here on where an embedding is.
-        root, _ = torch.linalg.cholesky_ex(curvature)
-        inverse = torch.linalg.solve_triangular(root, torch.eye(len(root)).to(root), upper=False)
-        whitened = x @ inverse.T
-        solution = weight @ root  # weight = solution inverse
-        optimizer = torch.optim.LBFGS(
-            [solution],
-            max_iter=MAX_ITERATIONS,
-            tolerance_grad=GRADIENT_TOLERANCE / float(curvature.diagonal().max().sqrt()),
-            tolerance_change=0,
-            history_size=10,
-            line_search_fn="strong_wolfe",
-        )
-
-        def loss(
-            whitened: Tensor = whitened,
-            solution: Tensor = solution,
-            inverse: Tensor = inverse,
-            penalty: Tensor = penalty,
-        ) -> Tensor:
-            log_p = F.log_softmax(whitened @ solution.T, dim=1)
-            weight = solution @ inverse
-            shrunk = weight * penalty
-            # By hand: half the time of autograd's.
-            solution.grad = (log_p.exp() - target).T @ whitened / len(x) + shrunk @ inverse.T
-            return 0.5 * (weight * shrunk).sum() - (target * log_p).sum() / len(x)
-
-        with torch.no_grad():
-            optimizer.step(loss)
-        iterations += optimizer.state[solution]["n_iter"]
-        weight = solution @ inverse
+        weight, steps = _solve(x, target, weight, decay * penalised)
+        iterations += steps
         head = weight.to(embeddings.dtype)
         solved[decay] = LinearHead(head[:, :-1].clone(), head[:, -1].clone())
     return [solved[decay] for decay in decays], iterations
 
 
-def _curvature(x: Tensor, weight: Tensor, penalty: Tensor) -> Tensor:
-    """Compute the objective's second derivative (d, d) at `weight`, in the mean over the classes.
+@torch.no_grad()
+def _solve(x: Tensor, target: Tensor, start: Tensor, penalty: Tensor) -> tuple[Tensor, int]:
+    """Minimise from `start`: the weight (C, d + 1), and the iterations that it took."""
+    curvature = _curvature(x, start, penalty)
+    # curvature = root root^T; all is NaN from here on where an embedding is.
+    root: Tensor = torch.linalg.cholesky_ex(curvature)[0]
+    inverse: Tensor = torch.linalg.solve_triangular(
+        root, torch.eye(len(root)).to(root), upper=False
+    )
+    whitened = x @ inverse.T
+    solution: Tensor = start @ root  # weight = solution inverse
+    optimizer = torch.optim.LBFGS(
+        [solution],
+        max_iter=MAX_ITERATIONS,
+        tolerance_grad=GRADIENT_TOLERANCE / float(curvature.diagonal().max().sqrt()),
+        tolerance_change=0,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
 
-    For class c it is X^T diag(p_c (1 - p_c)) X / n + penalty; the terms between classes are left
-    out.
+    def loss() -> Tensor:
+        log_p = F.log_softmax(whitened @ solution.T, dim=1)
+        weight = solution @ inverse
+        shrunk = weight * penalty
+        # By hand: half the time of autograd's.
+        solution.grad = (log_p.exp() - target).T @ whitened / len(x) + shrunk @ inverse.T
+        return 0.5 * (weight * shrunk).sum() - (target * log_p).sum() / len(x)
+
+    optimizer.step(loss)
+    return solution @ inverse, int(optimizer.state[solution]["n_iter"])
+
+
+def _curvature(x: Tensor, weight: Tensor, penalty: Tensor) -> Tensor:
+    """The objective's second derivative (d, d) at `weight`, in the mean over the classes.
+
+    For class c it is X^T diag(p_c (1 - p_c)) X / n + penalty; terms between classes are left out.
     """
     p = torch.softmax(x @ weight.T, dim=1)
     confusion = (p * (1 - p)).mean(dim=1, keepdim=True)

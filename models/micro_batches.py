@@ -14,13 +14,7 @@ NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_
 
 
 class MicroBatches:
-    """The size of a portion, halved whenever the device has no memory for one.
-
-    It stays halved: what did not fit once will not fit the next time.
-
-    Args:
-        size: of the first attempt.
-    """
+    """The size of a portion, halved for good whenever the device has no memory for one."""
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -1,21 +1,11 @@
-"""What one trial does: the settings of its training.
-
-Imports no torch: search spaces are read and checked before it is there.
-"""
+"""The settings of one trial's training. Imports no torch: search spaces are read without."""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from models.solvers import SOLVERS, StepSolver
 
@@ -25,8 +15,7 @@ and position embedding (`embed`, in the stem) and the projection (`proj`, in fin
 NO_BLOCKS, ALL_BLOCKS = "none", "all"
 
 
-def _tuple(value: Any) -> Any:
-    """A single number is a bank of one."""
+def _bank(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
@@ -55,10 +44,10 @@ class Settings(BaseModel):
     llrd_decay: float = Field(
         1.0, gt=0, le=1, description="factor on the learning rate from each block to the one below"
     )
-    head_lr: Annotated[tuple[Rate, ...], BeforeValidator(_tuple)] = Field(
+    head_lr: Annotated[tuple[Rate, ...], BeforeValidator(_bank)] = Field(
         (1e-3,), min_length=1, description="peak learning rate of the head"
     )
-    weight_decay: Annotated[tuple[Decay, ...], BeforeValidator(_tuple)] = Field(
+    weight_decay: Annotated[tuple[Decay, ...], BeforeValidator(_bank)] = Field(
         (0.0,), min_length=1, description="decoupled weight decay (AdamW)"
     )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the horizon spent warming up")

@@ -11,12 +11,8 @@ class Evaluation:
     """What a fit reports: its best head on the validation split, after `samples` samples.
 
     Attributes:
-        samples: training samples seen.
-        steps: in how many steps, or iterations of a solver.
+        steps: of training, or iterations of a solver.
         train_loss: mean over the steps since the last evaluation.
-        val_accuracy: share of the validation images.
-        val_loss: mean cross-entropy on them.
-        score: what fits are ranked by; see `score`.
         head: the index in the bank.
         weight_distance: of the trained layers from where they began, relative to their size.
         prospect: the score half-way back to the start; None where it was not asked for.
@@ -41,12 +37,8 @@ class Evaluation:
 def score(accuracy: float, loss: float, n: int) -> float:
     """Compute what fits are ranked by: accuracy first, likelihood second.
 
-    With few validation images many fits tie in accuracy. The second term grows as the loss falls
-    but stays under half an image, so it orders ties and never overrules an accuracy.
-
-    Args:
-        accuracy: share of the validation images.
-        loss: mean cross-entropy on them.
-        n: their number.
+    With few validation images (n) many fits tie in accuracy. The second term grows as the mean
+    cross-entropy falls but stays under half an image, so it orders ties and never overrules an
+    accuracy.
     """
     return accuracy + math.exp(-loss) / (2 * n) if math.isfinite(loss) else -math.inf

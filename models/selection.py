@@ -1,4 +1,4 @@
-"""What a recipe trains in an encoder: resolved once, here, for everybody who asks."""
+"""What a recipe trains in an encoder."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ class Selection:
     """A recipe resolved against an encoder.
 
     Attributes:
-        recipe: the recipe.
         parameters: what it trains in the encoder, from the lowest layer group up.
         boundaries: where a fit can be fed, from "pixels" up to the recipe's own boundary.
         count: how many numbers the parameters hold.
@@ -53,11 +52,7 @@ class Selection:
         return self.boundaries[-1]
 
     def fed_from(self, cached: Collection[str]) -> str:
-        """Find where a fit is fed: the highest boundary that is cached and not above its own.
-
-        Raises:
-            ValueError: none of `cached` is low enough.
-        """
+        """The highest of `boundaries` that is cached; raises ValueError if none is."""
         if found := [boundary for boundary in self.boundaries if boundary in cached]:
             return found[-1]
         raise ValueError("none of the features that the recipe trains on is cached")

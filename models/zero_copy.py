@@ -27,8 +27,10 @@ def split_weights(module: nn.Module) -> tuple[nn.Module, Weights]:
     for name, tensor in _tensors(module):
         tensors.setdefault(id(tensor), ([], tensor))[0].append(name)
     # Where deepcopy would copy a tensor it finds another already made: one without storage.
-    empty = {key: _like(tensor, torch.empty_like(tensor, device="meta"))
-             for key, (_, tensor) in tensors.items()}  # fmt: skip
+    empty = {
+        key: _like(tensor, torch.empty_like(tensor, device="meta"))
+        for key, (_, tensor) in tensors.items()
+    }
     skeleton = copy.deepcopy(module, empty)
     return skeleton, [(names, tensor.detach().numpy()) for names, tensor in tensors.values()]
 
@@ -39,14 +41,11 @@ def join_weights(skeleton: nn.Module, weights: Weights) -> nn.Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # arrays in Ray's store are read-only, on purpose
             tensor = torch.from_numpy(np.asarray(array))
-        first = skeleton.get_submodule(_owner(names[0]))
-        tensor = _like(getattr(first, _leaf(names[0])), tensor)
-        for name in names:
-            owner = skeleton.get_submodule(_owner(name))
-            if isinstance(tensor, nn.Parameter):
-                owner._parameters[_leaf(name)] = tensor
-            else:
-                owner._buffers[_leaf(name)] = tensor
+        places = [name.rpartition(".") for name in names]
+        owners = [(skeleton.get_submodule(path), leaf) for path, _, leaf in places]
+        tensor = _like(getattr(*owners[0]), tensor)
+        for owner, leaf in owners:
+            setattr(owner, leaf, tensor)
     return skeleton
 
 
@@ -58,11 +57,3 @@ def _tensors(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
 def _like(one: Tensor, other: Tensor) -> Tensor:
     """`other`, as a parameter where `one` is one."""
     return nn.Parameter(other, requires_grad=False) if isinstance(one, nn.Parameter) else other
-
-
-def _owner(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
-def _leaf(name: str) -> str:
-    return name.rpartition(".")[2]

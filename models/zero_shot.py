@@ -34,17 +34,12 @@ class Prompts:
 def zero_shot_head(
     model: nn.Module, name: str, prompts: Prompts, cache: Path | None = None
 ) -> LinearHead:
-    """Make a linear head over *the embedding* whose logits are those of CLIP.
+    """Make a linear head over *the embedding* whose logits are those of a CLIP of open_clip.
 
     A class's weight is the mean of its prompts' normalised text embeddings, normalised again
     (Radford et al. 2021, arXiv:2103.00020, section 3.1.4), times the model's logit scale. As our
-    embedding has length sqrt(d), the weight is divided by that.
-
-    Args:
-        model: a CLIP of open_clip.
-        name: its name, by which its tokenizer is found.
-        prompts: the texts.
-        cache: folder where heads are kept: 1,000 classes in 80 templates take minutes on a CPU.
+    embedding has length sqrt(d), the weight is divided by that. `name` finds the tokenizer, and
+    `cache` is a folder where heads are kept: 1,000 classes in 80 templates take minutes on a CPU.
 
     Raises:
         Exception: open_clip cannot load the tokenizer (`models.loading.UNLOADABLE`).
@@ -72,8 +67,7 @@ def _text_digest(
 ) -> str:
     """Digest all that a head follows from: the text tower, and the tokens of every prompt.
 
-    Attention heads, masks and pooling leave no trace in the weights, but in the embeddings of one
-    class's prompts.
+    Attention heads, masks and pooling show in the embeddings of one class's prompts alone.
     """
     digest = hashlib.sha256(f"{FORMULA}".encode())
     for key, weight in sorted(model.state_dict().items()):

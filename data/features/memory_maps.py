@@ -26,36 +26,27 @@ Allocate = Callable[[str, tuple[int, ...], DTypeLike], NDArray[Any]]
 INDEX = "arrays.json"
 
 
-def open_assembled(folder: Path) -> Arrays | None:
-    """Map the arrays in `folder`, read-only; return None if they are absent or damaged.
-
-    Every byte is read once, to verify the checksums.
-    """
+def is_intact(folder: Path) -> bool:
+    """Say whether `folder` holds the arrays that were written, by reading every byte."""
     try:
         checksums: dict[str, str] = json.loads((folder / INDEX).read_bytes())
-        paths = {name: folder / f"{number}.npy" for number, name in enumerate(checksums)}
-        if any(_checksum(paths[name]) != checksums[name] for name in checksums):
-            return None
-        return map_assembled(folder)
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
+        files = [folder / f"{number}.npy" for number in range(len(checksums))]
+        return bool(files) and [_checksum(file) for file in files] == list(checksums.values())
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return False
 
 
 def map_assembled(folder: Path) -> Arrays:
-    """Map the arrays of a folder that `open_assembled` has verified before."""
+    """Map the arrays of an intact folder, read-only."""
     names: list[str] = list(json.loads((folder / INDEX).read_bytes()))
-    return {
-        name: np.load(folder / f"{number}.npy", mmap_mode="r") for number, name in enumerate(names)
-    }
+    return {name: np.load(folder / f"{i}.npy", mmap_mode="r") for i, name in enumerate(names)}
 
 
 def assemble(folder: Path, fill: Callable[[Allocate], Arrays]) -> None:
     """Make `folder` anew: `fill` fills arrays that it allocates on disk, and returns them.
 
-    If another process makes the folder meanwhile, that one stays.
-
-    Raises:
-        OSError: the disk is full or read-only; `folder` is then as it was.
+    If another process makes the folder meanwhile, that one stays. If the disk is full or
+    read-only, no folder is there.
     """
     _discard(folder)
     temporary = temporary_beside(folder)
@@ -75,17 +66,13 @@ def assemble(folder: Path, fill: Callable[[Allocate], Arrays]) -> None:
             array.flush()  # type: ignore[attr-defined]  # a memmap: `allocate` made it
         checksums = {name: _checksum(path) for name, path in paths.items()}
         (temporary / INDEX).write_text(json.dumps(checksums))
-        _publish(temporary, folder)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another process was faster, with the same result
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _publish(temporary: Path, folder: Path) -> None:
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # otherwise another process was faster, with the same result
-            raise
 
 
 def _discard(folder: Path) -> None:

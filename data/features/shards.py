@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,10 @@ class CorruptShardError(Exception):
 def write_shard(path: Path, digests: Sequence[str], arrays: Arrays) -> None:
     """Write `arrays`, whose rows belong to `digests`, to `path` in one atomic step.
 
-    Raises:
-        OSError: the folder is read-only or the disk full; `path` is then as it was.
+    If the disk is full or read-only, `path` stays as it was.
     """
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    metadata = {
-        "digests": json.dumps(list(digests)),
-        "crc32": _checksum(digests, contiguous),
-    }
+    metadata = {"digests": json.dumps(list(digests)), "crc32": _checksum(digests, contiguous)}
     with replacing(path) as temporary, temporary.open("xb") as file:
         file.write(save(contiguous, metadata))
         file.flush()
@@ -49,14 +46,10 @@ def read_digests(path: Path) -> list[str]:
 
     Raises:
         CorruptShardError: the header is damaged or the file too short for it.
-        OSError: the file cannot be read.
     """
-    try:
-        with safe_open(path, framework="np") as file:
-            digests: list[str] = json.loads(file.metadata()["digests"])
-            return digests
-    except (SafetensorError, ValueError, LookupError, TypeError) as error:
-        raise CorruptShardError(f"{path}: {error}") from error
+    with _opened(path) as file:
+        digests: list[str] = json.loads(file.metadata()["digests"])
+        return digests
 
 
 def read_shard(path: Path) -> tuple[list[str], Arrays]:
@@ -64,18 +57,23 @@ def read_shard(path: Path) -> tuple[list[str], Arrays]:
 
     Raises:
         CorruptShardError: a byte of them differs from what was written.
-        OSError: the file cannot be read.
     """
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata()
-            digests: list[str] = json.loads(metadata["digests"])
-            arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, LookupError, TypeError) as error:
-        raise CorruptShardError(f"{path}: {error}") from error
+    with _opened(path) as file:
+        metadata = file.metadata()
+        digests: list[str] = json.loads(metadata["digests"])
+        arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if metadata.get("crc32") != _checksum(digests, arrays):
         raise CorruptShardError(f"{path}: checksum differs")
     return digests, arrays
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="np") as file:
+            yield file
+    except (SafetensorError, ValueError, LookupError, TypeError) as error:
+        raise CorruptShardError(f"{path}: {error}") from error
 
 
 def _checksum(digests: Sequence[str], arrays: Arrays) -> str:

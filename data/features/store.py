@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.features.memory_maps import Allocate, assemble, map_assembled, open_assembled
+from data.features.memory_maps import Allocate, assemble, is_intact, map_assembled
 from data.features.shards import Arrays, CorruptShardError, read_digests, read_shard, write_shard
 from errors import InputError
 from files import expanded
@@ -34,7 +34,7 @@ _NAME = re.compile(r"\w[\w .-]*", re.ASCII)
 
 
 class MissingFeaturesError(LookupError):
-    """Features that are not on disk; `FeatureStore.missing` says which to compute and `add`."""
+    """Features that are not on disk."""
 
 
 def cache_root(configured: Path | None) -> Path:
@@ -50,15 +50,9 @@ def cache_root(configured: Path | None) -> Path:
 class FeatureStore:
     """The features of one encoder. Pickles as its two arguments; processes may share a root.
 
-    What is missing is read from the shards' headers, and damage is noticed when a shard is loaded::
-
-        while True:
-            if rows := store.missing("head", digests):
-                store.add("head", [digests[row] for row in rows], compute(rows))
-            try:
-                return store.load("head", digests)
-            except MissingFeaturesError:  # a damaged shard was set aside: compute its rows
-                continue
+    `missing` says what to compute and `add`; then `load` or `map`. Those set a damaged shard aside
+    and raise MissingFeaturesError: compute its rows and load again. Every method raises InputError
+    if the cache directory cannot be used.
 
     Args:
         root: the cache directory; the first write makes it.
@@ -76,11 +70,7 @@ class FeatureStore:
         return FeatureStore, (self.root, self.fingerprint)
 
     def missing(self, boundary: str, digests: Sequence[str]) -> list[int]:
-        """Find the positions in `digests` without features on disk; the first of equal digests.
-
-        Raises:
-            InputError: the cache directory cannot be read.
-        """
+        """Find the positions in `digests` without features on disk; the first of equal digests."""
         absent: dict[str, int] = {}
         present = self._locations(boundary)
         for position, digest in enumerate(digests):
@@ -89,12 +79,7 @@ class FeatureStore:
         return list(absent.values())
 
     def add(self, boundary: str, digests: Sequence[str], features: Arrays) -> None:
-        """Write one shard: row i of every array in `features` belongs to `digests[i]`.
-
-        Raises:
-            ValueError: no rows or arrays, or an array whose first axis is not `len(digests)`.
-            InputError: the cache directory is read-only or full.
-        """
+        """Write one shard: row i of every array in `features` belongs to `digests[i]`."""
         if not digests or not features:
             raise ValueError("a shard needs at least one row and one array")
         for name, array in features.items():
@@ -105,31 +90,22 @@ class FeatureStore:
             write_shard(folder / f"{_name(digests)}.safetensors", digests, features)
 
     def load(self, boundary: str, digests: Sequence[str]) -> Arrays:
-        """Load the features in the order of `digests`, read-only, and verify their checksums.
-
-        Raises:
-            MissingFeaturesError: some are not on disk, or in a shard just found damaged.
-            InputError: the cache directory cannot be read.
-        """
+        """Load the features in the order of `digests`, read-only, and verify their checksums."""
         arrays = self._gather(boundary, digests, lambda _, shape, dtype: np.empty(shape, dtype))
         for array in arrays.values():
             array.setflags(write=False)
         return arrays
 
     def map(self, boundary: str, digests: Sequence[str]) -> Arrays:
-        """Map the features in the order of `digests`, read-only, if they are larger than memory.
+        """Map the features in the order of `digests`, read-only: for those larger than memory.
 
         The first call for these digests writes them in their order, shard by shard. The first call
         of each store object reads them once, to verify the checksums.
-
-        Raises:
-            MissingFeaturesError: some are not on disk, or in a shard just found damaged.
-            InputError: the cache directory cannot be read, is read-only or full.
         """
         folder = self._folder(boundary) / "assembled" / _name(digests)
         try:
             with self._usable("assemble"):
-                if folder not in self._verified and not open_assembled(folder):
+                if folder not in self._verified and not is_intact(folder):
                     assemble(folder, lambda allocate: self._gather(boundary, digests, allocate))
                 self._verified.add(folder)
                 return map_assembled(folder)

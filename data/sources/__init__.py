@@ -16,11 +16,4 @@ SOURCES: dict[str, SourceKind] = {
     "torchvision": TorchvisionSets(),
 }
 
-__all__ = [
-    "SOURCES",
-    "FileSource",
-    "ImageSource",
-    "Listing",
-    "SourceKind",
-    "UnreadableImageError",
-]
+__all__ = ["SOURCES", "FileSource", "ImageSource", "Listing", "SourceKind", "UnreadableImageError"]

@@ -42,21 +42,16 @@ class UnreadableImageError(Exception):
 
 
 class ImageSource(Protocol):
-    """Reads images by key. It pickles: workers get it and read the images themselves."""
+    """Reads images by key. It pickles: workers get it and read the images themselves.
+
+    Both methods raise UnreadableImageError for an image that is missing or damaged.
+    """
 
     def digest(self, key: str) -> str:
-        """Compute the SHA-256 (hex) of the image's content.
-
-        Raises:
-            UnreadableImageError: the content is missing or cannot be read.
-        """
+        """Compute the SHA-256 (hex) of the image's content."""
 
     def image(self, key: str) -> Image.Image:
-        """Read the image as RGB, turned as its EXIF orientation says.
-
-        Raises:
-            UnreadableImageError: it is missing, truncated or not an image.
-        """
+        """Read the image as RGB, turned as its EXIF orientation says."""
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,7 @@ class CsvTable(SourceKind):
     takes_root = True
 
     def list_images(self, config: SourceConfig) -> Listing:
-        """List every row of the table.
-
-        Raises:
-            InputError: there is no such file or folder, it is not a CSV file, a column is missing,
-                a cell is empty, a split is unknown, a path is outside `root` or listed twice.
-        """
+        """List every row of the table."""
         path, columns = config.path, config.columns
         folder = path.parent if config.root is None else expanded(config.root, "root").absolute()
         if not folder.is_dir():
@@ -42,14 +37,17 @@ class CsvTable(SourceKind):
         keys = [PurePath(value).as_posix() for value in _column(path, table, columns.path)]
         _refuse_outsiders(path, folder, keys)
         _refuse_duplicates(path, keys)
-        splits: list[SplitName] = ["train"] * len(keys)
-        if _has(path, table, columns, "split"):
-            splits = _splits(path, columns.split, _column(path, table, columns.split))
-        groups = None
-        if _has(path, table, columns, "group"):
-            groups = tuple(_column(path, table, columns.group))
-        labels = tuple(_column(path, table, columns.label))
-        return Listing(FileSource(folder), tuple(keys), labels, tuple(splits), groups)
+        named = _optional_column(path, table, columns, "split")
+        splits = _splits(path, columns.split, named or ["train"] * len(keys))
+        groups = _optional_column(path, table, columns, "group")
+        labels = _column(path, table, columns.label)
+        return Listing(
+            source=FileSource(folder),
+            keys=tuple(keys),
+            labels=tuple(labels),
+            splits=tuple(splits),
+            groups=None if groups is None else tuple(groups),
+        )
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -69,27 +67,25 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _has(path: Path, table: pd.DataFrame, columns: ColumnNames, field: str) -> bool:
-    """Whether an optional column is there; raise InputError if the user named it and it is not."""
+def _optional_column(
+    path: Path, table: pd.DataFrame, columns: ColumnNames, field: str
+) -> list[str] | None:
+    """The cells of a column; None if it is absent and the user did not name it."""
     name = getattr(columns, field)
-    if name not in table.columns and name != type(columns).model_fields[field].default:
-        raise _no_column(path, table, name)
-    return name in table.columns
+    if name not in table.columns and name == type(columns).model_fields[field].default:
+        return None
+    return _column(path, table, name)
 
 
 def _column(path: Path, table: pd.DataFrame, name: str) -> list[str]:
     if name not in table.columns:
-        raise _no_column(path, table, name)
+        present = ", ".join(map(str, table.columns))
+        raise InputError(f"columns: {path} has no column {name!r}; it has {present}")
     cells = [str(cell).strip() for cell in table[name]]
     for row, cell in enumerate(cells, start=1):
         if not cell:
             raise InputError(f"source: {path}, row {row} below the header: empty {name!r}")
     return cells
-
-
-def _no_column(path: Path, table: pd.DataFrame, name: str) -> InputError:
-    present = ", ".join(map(str, table.columns))
-    return InputError(f"columns: {path} has no column {name!r}; it has {present}")
 
 
 def _splits(path: Path, name: str, cells: list[str]) -> list[SplitName]:

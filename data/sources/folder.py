@@ -25,13 +25,7 @@ class Folder(SourceKind):
     """
 
     def list_images(self, config: SourceConfig) -> Listing:
-        """List every image below the folder, in sorted order.
-
-        Raises:
-            InputError: there is no such folder, it has no class folders, a class folder of `train`
-                or a split has no images, two folders name one split, or some folders name splits
-                but none names training.
-        """
+        """List every image below the folder, in sorted order."""
         root = config.path
         if not root.is_dir():
             raise InputError(f"source: no folder {root}")

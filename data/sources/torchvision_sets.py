@@ -81,12 +81,7 @@ class TorchvisionSets(SourceKind):
     takes_root = True
 
     def list_images(self, config: SourceConfig) -> Listing:
-        """List every image of `torchvision.datasets.NAME`, with the splits that the set has.
-
-        Raises:
-            InputError: there is no such set, its images do not have one class each, or the
-                download failed.
-        """
+        """List every image of `torchvision.datasets.NAME`, with the splits that the set has."""
         name, folder = config.place, expanded(config.root or DEFAULT_ROOT, "root").absolute()
         opened = _open_splits(name, folder)
         class_ids = {split: _class_ids(name, images) for split, (_, images) in opened.items()}

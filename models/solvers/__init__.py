@@ -4,8 +4,6 @@ To add one, write a `StepSolver` or a `DirectSolver` in a file of its own beside
 it to `SOLVERS`.
 """
 
-from __future__ import annotations
-
 from models.solvers.adamw import AdamW
 from models.solvers.base import DirectSolver, Solver, StepSolver
 from models.solvers.lbfgs import Lbfgs

@@ -1,4 +1,4 @@
-"""Training by AdamW, of heads and of layers."""
+"""Training in steps, by AdamW."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class AdamW(StepSolver):
     name = "adamw"
 
     def optimizers(self, selection: Selection, model: Classifier) -> list[Optimizer]:
-        """Make one for the heads, and one for the trained layers, where there are any."""
+        """Make one for the heads, and one for the trained layers if there are any."""
         import torch
 
         from models.head import BankAdamW

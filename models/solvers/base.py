@@ -64,8 +64,4 @@ class DirectSolver(Solver):
 
     @abstractmethod
     def solve(self, recipe: Recipe, embeddings: Tensor, labels: Tensor, heads: HeadBank) -> int:
-        """Set `heads` to the solution for embeddings (n, d) and labels (n,).
-
-        Returns:
-            How many iterations that took.
-        """
+        """Set `heads` to the solution for embeddings (n, d); returns the number of iterations."""

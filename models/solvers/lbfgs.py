@@ -1,4 +1,4 @@
-"""The exact linear probe: penalised logistic regression, solved by L-BFGS."""
+"""The exact probe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No training: the classifier that the text tower gives."""
+"""No training at all."""
 
 from __future__ import annotations
 

@@ -10,8 +10,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from models.encoder import LayerGroup, Run, embedding
-from models.towers.attention import project_qkv
-from models.towers.base import TowerFamily, chain, part_of, run_module
+from models.towers.base import TowerFamily, chain, part_of, project_qkv, run_module
 
 BLOCKS = {"transformer"}
 FINAL = {"ln_post", "proj", "attn_pool", "attn_pool_contrastive"}

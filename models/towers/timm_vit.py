@@ -10,8 +10,7 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
 from models.encoder import LayerGroup, Run, embedding
-from models.towers.attention import project_qkv
-from models.towers.base import TowerFamily, chain, part_of, run_module
+from models.towers.base import TowerFamily, chain, part_of, project_qkv, run_module
 
 FINAL = {"norm", "fc_norm", "attn_pool", "head", "head_drop"}
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data import in_words
-from data.class_names import shared_words, words_of
+from data.class_names import in_words, shared_words, words_of
 from errors import InputError
 
 

@@ -4,7 +4,8 @@ import pytest
 from open_clip.zero_shot_metadata import SIMPLE_IMAGENET_TEMPLATES
 from pydantic import ValidationError
 
-from data import CLIP_TEMPLATES, DataConfig
+from data import DataConfig
+from data.config import CLIP_TEMPLATES
 
 
 @pytest.mark.parametrize(

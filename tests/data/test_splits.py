@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data import partition_indices, partition_rows, stratified_split
+from data.splits import partition_indices, partition_rows, stratified_split
 
 labels_of_rows = st.lists(st.integers(0, 6), min_size=1, max_size=120)
 seeds = st.integers(0, 5)

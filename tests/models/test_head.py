@@ -58,7 +58,7 @@ def test_a_bank_starts_at_zero() -> None:
 def test_every_head_starts_from_the_given_one_and_owns_its_copy() -> None:
     bank = HeadBank(3, DIM, CLASSES)
     start = LinearHead(torch.randn(CLASSES, DIM), torch.randn(CLASSES))
-    bank.start_from(start)
+    bank.set_heads([start] * 3)
     taken = bank.head(1)
     with torch.no_grad():
         bank.weight[0].zero_()
@@ -112,7 +112,7 @@ def test_without_a_gradient_decay_moves_weights_and_not_biases() -> None:
 def test_a_head_that_overflows_leaves_the_others_alone() -> None:
     alone, together = random_bank(1), random_bank(1)
     with_wild = HeadBank(2, DIM, CLASSES).double()
-    with_wild.start_from(together.head(0))
+    with_wild.set_heads([together.head(0)] * 2)
     one = BankAdamW(alone, [(1e-2, 0.0)])
     two = BankAdamW(with_wild, [(1e-2, 0.0), (100.0, 100.0)])
     for rows, factor in batches(200):

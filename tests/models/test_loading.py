@@ -95,6 +95,16 @@ def test_a_checkpoint_is_loaded_by_path(tiny: open_clip.CLIP, tmp_path: Path) ->
     torch.testing.assert_close(found.encoder(pixels), split_tower(tiny.visual)(pixels))
 
 
+def test_a_checkpoint_may_lie_below_the_home_folder(
+    tiny: open_clip.CLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(tiny.state_dict(), tmp_path / "weights.pt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fingerprint = load_pretrained(ModelConfig(name=NAME, pretrained="~/weights.pt")).fingerprint
+    path = str(tmp_path / "weights.pt")
+    assert load_pretrained(ModelConfig(name=NAME, pretrained=path)).fingerprint == fingerprint
+
+
 def test_a_folder_and_a_checkpoint_of_the_same_weights_embed_alike(
     tiny: open_clip.CLIP, tmp_path: Path
 ) -> None:

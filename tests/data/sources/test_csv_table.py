@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from data import ColumnNames, SourceConfig
+from data import SourceConfig
+from data.config import ColumnNames
 from data.sources import SOURCES, FileSource, Listing
 from errors import InputError
 

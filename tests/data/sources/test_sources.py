@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data import DataConfig, SourceConfig, load_dataset, partition_indices
+from data import DataConfig, SourceConfig, load_dataset
+from data.splits import partition_indices
 from errors import InputError
 from tests.data.sources.toy import register_toy
 
