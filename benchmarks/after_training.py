@@ -2,12 +2,10 @@
 
     python -m benchmarks.after_training search_spaces/digits.yaml llrd --partitions 1,10,100
 
-Fits the method's default with several seeds, as final fits do, and chooses on the validation split
-as they do. It prints the test accuracy of the tuned weights, and what each addition gains in
-points: the mean over seeds of the paired difference, with its 95% t-interval. The interval covers
-the draw of training images (at 100% only the order of samples), not the draw of test images, which
-are the same for all seeds. The defaults were set before and are not chosen by these figures. The
-fits run in a loop, without Ray.
+It fits the method's default with several seeds, as final fits do, in a loop without Ray. It prints
+the test accuracy of the tuned weights, and what each addition gains in points: the mean over seeds
+of the paired difference, with its 95% t-interval. The interval covers the draw of training images
+(at 100% only the order of samples), not that of test images, which are the same for all seeds.
 """
 
 from __future__ import annotations
@@ -22,9 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from benchmarks.fits import Laboratory
-from models.final_weights import select_weights
-from models.fit import Fit
-from models.selection import select
+from models import Fit, select, select_weights
 from search_spaces import load_experiment
 from tune.search.schedulers import milestones
 

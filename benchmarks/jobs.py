@@ -34,11 +34,7 @@ class Trial:
     rows: list[int] | None = None
 
     def portions(self, images: int) -> Iterator[list[int]]:
-        """Yield the rows to train on until each report, in whole batches.
-
-        Args:
-            images: number of images in `Job.train`.
-        """
+        """Yield the rows, of `images` in all, to train on until each report, in whole batches."""
         rows = np.arange(images) if self.rows is None else np.array(self.rows)
         order, batch, seen = ShuffleStream(len(rows), self.seed), self.batch_size(images), 0
         for end in self.reports:
@@ -84,9 +80,9 @@ class Job:
         return cls(**{**fields, "trials": [Trial(**trial) for trial in fields["trials"]]})
 
 
-def asked(what: str) -> Job:
+def job_argument(description: str) -> Job:
     """Read the job that a peer's command line names."""
-    parser = argparse.ArgumentParser(description=what)
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("job", type=Path)
     return Job.read(parser.parse_args().job)
 

@@ -61,9 +61,8 @@ def best_seconds(work: Callable[[], object], repeats: int = 5) -> float:
     return min(taken)
 
 
-def counted_flops(step: object) -> int:
+def counted_flops(step: Callable[[], object]) -> int:
     """Count the operations of `step()` in matrix products, convolutions and attention."""
-    assert callable(step)
     with unfused(), FlopCounterMode(display=False) as counter:
         step()
     return int(counter.get_total_flops())
@@ -116,19 +115,10 @@ def pss(root: int) -> int:
     return total
 
 
-def watched(command: list[str], **environment: str) -> tuple[str, float, int]:
-    """Run `python` with these arguments, and return its output, seconds, and peak bytes.
-
-    Raises:
-        subprocess.CalledProcessError: the command failed; its stderr was passed on.
-    """
+def run_python(command: list[str]) -> tuple[str, float, int]:
+    """Run `python` with these arguments, and return its output, seconds, and peak bytes."""
     began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
     peak = Peak(process.pid)
     try:
         output, _ = process.communicate()

@@ -15,8 +15,7 @@ import psutil
 import ray
 import torch
 
-from models.encoder import Encoder
-from models.selection import Selection
+from models import Encoder, Selection
 
 SHARED = "/dev/shm"  # where Ray's object store lies
 INTERVAL = 0.5

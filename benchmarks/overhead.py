@@ -2,14 +2,13 @@
 
     python -m benchmarks.overhead driver                      # 1,000 trials of 5 s on 16 slots
     python -m benchmarks.overhead driver --trials 100 --reports 5 --seconds 0.2
-    python -m benchmarks.overhead peer --trials 100           # the same as plain Ray Tune
     python -m benchmarks.overhead trained --slots 2           # the default's trials, really trained
     python -m benchmarks.overhead memory --slots 2            # trials of blocks 11-7 side by side
 
-The trials of `driver` and `peer` sleep, so that more of them run at once than there are cores;
-those of `trained` and `memory` are the experiment's own. Each command starts a Ray of its own and
-prints Markdown rows. A *gap* is the time from the last step of a trial to the first step of the
-next trial on the same actor.
+The trials of `driver` sleep, so that more of them run at once than there are cores; those of
+`trained` and `memory` are the experiment's own. Each command starts a Ray of its own and prints
+Markdown rows. A *gap* is the time from the last step of a trial to the first step of the next trial
+on the same actor.
 """
 
 from __future__ import annotations
@@ -27,8 +26,6 @@ from typing import Any, cast
 import numpy as np
 import ray
 import torch
-from ray import tune as ray_tune
-from ray.tune.schedulers import ASHAScheduler
 
 from benchmarks.memory import Held, Sampler, bare, of_trials
 from benchmarks.watched import (
@@ -40,12 +37,9 @@ from benchmarks.watched import (
     busy_share,
     ends,
     gaps,
-    made_up_score,
     pauses,
-    watched,
 )
-from models.recipe import Recipe
-from models.selection import select
+from models import Recipe, select
 from records import JournalWriter
 from search_spaces import Experiment, load_experiment
 from tune.search.search import Proposal, Search
@@ -89,12 +83,12 @@ class TimedSearch(Search):
         return goes_on
 
 
-def sleepers(trials: int, cells: int, reports: int, scheduler: str, sampler: str) -> Experiment:
+def sleepers(trials: int, cells: int, reports: int) -> Experiment:
     """Return the default's `llrd`, from zeros, whose trials report at 1, 2, ... samples."""
     settings = (
         f"data.partitions={list(range(1, cells + 1))}",
-        f"search.scheduler={scheduler}",
-        f"search.sampler={sampler}",
+        "search.scheduler=none",
+        "search.sampler=tpe",
         f"search.samples={reports}",
         f"search.evaluations={reports}",
         "methods.llrd.space.head_start=zeros",
@@ -169,13 +163,7 @@ def new_context(prepared: Prepared, cluster: Cluster) -> TrialContext:
 
 def driver(arguments: argparse.Namespace) -> list[Row]:
     """Measure a search whose trials sleep."""
-    experiment = sleepers(
-        arguments.trials,
-        arguments.cells,
-        arguments.reports,
-        arguments.scheduler,
-        arguments.sampler,
-    )
+    experiment = sleepers(arguments.trials, arguments.cells, arguments.reports)
     nap = cast(TrialContext, Nap(arguments.seconds))
     images, watch = dict.fromkeys(experiment.data.partitions, 1), Watch()
     with local_ray(arguments.slots), connected(experiment.resources, None, 0) as cluster:
@@ -261,39 +249,6 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
     ]
 
 
-def peer(arguments: argparse.Namespace) -> list[Row]:
-    """Measure what users of Ray Tune write: a function trainable under ASHA."""
-    seconds, reports, watch = arguments.seconds, arguments.reports, Watch()
-
-    def objective(config: dict[str, Any]) -> None:
-        for milestone in range(1, reports + 1):
-            began = time.time()
-            time.sleep(seconds)
-            score = made_up_score(str(config), milestone)
-            ray_tune.report(watched(began, 0.0, {"score": score}))
-
-    with tempfile.TemporaryDirectory() as folder, local_ray(arguments.slots):
-        scheduler = (
-            ASHAScheduler(max_t=reports, reduction_factor=3)
-            if arguments.scheduler == "asha"
-            else None
-        )
-        tuner = ray_tune.Tuner(
-            ray_tune.with_resources(objective, {"CPU": 1}),
-            param_space={"lr": ray_tune.loguniform(1e-4, 1e-2), "decay": ray_tune.uniform(0.5, 1)},
-            tune_config=ray_tune.TuneConfig(
-                metric="score", mode="max", num_samples=arguments.trials, scheduler=scheduler
-            ),
-            run_config=ray_tune.RunConfig(storage_path=folder, verbose=0, callbacks=[watch]),
-        )
-        began = time.time()
-        tuner.fit()
-        span = (began, time.time())
-    rows = [("trials", str(arguments.trials))]
-    rows += walls(watch.steps, arguments.slots, seconds, span)
-    return rows + of_driver(watch.steps)
-
-
 def walls(steps: Sequence[Step], slots: int, seconds: float, span: Span) -> list[Row]:
     """Compare the time of a search with the time it would take without any overhead."""
     ideal = len(steps) * seconds / slots
@@ -356,7 +311,7 @@ def fifths(seconds: Sequence[float]) -> str:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = {"driver": driver, "peer": peer, "trained": trained, "memory": memory}
+    commands = {"driver": driver, "trained": trained, "memory": memory}
     parser.add_argument("what", choices=commands)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--cells", type=int, default=20)
@@ -366,8 +321,6 @@ def main() -> None:
     parser.add_argument("--space", type=Path, default=DIGITS, help="for `trained` and `memory`")
     parser.add_argument("--set", action="append", default=[], help="for `trained` and `memory`")
     parser.add_argument("--samples", type=int, default=10_000, help="of a trial of `memory`")
-    parser.add_argument("--scheduler", choices=("none", "asha"), default="none")
-    parser.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print("| | |\n|---|---|")

@@ -2,14 +2,13 @@
 
     python -m benchmarks.search --repeats 200
 
-It plays the real `tune.search.search.Search` on the tables of `benchmarks/curves/`, which
-`benchmarks/record_curves.py` wrote from real runs. Each proposal of a sampler is replaced by the
-nearest recorded configuration that its cell has not tried, before the sampler records it. Nothing
-is trained. It takes about half an hour on two cores; docs/search.md has the results.
+It plays the real search on the tables of `benchmarks/curves/`, which `benchmarks/record_curves.py`
+wrote from real fits. Each proposal of a sampler becomes the nearest recorded configuration that its
+cell has not tried. It takes about half an hour on two cores; docs/search.md has the results.
 
 All strategies share the first trial, which is the space's default, and the probe that heads start
-from; the probe's cost is the same for all and is not counted. Compute is counted in full trials:
-the samples trained at all partitions, divided by the horizon and by the number of partitions.
+from, whose cost is not counted. Compute is counted in full trials: the samples trained at all
+partitions, divided by the horizon and by the number of partitions.
 """
 
 from __future__ import annotations
