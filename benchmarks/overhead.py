@@ -27,7 +27,8 @@ import numpy as np
 import ray
 import torch
 
-from benchmarks.memory import Held, Sampler, bare, of_trials
+from benchmarks.limits import Peak
+from benchmarks.memory import Held, bare, of_trials, parts
 from benchmarks.watched import (
     Nap,
     SleepingTrial,
@@ -225,13 +226,14 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
         context, idle = new_context(prepared, cluster), bare(slots)
         arrays = [*context.train.features.values(), *context.val.features.values()]
         features = sum(array.get().nbytes for array in arrays)
-        with Sampler(lambda: {step.process for step in watch.steps}) as sampler:
+        with Peak(lambda: parts({step.process for step in watch.steps}), of_trials) as peak:
             watched_search(experiment, images, context, cluster, WatchedTrial, watch)
+    assert peak.largest is not None
     encoder = prepared.pretrained.encoder
     held = Held.of(select(Recipe(**config), encoder), encoder, prepared.plan.boundaries)
     interpreters = sum(idle.values())
     ideal = features + interpreters + slots * held.suffix
-    measured = of_trials(sampler.peak) + sampler.peak["store"]
+    measured = of_trials(peak.largest) + peak.largest["store"]
     by_design = ideal + held.encoder + slots * held.kept
     return [
         ("trials at once, all", f"{slots}, {2 * slots}"),
@@ -245,7 +247,7 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
         ("average and best weights, each", megabytes(held.kept)),
         ("encoder's weights, once, in the store", megabytes(held.encoder)),
         ("over all these", f"{measured / by_design - 1:+.1%}"),
-        *((f"measured: {name}", megabytes(size)) for name, size in sampler.peak.items()),
+        *((f"measured: {name}", megabytes(size)) for name, size in peak.largest.items()),
     ]
 
 
