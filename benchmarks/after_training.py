@@ -28,12 +28,8 @@ TUNED = "tuned"
 ADDITIONS = ("averaged", "interpolated", "both", "views")
 
 
-def trained(
-    lab: Laboratory, method: str, partition: float, seed: int, views: int, average: bool
-) -> Fit:
-    """Train the method's default to its horizon."""
-    config = lab.experiment.methods[method].parsed.first() | {"views": views}
-    fit = lab.fit(config, method, partition, lab.probe(partition, seed), seed, average)
+def trained(lab: Laboratory, fit: Fit, method: str) -> Fit:
+    """Train a fit to its horizon."""
     for point in milestones(lab.experiment.horizon(method), lab.experiment.search, fit.images):
         fit.train_until(point)
     return fit
@@ -44,11 +40,10 @@ def accuracies(
 ) -> dict[str, float]:
     """Return the test accuracy of one seed's fit, tuned alone and with each addition."""
     alphas = lab.experiment.final.wise_ft
-    averaged = trained(lab, method, partition, seed, 0, average=True)
-    config = averaged.recipe.model_dump()
-    tuned, interpolated = (
-        lab.fit(config, method, partition, lab.probe(partition, seed), seed) for _ in range(2)
-    )
+    config = lab.experiment.methods[method].parsed.first() | {"views": 0}
+    where = (method, partition, lab.probe(partition, seed), seed)
+    averaged = trained(lab, lab.fit(config, *where, average=True), method)
+    tuned, interpolated = lab.fit(config, *where), lab.fit(config, *where)
     for fit in (tuned, interpolated):
         fit.load_state_dict(copy.deepcopy(averaged.state_dict()))
     select_weights(tuned, ())
@@ -62,7 +57,7 @@ def accuracies(
     select_weights(averaged, alphas)  # interpolate the better of the two, as final fits do
     found["both"] = tested(lab, averaged)
     if views:
-        with_views = trained(lab, method, partition, seed, views, average=False)
+        with_views = trained(lab, lab.fit(config | {"views": views}, *where), method)
         select_weights(with_views, ())
         found["views"] = tested(lab, with_views)
     return found

@@ -55,9 +55,7 @@ class Job:
     Attributes:
         model, pretrained: the encoder, as in an experiment's YAML.
         train, val: (file, label) of each image; an empty `val` means no evaluation.
-        classes: number of classes.
-        trials: the trials, in order.
-        precision: precision of our matrix products.
+        precision: of our matrix products.
     """
 
     model: str
@@ -107,12 +105,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a peer did.
-
-    Attributes:
-        trials: the outcome of each trial.
-        once: processor time of the work done once for all trials, in seconds.
-    """
+    """What a peer did; `once` is the processor time of the work done once for all trials."""
 
     trials: list[Outcome]
     once: float = 0.0

@@ -98,7 +98,7 @@ def sleepers(trials: int, cells: int, reports: int) -> Experiment:
 
 
 @contextlib.contextmanager
-def local_ray(slots: int, store: int = 0) -> Iterator[None]:
+def local_cluster(experiment: Experiment, slots: int, store: int = 0) -> Iterator[Cluster]:
     """Start a local Ray that claims to have one core for each slot."""
     ray.init(
         address="local",
@@ -110,7 +110,8 @@ def local_ray(slots: int, store: int = 0) -> Iterator[None]:
         logging_level=logging.ERROR,
     )
     try:
-        yield
+        with connected(experiment.resources, None, 0) as cluster:
+            yield cluster
     finally:
         ray.shutdown()
 
@@ -145,13 +146,12 @@ def watched_search(
 
 
 def new_context(prepared: Prepared, cluster: Cluster) -> TrialContext:
-    """Make a context as a run does, but without the data's identity."""
+    """Make a context as a run does, but with an empty fingerprint."""
     experiment, dataset, plan = prepared.experiment, prepared.dataset, prepared.plan
     pretrained = ray.put(prepared.pretrained)
     precision = resolved_precision(cluster, experiment.model.precision)
-    made = feature_stage(
-        prepared, pretrained, ActorPool(cluster.slot, cluster.slots, cluster.hosts), precision
-    ).run(
+    pool = ActorPool(cluster.slot, cluster.slots, cluster.hosts)
+    made = feature_stage(prepared, pretrained, pool, precision).run(
         {"train": dataset.train, "val": dataset.val},
         plan.boundaries,
         experiment.data.max_unreadable,
@@ -167,7 +167,7 @@ def driver(arguments: argparse.Namespace) -> list[Row]:
     experiment = sleepers(arguments.trials, arguments.cells, arguments.reports)
     nap = cast(TrialContext, Nap(arguments.seconds))
     images, watch = dict.fromkeys(experiment.data.partitions, 1), Watch()
-    with local_ray(arguments.slots), connected(experiment.resources, None, 0) as cluster:
+    with local_cluster(experiment, arguments.slots) as cluster:
         search, span = watched_search(experiment, images, nap, cluster, SleepingTrial, watch)
     return [
         ("trials, cells", f"{arguments.trials}, {arguments.cells}"),
@@ -182,10 +182,7 @@ def trained(arguments: argparse.Namespace) -> list[Row]:
     experiment = load_experiment(arguments.space, arguments.set)
     prepared, watch = prepare(experiment), Watch()
     images = training_images(prepared)
-    with (
-        local_ray(arguments.slots, prepared.plan.store_bytes),
-        connected(experiment.resources, None, 0) as cluster,
-    ):
+    with local_cluster(experiment, arguments.slots, prepared.plan.store_bytes) as cluster:
         context = new_context(prepared, cluster)
         search, span = watched_search(experiment, images, context, cluster, WatchedTrial, watch)
     steps = watch.steps
@@ -219,10 +216,7 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
     )
     prepared, watch, slots = prepare(experiment), Watch(), arguments.slots
     images = training_images(prepared)
-    with (
-        local_ray(slots, prepared.plan.store_bytes),
-        connected(experiment.resources, None, 0) as cluster,
-    ):
+    with local_cluster(experiment, slots, prepared.plan.store_bytes) as cluster:
         context, idle = new_context(prepared, cluster), bare(slots)
         arrays = [*context.train.features.values(), *context.val.features.values()]
         features = sum(array.get().nbytes for array in arrays)
@@ -240,7 +234,7 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
         ("features, once", megabytes(features)),
         ("suffix training state, each", megabytes(held.suffix)),
         ("bare interpreter, each", megabytes(interpreters / slots)),
-        ("of which libraries", megabytes(idle["files"] / slots)),
+        ("of that, libraries", megabytes(idle["files"] / slots)),
         ("features + states + interpreters", megabytes(ideal)),
         ("trials and object store", megabytes(measured)),
         ("over", f"{measured / ideal - 1:+.1%}"),
@@ -253,8 +247,7 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
 
 def walls(steps: Sequence[Step], slots: int, seconds: float, span: Span) -> list[Row]:
     """Compare the time of a search with the time it would take without any overhead."""
-    ideal = len(steps) * seconds / slots
-    wall = span[1] - span[0]
+    ideal, wall = len(steps) * seconds / slots, span[1] - span[0]
     first, last = min(step.began for step in steps), max(step.ended for step in steps)
     started = {step.process: step.began for step in reversed(steps)}
     return [

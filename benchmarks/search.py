@@ -250,7 +250,7 @@ def interval(values: NDArray[np.float64]) -> str:
 def reached(courses: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
     """Return the share of the compute at which the mean course reaches the reference's end.
 
-    The share is infinite if the mean over repeats never gets there.
+    It is infinite if the mean over repeats never gets there.
     """
     goal = reference[:, -1].mean()
     known = ~np.isnan(courses).any(0)  # a course begins at the first report
@@ -269,10 +269,9 @@ def reached_interval(courses: NDArray[np.float64], reference: NDArray[np.float64
         for _ in range(RESAMPLES)
     ]
     low, high = np.quantile(draws, [0.025, 0.975], method="nearest")
-    names = [
-        "never" if math.isinf(x) else f"{x:.1%}" for x in (reached(courses, reference), low, high)
-    ]
-    return f"{names[0]} ({names[1]} to {names[2]})"
+    shares = (reached(courses, reference), low, high)
+    share, *ends = ("never" if math.isinf(x) else f"{x:.1%}" for x in shares)
+    return f"{share} ({' to '.join(ends)})"
 
 
 def compare(

@@ -121,10 +121,7 @@ class Watch(ray_tune.Callback):
 
 
 def busy_share(steps: Sequence[Step], slots: int) -> float:
-    """Return the share of all slots' time that is spent in steps.
-
-    The time counts from the begin of the first step to the end of the last.
-    """
+    """Return the share of slots' time, from the first step to the last, that is spent in steps."""
     span = max(step.ended for step in steps) - min(step.began for step in steps)
     return sum(step.ended - step.began for step in steps) / (slots * span)
 
