@@ -2,12 +2,10 @@
 
     python -m benchmarks.after_training search_spaces/digits.yaml llrd --partitions 1,10,100
 
-Fits the method's default with several seeds, as final fits do, and chooses on the validation split
-as they do. It prints the test accuracy of the tuned weights, and what each addition gains in
-points: the mean over seeds of the paired difference, with its 95% t-interval. The interval covers
-the draw of training images (at 100% only the order of samples), not the draw of test images, which
-are the same for all seeds. The defaults were set before and are not chosen by these figures. The
-fits run in a loop, without Ray.
+It fits the method's default with several seeds, as final fits do, in a loop without Ray. It prints
+the test accuracy of the tuned weights, and what each addition gains in points: the mean over seeds
+of the paired difference, with its 95% t-interval. The interval covers the draw of training images
+(at 100% only the order of samples), not that of test images, which are the same for all seeds.
 """
 
 from __future__ import annotations
@@ -22,9 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from benchmarks.fits import Laboratory
-from models.final_weights import select_weights
-from models.fit import Fit
-from models.selection import select
+from models import Fit, select, select_weights
 from search_spaces import load_experiment
 from tune.search.schedulers import milestones
 
@@ -32,12 +28,8 @@ TUNED = "tuned"
 ADDITIONS = ("averaged", "interpolated", "both", "views")
 
 
-def trained(
-    lab: Laboratory, method: str, partition: float, seed: int, views: int, average: bool
-) -> Fit:
-    """Train the method's default to its horizon."""
-    config = lab.experiment.methods[method].parsed.first() | {"views": views}
-    fit = lab.fit(config, method, partition, lab.probe(partition, seed), seed, average)
+def trained(lab: Laboratory, fit: Fit, method: str) -> Fit:
+    """Train a fit to its horizon."""
     for point in milestones(lab.experiment.horizon(method), lab.experiment.search, fit.images):
         fit.train_until(point)
     return fit
@@ -48,11 +40,10 @@ def accuracies(
 ) -> dict[str, float]:
     """Return the test accuracy of one seed's fit, tuned alone and with each addition."""
     alphas = lab.experiment.final.wise_ft
-    averaged = trained(lab, method, partition, seed, 0, average=True)
-    config = averaged.recipe.model_dump()
-    tuned, interpolated = (
-        lab.fit(config, method, partition, lab.probe(partition, seed), seed) for _ in range(2)
-    )
+    config = lab.experiment.methods[method].parsed.first() | {"views": 0}
+    where = (method, partition, lab.probe(partition, seed), seed)
+    averaged = trained(lab, lab.fit(config, *where, average=True), method)
+    tuned, interpolated = lab.fit(config, *where), lab.fit(config, *where)
     for fit in (tuned, interpolated):
         fit.load_state_dict(copy.deepcopy(averaged.state_dict()))
     select_weights(tuned, ())
@@ -66,7 +57,7 @@ def accuracies(
     select_weights(averaged, alphas)  # interpolate the better of the two, as final fits do
     found["both"] = tested(lab, averaged)
     if views:
-        with_views = trained(lab, method, partition, seed, views, average=False)
+        with_views = trained(lab, lab.fit(config | {"views": views}, *where), method)
         select_weights(with_views, ())
         found["views"] = tested(lab, with_views)
     return found

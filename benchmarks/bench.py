@@ -3,8 +3,8 @@
     python -m benchmarks.bench
     python -m benchmarks.bench --photos …/labels.csv --encoder …/vit_tiny    # more rows
 
-It prints the machine and the versions, then the table. Ratios compare times of the same run.
-`benchmarks/overhead.py` measures what Ray Tune costs beside the trials.
+It prints the machine and the versions, then the table; on two cores it takes about 35 minutes.
+Ratios compare times of the same run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from benchmarks.end_to_end import end_to_end_rows
 from benchmarks.fits import Laboratory
 from benchmarks.geometry import geometry_rows
-from benchmarks.limits import describe, measured_machine
+from benchmarks.limits import Machine, describe, measured_machine
 from benchmarks.probe import GRID, ours, sklearns, timed
 from benchmarks.table import HEADER, Row
 from search_spaces import load_experiment
@@ -45,10 +45,10 @@ def probe_rows() -> Iterator[Row]:
     yield Row(what, "ours", seconds, same=f"11 penalties, solved to the end, test {mine:.1%}")
 
 
-def rows(photos: Path | None, encoder: Path | None) -> Iterator[Row]:
+def rows(machine: Machine, photos: Path | None, encoder: Path | None) -> Iterator[Row]:
     """Measure row after row of the table."""
     with tempfile.TemporaryDirectory() as folder:
-        yield from geometry_rows(measured_machine(), Path(folder))
+        yield from geometry_rows(machine, Path(folder))
     yield from probe_rows()
     with tempfile.TemporaryDirectory() as folder:
         yield from end_to_end_rows("digits, all methods", DIGITS, [], Path(folder))
@@ -80,7 +80,7 @@ def main() -> None:
         f"{machine.bandwidth / 1e9:.0f} GB/s copied\n"
     )
     print(HEADER)
-    for row in rows(arguments.photos, arguments.encoder):
+    for row in rows(machine, arguments.photos, arguments.encoder):
         print(row.markdown(), flush=True)
 
 

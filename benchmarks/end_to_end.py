@@ -19,7 +19,7 @@ from statistics import mean
 import pandas as pd
 
 from benchmarks.jobs import Answer, Job, Trial
-from benchmarks.limits import watched
+from benchmarks.limits import run_python
 from benchmarks.table import Row
 from data import Dataset, Split, derived_seed, load_dataset, partition_rows
 from models.config import LOCAL_DIR
@@ -36,10 +36,9 @@ class Finished:
     """A run of ours.
 
     Attributes:
-        experiment: the experiment that ran.
         seconds, memory: wall time and peak bytes of the whole command.
         slots: trials that run at a time.
-        trials: the run's trials.csv.
+        trials: the run's trials.csv, and the `last_accuracy` that each trial reported.
         final_seconds: seconds of each final fit, of probes too, by method.
     """
 
@@ -54,7 +53,7 @@ class Finished:
     def tuned(self) -> list[str]:
         """The methods that train layers of the encoder."""
         methods = self.experiment.methods.items()
-        return [n for n, m in methods if m.parsed.reachable("blocks") != ("none",)]
+        return [name for name, m in methods if m.parsed.reachable("blocks") != ("none",)]
 
     @property
     def arithmetic(self) -> float:
@@ -75,13 +74,13 @@ def run_ours(space: Path, settings: Sequence[str], folder: Path) -> Finished:
         for name, method in plain.methods.items()
         if method.needs_probe
     ]
-    everything = [*settings, *zeros, f"features.cache={folder / 'cache'}"]
-    options = [part for setting in everything for part in ("--set", setting)]
+    settings = [*settings, *zeros]
+    options = [f"--set={each}" for each in (*settings, f"features.cache={folder / 'cache'}")]
     command = ["run_search.py", str(space), "--out", str(folder), "--name", "run", *options]
-    _, seconds, memory = watched(command)
+    _, seconds, memory = run_python(command)
     run = folder / "run"
     fits = [fit for by_seed in read_final_fits(run).values() for fit in by_seed.values()]
-    experiment = load_experiment(space, [*settings, *zeros])
+    experiment = load_experiment(space, settings)
     slots = int((os.cpu_count() or 1) / experiment.resources.cpus_per_trial)
     trials = pd.read_csv(run / TRIALS.file)
     reports = [event for event in read_journal(run / JOURNAL) if isinstance(event, TrialReported)]
@@ -105,12 +104,12 @@ def as_job(ours: Finished, trials: pd.DataFrame, folder: Path) -> Job:
     """Return the same trials as a job for the peer, on files."""
     experiment = ours.experiment
     dataset = load_dataset(experiment.data)
-    asked = []
+    labels, groups = dataset.train.labels, dataset.train.group_ids
+    same = []
     for trial in trials.to_dict("records"):
-        labels, groups = dataset.train.labels, dataset.train.group_ids
         rows = partition_rows(labels, groups, trial["partition"], experiment.seed)
         horizon = experiment.horizon(trial["method"])
-        asked.append(
+        same.append(
             Trial(
                 json.loads(trial["config"]),
                 horizon,
@@ -121,10 +120,10 @@ def as_job(ours: Finished, trials: pd.DataFrame, folder: Path) -> Job:
         )
     model = experiment.model
     name = model.name
-    if name.startswith(LOCAL_DIR):
+    if name.startswith(LOCAL_DIR):  # Tune's workers have another working directory
         name = LOCAL_DIR + str(Path(name.removeprefix(LOCAL_DIR)).resolve())
     train, val = (_files(dataset, split, folder) for split in (dataset.train, dataset.val))
-    return Job(name, model.pretrained, train, val, len(dataset.classes), asked)
+    return Job(name, model.pretrained, train, val, len(dataset.classes), same)
 
 
 def _files(dataset: Dataset, split: Split, folder: Path) -> list[tuple[str, int]]:
@@ -139,16 +138,12 @@ def _files(dataset: Dataset, split: Split, folder: Path) -> list[tuple[str, int]
 
 
 def end_to_end_rows(what: str, space: Path, settings: Sequence[str], folder: Path) -> Iterator[Row]:
-    """Compare ours with the peer, in time and in overhead.
-
-    Raises:
-        AssertionError: a trial of the peer ends at another validation accuracy than ours.
-    """
+    """Compare ours with the peer, in time and in overhead."""
     ours = run_ours(space, settings, folder)
     chosen = sampled(ours)
     job = as_job(ours, chosen, folder / "images")
     file = job.write(folder / "job.json")
-    output, _, memory = watched(["-m", "benchmarks.peers.naive", str(file), "--ray"])
+    output, _, memory = run_python(["-m", "benchmarks.peers.naive", str(file), "--ray"])
     answer = Answer.parse(output)
     apart = max(
         abs(outcome.val_accuracy[-1] - mine)
@@ -157,10 +152,10 @@ def end_to_end_rows(what: str, space: Path, settings: Sequence[str], folder: Pat
     if apart > IMAGES_APART:
         raise AssertionError(f"{what}: validation differs by {apart:.0f} images")
     device = extrapolated(ours, chosen, answer)
-    tuned = ours.trials.method.isin(ours.tuned), ours.final_seconds.index.isin(ours.tuned)
-    suffixes = ours.trials.seconds[tuned[0]].sum() + ours.final_seconds[tuned[1]].sum()
-    their_overhead, slots = device - suffixes, ours.slots
-    count = f"{int(tuned[0].sum())} trials and {int(tuned[1].sum())} final fits"
+    trials = ours.trials.seconds[ours.trials.method.isin(ours.tuned)]
+    finals = ours.final_seconds[ours.final_seconds.index.isin(ours.tuned)]
+    their_overhead, slots = device - trials.sum() - finals.sum(), ours.slots
+    count = f"{len(trials)} trials and {len(finals)} final fits"
     yield Row(
         f"{what}: {count}",
         "naive, Ray Tune",

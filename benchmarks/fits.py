@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from data import Split, derived_seed, load_dataset, partition_rows
-from models.augmentation import Augmentation
-from models.device import Device
-from models.encoder import HEAD, PIXELS
-from models.feature_dataset import FeatureDataset
-from models.fit import Fit
-from models.head import LinearHead
-from models.loading import load_pretrained
-from models.recipe import Recipe
-from models.selection import select
+from models import (
+    HEAD,
+    PIXELS,
+    Augmentation,
+    Device,
+    FeatureDataset,
+    Fit,
+    LinearHead,
+    Recipe,
+    load_pretrained,
+    select,
+)
 from search_spaces import Experiment, Params
 
 BATCH = 64  # images in one pass
@@ -30,11 +33,11 @@ class Laboratory:
     Args:
         experiment: gives the data, the encoder and the horizons.
         configs: all configurations to fit; features are kept at their boundaries and the head's.
-        splits: the splits to encode: train, val, test.
+        splits: the splits to encode, of train, val and test.
     """
 
     def __init__(
-        self, experiment: Experiment, configs: Iterable[Params], splits: Sequence[str]
+        self, experiment: Experiment, configs: Iterable[Params], splits: Collection[str]
     ) -> None:
         configs = list(configs)
         self.experiment = experiment
@@ -42,22 +45,24 @@ class Laboratory:
         self._pretrained = load_pretrained(experiment.model)
         self.encoder = self._pretrained.encoder
         self._device = Device("cpu", experiment.model.precision)
-        reached = {select(Recipe(**config), self.encoder).boundary for config in configs}
-        boundaries = sorted(reached | {HEAD}, key=self.encoder.index)
-        self._features = {name: self._encoded(self.split(name), boundaries) for name in splits}
-        augmented = [c for c in configs if c.get("views")]
-        at = sorted({select(Recipe(**config), self.encoder).boundary for config in augmented})
+        self._splits = {
+            "train": self.dataset.train,
+            "val": self.dataset.val,
+            "test": self.dataset.tests["test"].split,
+        }
+        boundaries = self._boundaries(configs) | {HEAD}
+        self._features = {name: self._encoded(self._splits[name], boundaries) for name in splits}
+        augmented = [config for config in configs if config.get("views")]
+        boundaries = self._boundaries(augmented)
         self._views = [
-            self._encoded(self.dataset.train, at, view)
-            for view in range(1, 1 + max((c["views"] for c in augmented), default=0))
+            self._encoded(self.dataset.train, boundaries, view)
+            for view in range(1, 1 + max((config["views"] for config in augmented), default=0))
         ]
 
-    def split(self, name: str) -> Split:
-        """Return a split of the data by its name."""
-        found: Split = getattr(self.dataset, name)
-        return found
+    def _boundaries(self, configs: Iterable[Params]) -> set[str]:
+        return {select(Recipe(**config), self.encoder).boundary for config in configs}
 
-    def _encoded(self, split: Split, boundaries: Sequence[str], view: int = 0) -> Arrays:
+    def _encoded(self, split: Split, boundaries: Collection[str], view: int = 0) -> Arrays:
         """Return the features of a split, in float16 below the embedding to save memory."""
         source = self.dataset.source
         _, height, width = self.encoder.shapes[PIXELS]
@@ -79,14 +84,13 @@ class Laboratory:
 
     def examples(self, name: str, boundary: str) -> FeatureDataset:
         """Return all examples of a split."""
-        labels = self.split(name).labels
+        labels = self._splits[name].labels
         return FeatureDataset(self._features[name][boundary], labels, np.arange(len(labels)))
 
     def rows(self, partition: float, seed: int) -> NDArray[np.int64]:
         """Return the rows of train that a run draws for a partition and a final seed."""
-        train = self.dataset.train
-        groups = train.group_ids
-        return partition_rows(train.labels, groups, partition, self.experiment.seed, seed)
+        labels, groups = self.dataset.train.labels, self.dataset.train.group_ids
+        return partition_rows(labels, groups, partition, self.experiment.seed, seed)
 
     def fit(
         self,

@@ -7,10 +7,10 @@ on the same order of images, on one thread. The rows assert that losses are equa
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,19 +23,17 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from benchmarks.jobs import Answer, Job, Trial
-from benchmarks.limits import Machine, counted_flops, watched
+from benchmarks.limits import Machine, counted_flops, run_python
 from benchmarks.table import Row
-from models.feature_dataset import FeatureDataset
-from models.fit import Fit
-from models.recipe import Recipe
-from models.selection import select
+from models import Encoder, FeatureDataset, Fit, Recipe, select
 from models.towers import split_tower
 
 MODEL, CLASSES = "ViT-B-32", 101
 IMAGES, BATCH, EPOCHS = 64, 32, 3  # the first epoch warms up and is not measured
+STEPS = IMAGES // BATCH  # of an epoch
 LOSS_TOLERANCE = 1e-4  # relative
 HALF_TOLERANCE = 0.05
-GROUP_TRIALS, GROUP_EPOCHS = 32, 10
+PROBE_EPOCHS = 10
 
 BANK: dict[str, Any] = {
     "head_lr": [1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2],
@@ -76,33 +74,32 @@ def job(folder: Path) -> Job:
     return Job(MODEL, str(checkpoint), photos(folder, IMAGES), [], CLASSES, [])
 
 
-@dataclass(frozen=True)
-class Work:
-    """The operations of an epoch, and the bytes of features that it reads."""
-
-    flops: int
-    moved: int
+def random_encoder(model: str = MODEL) -> Encoder:
+    """Build an encoder of random weights."""
+    return split_tower(open_clip.create_model(model).visual)
 
 
-def our_work(config: dict[str, Any]) -> Work:
-    """Count our work in an epoch, from one step."""
-    encoder = split_tower(open_clip.create_model(MODEL).visual)
+def fit_on_zeros(encoder: Encoder, config: dict[str, Any]) -> Fit:
+    """Make a fit whose steps are of `BATCH` blank images, at the boundary of `config`."""
     selection = select(Recipe(**config), encoder)
-    shape = encoder.shapes[selection.boundary]
-    features = np.zeros((BATCH, *shape), np.float32)
+    boundary = selection.boundary
+    features = np.zeros((BATCH, *encoder.shapes[boundary]), np.float32)
     examples = FeatureDataset(features, np.zeros(BATCH, np.int64), np.arange(BATCH))
-    fit = Fit(
-        encoder,
-        selection,
-        selection.boundary,
-        examples,
-        examples,
+    return Fit(
+        *(encoder, selection, boundary, examples, examples),
         classes=CLASSES,
-        horizon=2 * BATCH,
+        horizon=10**6,
         seed=0,
     )
-    steps = IMAGES // BATCH
-    return Work(steps * counted_flops(fit.step), steps * features.nbytes)
+
+
+def least_seconds(config: dict[str, Any], machine: Machine) -> float:
+    """Return the least seconds of our epoch: its operations, and the features that it reads."""
+    encoder = random_encoder()
+    boundary = select(Recipe(**config), encoder).boundary
+    flops = counted_flops(fit_on_zeros(encoder, config).step)
+    moved = 4 * BATCH * math.prod(encoder.shapes[boundary])
+    return machine.seconds(STEPS * flops, STEPS * moved)
 
 
 def naive_flops(config: dict[str, Any]) -> int:
@@ -117,14 +114,14 @@ def naive_flops(config: dict[str, Any]) -> int:
         loss: Tensor = model(torch.zeros(BATCH, 3, 224, 224)).square().mean()
         torch.autograd.backward(loss)
 
-    return IMAGES // BATCH * counted_flops(step)
+    return STEPS * counted_flops(step)
 
 
-def asked(peer: str, job: Job) -> tuple[Answer, int]:
+def run_peer(peer: str, job: Job) -> tuple[Answer, int]:
     """Return a peer's answer, and its peak memory in bytes."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         job.write(Path(file.name))
-        output, _, memory = watched(["-m", f"benchmarks.peers.{peer}", file.name])
+        output, _, memory = run_python(["-m", f"benchmarks.peers.{peer}", file.name])
     return Answer.parse(output), memory
 
 
@@ -137,8 +134,7 @@ def check_losses(
         AssertionError: the losses differ by more than the tolerance.
     """
     worst = 0.0
-    heads = range(len(theirs.trials))
-    for head, trial in zip(heads, theirs.trials, strict=True):
+    for head, trial in enumerate(theirs.trials):
         a = np.array(trial.losses)[:, 0]
         b = np.array(ours.trials[0].losses)[: len(a), head]
         worst = max(worst, float(np.abs(a / b - 1).max()))
@@ -156,73 +152,57 @@ def epoch_rows(base: Job, name: str, config: dict[str, Any], machine: Machine) -
     """Compare an epoch of one configuration."""
     horizon, frozen = EPOCHS * IMAGES, config["blocks"] == "none"
     reports = [IMAGES * (i + 1) for i in range(EPOCHS)]
-    theirs = dataclasses.replace(base, trials=[Trial(config, horizon, reports)])
+    theirs = replace(base, trials=[Trial(config, horizon, reports)])
     # An epoch of a probe is too short to time: train more of them, at rate zero.
     more = [IMAGES * (i + 1) for i in range(100 if frozen else EPOCHS)]
-    ours, our_memory = asked(
-        "ours", dataclasses.replace(base, trials=[Trial(config, horizon, more)])
-    )
-    cost = our_work(config)
-    bound = machine.seconds(naive_flops(config)) / machine.seconds(cost.flops, cost.moved)
+    ours, our_memory = run_peer("ours", replace(base, trials=[Trial(config, horizon, more)]))
+    bound = machine.seconds(naive_flops(config)) / least_seconds(config, machine)
     what, rows = f"an epoch of {name}", []
     for who in ("naive", "seed") if frozen else ("naive",):
-        answer, memory = asked(who, theirs)
-        rows.append(
-            Row(
-                what,
-                who,
-                seconds=an_epoch(answer),
-                ratio=an_epoch(answer) / an_epoch(ours),
-                bound=bound if who == "naive" else None,
-                same=check_losses(what, who, answer, ours),
-                memory=memory,
-            )
+        answer, memory = run_peer(who, theirs)
+        row = Row(
+            what,
+            who,
+            seconds=an_epoch(answer),
+            ratio=an_epoch(answer) / an_epoch(ours),
+            bound=bound if who == "naive" else None,
+            same=check_losses(what, who, answer, ours),
+            memory=memory,
         )
+        rows.append(row)
     rows.append(Row(what, "ours", an_epoch(ours), memory=our_memory))
     # On a processor without these instructions it takes a hundred times as long.
     if not frozen and torch.cpu.get_capabilities()["avx512_bf16"]:
-        half = dataclasses.replace(theirs, precision="bfloat16")
-        answer, memory = asked("ours", half)
+        answer, memory = run_peer("ours", replace(theirs, precision="bfloat16"))
         same = check_losses(what, "bfloat16", answer, ours, HALF_TOLERANCE)
-        seconds = an_epoch(answer)
-        ratio = rows[0].seconds / seconds
-        rows.append(
-            Row(what, "ours in bfloat16: naive over it", seconds, ratio, None, None, same, memory)
-        )
+        seconds, who = an_epoch(answer), "ours in bfloat16: naive over it"
+        rows.append(Row(what, who, seconds, rows[0].seconds / seconds, same=same, memory=memory))
     return rows
 
 
-def group_rows(base: Job, naive_epoch: float) -> list[Row]:
+def bank_rows(base: Job, naive_epoch: float) -> list[Row]:
     """Compare 32 probes, which ours trains as one bank, without and with the features' time."""
-    horizon = GROUP_EPOCHS * IMAGES
+    horizon = PROBE_EPOCHS * IMAGES
     singles = [
         Trial(FROZEN | {"head_lr": lr, "weight_decay": decay}, horizon, [horizon])
         for lr in BANK["head_lr"]
         for decay in BANK["weight_decay"]
     ]
-    ours, our_memory = asked(
-        "ours", dataclasses.replace(base, trials=[Trial(FROZEN | BANK, horizon, [horizon])])
-    )
-    seed, memory = asked("seed", dataclasses.replace(base, trials=singles))
-    same = check_losses("a group of 32 probes", "seed", seed, ours)
-    naive_seconds = len(singles) * GROUP_EPOCHS * naive_epoch
+    bank = Trial(FROZEN | BANK, horizon, [horizon])
+    ours, our_memory = run_peer("ours", replace(base, trials=[bank]))
+    seed, memory = run_peer("seed", replace(base, trials=singles))
+    same = check_losses("a bank of 32 probes", "seed", seed, ours)
+    naive_seconds = len(singles) * PROBE_EPOCHS * naive_epoch
     alone, theirs = sum(ours.trials[0].seconds), sum(sum(t.seconds) for t in seed.trials)
     rows = []
     for what, extra, seed_extra in (
         ("32 probes, 10 epochs, from features", 0.0, 0.0),
         ("32 probes, 10 epochs, features included", ours.once, seed.once),
     ):
-        mine = alone + extra
+        mine, seeds = alone + extra, theirs + seed_extra
         rows += [
             Row(what, "naive", naive_seconds, naive_seconds / mine, extrapolated=True),
-            Row(
-                what,
-                "seed",
-                seconds=theirs + seed_extra,
-                ratio=(theirs + seed_extra) / mine,
-                same=same,
-                memory=memory,
-            ),
+            Row(what, "seed", seeds, seeds / mine, same=same, memory=memory),
             Row(what, "ours", mine, memory=our_memory),
         ]
     return rows
@@ -235,4 +215,4 @@ def geometry_rows(machine: Machine, folder: Path) -> Iterator[Row]:
         rows = epoch_rows(base, name, config, machine)
         yield from rows
         if config["blocks"] == "none":
-            yield from group_rows(base, rows[0].seconds)
+            yield from bank_rows(base, rows[0].seconds)

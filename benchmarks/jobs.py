@@ -34,11 +34,7 @@ class Trial:
     rows: list[int] | None = None
 
     def portions(self, images: int) -> Iterator[list[int]]:
-        """Yield the rows to train on until each report, in whole batches.
-
-        Args:
-            images: number of images in `Job.train`.
-        """
+        """Yield the rows, of `images` in all, to train on until each report, in whole batches."""
         rows = np.arange(images) if self.rows is None else np.array(self.rows)
         order, batch, seen = ShuffleStream(len(rows), self.seed), self.batch_size(images), 0
         for end in self.reports:
@@ -59,9 +55,7 @@ class Job:
     Attributes:
         model, pretrained: the encoder, as in an experiment's YAML.
         train, val: (file, label) of each image; an empty `val` means no evaluation.
-        classes: number of classes.
-        trials: the trials, in order.
-        precision: precision of our matrix products.
+        precision: of our matrix products.
     """
 
     model: str
@@ -84,9 +78,9 @@ class Job:
         return cls(**{**fields, "trials": [Trial(**trial) for trial in fields["trials"]]})
 
 
-def asked(what: str) -> Job:
+def job_argument(description: str) -> Job:
     """Read the job that a peer's command line names."""
-    parser = argparse.ArgumentParser(description=what)
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("job", type=Path)
     return Job.read(parser.parse_args().job)
 
@@ -111,12 +105,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a peer did.
-
-    Attributes:
-        trials: the outcome of each trial.
-        once: processor time of the work done once for all trials, in seconds.
-    """
+    """What a peer did; `once` is the processor time of the work done once for all trials."""
 
     trials: list[Outcome]
     once: float = 0.0

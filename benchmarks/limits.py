@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import psutil
 import torch
@@ -21,6 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.flops import unfused
 
 PACKAGES = ("torch", "ray", "open_clip_torch", "timm", "optuna", "numpy", "scikit-learn", "pillow")
+INTERVAL = 0.5  # seconds between two samples of memory
+Sample = TypeVar("Sample")
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,8 @@ def best_seconds(work: Callable[[], object], repeats: int = 5) -> float:
     return min(taken)
 
 
-def counted_flops(step: object) -> int:
+def counted_flops(step: Callable[[], object]) -> int:
     """Count the operations of `step()` in matrix products, convolutions and attention."""
-    assert callable(step)
     with unfused(), FlopCounterMode(display=False) as counter:
         step()
     return int(counter.get_total_flops())
@@ -84,25 +86,28 @@ def describe() -> str:
     )
 
 
-class Peak:
-    """The peak, over time, of the sum of PSS of a process and all of its descendants."""
+class Peak(Generic[Sample]):
+    """The largest sample that `take` returned while the block ran; None before the first."""
 
-    def __init__(self, pid: int) -> None:
-        self.bytes = 0
-        self._root = pid
-        self._stop = threading.Event()
+    def __init__(self, take: Callable[[], Sample], size: Callable[[Sample], float]) -> None:
+        self.largest: Sample | None = None
+        self._take, self._size = take, size
+        self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Peak[Sample]:
         self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.5):
-            self.bytes = max(self.bytes, pss(self._root))
-
-    def stop(self) -> int:
-        """Stop watching, and return the peak in bytes."""
-        self._stop.set()
-        self._thread.join()
-        return self.bytes
+        while not self._done.wait(INTERVAL):
+            sample = self._take()
+            if self.largest is None or self._size(sample) >= self._size(self.largest):
+                self.largest = sample
 
 
 def pss(root: int) -> int:
@@ -116,25 +121,15 @@ def pss(root: int) -> int:
     return total
 
 
-def watched(command: list[str], **environment: str) -> tuple[str, float, int]:
-    """Run `python` with these arguments, and return its output, seconds, and peak bytes.
-
-    Raises:
-        subprocess.CalledProcessError: the command failed; its stderr was passed on.
-    """
+def run_python(command: list[str]) -> tuple[str, float, int]:
+    """Run `python` with these arguments, and return its output, seconds, and peak bytes."""
     began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
-    peak = Peak(process.pid)
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
     try:
-        output, _ = process.communicate()
+        with Peak(lambda: pss(process.pid), int) as peak:
+            output, _ = process.communicate()
     finally:
         process.kill()
-        memory = peak.stop()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return output, time.perf_counter() - began, memory
+    return output, time.perf_counter() - began, peak.largest or 0

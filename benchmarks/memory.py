@@ -5,9 +5,8 @@ Sizes are PSS: memory that processes share counts once.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +14,9 @@ import psutil
 import ray
 import torch
 
-from models.encoder import Encoder
-from models.selection import Selection
+from models import Encoder, Selection
 
 SHARED = "/dev/shm"  # where Ray's object store lies
-INTERVAL = 0.5
 Parts = dict[str, int]
 
 
@@ -36,11 +33,7 @@ def taken(process: psutil.Process) -> Parts:
 
 
 def parts(trials: Collection[int]) -> Parts:
-    """Return the bytes of this process and all it started, by part.
-
-    Args:
-        trials: process ids of the trials.
-    """
+    """Return the bytes of this process and all it started, by part; `trials` are process ids."""
     me = psutil.Process()
     found = dict.fromkeys(
         ("store", "trials, libraries", "trials, rest", "driver", "idle workers", "Ray's daemons"), 0
@@ -58,7 +51,7 @@ def parts(trials: Collection[int]) -> Parts:
 
 def of_trials(found: Parts) -> int:
     """Return the bytes of the trials' processes, without the object store."""
-    return found.get("trials, libraries", 0) + found.get("trials, rest", 0)
+    return found["trials, libraries"] + found["trials, rest"]
 
 
 def _kind(process: psutil.Process, trials: Collection[int], me: psutil.Process) -> str:
@@ -71,33 +64,6 @@ def _kind(process: psutil.Process, trials: Collection[int], me: psutil.Process) 
     except psutil.Error:
         title = ""
     return "idle workers" if title.startswith("ray::") else "Ray's daemons"
-
-
-class Sampler:
-    """Samples the memory while its block runs, and keeps the sample with the largest trials.
-
-    Args:
-        trials: returns the process ids of the trials.
-    """
-
-    def __init__(self, trials: Callable[[], Collection[int]]) -> None:
-        self._trials, self._done = trials, threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self.peak: Parts = {}
-
-    def __enter__(self) -> Sampler:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._done.wait(INTERVAL):
-            sample = parts(self._trials())
-            if of_trials(sample) >= of_trials(self.peak):
-                self.peak = sample
 
 
 class Bare:
@@ -132,8 +98,7 @@ class Held:
     Attributes:
         encoder: all weights of the encoder, in the object store that all processes share.
         suffix: weights above the boundary; a gradient and two moments of the trained ones.
-        kept: trained weights averaged over the steps, and those of the best evaluation. The final
-            weights are chosen from these.
+        kept: trained weights averaged over the steps, and those of the best evaluation.
     """
 
     encoder: int

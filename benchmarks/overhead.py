@@ -2,14 +2,13 @@
 
     python -m benchmarks.overhead driver                      # 1,000 trials of 5 s on 16 slots
     python -m benchmarks.overhead driver --trials 100 --reports 5 --seconds 0.2
-    python -m benchmarks.overhead peer --trials 100           # the same as plain Ray Tune
     python -m benchmarks.overhead trained --slots 2           # the default's trials, really trained
     python -m benchmarks.overhead memory --slots 2            # trials of blocks 11-7 side by side
 
-The trials of `driver` and `peer` sleep, so that more of them run at once than there are cores;
-those of `trained` and `memory` are the experiment's own. Each command starts a Ray of its own and
-prints Markdown rows. A *gap* is the time from the last step of a trial to the first step of the
-next trial on the same actor.
+The trials of `driver` sleep, so that more of them run at once than there are cores; those of
+`trained` and `memory` are the experiment's own. Each command starts a Ray of its own and prints
+Markdown rows. A *gap* is the time from the last step of a trial to the first step of the next trial
+on the same actor.
 """
 
 from __future__ import annotations
@@ -27,10 +26,9 @@ from typing import Any, cast
 import numpy as np
 import ray
 import torch
-from ray import tune as ray_tune
-from ray.tune.schedulers import ASHAScheduler
 
-from benchmarks.memory import Held, Sampler, bare, of_trials
+from benchmarks.limits import Peak
+from benchmarks.memory import Held, bare, of_trials, parts
 from benchmarks.watched import (
     Nap,
     SleepingTrial,
@@ -40,12 +38,9 @@ from benchmarks.watched import (
     busy_share,
     ends,
     gaps,
-    made_up_score,
     pauses,
-    watched,
 )
-from models.recipe import Recipe
-from models.selection import select
+from models import Recipe, select
 from records import JournalWriter
 from search_spaces import Experiment, load_experiment
 from tune.search.search import Proposal, Search
@@ -89,12 +84,12 @@ class TimedSearch(Search):
         return goes_on
 
 
-def sleepers(trials: int, cells: int, reports: int, scheduler: str, sampler: str) -> Experiment:
+def sleepers(trials: int, cells: int, reports: int) -> Experiment:
     """Return the default's `llrd`, from zeros, whose trials report at 1, 2, ... samples."""
     settings = (
         f"data.partitions={list(range(1, cells + 1))}",
-        f"search.scheduler={scheduler}",
-        f"search.sampler={sampler}",
+        "search.scheduler=none",
+        "search.sampler=tpe",
         f"search.samples={reports}",
         f"search.evaluations={reports}",
         "methods.llrd.space.head_start=zeros",
@@ -103,7 +98,7 @@ def sleepers(trials: int, cells: int, reports: int, scheduler: str, sampler: str
 
 
 @contextlib.contextmanager
-def local_ray(slots: int, store: int = 0) -> Iterator[None]:
+def local_cluster(experiment: Experiment, slots: int, store: int = 0) -> Iterator[Cluster]:
     """Start a local Ray that claims to have one core for each slot."""
     ray.init(
         address="local",
@@ -115,7 +110,8 @@ def local_ray(slots: int, store: int = 0) -> Iterator[None]:
         logging_level=logging.ERROR,
     )
     try:
-        yield
+        with connected(experiment.resources, None, 0) as cluster:
+            yield cluster
     finally:
         ray.shutdown()
 
@@ -150,13 +146,12 @@ def watched_search(
 
 
 def new_context(prepared: Prepared, cluster: Cluster) -> TrialContext:
-    """Make a context as a run does, but without the data's identity."""
+    """Make a context as a run does, but with an empty fingerprint."""
     experiment, dataset, plan = prepared.experiment, prepared.dataset, prepared.plan
     pretrained = ray.put(prepared.pretrained)
     precision = resolved_precision(cluster, experiment.model.precision)
-    made = feature_stage(
-        prepared, pretrained, ActorPool(cluster.slot, cluster.slots, cluster.hosts), precision
-    ).run(
+    pool = ActorPool(cluster.slot, cluster.slots, cluster.hosts)
+    made = feature_stage(prepared, pretrained, pool, precision).run(
         {"train": dataset.train, "val": dataset.val},
         plan.boundaries,
         experiment.data.max_unreadable,
@@ -169,16 +164,10 @@ def new_context(prepared: Prepared, cluster: Cluster) -> TrialContext:
 
 def driver(arguments: argparse.Namespace) -> list[Row]:
     """Measure a search whose trials sleep."""
-    experiment = sleepers(
-        arguments.trials,
-        arguments.cells,
-        arguments.reports,
-        arguments.scheduler,
-        arguments.sampler,
-    )
+    experiment = sleepers(arguments.trials, arguments.cells, arguments.reports)
     nap = cast(TrialContext, Nap(arguments.seconds))
     images, watch = dict.fromkeys(experiment.data.partitions, 1), Watch()
-    with local_ray(arguments.slots), connected(experiment.resources, None, 0) as cluster:
+    with local_cluster(experiment, arguments.slots) as cluster:
         search, span = watched_search(experiment, images, nap, cluster, SleepingTrial, watch)
     return [
         ("trials, cells", f"{arguments.trials}, {arguments.cells}"),
@@ -193,10 +182,7 @@ def trained(arguments: argparse.Namespace) -> list[Row]:
     experiment = load_experiment(arguments.space, arguments.set)
     prepared, watch = prepare(experiment), Watch()
     images = training_images(prepared)
-    with (
-        local_ray(arguments.slots, prepared.plan.store_bytes),
-        connected(experiment.resources, None, 0) as cluster,
-    ):
+    with local_cluster(experiment, arguments.slots, prepared.plan.store_bytes) as cluster:
         context = new_context(prepared, cluster)
         search, span = watched_search(experiment, images, context, cluster, WatchedTrial, watch)
     steps = watch.steps
@@ -230,74 +216,38 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
     )
     prepared, watch, slots = prepare(experiment), Watch(), arguments.slots
     images = training_images(prepared)
-    with (
-        local_ray(slots, prepared.plan.store_bytes),
-        connected(experiment.resources, None, 0) as cluster,
-    ):
+    with local_cluster(experiment, slots, prepared.plan.store_bytes) as cluster:
         context, idle = new_context(prepared, cluster), bare(slots)
         arrays = [*context.train.features.values(), *context.val.features.values()]
         features = sum(array.get().nbytes for array in arrays)
-        with Sampler(lambda: {step.process for step in watch.steps}) as sampler:
+        with Peak(lambda: parts({step.process for step in watch.steps}), of_trials) as peak:
             watched_search(experiment, images, context, cluster, WatchedTrial, watch)
+    assert peak.largest is not None
     encoder = prepared.pretrained.encoder
     held = Held.of(select(Recipe(**config), encoder), encoder, prepared.plan.boundaries)
     interpreters = sum(idle.values())
     ideal = features + interpreters + slots * held.suffix
-    measured = of_trials(sampler.peak) + sampler.peak["store"]
+    measured = of_trials(peak.largest) + peak.largest["store"]
     by_design = ideal + held.encoder + slots * held.kept
     return [
         ("trials at once, all", f"{slots}, {2 * slots}"),
         ("features, once", megabytes(features)),
         ("suffix training state, each", megabytes(held.suffix)),
         ("bare interpreter, each", megabytes(interpreters / slots)),
-        ("of which libraries", megabytes(idle["files"] / slots)),
+        ("of that, libraries", megabytes(idle["files"] / slots)),
         ("features + states + interpreters", megabytes(ideal)),
         ("trials and object store", megabytes(measured)),
         ("over", f"{measured / ideal - 1:+.1%}"),
         ("average and best weights, each", megabytes(held.kept)),
         ("encoder's weights, once, in the store", megabytes(held.encoder)),
         ("over all these", f"{measured / by_design - 1:+.1%}"),
-        *((f"measured: {name}", megabytes(size)) for name, size in sampler.peak.items()),
+        *((f"measured: {name}", megabytes(size)) for name, size in peak.largest.items()),
     ]
-
-
-def peer(arguments: argparse.Namespace) -> list[Row]:
-    """Measure what users of Ray Tune write: a function trainable under ASHA."""
-    seconds, reports, watch = arguments.seconds, arguments.reports, Watch()
-
-    def objective(config: dict[str, Any]) -> None:
-        for milestone in range(1, reports + 1):
-            began = time.time()
-            time.sleep(seconds)
-            score = made_up_score(str(config), milestone)
-            ray_tune.report(watched(began, 0.0, {"score": score}))
-
-    with tempfile.TemporaryDirectory() as folder, local_ray(arguments.slots):
-        scheduler = (
-            ASHAScheduler(max_t=reports, reduction_factor=3)
-            if arguments.scheduler == "asha"
-            else None
-        )
-        tuner = ray_tune.Tuner(
-            ray_tune.with_resources(objective, {"CPU": 1}),
-            param_space={"lr": ray_tune.loguniform(1e-4, 1e-2), "decay": ray_tune.uniform(0.5, 1)},
-            tune_config=ray_tune.TuneConfig(
-                metric="score", mode="max", num_samples=arguments.trials, scheduler=scheduler
-            ),
-            run_config=ray_tune.RunConfig(storage_path=folder, verbose=0, callbacks=[watch]),
-        )
-        began = time.time()
-        tuner.fit()
-        span = (began, time.time())
-    rows = [("trials", str(arguments.trials))]
-    rows += walls(watch.steps, arguments.slots, seconds, span)
-    return rows + of_driver(watch.steps)
 
 
 def walls(steps: Sequence[Step], slots: int, seconds: float, span: Span) -> list[Row]:
     """Compare the time of a search with the time it would take without any overhead."""
-    ideal = len(steps) * seconds / slots
-    wall = span[1] - span[0]
+    ideal, wall = len(steps) * seconds / slots, span[1] - span[0]
     first, last = min(step.began for step in steps), max(step.ended for step in steps)
     started = {step.process: step.began for step in reversed(steps)}
     return [
@@ -356,7 +306,7 @@ def fifths(seconds: Sequence[float]) -> str:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = {"driver": driver, "peer": peer, "trained": trained, "memory": memory}
+    commands = {"driver": driver, "trained": trained, "memory": memory}
     parser.add_argument("what", choices=commands)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--cells", type=int, default=20)
@@ -366,8 +316,6 @@ def main() -> None:
     parser.add_argument("--space", type=Path, default=DIGITS, help="for `trained` and `memory`")
     parser.add_argument("--set", action="append", default=[], help="for `trained` and `memory`")
     parser.add_argument("--samples", type=int, default=10_000, help="of a trial of `memory`")
-    parser.add_argument("--scheduler", choices=("none", "asha"), default="none")
-    parser.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print("| | |\n|---|---|")

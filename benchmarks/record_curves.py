@@ -4,9 +4,9 @@
         --configs 96 --out benchmarks/curves/digits.json
 
 The configurations are the same at every partition; the first one is the method's default. Every
-head starts from its partition's probe. The fits run in a loop, without Ray. `benchmarks/search.py`
-plays searches on the recorded curves. The file is written after every configuration, and the same
-command continues where an earlier one ended.
+head starts from its partition's probe. `benchmarks/search.py` plays searches on the curves. The
+file is written after every configuration, and the same command continues where one ended. The fits
+run in a loop, without Ray.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from optuna.samplers import RandomSampler
 
 from benchmarks.fits import Laboratory
 from files import replacing
-from models.head import LinearHead
-from models.results import Evaluation
+from models import Evaluation, LinearHead
 from search_spaces import Experiment, Params, load_experiment
 
 SHARES = (1 / 27, 1 / 16, 1 / 9, 1 / 8, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4, 1)

@@ -19,16 +19,11 @@ import numpy as np
 import open_clip
 import torch
 
-from benchmarks.geometry import CONFIGS, photos
+from benchmarks.geometry import BATCH, CONFIGS, fit_on_zeros, photos, random_encoder
 from benchmarks.limits import best_seconds, measured_machine
-from benchmarks.peers.ours import FILES
-from models.encoder import Encoder
-from models.feature_dataset import FeatureDataset
-from models.fit import Fit
+from data import FileSource
+from models import Encoder, Recipe, select
 from models.flops import group_flops, sample_flops
-from models.recipe import Recipe
-from models.selection import select
-from models.towers import split_tower
 from tune.features.plan import STORE_SHARE
 
 
@@ -37,13 +32,11 @@ class Machines:
     """Nodes of one kind, and the storage they share.
 
     Attributes:
-        name: name in the table.
-        nodes: number of nodes.
-        slots, cores: slots and cores of a node.
+        slots, cores: of each node.
         flops: operations a second of one slot in the training's precision: achieved, not peak.
         decoded: images a second that one core decodes and preprocesses from JPEG.
         storage: bytes a second between a node and the shared storage.
-        memory: bytes of a node.
+        memory: bytes of each node.
     """
 
     name: str
@@ -61,11 +54,8 @@ class Work:
     """The sizes of a search.
 
     Attributes:
-        name: name in the table.
         model: open_clip's name of the encoder.
-        images: number of images.
         image_bytes: bytes of one file.
-        partitions: number of partitions.
         configurations: trials of a partition.
         share: share of full trials' samples that remains after early stopping.
         horizon: samples of a full trial.
@@ -122,7 +112,7 @@ def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float,
 
 def table(work: Work, on: Machines) -> str:
     """Return the Markdown table of one search on some machines."""
-    encoder = split_tower(open_clip.create_model(work.model).visual)
+    encoder = random_encoder(work.model)
     boundary = select(work.recipe, encoder).boundary
     a_row = work.item * math.prod(encoder.shapes[boundary])
     lines = [
@@ -154,44 +144,28 @@ IMAGENET = Work("ImageNet, ViT-B/32", "ViT-B-32", 1_281_167, 110e3, 11, 36, 0.5,
 def measured() -> str:
     """Compare predicted and measured times of ViT-B/32, on one core of this machine."""
     machine = measured_machine()
-    encoder = split_tower(open_clip.create_model("ViT-B-32").visual)
-    forward, images = group_flops(encoder), 32
+    encoder = random_encoder()
+    forward = group_flops(encoder)
     lines = ["| on one core | predicted | measured | of the peak |", "|---|---:|---:|---:|"]
 
     def row(what: str, flops: float, seconds: float) -> None:
         ideal = flops / machine.flops
         lines.append(f"| {what} | {ideal:.3g} s | {seconds:.3g} s | {ideal / seconds:.0%} |")
 
-    pixels = torch.zeros(images, 3, 224, 224)
-    row(
-        "32 images through the encoder",
-        images * sum(forward),
-        best_seconds(lambda: encoder(pixels)),
-    )
+    pixels = torch.zeros(BATCH, 3, 224, 224)
+    seconds = best_seconds(lambda: encoder(pixels))
+    row(f"{BATCH} images through the encoder", BATCH * sum(forward), seconds)
     for name, config in CONFIGS.items():
         if config["blocks"] == "none":
             continue
         selection = select(Recipe(**config), encoder)
-        boundary = selection.boundary
-        features = np.zeros((images, *encoder.shapes[boundary]), np.float32)
-        examples = FeatureDataset(features, np.zeros(images, np.int64), np.arange(images))
-        fit = Fit(
-            encoder,
-            selection,
-            boundary,
-            examples,
-            examples,
-            classes=101,
-            horizon=10**6,
-            seed=0,
-        )
-        cost = images * sample_flops(encoder, forward, selection, boundary)
-        row(f"a step of 32: {name}", cost, best_seconds(fit.step))
+        cost = BATCH * sample_flops(encoder, forward, selection, selection.boundary)
+        row(f"a step of {BATCH}: {name}", cost, best_seconds(fit_on_zeros(encoder, config).step))
     with tempfile.TemporaryDirectory() as folder:
-        files = photos(Path(folder), images)
+        source, files = FileSource(Path()), photos(Path(folder), BATCH)
         preprocess = open_clip.image_transform(224, is_train=False)
-        seconds = best_seconds(lambda: [preprocess(FILES.image(file)) for file, _ in files])
-    lines.append(f"| 32 JPEGs of 500 x 375 decoded | | {seconds:.3g} s | |")
+        seconds = best_seconds(lambda: [preprocess(source.image(file)) for file, _ in files])
+    lines.append(f"| {BATCH} JPEGs of 500 x 375 decoded | | {seconds:.3g} s | |")
     return "\n".join(lines)
 
 

@@ -2,14 +2,13 @@
 
     python -m benchmarks.search --repeats 200
 
-It plays the real `tune.search.search.Search` on the tables of `benchmarks/curves/`, which
-`benchmarks/record_curves.py` wrote from real runs. Each proposal of a sampler is replaced by the
-nearest recorded configuration that its cell has not tried, before the sampler records it. Nothing
-is trained. It takes about half an hour on two cores; docs/search.md has the results.
+It plays the real search on the tables of `benchmarks/curves/`, which `benchmarks/record_curves.py`
+wrote from real fits. Each proposal of a sampler becomes the nearest recorded configuration that its
+cell has not tried. It takes about half an hour on two cores; docs/search.md has the results.
 
 All strategies share the first trial, which is the space's default, and the probe that heads start
-from; the probe's cost is the same for all and is not counted. Compute is counted in full trials:
-the samples trained at all partitions, divided by the horizon and by the number of partitions.
+from, whose cost is not counted. Compute is counted in full trials: the samples trained at all
+partitions, divided by the horizon and by the number of partitions.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from models.results import score
 from records import JournalWriter, TrialReport
-from search_spaces import Experiment, Params, Space, parse_space
+from search_spaces import Experiment, Params, parse_space
 from tune.search.cell_search import CellSearch
 from tune.search.search import Proposal, Search
 from tune.search.simulation import Flight, Player
@@ -63,59 +61,38 @@ GRID = np.linspace(0, 1, 501)
 """Shares of the reference's compute at which every search is evaluated."""
 
 
-@dataclass(frozen=True)
 class Table:
-    """Recorded learning curves of one method on one data set; see `record_curves.py`."""
+    """Recorded learning curves of one method on one data set, as `record_curves.py` wrote them.
 
-    content: Mapping[str, Any]
+    Attributes:
+        content: all that the file holds.
+        images: number of training images of each partition.
+        horizon: samples of a full trial.
+        best: best accuracy of any recorded configuration, as a mean over partitions.
+    """
 
-    @classmethod
-    def read(cls, path: Path) -> Table:
-        """Read the file that `record_curves.py` wrote."""
-        return cls(json.loads(path.read_text()))
-
-    @property
-    def name(self) -> str:
-        """The experiment's name."""
-        return str(self.content["name"])
-
-    @property
-    def partitions(self) -> list[float]:
-        """The partitions, in percent."""
-        return [float(partition) for partition in self.content["partitions"]]
-
-    @property
-    def images(self) -> dict[float, int]:
-        """The number of training images of each partition."""
-        return {float(p): int(n) for p, n in self.content["images"].items()}
-
-    @property
-    def horizon(self) -> int:
-        """The samples of a full trial."""
-        return int(self.content["horizon"])
-
-    @cached_property
-    def space(self) -> Space:
-        """The method's search space."""
-        return parse_space(self.content["space"], self.content["default"])
-
-    @cached_property
-    def _curves(self) -> dict[str, NDArray[np.float64]]:
-        """Partition to (configurations, points, [accuracy, loss(, prospect)])."""
-        rows = len(self.content["configs"])
-        return {p: np.array(curves[:rows]) for p, curves in self.content["curves"].items()}
-
-    @cached_property
-    def _rows(self) -> NDArray[np.float64]:
-        return np.array([self._place(config) for config in self.content["configs"]])
+    def __init__(self, path: Path) -> None:
+        self.content = json.loads(path.read_text())
+        self.name: str = self.content["name"]
+        self.configs: list[Params] = self.content["configs"]
+        self.partitions = [float(partition) for partition in self.content["partitions"]]
+        self.images = {float(p): int(n) for p, n in self.content["images"].items()}
+        self.horizon: int = self.content["horizon"]
+        self.space = parse_space(self.content["space"], self.content["default"])
+        # Of each partition: (configurations, points, [accuracy, loss(, prospect)]).
+        self._curves = {
+            p: np.array(curves[: len(self.configs)]) for p, curves in self.content["curves"].items()
+        }
+        self._places = np.array([self._place(config) for config in self.configs])
+        self.best = float(np.mean([curves[:, :, 0].max() for curves in self._curves.values()]))
 
     def nearest(self, config: Params, tried: list[Params]) -> Params:
         """Return the recorded configuration nearest to `config`, one not tried if any is left.
 
         All ranges have length 1, and two different choices have distance 1.
         """
-        distances = ((self._rows - self._place(config)) ** 2).sum(1)
-        used = [self.content["configs"].index(other) for other in tried]
+        distances = ((self._places - self._place(config)) ** 2).sum(1)
+        used = [self.configs.index(other) for other in tried]
         if len(set(used)) < len(distances):
             distances[used] = math.inf
         return dict(self.content["configs"][int(distances.argmin())])
@@ -143,16 +120,11 @@ class Table:
         Values between two points are interpolated. Tables that were recorded without a prospect
         give the score in its place.
         """
-        curve = self._curves[f"{partition:g}"][self.content["configs"].index(config)]
+        curve = self._curves[f"{partition:g}"][self.configs.index(config)]
         points = self.content["points"]
         accuracy, loss, *rest = (float(np.interp(milestone, points, values)) for values in curve.T)
         rank = score(accuracy, loss, self.content["n_val"])
         return accuracy, rank, rest[0] if rest else rank
-
-    @cached_property
-    def best(self) -> float:
-        """The best accuracy of any recorded configuration, as a mean over partitions."""
-        return float(np.mean([curves[:, :, 0].max() for curves in self._curves.values()]))
 
     def experiment(self, trials: int, seed: int, settings: Mapping[str, Any]) -> Experiment:
         """Return an experiment of the method, and of a probe that it waits for."""
@@ -239,7 +211,6 @@ class Task:
 
     table: Path
     strategy: str
-    settings: tuple[tuple[str, Any], ...]
     trials: int
     slots: int
     seed: int
@@ -250,9 +221,9 @@ _TABLES: dict[Path, Table] = {}  # of this process
 
 def play(task: Task) -> tuple[NDArray[np.float64], float]:
     """Return the best accuracy so far at every point of `GRID`, and the compute spent in all."""
-    table = _TABLES.setdefault(task.table, Table.read(task.table))
-    settings = {**STRATEGIES.get(task.strategy, {}), **dict(task.settings)}
-    race = Race(table, table.experiment(task.trials, task.seed, settings), task.slots)
+    table = _TABLES.setdefault(task.table, Table(task.table))
+    experiment = table.experiment(task.trials, task.seed, STRATEGIES[task.strategy])
+    race = Race(table, experiment, task.slots)
     race.run()
     assert race.search.finished
     compute, accuracy = np.array(race.course).T
@@ -279,7 +250,7 @@ def interval(values: NDArray[np.float64]) -> str:
 def reached(courses: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
     """Return the share of the compute at which the mean course reaches the reference's end.
 
-    The share is infinite if the mean over repeats never gets there.
+    It is infinite if the mean over repeats never gets there.
     """
     goal = reference[:, -1].mean()
     known = ~np.isnan(courses).any(0)  # a course begins at the first report
@@ -298,22 +269,21 @@ def reached_interval(courses: NDArray[np.float64], reference: NDArray[np.float64
         for _ in range(RESAMPLES)
     ]
     low, high = np.quantile(draws, [0.025, 0.975], method="nearest")
-    names = [
-        "never" if math.isinf(x) else f"{x:.1%}" for x in (reached(courses, reference), low, high)
-    ]
-    return f"{names[0]} ({names[1]} to {names[2]})"
+    shares = (reached(courses, reference), low, high)
+    share, *ends = ("never" if math.isinf(x) else f"{x:.1%}" for x in shares)
+    return f"{share} ({' to '.join(ends)})"
 
 
 def compare(
     path: Path, trials: int, slots: int, repeats: int, processes: int, first_seed: int
 ) -> str:
     """Compare the strategies on one data set, as a table in Markdown."""
-    table = Table.read(path)
+    table = Table(path)
     shares = [int(np.abs(GRID - share).argmin()) for share in SHARES]
     head = " | ".join(f"regret at {share:.0%}" for share in SHARES)
     lines = [
         f"{table.name}: {trials} trials, {len(table.partitions)} partitions, "
-        f"{len(table.content['configs'])} recorded configurations, {repeats} repeats",
+        f"{len(table.configs)} recorded configurations, {repeats} repeats",
         "",
         f"| strategy | {head} | compute spent | reaches random's best at |",
         "|---" * (len(SHARES) + 3) + "|",
@@ -321,7 +291,7 @@ def compare(
     reference = np.empty(0)
     for strategy in STRATEGIES:
         tasks = [
-            Task(path, strategy, (), trials, slots, seed)
+            Task(path, strategy, trials, slots, seed)
             for seed in range(first_seed, first_seed + repeats)
         ]
         courses, spent = measure(tasks, processes)

@@ -15,14 +15,14 @@ class Row:
     """The time that one program takes for one task.
 
     Attributes:
-        what, who: the task and the program.
-        seconds: measured time, or extrapolated from at least two measured epochs.
+        what: the task.
+        who: the program.
+        seconds: measured, or extrapolated from at least two measured epochs.
         ratio: seconds divided by ours.
         bound: the ratio if both took the least time that FLOPs and bytes allow.
         overhead: seconds outside the arithmetic of suffixes.
         same: the check that both do the same work.
         memory: peak sum of PSS, in bytes.
-        extrapolated: whether `seconds` is extrapolated.
     """
 
     what: str

@@ -30,7 +30,7 @@ class WatchedTrial(SuffixTrial):
         began = time.time()
         self._prepared = 0.0
         report = super().step()
-        return watched(began, self._prepared, report)
+        return report | notes(began, self._prepared)
 
     def _prepare(self, context: Any) -> Any:
         began = time.time()
@@ -55,7 +55,9 @@ class SleepingTrial(SuffixTrial):
         nap: Nap = ray.get(self._handle)  # type: ignore[assignment]
         self._milestone += 1
         time.sleep(nap.seconds)
-        score = made_up_score(str(self._asked), self._milestone)
+        # It rises with the milestone, from a start that depends on the configuration.
+        start = zlib.crc32(str(self._asked).encode()) / 2**33
+        score = start + 0.5 * (1 - 1 / (1 + self._milestone))
         report = TrialReport(
             milestone=self._milestone,
             taken_up=0,
@@ -71,18 +73,12 @@ class SleepingTrial(SuffixTrial):
             seconds=self._milestone * nap.seconds,
             node="",
         )
-        return watched(began, 0.0, {REPORT: report, SCORE: score})
+        return {REPORT: report, SCORE: score} | notes(began, 0.0)
 
 
-def made_up_score(what: str, milestone: int) -> float:
-    """Return a score that rises with the milestone, from a start that depends on `what`."""
-    return zlib.crc32(what.encode()) / 2**33 + 0.5 * (1 - 1 / (1 + milestone))
-
-
-def watched(began: float, prepared: float, report: dict[str, Any]) -> dict[str, Any]:
-    """Add to a report when its step began and ended, and in which process."""
-    notes = {"began": began, "ended": time.time(), "prepared": prepared, "process": os.getpid()}
-    return report | notes
+def notes(began: float, prepared: float) -> dict[str, Any]:
+    """Return when a step began and, by now, ended, and in which process."""
+    return {"began": began, "ended": time.time(), "prepared": prepared, "process": os.getpid()}
 
 
 @dataclass(frozen=True)
@@ -90,8 +86,7 @@ class Step:
     """One step of a trial.
 
     Attributes:
-        trial: id of the trial.
-        process: id of its process.
+        trial, process: their ids.
         began, ended: times, in seconds since the epoch.
         prepared: seconds of the step that went into building the fit.
         handled: time at which the driver had decided what follows.
@@ -126,10 +121,7 @@ class Watch(ray_tune.Callback):
 
 
 def busy_share(steps: Sequence[Step], slots: int) -> float:
-    """Return the share of all slots' time that is spent in steps.
-
-    The time counts from the begin of the first step to the end of the last.
-    """
+    """Return the share of slots' time, from the first step to the last, that is spent in steps."""
     span = max(step.ended for step in steps) - min(step.began for step in steps)
     return sum(step.ended - step.began for step in steps) / (slots * span)
 

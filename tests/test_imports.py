@@ -54,5 +54,15 @@ def test_rooms_without_torch_and_ray_do_not_load_them(module: str) -> None:
     assert loaded(f"import {module}") & {"ray", "torch", "torchvision", "open_clip"} == set()
 
 
+def test_no_module_of_the_search_loads_torch_or_ray() -> None:
+    code = (
+        "import importlib, pkgutil, tune.search\n"
+        "for module in pkgutil.walk_packages(tune.search.__path__, 'tune.search.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "assert 'tune.search.search' in sys.modules"
+    )
+    assert loaded(code) & {"ray", "torch"} == set()
+
+
 def test_models_and_data_do_not_load_ray() -> None:
     assert "ray" not in loaded("import data, models.fit, models.loading")

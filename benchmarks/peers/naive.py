@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.jobs import Answer, Job, Outcome, Trial
@@ -51,9 +53,7 @@ class Adapted(nn.Module):
     def __init__(self, visual: nn.Module, dim: int, classes: int) -> None:
         super().__init__()
         self.visual, self.scale = visual, dim**0.5
-        self.head = nn.Linear(dim, classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = zero_head(dim, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, C) of preprocessed images."""
@@ -61,11 +61,17 @@ class Adapted(nn.Module):
         return logits
 
 
+def zero_head(dim: int, classes: int) -> nn.Linear:
+    """Make a linear classifier that starts from zeros."""
+    head = nn.Linear(dim, classes)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
 def tower(job: Job) -> tuple[Any, Any]:
     """Load CLIP's image tower, and its preprocessing."""
-    clip, preprocess = open_clip.create_model_from_pretrained(
-        job.model, **({"pretrained": job.pretrained} if job.pretrained else {})
-    )
+    clip, preprocess = open_clip.create_model_from_pretrained(job.model, job.pretrained)
     return clip.visual.float().eval(), preprocess
 
 
@@ -117,6 +123,28 @@ def rate(trial: Trial, step: int, batch: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (seen - warmup) / (1 - warmup))))
 
 
+def epoch(
+    model: nn.Module,
+    batches: Batches,
+    optimizer: Optimizer,
+    scheduler: LambdaLR,
+    smoothing: float,
+    clipped: Sequence[nn.Parameter] = (),
+) -> list[list[float]]:
+    """Train on all batches, and return the losses."""
+    losses = []
+    for inputs, labels in batches:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs), labels, label_smoothing=smoothing)
+        loss.backward()
+        if clipped:
+            nn.utils.clip_grad_norm_(clipped, 1.0)
+        optimizer.step()
+        scheduler.step()
+        losses.append([loss.item()])
+    return losses
+
+
 @torch.no_grad()
 def accuracy(model: nn.Module, batches: Batches) -> float:
     """Return the share of images that are classified correctly."""
@@ -136,24 +164,15 @@ def train(job: Job, trial: Trial, report: Any = None) -> Outcome:
     model = Adapted(visual, dim, job.classes)
     optimizer = torch.optim.AdamW(parameter_groups(model, config))
     batch_size = trial.batch_size(len(job.train))
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: rate(trial, step, batch_size)
-    )
+    scheduler = LambdaLR(optimizer, lambda step: rate(trial, step, batch_size))
+    smoothing = config.get("label_smoothing", 0.0)
     trained = [p for p in visual.parameters() if p.requires_grad]
     photos = Photos(job.train, preprocess)
     val: Any = DataLoader(Photos(job.val, preprocess), batch_size=64) if job.val else None
     for rows in trial.portions(len(job.train)):
         began = time.process_time()
-        for images, labels in DataLoader(photos, batch_size=batch_size, sampler=rows):
-            optimizer.zero_grad()
-            smoothing = config.get("label_smoothing", 0.0)
-            loss = F.cross_entropy(model(images), labels, label_smoothing=smoothing)
-            loss.backward()
-            if trained:
-                nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            scheduler.step()
-            outcome.losses.append([loss.item()])
+        batches = DataLoader(photos, batch_size=batch_size, sampler=rows)
+        outcome.losses += epoch(model, batches, optimizer, scheduler, smoothing, trained)
         outcome.seconds.append(time.process_time() - began)
         if val is not None:
             began = time.process_time()

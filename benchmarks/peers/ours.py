@@ -12,16 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.jobs import Answer, Job, Outcome, Trial, asked
+from benchmarks.jobs import Answer, Job, Outcome, Trial, job_argument
 from data import FileSource
-from models.config import ModelConfig
-from models.device import Device
-from models.encoder import Encoder
-from models.feature_dataset import FeatureDataset
-from models.fit import Fit
-from models.loading import load_pretrained
-from models.recipe import Recipe
-from models.selection import select
+from models import Device, FeatureDataset, Fit, ModelConfig, Recipe, load_pretrained, select
 
 BATCH = 64  # images in one pass
 FILES = FileSource(Path())
@@ -34,7 +27,7 @@ class Bench:
     def __init__(self, job: Job) -> None:
         self.job = job
         pretrained = load_pretrained(ModelConfig(name=job.model, pretrained=job.pretrained))
-        self.encoder: Encoder = pretrained.encoder
+        self.encoder = pretrained.encoder
         boundaries = {select(Recipe(**trial.config), self.encoder).boundary for trial in job.trials}
         self._splits: dict[str, Arrays] = {}
         for name, images in {"train": job.train, "val": job.val}.items():
@@ -86,7 +79,7 @@ class Bench:
 
 def main() -> None:
     """Run the command line."""
-    job = asked(__doc__.splitlines()[0])
+    job = job_argument(__doc__.splitlines()[0])
     torch.set_num_threads(1)
     began = time.process_time()
     bench = Bench(job)

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.jobs import Answer, Job, Outcome, Trial, asked
-from benchmarks.peers.naive import Photos, rate, tower
+from benchmarks.jobs import Answer, Job, Outcome, Trial, job_argument
+from benchmarks.peers.naive import Photos, epoch, rate, tower, zero_head
 
 
 @torch.no_grad()
@@ -39,9 +39,7 @@ def probe(job: Job, trial: Trial, file: Path) -> Outcome:
     outcome = Outcome()
     config = trial.config
     embeddings, labels = torch.load(file, weights_only=True)
-    head = nn.Linear(embeddings.shape[1], job.classes)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
+    head = zero_head(embeddings.shape[1], job.classes)
     decay = config.get("weight_decay", 0.0)
     groups = [
         {"params": [head.weight], "weight_decay": decay},
@@ -49,26 +47,20 @@ def probe(job: Job, trial: Trial, file: Path) -> Outcome:
     ]
     optimizer = torch.optim.AdamW(groups, lr=config["head_lr"])
     batch_size = trial.batch_size(len(job.train))
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: rate(trial, step, batch_size)
-    )
+    scheduler = LambdaLR(optimizer, lambda step: rate(trial, step, batch_size))
+    smoothing = config.get("label_smoothing", 0.0)
     data = TensorDataset(embeddings, labels)
     for rows in trial.portions(len(job.train)):
         began = time.process_time()
-        for x, y in DataLoader(data, batch_size=batch_size, sampler=rows):
-            optimizer.zero_grad()
-            loss = F.cross_entropy(head(x), y, label_smoothing=config.get("label_smoothing", 0.0))
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-            outcome.losses.append([loss.item()])
+        batches = DataLoader(data, batch_size=batch_size, sampler=rows)
+        outcome.losses += epoch(head, batches, optimizer, scheduler, smoothing)
         outcome.seconds.append(time.process_time() - began)
     return outcome
 
 
 def main() -> None:
     """Run the command line."""
-    job = asked(__doc__.splitlines()[0])
+    job = job_argument(__doc__.splitlines()[0])
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "embeddings.pt"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -50,8 +49,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_between_points_a_curve_is_a_line(path: Path) -> None:
-    table = Table.read(path)
-    config = table.content["configs"][3]
+    table = Table(path)
+    config = table.configs[3]
     accuracy, rank, prospect = table.at(1, config, 45)
     assert accuracy == pytest.approx(0.53)
     assert rank == prospect == pytest.approx(score(0.53, 1.0, 100))
@@ -63,15 +62,15 @@ def test_a_recorded_prospect_is_what_rungs_see(path: Path) -> None:
         for curve in curves:
             curve[:] = [[*point, 0.9] for point in curve]
     path.write_text(json.dumps(content))
-    table = Table.read(path)
-    accuracy, rank, prospect = table.at(1, table.content["configs"][3], 45)
+    table = Table(path)
+    accuracy, rank, prospect = table.at(1, table.configs[3], 45)
     assert (accuracy, prospect) == pytest.approx((0.53, 0.9))
     assert rank < 0.6
 
 
 def test_a_proposal_becomes_the_nearest_that_was_not_tried(path: Path) -> None:
-    table = Table.read(path)
-    configs: list[Any] = table.content["configs"]
+    table = Table(path)
+    configs = table.configs
     assert table.nearest(configs[4], []) == configs[4]
     assert table.nearest(configs[4], [configs[4]]) == configs[6]  # the same blocks
     assert table.nearest(configs[4], configs) == configs[4]
@@ -79,7 +78,7 @@ def test_a_proposal_becomes_the_nearest_that_was_not_tried(path: Path) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_all_share_the_first_trial_and_courses_rise(path: Path, strategy: str) -> None:
-    course, spent = play(Task(path, strategy, (), 6, 2, seed=1))
+    course, spent = play(Task(path, strategy, 6, 2, seed=1))
     known = course[~np.isnan(course)]
     assert (np.diff(known) >= 0).all()
     assert known[0] >= 0.5
@@ -88,7 +87,7 @@ def test_all_share_the_first_trial_and_courses_rise(path: Path, strategy: str) -
 
 
 def test_compute_is_what_was_trained(path: Path) -> None:
-    table = Table.read(path)
+    table = Table(path)
     race = Race(table, table.experiment(6, 0, {}), slots=3)
     race.run()
     trained = sum(
@@ -113,11 +112,11 @@ def test_when_a_goal_is_reached() -> None:
 
 @pytest.mark.parametrize("table", sorted((ROOT / "benchmarks" / "curves").glob("*.json")))
 def test_the_tables_that_ship_can_be_played(table: Path) -> None:
-    content = Table.read(table)
+    content = Table(table)
     assert set(content.images) == set(content.partitions)
     for partition in content.partitions:
-        for config in content.content["configs"]:
+        for config in content.configs:
             content.at(partition, config, content.horizon)
-    course, spent = play(Task(table, "ours", (), trials=4, slots=2, seed=0))
+    course, spent = play(Task(table, "ours", trials=4, slots=2, seed=0))
     assert 0 < spent <= 4
     assert np.nanmax(course) <= content.best

@@ -94,6 +94,11 @@ def rough(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
     return round(drawn(str(cell), config, milestone), 1)  # coarse, so that some tie
 
 
+def probe_dies(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
+    """Every probe at 1% kills its process; the others have smooth scores."""
+    return -1.0 if cell == Cell(1, "frozen") else smooth(cell, config, milestone)
+
+
 def a_report(milestone: int, score: float, **more: Any) -> TrialReport:
     """A trial's report; diverged where the score is NaN."""
     report = TrialReport(

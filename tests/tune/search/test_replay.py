@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,12 @@ from tests.tune.search.simulated import (
     Simulation,
     a_report,
     experiment,
+    probe_dies,
     rough,
     smooth,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-
-
-def fails(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
-    """Probes at 1% always die."""
-    return -1.0 if cell == Cell(1, "frozen") else smooth(cell, config, milestone)
 
 
 def killed(path: Path, whole: Path, lines: int, torn: int = 0) -> Path:
@@ -60,7 +55,7 @@ def resumed(spec: Experiment, path: Path, *arguments: Any) -> Simulation:
     [
         (smooth, {}),
         (rough, {"seed": 1}),
-        (fails, {"trials": 3}),
+        (probe_dies, {"trials": 3}),
         (rough, {"sampler": "tpe", "partitions": (1,), "trials": 9}),
         (smooth, {"scheduler": "hyperband", "partitions": (1,), "trials": 9}),
         (rough, {"scheduler": "none", "seed": 2}),
