@@ -20,7 +20,7 @@ from records import (
     RunStarted,
     read_journal,
 )
-from report import Report, write_report
+from report import Summary, write_report
 from report.optuna import write_studies
 from search_spaces import Experiment
 from tune.monitor.metrics import Gauges
@@ -85,7 +85,7 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
             console.print(f"{node.address} {sees} the images; code from {node.code}")
 
 
-def run(experiment: Experiment, options: Options, console: Console) -> Report:
+def run(experiment: Experiment, options: Options, console: Console) -> Summary:
     """Search, score and report; return the report, which is on disk by then.
 
     Raises:
