@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
-from rich.console import Console
 
 from files import replacing
 from records import ACCURACY, GRADIENTS, TRIALS
@@ -17,19 +13,7 @@ from report.summary import Summary, summarise
 from report.table import accuracy_table, to_csv, trials_table
 
 
-@dataclass(frozen=True)
-class Report:
-    """A run's report: as data, one row per cell, and for people."""
-
-    table: pd.DataFrame
-    summary: Summary
-
-    def render(self, console: Console) -> None:
-        """Print the table, and what stands below it."""
-        self.summary.render(console)
-
-
-def write_report(run_dir: Path) -> Report:
+def write_report(run_dir: Path) -> Summary:
     """Read a run's files, and write its tables and its plot beside them.
 
     It works at any time: cells without a result are empty, and a note names them.
@@ -38,10 +22,10 @@ def write_report(run_dir: Path) -> Report:
         InputError: `run_dir` is not a run's directory, or a file cannot be understood.
     """
     run = read_run(run_dir)
-    report = Report(accuracy_table(run), summarise(run))
+    table, summary = accuracy_table(run), summarise(run)
     texts = {
-        ACCURACY.file: to_csv(report.table, float_format="%.6f"),
-        "accuracy_table.md": report.summary.markdown(),
+        ACCURACY.file: to_csv(table, float_format="%.6f"),
+        "accuracy_table.md": summary.markdown(),
         TRIALS.file: to_csv(trials_table(run)),
     }
     gradients = gradients_table(run)
@@ -51,5 +35,5 @@ def write_report(run_dir: Path) -> Report:
         with replacing(run_dir / name) as path:
             path.write_text(text, encoding="utf-8")
     with replacing(run_dir / "accuracy.png") as path:
-        draw_accuracy(report.table, run.name, path)
-    return report
+        draw_accuracy(table, run.name, path)
+    return summary

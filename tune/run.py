@@ -13,7 +13,7 @@ from rich.console import Console
 
 from files import check_folder
 from records import CHECKPOINTS, Footnote, JournalWriter, RunFinished, RunStarted, read_journal
-from report import Report, write_report
+from report import Summary, write_report
 from report.optuna import write_studies
 from search_spaces import Experiment
 from tune.monitor.metrics import Gauges
@@ -78,7 +78,7 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
             console.print(f"{node.address} {sees} the images; code from {node.code}", markup=False)
 
 
-def run(experiment: Experiment, options: Options, console: Console) -> Report:
+def run(experiment: Experiment, options: Options, console: Console) -> Summary:
     """Search, score and report; return the report, which is on disk by then."""
     folder = options.out / experiment.name
     if options.storage is None:

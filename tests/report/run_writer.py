@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from records import (
@@ -26,6 +27,7 @@ from records.final_fit import read_final_fit
 from records.journal import journal_line
 from report.run import read_run
 from report.summary import Summary, summarise
+from report.table import accuracy_table
 from tests.records.results import a_result
 from tests.tune.search.simulated import a_report
 
@@ -118,6 +120,10 @@ class RunWriter:
             score = SetScore(accuracy, predictions(accuracy, label=2))
             tests = read_final_fit(self.fit_path(cell, seed)).tests
             self.edit_fit(cell, seed, tests=tests | {name: score})
+
+    def table(self) -> pd.DataFrame:
+        """Return the table as data, its file left unwritten."""
+        return accuracy_table(read_run(self.run_dir))
 
     def summary(self) -> Summary:
         """Return the report's text, its files left unwritten."""

@@ -28,13 +28,13 @@ def test_cost_of_a_group_by_hand(writer: RunWriter) -> None:
 
 def test_rows_and_notes_add_up(finished: RunWriter) -> None:
     report = write_report(finished.run_dir)
-    table = report.table
+    table = finished.table()
     # 5 trials of 1.5 s, and one of 0.5 s stopped after 100 of 300 samples; 13 fits of 3.2 s
     assert table.search_seconds.sum() == pytest.approx(8.0)
     assert table.final_seconds.sum() == pytest.approx(41.6)
     assert table.saved_seconds.sum() == pytest.approx(1.0)
-    assert report.summary.seconds == ["27", "23"]
-    notes = report.summary.notes
+    assert report.seconds == ["27", "23"]
+    notes = report.notes
     assert "Trials took 8 device-seconds and final fits 42; features are not counted" in notes
     assert "Early stopping saved 11% of the search's device-seconds" in notes
 

@@ -33,27 +33,27 @@ def test_table_of_a_further_set(extra: RunWriter) -> None:
 
 def test_drop_and_the_means_are_found(extra: RunWriter) -> None:
     report = write_report(extra.run_dir)
-    drop, mean = report.summary.extra[0].findings
+    drop, mean = report.extra[0].findings
     # seeds agree; images: 1.96 * sqrt(0.91 * 0.09 + 0.81 * 0.19) / 10, about 9.5 points
     change = "From test to wild, on average over partitions, accuracy changes by (points)"
     assert drop.startswith(f"{change}: frozen -10.0 ± 9.")
     assert ", llrd -20.0 ± 9." in drop
     assert mean.startswith("llrd loses 7.0 points to frozen at 10% (2.")
-    assert "## digits: accuracy on wild (%)" in report.summary.markdown()
-    assert drop in report.summary.markdown()
+    assert "## digits: accuracy on wild (%)" in report.markdown()
+    assert drop in report.markdown()
 
 
 def test_csv_has_two_columns_a_set(extra: RunWriter) -> None:
-    table = write_report(extra.run_dir).table.set_index(["partition", "method"])
+    table = extra.table().set_index(["partition", "method"])
     assert table.loc[(10, "llrd"), "wild_accuracy"] == pytest.approx(0.74)
     assert table.loc[(10, "llrd"), "wild_ci95"] == pytest.approx(0.09, abs=0.005)
     assert table.loc[(1, "llrd"), ["wild_accuracy", "wild_ci95"]].isna().all()
 
 
 def test_each_set_has_groups_of_its_own_or_none(extra: RunWriter) -> None:
-    alone = write_report(extra.run_dir).table.set_index(["partition", "method"])
+    alone = extra.table().set_index(["partition", "method"])
     extra.test_images("wild", burst=10)
-    table = write_report(extra.run_dir).table.set_index(["partition", "method"])
+    table = extra.table().set_index(["partition", "method"])
     row = (10, "llrd")
     assert table.loc[row, "wild_ci95"] == alone.loc[row, "wild_ci95"]
     # 10 groups instead of 100 images, of 94% right: 9 groups are right, one of them to 40%

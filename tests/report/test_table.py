@@ -74,7 +74,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_markdown_of_a_small_run(finished: RunWriter) -> None:
-    assert write_report(finished.run_dir).summary.markdown() == GOLDEN
+    assert write_report(finished.run_dir).markdown() == GOLDEN
     assert (finished.run_dir / "accuracy_table.md").read_text(encoding="utf-8") == GOLDEN
 
 
@@ -83,7 +83,7 @@ def test_terminal_shows_every_cell_and_note(finished: RunWriter) -> None:
     report = write_report(finished.run_dir)
     report.render(Console(file=text, width=80, color_system=None))
     shown = " ".join(text.getvalue().split())
-    summary = report.summary
+    summary = report
     for row in summary.grid.rows:
         assert all(cell.text in shown for cell in row)
     assert all(line in shown for line in (*summary.descriptions, *summary.findings, *summary.notes))
@@ -143,9 +143,9 @@ def test_accuracy_table_csv(finished: RunWriter) -> None:
 def test_rows_and_columns_follow_the_experiment(finished: RunWriter) -> None:
     finished.experiment(["seed_llrd", "frozen", "llrd"], [10, 0.5, 1])
     report = write_report(finished.run_dir)
-    assert report.summary.grid.header[2:5] == ["seed_llrd", "frozen", "llrd"]
-    assert [row[0].text for row in report.summary.grid.rows] == ["10", "0.5", "1"]
-    assert list(report.table["method"][:3]) == ["seed_llrd", "frozen", "llrd"]
+    assert report.grid.header[2:5] == ["seed_llrd", "frozen", "llrd"]
+    assert [row[0].text for row in report.grid.rows] == ["10", "0.5", "1"]
+    assert list(finished.table()["method"][:3]) == ["seed_llrd", "frozen", "llrd"]
 
 
 def test_bold_is_by_validation_and_shared_by_equals(finished: RunWriter) -> None:
@@ -207,26 +207,26 @@ def test_zero_shot_has_the_interval_of_the_images(finished: RunWriter) -> None:
         finished.final_fits(cell, [0.9, 0.9, 0.9])
     report = write_report(finished.run_dir)
     # 1.96 * sqrt(0.9 * 0.1 / 100) = 5.9 points
-    assert report.summary.grid.rows[0][2].text == "90.0 ± 5.9"
-    row = report.table.iloc[0]
+    assert report.grid.rows[0][2].text == "90.0 ± 5.9"
+    row = finished.table().iloc[0]
     assert row.test_ci95_seeds == 0
     assert row.test_ci95 == row.test_ci95_images == pytest.approx(0.0588, rel=0.05)
-    assert "On test zero_shot is above frozen at 1% and llrd at 1%" in report.summary.notes
+    assert "On test zero_shot is above frozen at 1% and llrd at 1%" in report.notes
     paired = "The gain is llrd minus frozen on test, paired by seed and by image"
-    assert paired in report.summary.notes
+    assert paired in report.notes
 
 
 def test_interval_joins_seeds_and_images(finished: RunWriter) -> None:
     finished.test_images()
     report = write_report(finished.run_dir)
-    row = report.table.set_index(["partition", "method"]).loc[(10, "llrd")]
+    row = finished.table().set_index(["partition", "method"]).loc[(10, "llrd")]
     # 92 images always right, 94th and 95th in 2 and 1 of 3 seeds
     assert row.test_ci95_seeds == pytest.approx(0.0248, abs=1e-4)
     assert row.test_ci95_images == pytest.approx(1.96 * 0.0222, rel=0.05)
     assert row.test_ci95 == pytest.approx(0.0501, rel=0.05)
     images = "the 100 test images (bootstrap over test images, 2000 resamples)"
-    assert report.summary.notes[2] == f"{SOURCES} (Student t) and {images}"
-    assert "intervals over seeds" not in report.summary.markdown()
+    assert report.notes[2] == f"{SOURCES} (Student t) and {images}"
+    assert "intervals over seeds" not in report.markdown()
 
 
 def test_the_notes_count_the_groups_of_test_images(finished: RunWriter) -> None:
@@ -255,8 +255,8 @@ def test_a_table_of_probes_describes_their_winners(finished: RunWriter) -> None:
 def test_run_that_has_only_begun(writer: RunWriter) -> None:
     writer.experiment(["frozen", "llrd"], [1, 10])
     report = write_report(writer.run_dir)
-    assert report.table["test_accuracy"].isna().all()
-    assert "There is no result for 1/frozen, 1/llrd, 10/frozen and 10/llrd" in report.summary.notes
+    assert writer.table()["test_accuracy"].isna().all()
+    assert "There is no result for 1/frozen, 1/llrd, 10/frozen and 10/llrd" in report.notes
     assert (writer.run_dir / "accuracy.png").exists()
 
 
@@ -280,8 +280,8 @@ def test_loss_too_small_to_print_has_a_note(
 
 def test_writing_twice_changes_nothing_and_leaves_no_temporary_file(finished: RunWriter) -> None:
     before = set(finished.run_dir.iterdir())
-    first = write_report(finished.run_dir).summary.markdown()
-    assert write_report(finished.run_dir).summary.markdown() == first
+    first = write_report(finished.run_dir).markdown()
+    assert write_report(finished.run_dir).markdown() == first
     assert {path.name for path in set(finished.run_dir.iterdir()) - before} == {
         "accuracy_table.csv",
         "accuracy_table.md",

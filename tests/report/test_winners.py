@@ -29,9 +29,9 @@ def test_weights_chosen_on_validation(finished: RunWriter) -> None:
     # the third fit at 1% is of an older run and says nothing; mean of 2 x 0.25 and 3 x 1
     assert (
         "For llrd, validation chose interpolation with alpha 0.25 to 1 (mean 0.7) "
-        "and averaged weights in 2 of 5 fits" in report.summary.notes
+        "and averaged weights in 2 of 5 fits" in report.notes
     )
-    table = report.table.set_index(["partition", "method"])
+    table = finished.table().set_index(["partition", "method"])
     assert table.loc[(1, "llrd"), ["alpha", "ema"]].tolist() == [0.25, 1.0]
     assert table.loc[(10, "llrd"), ["alpha", "ema"]].tolist() == [1.0, 0.0]
     assert table.loc[(10, "frozen"), ["alpha", "ema"]].isna().all()

@@ -22,7 +22,7 @@ from data import SourceConfig
 from data.sources import SOURCES
 from records import FinalFitResult
 from records.final_fit import read_final_fit
-from report import Report
+from report import Summary
 from search_spaces import Experiment, load_experiment
 from tune.run import Options, run
 
@@ -97,7 +97,7 @@ def write_csv(path: Path, rows: Iterable[Sequence[str]]) -> str:
     return f"csv:{path}"
 
 
-def run_quietly(experiment: Experiment, out: Path, **options: Any) -> Report:
+def run_quietly(experiment: Experiment, out: Path, **options: Any) -> Summary:
     """Run in this process, on the session's Ray."""
     with open(os.devnull, "w") as nowhere:
         return run(experiment, Options(out=out, **options), Console(file=nowhere))
