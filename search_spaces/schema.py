@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from data import DataConfig
 from errors import did_you_mean
 from models.config import AugmentationConfig, ModelConfig
+from models.solvers import SOLVERS
 from search_spaces.distributions import Space, parse_space
 from search_spaces.schedulers import SETTINGS, SchedulerConfig, parse_sections
 
@@ -139,7 +140,8 @@ class MethodConfig(_Config):
     @property
     def probes(self) -> bool:
         """Whether every trial is a probe: a head that is trained, on a frozen encoder."""
-        return self.frozen_encoder and "none" not in self.parsed.reachable("solver")
+        solvers = (SOLVERS[name] for name in self.parsed.reachable("solver"))
+        return self.frozen_encoder and all(solver.trains for solver in solvers)
 
     @property
     def needs_probe(self) -> bool:

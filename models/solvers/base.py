@@ -25,6 +25,7 @@ class Solver(ABC):
 
     Attributes:
         name: what recipes call it.
+        trains: whether it finds anything, or leaves the heads as they start.
         trains_encoder: whether it can train layers of the encoder as well.
         uses_rates: whether `head_lr` plays a part, and `uses_decays` whether `weight_decay` does.
         uses_start: whether its result depends on where the heads start.
@@ -32,6 +33,7 @@ class Solver(ABC):
     """
 
     name: ClassVar[str]
+    trains: ClassVar[bool] = True
     trains_encoder: ClassVar[bool] = False
     uses_rates: ClassVar[bool] = False
     uses_decays: ClassVar[bool] = True

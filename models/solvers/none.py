@@ -17,6 +17,7 @@ class NoSolver(DirectSolver):
     """Leaves the head as it starts: CLIP's zero-shot classifier."""
 
     name = "none"
+    trains = False
     uses_decays = False
     only_start = "zero_shot"
 

@@ -6,6 +6,7 @@ import math
 from typing import Literal
 
 from models.recipe import Recipe
+from models.solvers import SOLVERS
 from records import Cell, Kind, TrialReport, Winner
 from search_spaces import Experiment, Params
 from tune.search.sampler import entropy, propose
@@ -144,6 +145,6 @@ class CellSearch:
 
 
 def _kind(recipe: Recipe) -> Kind:
-    if recipe.solver == "none":
+    if not SOLVERS[recipe.solver].trains:
         return "zero_shot"
     return "probe" if recipe.frozen_encoder else "tuned"
