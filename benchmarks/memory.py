@@ -1,4 +1,4 @@
-"""Measure the memory of a Ray's processes on this machine, part by part (Linux).
+"""Measure the memory of Ray's processes on this machine, part by part (Linux).
 
 Sizes are PSS: memory that processes share counts once.
 """
@@ -60,10 +60,10 @@ def _kind(process: psutil.Process, trials: Collection[int], me: psutil.Process) 
     if process == me:
         return "driver"
     try:
-        title = " ".join(process.cmdline())
-    except psutil.Error:
-        title = ""
-    return "idle workers" if title.startswith("ray::") else "Ray's daemons"
+        worker = "".join(process.cmdline()).startswith("ray::")
+    except psutil.Error:  # it has ended
+        worker = False
+    return "idle workers" if worker else "Ray's daemons"
 
 
 class Bare:

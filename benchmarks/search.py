@@ -95,7 +95,7 @@ class Table:
         used = [self.configs.index(other) for other in tried]
         if len(set(used)) < len(distances):
             distances[used] = math.inf
-        return dict(self.content["configs"][int(distances.argmin())])
+        return dict(self.configs[int(distances.argmin())])
 
     def _place(self, config: Mapping[str, Any]) -> NDArray[np.float64]:
         place: list[float] = []
@@ -109,8 +109,7 @@ class Table:
                     | IntDistribution(low=low, high=high, log=log)
                 ):
                     single = value[0] if isinstance(value, list | tuple) else value
-                    ends = (math.log(x) if log else x for x in (single, low, high))
-                    x, low, high = ends
+                    x, low, high = (math.log(x) if log else x for x in (single, low, high))
                     place.append((x - low) / (high - low))
         return np.array(place)
 
