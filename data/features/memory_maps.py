@@ -43,12 +43,13 @@ def map_assembled(folder: Path) -> Arrays:
 
 
 def assemble(folder: Path, fill: Callable[[Allocate], Arrays]) -> None:
-    """Make `folder` anew: `fill` fills arrays that it allocates on disk, and returns them.
+    """Make `folder`: `fill` fills arrays that it allocates on disk, and returns them.
 
-    If another process makes the folder meanwhile, that one stays. If the disk is full or
-    read-only, no folder is there.
+    A damaged folder is replaced. If another process makes it meanwhile, that one stays.
+
+    Raises:
+        OSError: the disk is full or read-only; `folder` is then as it was.
     """
-    _discard(folder)
     temporary = temporary_beside(folder)
     temporary.mkdir(parents=True)
     paths: dict[str, Path] = {}
@@ -69,8 +70,9 @@ def assemble(folder: Path, fill: Callable[[Allocate], Arrays]) -> None:
         try:
             temporary.rename(folder)
         except OSError:
-            if not folder.is_dir():  # otherwise another process was faster, with the same result
-                raise
+            if not is_intact(folder):  # otherwise another process was faster, with the same result
+                _discard(folder)
+                temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data.features.memory_maps import Allocate, assemble, is_intact, map_assembled
 from data.features.shards import Arrays, CorruptShardError, read_digests, read_shard, write_shard
@@ -132,17 +131,18 @@ class FeatureStore:
 
     def _plan(
         self, boundary: str, digests: Sequence[str]
-    ) -> dict[Path, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    ) -> dict[Path, tuple[list[int], list[int]]]:
         """Find, by shard, the positions in `digests` and the shard's rows that go there."""
         locations = self._locations(boundary)
-        plan: dict[Path, list[tuple[int, int]]] = {}
+        plan: dict[Path, tuple[list[int], list[int]]] = {}
         for position, digest in enumerate(digests):
             if digest not in locations:
                 raise MissingFeaturesError(f"no features of {digest} at boundary {boundary!r}")
             shard, row = locations[digest]
-            plan.setdefault(shard, []).append((position, row))
-        pairs = {shard: np.array(found, dtype=np.int64) for shard, found in plan.items()}
-        return {shard: (found[:, 0], found[:, 1]) for shard, found in pairs.items()}
+            positions, rows = plan.setdefault(shard, ([], []))
+            positions.append(position)
+            rows.append(row)
+        return plan
 
     def _locations(self, boundary: str) -> dict[str, tuple[Path, int]]:
         """Find shard and row of every digest on disk, from the shards' headers."""

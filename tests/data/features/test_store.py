@@ -13,6 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from data import FeatureStore, MissingFeaturesError, cache_root
+from data.features import Arrays
+from data.features.memory_maps import Allocate, assemble
 from errors import InputError
 
 DIGESTS = [f"{number:064x}" for number in range(20)]
@@ -184,6 +186,19 @@ def test_maps_may_be_assembled_at_once(store: FeatureStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         for found in pool.map(lambda one: one.map("block 7", DIGESTS), stores):
             assert_right(found, DIGESTS)
+
+
+def test_what_another_process_has_assembled_meanwhile_stays(tmp_path: Path) -> None:
+    def fill(allocate: Allocate) -> Arrays:
+        array = allocate("x", (2,), np.float32)
+        array[:] = 1
+        return {"x": array}
+
+    assemble(tmp_path / "maps", fill)
+    first = (tmp_path / "maps").stat().st_ino
+    assemble(tmp_path / "maps", fill)  # as one that looked before the other was done
+    assert (tmp_path / "maps").stat().st_ino == first
+    assert [path.name for path in tmp_path.iterdir()] == ["maps"]
 
 
 def test_rows_that_another_store_added_are_seen(store: FeatureStore) -> None:
