@@ -50,7 +50,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path: Path, killing: int
         (event["taken_up"], before[key])
         for event in events(run_dir, "trial_report")
         if (key := (event["cell"], event["trial"])) in before
-        # Sooner no other process is up, and on a busy machine reports of the killed ones still come.
+        # Sooner no other process is up; on a busy machine reports of the killed ones still come.
         and event["time"] > killed[-1] + 4
     ]
     assert tried_again
