@@ -5,10 +5,12 @@ Ray's own storage is of no use here: it copies Tune's snapshots, and those are n
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -24,6 +26,7 @@ from tune.storage.storage import Storage
 
 INTERVAL = 5.0  # seconds from the end of a copy to the beginning of the next
 LAST = 3.0  # seconds for the last copy of an interrupted run
+WAKE = 0.5  # seconds of waiting after which Python sees a signal that came just before
 FAILURES = 2  # failed copies before a warning; one may be of a file that was just replaced
 SPAWN = multiprocessing.get_context("spawn")  # forked, pyarrow's and Ray's threads would be missing
 
@@ -134,7 +137,9 @@ class _Child:
         """Have the last copy made, by another copier if given; return whether it was in time."""
         with suppress(OSError):  # the process has died
             self._pipe.send(copier)
-        self._process.join(seconds)
+        ends = math.inf if seconds is None else time.monotonic() + seconds
+        while self._process.is_alive() and (left := ends - time.monotonic()) > 0:
+            self._process.join(min(left, WAKE))
         if self._process.exitcode:
             self._warn("the copy is not up to date: its process died")
         return self._process.exitcode is not None
