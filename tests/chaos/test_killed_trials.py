@@ -46,13 +46,13 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path: Path, killing: int
     run_quietly(small("data.partitions=[100]", "search.samples=6000"), tmp_path)
     assert killed
     check_whole(run_dir)
-    tried_again = [
-        (event["taken_up"], before[key])
+    last = {
+        (event["cell"], event["trial"]): event["taken_up"]
         for event in events(run_dir, "trial_report")
-        if (key := (event["cell"], event["trial"])) in before
-        # Sooner no other process is up; on a busy machine reports of the killed ones still come.
-        and event["time"] > killed[-1] + 4
-    ]
+        if event["time"] > killed[-1] + 1  # sooner than that no other process is up
+    }
+    # The last of a trial's reports: on a busy machine one of the killed process may still come.
+    tried_again = [(last[key], before[key]) for key in before.keys() & last.keys()]
     assert tried_again
     assert all(taken_up >= milestone for taken_up, milestone in tried_again)
 

@@ -103,6 +103,11 @@ def run_quietly(experiment: Experiment, out: Path, **options: Any) -> Summary:
         return run(experiment, Options(out=out, **options), Console(file=nowhere))
 
 
+def table_of(run_dir: Path) -> pd.DataFrame:
+    """Read `accuracy_table.csv`."""
+    return pd.read_csv(run_dir / "accuracy_table.csv")
+
+
 def events(run_dir: Path, *kinds: str) -> list[dict[str, Any]]:
     """The journal's events of some kinds; a torn last line left out."""
     lines = (run_dir / "events.jsonl").read_text().split("\n")[:-1]

@@ -17,6 +17,7 @@ from tests.runs.helpers import (
     run_quietly,
     scans,
     small,
+    table_of,
     weights_of,
     without_cost,
     without_seconds,
@@ -56,9 +57,10 @@ def test_test_images_are_predicted_once_by_every_winner_and_seed(
     assert (run_dir / "accuracy_table.csv").read_bytes() == table
 
     more = extended(shared, seeds=3, partitions=(10, 50, 100))
-    report = run_quietly(more, tmp_path, resume=True)
-    assert report.table.partition.unique().tolist() == [10, 50, 100]
-    assert (report.table.seeds == 3).all()
+    run_quietly(more, tmp_path, resume=True)
+    extended_table = table_of(run_dir)
+    assert extended_table.partition.unique().tolist() == [10, 50, 100]
+    assert (extended_table.seeds == 3).all()
     again = [e for e in events(run_dir, "trial_started") if e not in told]
     started = {(e["cell"], e["trial"]) for e in again}
     assert not started & done
@@ -120,7 +122,7 @@ def test_duplicates_between_splits_are_told(tmp_path: Path) -> None:
     }
     pairs = ("1 exact duplicate between train and test", "1 near duplicate between val and test")
     told_below = f"{', '.join(pairs)} (duplicates.csv)"
-    assert told_below in report.markdown
+    assert told_below in report.markdown()
 
 
 def test_without_duplicates_there_is_no_list_of_them(results: Path) -> None:
@@ -147,4 +149,4 @@ def test_groups_are_whole_from_the_source_to_the_table(tmp_path: Path) -> None:
     with (tmp_path / "bursts" / "test_images.csv").open(newline="") as file:
         told = {row["key"]: row["group"] for row in csv.DictReader(file)}
     assert told == {name: burst for name, _, split, burst in rows if split == "test"}
-    assert "the 30 test images in 6 groups (bootstrap over groups, 2000" in report.markdown
+    assert "the 30 test images in 6 groups (bootstrap over groups, 2000" in report.markdown()

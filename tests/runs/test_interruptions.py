@@ -21,7 +21,7 @@ from records import JournalWriter, read_journal
 from search_spaces import Experiment
 from tests.chaos import LONG, times
 from tests.chaos.processes import count, wait_for
-from tests.runs.helpers import events, final_fits_in, run_quietly, small, start
+from tests.runs.helpers import events, final_fits_in, run_quietly, small, start, table_of
 from tune.search.schedulers import rung_milestones
 from tune.search.search import Search
 from tune.search.trial_record import DEFAULT_ORIGIN
@@ -143,8 +143,8 @@ def test_a_search_out_of_time_ends_with_a_table(tmp_path: Path) -> None:
         return time.monotonic() + (budget if len(heard) == 3 else 0.0)
 
     endless = small("search.trials=20000", "data.partitions=[10]", "final.seeds=3")
-    report = run_quietly(endless, tmp_path, time_budget=budget, now=now)
+    run_quietly(endless, tmp_path, time_budget=budget, now=now)
     assert [e["reason"] for e in events(run_dir, "search_closed")] == ["time budget"]
     assert len(events(run_dir, "trial_started")) < 20
     assert len(final_fits_in(run_dir)) == 3  # one of each method: the other seeds are left out
-    assert report.table.test_accuracy.notna().tolist() == [True] * 3
+    assert table_of(run_dir).test_accuracy.notna().tolist() == [True] * 3

@@ -26,6 +26,7 @@ from tests.runs.helpers import (
     run_quietly,
     scans,
     small,
+    table_of,
     weights_of,
     write_csv,
     write_images,
@@ -204,12 +205,12 @@ def test_a_final_fit_that_failed_finds_its_checkpoint_when_resumed(
     longer = experiment.model_copy(update={"final": final})
     report = run_quietly(longer, tmp_path, resume=True, time_budget=1.0)
     assert final_fits_in(tmp_path / "small").keys() == {f"10-{name}-seed0" for name in methods}
-    assert "2 of 4 final fits are made; resume the run for the others" in report.markdown
+    assert "2 of 4 final fits are made; resume the run for the others" in report.markdown()
     assert [path.name for path in checkpoints.iterdir()] == ["10-seed_llrd-0.pt"]
 
     report = run_quietly(longer, tmp_path, resume=True)
     assert len(final_fits_in(tmp_path / "small")) == 4
-    assert "resume the run" not in report.markdown
+    assert "resume the run" not in report.markdown()
     assert list(checkpoints.iterdir()) == []
 
 
@@ -237,10 +238,11 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
     skipped = (tmp_path / "photos" / "skipped_images.csv").read_text().splitlines()
     assert len(skipped) == 2
     assert skipped[1].startswith("train,")
-    assert "The run skipped 1 image (" in report.markdown
-    assert report.table.n_train.tolist() == [10, 19]
-    assert report.table.n_val.tolist() == [10, 20]
-    assert (report.table.test_accuracy > 0.7).all()
+    assert "The run skipped 1 image (" in report.markdown()
+    table = table_of(tmp_path / "photos")
+    assert table.n_train.tolist() == [10, 19]
+    assert table.n_val.tolist() == [10, 20]
+    assert (table.test_accuracy > 0.7).all()
 
     Image.fromarray((255 - noise[6]).astype(np.uint8)).save(tmp_path / "6.png")  # of train
     more = photos.model_copy(update={"final": photos.final.model_copy(update={"seeds": 3})})

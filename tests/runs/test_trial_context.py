@@ -104,7 +104,7 @@ def pretrained() -> Pretrained:
 
 
 @pytest.fixture
-def new_context(pretrained: Pretrained, ray_session: None) -> TrialContext:
+def context(pretrained: Pretrained, ray_session: None) -> TrialContext:
     """Thirty images of three classes, with two views of each training image."""
     rng = torch.Generator().manual_seed(0)
     boundaries = ("block 11", "head")
