@@ -151,7 +151,7 @@ def new_context(prepared: Prepared, cluster: Cluster) -> TrialContext:
     pretrained = ray.put(prepared.pretrained)
     precision = resolved_precision(cluster, experiment.model.precision)
     pool = ActorPool(cluster.slot, cluster.slots, cluster.hosts)
-    made = feature_stage(prepared, pretrained, pool, precision).run(
+    made = feature_stage(prepared, pretrained, pool, precision, dataset.source).run(
         {"train": dataset.train, "val": dataset.val},
         plan.boundaries,
         experiment.data.max_unreadable,

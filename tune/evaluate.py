@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,13 +124,13 @@ def _scored(
     ):
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, experiment.model.precision)
-        stage = feature_stage(prepared, pretrained, pool, precision)
         listed = TEST_IMAGES.read(run_dir)
         tests: dict[str, SharedSplit] = {}
         for name, test in dataset.tests.items():
             if any(name not in fit.tests for fit in fits.values()):
                 continue  # it was added, and is not scored yet
-            made = dataclasses.replace(stage, source=test.source).run(
+            stage = feature_stage(prepared, pretrained, pool, precision, test.source)
+            made = stage.run(
                 {name: test.split},
                 sorted({description.boundary for description in descriptions.values()}),
                 experiment.data.max_unreadable,

@@ -149,8 +149,8 @@ def _run_stages(
         options.now,
     )
     context = make_context(site, machines, features)
-    find_winners(site, machines, context, search, budget, checkpoints)
-    score_winners(site, machines, context, search, budget, checkpoints, features.contents)
+    winners = find_winners(site, machines, context, search, budget, checkpoints)
+    score_winners(site, machines, context, search, budget, checkpoints, winners, features.contents)
 
 
 def _warn(prepared: Prepared, options: Options, console: Console) -> None:

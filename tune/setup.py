@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import ray
 
-from data import Dataset, FeatureStore, Split, cache_root, load_dataset, partition_rows
+from data import Dataset, FeatureStore, ImageSource, Split, cache_root, load_dataset, partition_rows
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
@@ -70,8 +70,9 @@ def feature_stage(
     pretrained: ray.ObjectRef[Pretrained],
     pool: ActorPool,
     precision: PrecisionName,
+    source: ImageSource,
 ) -> FeatureStage:
-    """Return the stage that makes this experiment's features, of its main source's images."""
+    """Return the stage that makes this experiment's features of a source's images."""
     experiment, encoder = prepared.experiment, prepared.pretrained.encoder
     features = experiment.features
     name = f"{prepared.pretrained.fingerprint[:FINGERPRINT]}-{features.dtype}-{precision}"
@@ -79,7 +80,7 @@ def feature_stage(
     return FeatureStage(
         store=FeatureStore(prepared.cache, name),
         pretrained=pretrained,
-        source=prepared.dataset.source,
+        source=source,
         augmentation=Augmentation(experiment.augmentation, (height, width)),
         pool=pool,
         batch_size=features.batch_size,
@@ -134,7 +135,7 @@ def _partition_sizes(experiment: Experiment, train: Split) -> dict[float, int]:
     }
 
 
-def final_fits_of(prepared: Prepared, winners: dict[Cell, Winner]) -> list[FinalFitJob]:
+def final_fits_of(prepared: Prepared, winners: Mapping[Cell, Winner]) -> list[FinalFitJob]:
     """List the final fits that an experiment asks for."""
     return final_fits(winners, prepared.experiment.final, prepared.dataset.scored_digest)
 

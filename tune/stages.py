@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -121,9 +120,9 @@ def _features(
 ) -> Features:
     """Make the features of some splits, and record which of their images were read."""
     prepared, precision = site.prepared, machines.precision
-    stage = feature_stage(prepared, machines.pretrained, machines.pool, precision)
+    stage = feature_stage(prepared, machines.pretrained, machines.pool, precision, source)
     with site.watch.features(" and ".join(splits)) as progress:
-        made = dataclasses.replace(stage, source=source).run(
+        made = stage.run(
             splits,
             boundaries,
             prepared.experiment.data.max_unreadable,
@@ -211,6 +210,7 @@ def score_winners(
     search: Search,
     budget: TimeBudget,
     checkpoints: KeptCheckpoints,
+    winners: Mapping[Cell, Winner],
     seen: Mapping[str, SplitContent],
 ) -> None:
     """Refit the winners over their seeds, and score each fit once on the test sets.
@@ -219,7 +219,7 @@ def score_winners(
     train and validation.
     """
     run_dir, export = site.directory.path, site.prepared.experiment.final.export
-    wanted = final_fits_of(site.prepared, search.winners())
+    wanted = final_fits_of(site.prepared, winners)
     missing = pending(wanted, run_dir, export)
     if missing:
         boundaries = sorted({context.boundary(Recipe(**fit.config)) for fit in wanted})
