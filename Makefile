@@ -15,14 +15,17 @@ ARGS ?=
 search: $(VENV)/.run
 	$(BIN)/python run_search.py --resume $(ARGS)
 
-# First what needs no Ray, on two cores; then what starts a Ray of its own or shares the session's.
+# Each file's tests stay in one of two processes; the files come in the order of tests/conftest.py.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
+
+# First what needs no Ray; then what starts a Ray of its own or shares its process's.
 test: $(VENV)/.dev
 	export ROOM_SECONDS=$$(mktemp -d)/seconds.json; \
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray"; pure=$$?; \
-	$(BIN)/python -m pytest -m ray && exit $$pure
+	$(BIN)/python -m pytest $(TWO) -m "not ray"; pure=$$?; \
+	$(BIN)/python -m pytest $(TWO) -m ray && exit $$pure
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray"
+	$(BIN)/python -m pytest $(TWO) -m "not ray"
 
 chaos: $(VENV)/.dev
 	CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/runs/test_interruptions.py \
