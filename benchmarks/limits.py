@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 import time
+import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import psutil
 import torch
@@ -23,7 +23,6 @@ from models.flops import unfused
 
 PACKAGES = ("torch", "ray", "open_clip_torch", "timm", "optuna", "numpy", "scikit-learn", "pillow")
 INTERVAL = 0.5  # seconds between two samples of memory
-Sample = TypeVar("Sample")
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,9 @@ def measured_machine() -> Machine:
     return Machine(2 * 2048**3 / product, 2 * source.nbytes / copy)
 
 
-def best_seconds(work: Callable[[], object], repeats: int = 5) -> float:
-    """Return the processor time of the fastest of a few calls, in seconds."""
-    taken = []
-    for _ in range(repeats):
-        began = time.process_time()
-        work()
-        taken.append(time.process_time() - began)
-    return min(taken)
+def best_seconds(work: Callable[[], object]) -> float:
+    """Return the processor time of the fastest of five calls, in seconds."""
+    return min(timeit.repeat(work, timer=time.process_time, repeat=5, number=1))
 
 
 def counted_flops(step: Callable[[], object]) -> int:
@@ -86,16 +80,16 @@ def describe() -> str:
     )
 
 
-class Peak(Generic[Sample]):
-    """The largest sample that `take` returned while the block ran; None before the first."""
+class Peak:
+    """The largest number of bytes that `take` returned while the block ran; 0 before the first."""
 
-    def __init__(self, take: Callable[[], Sample], size: Callable[[Sample], float]) -> None:
-        self.largest: Sample | None = None
-        self._take, self._size = take, size
+    def __init__(self, take: Callable[[], int]) -> None:
+        self.largest = 0
+        self._take = take
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Peak[Sample]:
+    def __enter__(self) -> Peak:
         self._thread.start()
         return self
 
@@ -105,9 +99,7 @@ class Peak(Generic[Sample]):
 
     def _watch(self) -> None:
         while not self._done.wait(INTERVAL):
-            sample = self._take()
-            if self.largest is None or self._size(sample) >= self._size(self.largest):
-                self.largest = sample
+            self.largest = max(self.largest, self._take())
 
 
 def pss(root: int) -> int:
@@ -126,10 +118,10 @@ def run_python(command: list[str]) -> tuple[str, float, int]:
     began = time.perf_counter()
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
     try:
-        with Peak(lambda: pss(process.pid), int) as peak:
+        with Peak(lambda: pss(process.pid)) as peak:
             output, _ = process.communicate()
     finally:
         process.kill()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return output, time.perf_counter() - began, peak.largest or 0
+    return output, time.perf_counter() - began, peak.largest

@@ -28,18 +28,8 @@ import ray
 import torch
 
 from benchmarks.limits import Peak
-from benchmarks.memory import Held, bare, of_trials, parts
-from benchmarks.watched import (
-    Nap,
-    SleepingTrial,
-    Step,
-    Watch,
-    WatchedTrial,
-    busy_share,
-    ends,
-    gaps,
-    pauses,
-)
+from benchmarks.memory import Held, bare, trials_and_store
+from benchmarks.watched import Nap, SleepingTrial, Step, Watch, WatchedTrial, busy_share, ends, gaps
 from models import Recipe, select
 from records import JournalWriter
 from search_spaces import Experiment, load_experiment
@@ -61,12 +51,11 @@ Span = tuple[float, float]  # begin and end, in seconds since the epoch
 
 
 class TimedSearch(Search):
-    """The search, which notes how long each call took."""
+    """The search, which notes how long each proposal took."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.proposing: list[float] = []
-        self.reporting: list[float] = []
 
     def propose(self) -> Proposal | None:
         """Propose a trial, and note the seconds it took."""
@@ -75,13 +64,6 @@ class TimedSearch(Search):
         if proposal:
             self.proposing.append(time.perf_counter() - began)
         return proposal
-
-    def report(self, *arguments: Any) -> bool:
-        """Take a report, and note the seconds it took."""
-        began = time.perf_counter()
-        goes_on = super().report(*arguments)
-        self.reporting.append(time.perf_counter() - began)
-        return goes_on
 
 
 def sleepers(trials: int, cells: int, reports: int) -> Experiment:
@@ -172,8 +154,7 @@ def driver(arguments: argparse.Namespace) -> list[Row]:
     return [
         ("trials, cells", f"{arguments.trials}, {arguments.cells}"),
         *walls(watch.steps, arguments.slots, arguments.seconds, span),
-        *of_driver(watch.steps),
-        *of_search(search),
+        *of_driver(watch.steps, search),
     ]
 
 
@@ -186,17 +167,12 @@ def trained(arguments: argparse.Namespace) -> list[Row]:
         context = new_context(prepared, cluster)
         search, span = watched_search(experiment, images, context, cluster, WatchedTrial, watch)
     steps = watch.steps
-    building = [step.prepared for step in steps if step.prepared]
     return [
         ("trials", str(sum(len(cell.trials) for cell in search.cells.values()))),
         ("reports", str(len(steps))),
-        ("wall, s", f"{span[1] - span[0]:.1f}"),
         ("before the first step, s", f"{min(step.began for step in steps) - span[0]:.1f}"),
         ("slots busy", f"{busy_share(steps, cluster.slots):.1%}"),
-        *spread("building a fit, its probe too", building),
-        *spread("a step", [step.ended - step.began for step in steps]),
-        *of_driver(steps),
-        *of_search(search),
+        *of_driver(steps, search),
     ]
 
 
@@ -220,76 +196,51 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
         context, idle = new_context(prepared, cluster), bare(slots)
         arrays = [*context.train.features.values(), *context.val.features.values()]
         features = sum(array.get().nbytes for array in arrays)
-        with Peak(lambda: parts({step.process for step in watch.steps}), of_trials) as peak:
+        with Peak(lambda: trials_and_store({step.process for step in watch.steps})) as peak:
             watched_search(experiment, images, context, cluster, WatchedTrial, watch)
-    assert peak.largest is not None
     encoder = prepared.pretrained.encoder
     held = Held.of(select(Recipe(**config), encoder), encoder, prepared.plan.boundaries)
-    interpreters = sum(idle.values())
-    ideal = features + interpreters + slots * held.suffix
-    measured = of_trials(peak.largest) + peak.largest["store"]
+    ideal = features + idle + slots * held.suffix
     by_design = ideal + held.encoder + slots * held.kept
     return [
         ("trials at once, all", f"{slots}, {2 * slots}"),
         ("features, once", megabytes(features)),
         ("suffix training state, each", megabytes(held.suffix)),
-        ("bare interpreter, each", megabytes(interpreters / slots)),
-        ("of that, libraries", megabytes(idle["files"] / slots)),
+        ("bare interpreter, each", megabytes(idle / slots)),
         ("features + states + interpreters", megabytes(ideal)),
-        ("trials and object store", megabytes(measured)),
-        ("over", f"{measured / ideal - 1:+.1%}"),
+        ("trials and object store", megabytes(peak.largest)),
+        ("over", f"{peak.largest / ideal - 1:+.1%}"),
         ("average and best weights, each", megabytes(held.kept)),
         ("encoder's weights, once, in the store", megabytes(held.encoder)),
-        ("over all these", f"{measured / by_design - 1:+.1%}"),
-        *((f"measured: {name}", megabytes(size)) for name, size in peak.largest.items()),
+        ("over all these", f"{peak.largest / by_design - 1:+.1%}"),
     ]
 
 
 def walls(steps: Sequence[Step], slots: int, seconds: float, span: Span) -> list[Row]:
     """Compare the time of a search with the time it would take without any overhead."""
     ideal, wall = len(steps) * seconds / slots, span[1] - span[0]
-    first, last = min(step.began for step in steps), max(step.ended for step in steps)
-    started = {step.process: step.began for step in reversed(steps)}
     return [
         ("reports", str(len(steps))),
         ("wall, s", f"{wall:.1f}"),
         ("ideal, s", f"{ideal:.1f}"),
         ("over", f"{wall / ideal - 1:.1%}"),
-        ("processes", str(len(started))),
         ("slots busy", f"{busy_share(steps, slots):.1%}"),
-        ("before the first step, s", f"{first - span[0]:.1f}"),
-        ("until every process had its first, s", f"{max(started.values()) - span[0]:.1f}"),
-        ("after the last step, s", f"{span[1] - last:.1f}"),
     ]
 
 
-def of_driver(steps: Sequence[Step]) -> list[Row]:
-    """Measure the driver's time for each result."""
-    cpu = np.diff([step.cpu for step in steps]).tolist()
+def of_driver(steps: Sequence[Step], search: TimedSearch) -> list[Row]:
+    """Measure the driver's time for each result and each proposal."""
     late = [step.handled - step.ended for step in steps]
-    return [
-        ("driver's CPU, ms a result, first and last fifth", fifths(cpu)),
+    rows = [
         ("a result until it is handled, ms, first and last fifth", fifths(late)),
-        *spread("gap between trials of an actor", gaps(steps)),
-        *spread("pause between steps of a trial", pauses(steps)),
+        ("a proposal, ms, first and last fifth", fifths(search.proposing)),
     ]
-
-
-def of_search(search: TimedSearch) -> list[Row]:
-    """Measure the driver's time for the search's own decisions."""
-    calls = (("propose", search.proposing), ("report", search.reporting))
-    return [
-        (f"`{name}`, ms a call, first and last fifth; all", f"{fifths(taken)}; {sum(taken):.1f} s")
-        for name, taken in calls
-    ]
-
-
-def spread(name: str, seconds: Sequence[float]) -> list[Row]:
-    """Return a row with the median and the 90% quantile of some times, if there are any."""
-    if not seconds:
-        return []
-    median, high = 1e3 * np.quantile(seconds, [0.5, 0.9])
-    return [(f"{name}, ms, median and 90%", f"{median:.0f}, {high:.0f}")]
+    if between := gaps(steps):  # there are none if every actor ran one trial
+        median, high = 1e3 * np.quantile(between, [0.5, 0.9])
+        rows.append(
+            ("gap between trials of an actor, ms, median and 90%", f"{median:.0f}, {high:.0f}")
+        )
+    return rows
 
 
 def megabytes(count: float) -> str:

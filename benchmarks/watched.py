@@ -28,15 +28,7 @@ class WatchedTrial(SuffixTrial):
     def step(self) -> dict[str, Any]:
         """Train to the next milestone, and note the times."""
         began = time.time()
-        self._prepared = 0.0
-        report = super().step()
-        return report | notes(began, self._prepared)
-
-    def _prepare(self, context: Any) -> Any:
-        began = time.time()
-        fit = super()._prepare(context)
-        self._prepared = time.time() - began
-        return fit
+        return super().step() | notes(began)
 
 
 @dataclass(frozen=True)
@@ -73,12 +65,12 @@ class SleepingTrial(SuffixTrial):
             seconds=self._milestone * nap.seconds,
             node="",
         )
-        return {REPORT: report, SCORE: score} | notes(began, 0.0)
+        return {REPORT: report, SCORE: score} | notes(began)
 
 
-def notes(began: float, prepared: float) -> dict[str, Any]:
+def notes(began: float) -> dict[str, Any]:
     """Return when a step began and, by now, ended, and in which process."""
-    return {"began": began, "ended": time.time(), "prepared": prepared, "process": os.getpid()}
+    return {"began": began, "ended": time.time(), "process": os.getpid()}
 
 
 @dataclass(frozen=True)
@@ -88,18 +80,14 @@ class Step:
     Attributes:
         trial, process: their ids.
         began, ended: times, in seconds since the epoch.
-        prepared: seconds of the step that went into building the fit.
         handled: time at which the driver had decided what follows.
-        cpu: processor time of the driver's main thread until then, in seconds.
     """
 
     trial: str
     process: int
     began: float
     ended: float
-    prepared: float
     handled: float
-    cpu: float
 
 
 class Watch(ray_tune.Callback):
@@ -115,9 +103,8 @@ class Watch(ray_tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         """Note a step."""
-        noted = {key: result[key] for key in ("process", "began", "ended", "prepared")}
-        now, cpu = time.time(), time.thread_time()
-        self.steps.append(Step(trial.trial_id, **noted, handled=now, cpu=cpu))
+        noted = {key: result[key] for key in ("process", "began", "ended")}
+        self.steps.append(Step(trial.trial_id, **noted, handled=time.time()))
 
 
 def busy_share(steps: Sequence[Step], slots: int) -> float:
@@ -128,15 +115,6 @@ def busy_share(steps: Sequence[Step], slots: int) -> float:
 
 def gaps(steps: Sequence[Step]) -> list[float]:
     """Return the seconds from the last step of a trial to the next trial's first, by actor."""
-    return _between(steps, same_trial=False)
-
-
-def pauses(steps: Sequence[Step]) -> list[float]:
-    """Return the seconds between two steps of the same trial."""
-    return _between(steps, same_trial=True)
-
-
-def _between(steps: Sequence[Step], same_trial: bool) -> list[float]:
     actors: defaultdict[int, list[Step]] = defaultdict(list)
     for step in sorted(steps, key=lambda step: step.began):
         actors[step.process].append(step)
@@ -144,7 +122,7 @@ def _between(steps: Sequence[Step], same_trial: bool) -> list[float]:
         later.began - earlier.ended
         for actor in actors.values()
         for earlier, later in itertools.pairwise(actor)
-        if (earlier.trial == later.trial) == same_trial
+        if earlier.trial != later.trial
     ]
 
 

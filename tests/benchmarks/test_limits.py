@@ -24,17 +24,17 @@ def test_operations_of_a_product_are_counted() -> None:
 
 def test_the_largest_sample_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "INTERVAL", 0.001)
-    samples, taken = iter(["a", "ccc", "bb"]), threading.Event()
+    samples, taken = iter([1, 3, 2]), threading.Event()
 
-    def take() -> str:
-        sample = next(samples, "")
+    def take() -> int:
+        sample = next(samples, 0)
         if not sample:
             taken.set()
         return sample
 
-    with Peak(take, len) as peak:
+    with Peak(take) as peak:
         assert taken.wait(10)
-    assert peak.largest == "ccc"
+    assert peak.largest == 3
 
 
 def test_a_command_gives_its_output_or_an_error() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.watched import Step, busy_share, ends, gaps, pauses
+from benchmarks.watched import Step, busy_share, ends, gaps
 
 
 def step(trial: str, process: int, began: float, ended: float) -> Step:
-    return Step(trial, process, began, ended, prepared=0, handled=ended, cpu=0)
+    return Step(trial, process, began, ended, handled=ended)
 
 
 STEPS = [
@@ -19,9 +19,8 @@ STEPS = [
 ]
 
 
-def test_gaps_lie_between_trials_and_pauses_within_them() -> None:
+def test_gaps_lie_between_trials() -> None:
     assert gaps(STEPS) == [0.25]
-    assert pauses(STEPS) == [0.5]
 
 
 def test_slots_are_busy_while_trials_step() -> None:
