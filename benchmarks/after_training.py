@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import t
 
 from benchmarks.fits import Laboratory
 from models import Fit, select, select_weights
+from report.intervals import t_interval
 from search_spaces import load_experiment
 from tune.search.schedulers import milestones
 
 TUNED = "tuned"
-ADDITIONS = ("averaged", "interpolated", "both", "views")
+ADDITIONS = ("averaged", "interpolated", "views")
 
 
 def trained(lab: Laboratory, fit: Fit, method: str) -> Fit:
@@ -39,7 +39,6 @@ def accuracies(
     lab: Laboratory, method: str, partition: float, seed: int, views: int
 ) -> dict[str, float]:
     """Return the test accuracy of one seed's fit, tuned alone and with each addition."""
-    alphas = lab.experiment.final.wise_ft
     config = lab.experiment.methods[method].parsed.first() | {"views": 0}
     where = (method, partition, lab.probe(partition, seed), seed)
     averaged = trained(lab, lab.fit(config, *where, average=True), method)
@@ -47,15 +46,13 @@ def accuracies(
     for fit in (tuned, interpolated):
         fit.load_state_dict(copy.deepcopy(averaged.state_dict()))
     select_weights(tuned, ())
-    select_weights(interpolated, alphas)
+    select_weights(interpolated, lab.experiment.final.wise_ft)
     select_weights(averaged, ())
     found = {
         TUNED: tested(lab, tuned),
         "averaged": tested(lab, averaged),
         "interpolated": tested(lab, interpolated),
     }
-    select_weights(averaged, alphas)  # interpolate the better of the two, as final fits do
-    found["both"] = tested(lab, averaged)
     if views:
         with_views = trained(lab, lab.fit(config | {"views": views}, *where), method)
         select_weights(with_views, ())
@@ -73,9 +70,8 @@ def tested(lab: Laboratory, fit: Fit) -> float:
 
 def points(differences: NDArray[np.float64]) -> str:
     """Format a mean in points, and half its 95% t-interval."""
-    n = len(differences)
-    half = t.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n)
-    return f"{100 * differences.mean():+.2f} ± {100 * half:.2f}"
+    gain = t_interval(differences)
+    return f"{100 * gain.mean:+.2f} ± {100 * (gain.half_width or 0.0):.2f}"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Measure every claim about speed, in one table: `make bench`.
+"""Measure the speed beside what users do today, in one table: `make bench`.
 
     python -m benchmarks.bench
     python -m benchmarks.bench --photos …/labels.csv --encoder …/vit_tiny    # more rows
@@ -13,43 +13,20 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean
-
-import torch
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks.end_to_end import end_to_end_rows
-from benchmarks.fits import Laboratory
 from benchmarks.geometry import geometry_rows
 from benchmarks.limits import Machine, describe, measured_machine
-from benchmarks.probe import GRID, ours, sklearns, timed
 from benchmarks.table import HEADER, Row
-from search_spaces import load_experiment
 
-SPACES = Path(__file__).resolve().parents[1] / "search_spaces"
-DIGITS = SPACES / "digits.yaml"
+DIGITS = Path(__file__).resolve().parents[1] / "search_spaces" / "digits.yaml"
 GROCERY = Path(__file__).with_name("grocery.yaml")
-SEEDS = 3
-
-
-def probe_rows() -> Iterator[Row]:
-    """Compare probes with a validated penalty, from the embeddings of all training digits."""
-    torch.set_num_threads(1)
-    threadpool_limits(1)
-    lab = Laboratory(load_experiment(DIGITS), [], ("train", "val", "test"))
-    found = [(*timed(sklearns, lab, 100, s), *timed(ours, lab, 100, s)) for s in range(SEEDS)]
-    theirs, their_seconds, mine, seconds = (mean(column) for column in zip(*found, strict=True))
-    what = "a validated probe on digits, from embeddings"
-    accuracy = f"{len(GRID)} values of C, test {theirs:.1%}"
-    yield Row(what, "scikit-learn", their_seconds, their_seconds / seconds, same=accuracy)
-    yield Row(what, "ours", seconds, same=f"11 penalties, solved to the end, test {mine:.1%}")
 
 
 def rows(machine: Machine, photos: Path | None, encoder: Path | None) -> Iterator[Row]:
     """Measure row after row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         yield from geometry_rows(machine, Path(folder))
-    yield from probe_rows()
     with tempfile.TemporaryDirectory() as folder:
         yield from end_to_end_rows("digits, all methods", DIGITS, [], Path(folder))
     if photos and encoder:

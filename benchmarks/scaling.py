@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import tempfile
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
-import open_clip
 import torch
 
-from benchmarks.geometry import BATCH, CONFIGS, fit_on_zeros, photos, random_encoder
+from benchmarks.geometry import BATCH, CONFIGS, fit_on_zeros, random_encoder
 from benchmarks.limits import best_seconds, measured_machine
-from data import FileSource
 from models import Encoder, Recipe, select
 from models.flops import group_flops, sample_flops
 from tune.features.plan import STORE_SHARE
@@ -147,25 +143,15 @@ def measured() -> str:
     encoder = random_encoder()
     forward = group_flops(encoder)
     lines = ["| on one core | predicted | measured | of the peak |", "|---|---:|---:|---:|"]
-
-    def row(what: str, flops: float, seconds: float) -> None:
-        ideal = flops / machine.flops
-        lines.append(f"| {what} | {ideal:.3g} s | {seconds:.3g} s | {ideal / seconds:.0%} |")
-
-    pixels = torch.zeros(BATCH, 3, 224, 224)
-    seconds = best_seconds(lambda: encoder(pixels))
-    row(f"{BATCH} images through the encoder", BATCH * sum(forward), seconds)
     for name, config in CONFIGS.items():
         if config["blocks"] == "none":
             continue
         selection = select(Recipe(**config), encoder)
         cost = BATCH * sample_flops(encoder, forward, selection, selection.boundary)
-        row(f"a step of {BATCH}: {name}", cost, best_seconds(fit_on_zeros(encoder, config).step))
-    with tempfile.TemporaryDirectory() as folder:
-        source, files = FileSource(Path()), photos(Path(folder), BATCH)
-        preprocess = open_clip.image_transform(224, is_train=False)
-        seconds = best_seconds(lambda: [preprocess(source.image(file)) for file, _ in files])
-    lines.append(f"| {BATCH} JPEGs of 500 x 375 decoded | | {seconds:.3g} s | |")
+        seconds = best_seconds(fit_on_zeros(encoder, config).step)
+        ideal = cost / machine.flops
+        step = f"a step of {BATCH}: {name}"
+        lines.append(f"| {step} | {ideal:.3g} s | {seconds:.3g} s | {ideal / seconds:.0%} |")
     return "\n".join(lines)
 
 

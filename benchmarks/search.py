@@ -21,6 +21,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Table:
         self.images = {float(p): int(n) for p, n in self.content["images"].items()}
         self.horizon: int = self.content["horizon"]
         self.space = parse_space(self.content["space"], self.content["default"])
-        # Of each partition: (configurations, points, [accuracy, loss(, prospect)]).
+        # Of each partition: (configurations, points, [accuracy, loss, prospect]).
         self._curves = {
             p: np.array(curves[: len(self.configs)]) for p, curves in self.content["curves"].items()
         }
@@ -116,14 +117,12 @@ class Table:
     def at(self, partition: float, config: Params, milestone: int) -> tuple[float, float, float]:
         """Return validation accuracy, score and prospect of a recorded configuration.
 
-        Values between two points are interpolated. Tables that were recorded without a prospect
-        give the score in its place.
+        Values between two points are interpolated.
         """
         curve = self._curves[f"{partition:g}"][self.configs.index(config)]
         points = self.content["points"]
-        accuracy, loss, *rest = (float(np.interp(milestone, points, values)) for values in curve.T)
-        rank = score(accuracy, loss, self.content["n_val"])
-        return accuracy, rank, rest[0] if rest else rank
+        accuracy, loss, prospect = (float(np.interp(milestone, points, row)) for row in curve.T)
+        return accuracy, score(accuracy, loss, self.content["n_val"]), prospect
 
     def experiment(self, trials: int, seed: int, settings: Mapping[str, Any]) -> Experiment:
         """Return an experiment of the method, and of a probe that it waits for."""
@@ -139,6 +138,9 @@ class Table:
                 "methods": {"probe": probe, "method": method},
             }
         )
+
+
+read_table = cache(Table)  # once in a process
 
 
 class Race(Player):
@@ -215,12 +217,9 @@ class Task:
     seed: int
 
 
-_TABLES: dict[Path, Table] = {}  # of this process
-
-
 def play(task: Task) -> tuple[NDArray[np.float64], float]:
     """Return the best accuracy so far at every point of `GRID`, and the compute spent in all."""
-    table = _TABLES.setdefault(task.table, Table(task.table))
+    table = read_table(task.table)
     experiment = table.experiment(task.trials, task.seed, STRATEGIES[task.strategy])
     race = Race(table, experiment, task.slots)
     race.run()
@@ -232,11 +231,8 @@ def play(task: Task) -> tuple[NDArray[np.float64], float]:
 
 def measure(tasks: list[Task], processes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Play every task; return the courses (tasks, grid) and the compute spent (tasks,)."""
-    if processes == 1:
-        played = [play(task) for task in tasks]
-    else:
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            played = pool.map(play, tasks, chunksize=10)
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        played = pool.map(play, tasks, chunksize=10)
     return np.array([course for course, _ in played]), np.array([spent for _, spent in played])
 
 
