@@ -24,7 +24,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
@@ -123,28 +122,6 @@ def rate(trial: Trial, step: int, batch: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (seen - warmup) / (1 - warmup))))
 
 
-def epoch(
-    model: nn.Module,
-    batches: Batches,
-    optimizer: Optimizer,
-    scheduler: LambdaLR,
-    smoothing: float,
-    clipped: Sequence[nn.Parameter] = (),
-) -> list[list[float]]:
-    """Train on all batches, and return the losses."""
-    losses = []
-    for inputs, labels in batches:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(inputs), labels, label_smoothing=smoothing)
-        loss.backward()
-        if clipped:
-            nn.utils.clip_grad_norm_(clipped, 1.0)
-        optimizer.step()
-        scheduler.step()
-        losses.append([loss.item()])
-    return losses
-
-
 @torch.no_grad()
 def accuracy(model: nn.Module, batches: Batches) -> float:
     """Return the share of images that are classified correctly."""
@@ -155,32 +132,48 @@ def accuracy(model: nn.Module, batches: Batches) -> float:
     return right / total
 
 
-def train(job: Job, trial: Trial, report: Any = None) -> Outcome:
-    """Run one trial from beginning to end."""
+def fit(
+    trial: Trial,
+    model: nn.Module,
+    groups: list[dict[str, Any]],
+    images: Any,
+    clipped: Sequence[nn.Parameter] = (),
+    val: Batches | None = None,
+) -> Outcome:
+    """Train the parameters of `groups` on labelled inputs, and evaluate where there is `val`."""
     outcome = Outcome()
-    config = trial.config
-    visual, preprocess = tower(job)
-    dim = visual(torch.zeros(1, 3, *visual.image_size)).shape[1]
-    model = Adapted(visual, dim, job.classes)
-    optimizer = torch.optim.AdamW(parameter_groups(model, config))
-    batch_size = trial.batch_size(len(job.train))
+    optimizer = torch.optim.AdamW(groups)
+    batch_size = trial.batch_size(len(images))
     scheduler = LambdaLR(optimizer, lambda step: rate(trial, step, batch_size))
-    smoothing = config.get("label_smoothing", 0.0)
-    trained = [p for p in visual.parameters() if p.requires_grad]
-    photos = Photos(job.train, preprocess)
-    val: Any = DataLoader(Photos(job.val, preprocess), batch_size=64) if job.val else None
-    for rows in trial.portions(len(job.train)):
+    smoothing = trial.config.get("label_smoothing", 0.0)
+    for rows in trial.portions(len(images)):
         began = time.process_time()
-        batches = DataLoader(photos, batch_size=batch_size, sampler=rows)
-        outcome.losses += epoch(model, batches, optimizer, scheduler, smoothing, trained)
+        for inputs, labels in DataLoader(images, batch_size=batch_size, sampler=rows):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(inputs), labels, label_smoothing=smoothing)
+            loss.backward()
+            if clipped:
+                nn.utils.clip_grad_norm_(clipped, 1.0)
+            optimizer.step()
+            scheduler.step()
+            outcome.losses.append([loss.item()])
         outcome.seconds.append(time.process_time() - began)
         if val is not None:
             began = time.process_time()
             outcome.val_accuracy.append(accuracy(model, val))
             outcome.evaluation += time.process_time() - began
-        if report is not None:
-            report({"val_accuracy": outcome.val_accuracy[-1] if val else 0.0})
     return outcome
+
+
+def train(job: Job, trial: Trial) -> Outcome:
+    """Run one trial from beginning to end."""
+    visual, preprocess = tower(job)
+    dim = visual(torch.zeros(1, 3, *visual.image_size)).shape[1]
+    model = Adapted(visual, dim, job.classes)
+    groups = parameter_groups(model, trial.config)
+    trained = [p for p in visual.parameters() if p.requires_grad]
+    val = DataLoader(Photos(job.val, preprocess), batch_size=64) if job.val else None
+    return fit(trial, model, groups, Photos(job.train, preprocess), trained, val)
 
 
 def tuned(job: Job) -> Answer:
@@ -190,9 +183,8 @@ def tuned(job: Job) -> Answer:
 
     def trainable(config: dict[str, Any], job: Job) -> None:
         torch.set_num_threads(1)
-        last: dict[str, Any] = {}
-        outcome = train(job, job.trials[config["trial"]], last.update)
-        ray_tune.report({**last, "outcome": asdict(outcome), "trial": config["trial"]})
+        outcome = train(job, job.trials[config["trial"]])
+        ray_tune.report({"outcome": asdict(outcome), "trial": config["trial"]})
 
     # Without `local`, Ray first tries the address of a cluster that ended without `ray stop`.
     ray.init(address="local", include_dashboard=False, log_to_driver=False)

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.jobs import Answer, Job, Outcome, Trial, job_argument
-from benchmarks.peers.naive import Photos, epoch, rate, tower, zero_head
+from benchmarks.peers.naive import Photos, fit, tower, zero_head
 
 
 @torch.no_grad()
@@ -36,26 +35,14 @@ def precompute(job: Job, file: Path) -> None:
 
 def probe(job: Job, trial: Trial, file: Path) -> Outcome:
     """Train a head on the embeddings."""
-    outcome = Outcome()
-    config = trial.config
     embeddings, labels = torch.load(file, weights_only=True)
     head = zero_head(embeddings.shape[1], job.classes)
-    decay = config.get("weight_decay", 0.0)
+    lr, decay = trial.config["head_lr"], trial.config.get("weight_decay", 0.0)
     groups = [
-        {"params": [head.weight], "weight_decay": decay},
-        {"params": [head.bias], "weight_decay": 0.0},
+        {"params": [head.weight], "lr": lr, "weight_decay": decay},
+        {"params": [head.bias], "lr": lr, "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=config["head_lr"])
-    batch_size = trial.batch_size(len(job.train))
-    scheduler = LambdaLR(optimizer, lambda step: rate(trial, step, batch_size))
-    smoothing = config.get("label_smoothing", 0.0)
-    data = TensorDataset(embeddings, labels)
-    for rows in trial.portions(len(job.train)):
-        began = time.process_time()
-        batches = DataLoader(data, batch_size=batch_size, sampler=rows)
-        outcome.losses += epoch(head, batches, optimizer, scheduler, smoothing)
-        outcome.seconds.append(time.process_time() - began)
-    return outcome
+    return fit(trial, head, groups, TensorDataset(embeddings, labels))
 
 
 def main() -> None:
