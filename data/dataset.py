@@ -37,11 +37,6 @@ class Split:
 
     def __post_init__(self) -> None:
         labels = np.array(self.labels, dtype=np.int64)
-        if labels.shape != (len(self.keys),):
-            raise ValueError(f"{len(self.keys)} keys, but labels of shape {labels.shape}")
-        for name, column in (("groups", self.groups), ("digests", self.digests)):
-            if column is not None and len(column) != len(self.keys):
-                raise ValueError(f"{len(self.keys)} keys, but {len(column)} {name}")
         labels.setflags(write=False)
         object.__setattr__(self, "labels", labels)
 

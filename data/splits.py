@@ -65,12 +65,7 @@ def partition_indices(
     Rows of one group come together, and a group counts towards its most frequent class. The first
     groups of the order are taken until the rows come nearest to `round(percent / 100 * n)`, but at
     least the groups that hold every class. Without those, the size is off by half a group at most.
-
-    Raises:
-        ValueError: `percent` is outside (0, 100].
     """
-    if not 0 < percent <= 100:
-        raise ValueError(f"percent must be above 0 and up to 100, not {percent}")
     ids: Indices = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)[1]
     homes = np.arange(len(ids)) if groups is None else numbered(groups)
     sizes = np.bincount(homes)

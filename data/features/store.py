@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +26,6 @@ from errors import InputError
 from files import expanded
 
 log = logging.getLogger(__name__)
-
-_NAME = re.compile(r"\w[\w .-]*", re.ASCII)
-"""Boundaries and fingerprints name folders, so only these characters are allowed."""
 
 
 class MissingFeaturesError(LookupError):
@@ -56,12 +52,12 @@ class FeatureStore:
     Args:
         root: the cache directory; the first write makes it.
         fingerprint: names everything that determines the features of an image at a boundary: the
-            encoder's weights, the preprocessing, the type.
+            encoder's weights, the preprocessing, the type. Like a boundary, it names a folder.
     """
 
     def __init__(self, root: Path, fingerprint: str) -> None:
         self.root = root
-        self.fingerprint = _checked(fingerprint)
+        self.fingerprint = fingerprint
         self._digests: dict[Path, list[str]] = {}  # of every shard seen
         self._verified: set[Path] = set()  # assembled folders
 
@@ -181,7 +177,7 @@ class FeatureStore:
             shard.rename(shard.with_suffix(".corrupt"))
 
     def _folder(self, boundary: str) -> Path:
-        return self.root / self.fingerprint / _checked(boundary)
+        return self.root / self.fingerprint / boundary
 
     @contextmanager
     def _usable(self, action: str) -> Iterator[None]:
@@ -195,12 +191,6 @@ class FeatureStore:
                 f"cache directory {self.root}: cannot {action} features "
                 f"({error.strerror or error}); it must be a writable folder with free space"
             ) from error
-
-
-def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no folder name: use letters, digits, spaces and ._-")
-    return name
 
 
 def _name(digests: Sequence[str]) -> str:

@@ -148,16 +148,6 @@ def test_lookup_finds_what_comparing_all_pairs_finds(seed: int, flips: list[set[
     ]
 
 
-def test_content_is_of_one_length() -> None:
-    hashes = np.zeros((2, HASH_BYTES), np.uint8)
-    with pytest.raises(ValueError, match="2 keys, but 1 digests"):
-        Split(("a", "b"), np.zeros(2), digests=("p",))
-    with pytest.raises(ValueError, match="1 images"):
-        content(hashes, ["p"], "a")
-    with pytest.raises(ValueError, match="2 images without digests"):
-        SplitContent(Split(("a", "b"), np.zeros(2)), hashes)
-
-
 def test_the_digest_of_content_changes_with_images_and_their_order() -> None:
     hashes = np.zeros((2, HASH_BYTES), np.uint8)
     first, same, other, turned = (content(hashes, each, "a") for each in ("pq", "pq", "pr", "qp"))

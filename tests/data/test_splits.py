@@ -124,12 +124,6 @@ def test_seeds_redraw_a_partition() -> None:
     assert set(partition_indices(labels, 10, 0)) != set(partition_indices(labels, 10, 1))
 
 
-@pytest.mark.parametrize("percent", [0, -1, 100.5, float("nan")])
-def test_impossible_percentages_are_refused(percent: float) -> None:
-    with pytest.raises(ValueError, match="up to 100"):
-        partition_indices([0, 1], percent, 0)
-
-
 def test_partitions_without_groups_stay_as_they_were_drawn() -> None:
     """Published tables rest on these draws."""
     drawn = partition_indices(np.arange(60) * 7 % 11 % 4, 20, 3).tolist()

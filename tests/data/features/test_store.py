@@ -257,14 +257,6 @@ def test_two_encoders_under_one_fingerprint_are_noticed(store: FeatureStore) -> 
         store.load("head", ["a", "b"])
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "/etc"])
-def test_names_that_leave_the_cache_are_refused(store: FeatureStore, name: str) -> None:
-    with pytest.raises(ValueError, match="no folder name"):
-        store.missing(name, DIGESTS)
-    with pytest.raises(ValueError, match="no folder name"):
-        FeatureStore(store.root, name)
-
-
 def test_the_cache_directory_is_configured_or_the_users(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
