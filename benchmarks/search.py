@@ -34,7 +34,7 @@ from records import JournalWriter, TrialReport
 from search_spaces import Experiment, Params, parse_space
 from tune.search.cell_search import CellSearch
 from tune.search.search import Proposal, Search
-from tune.search.simulation import Flight, Player
+from tune.search.simulation import Flight, Player, a_report
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "random": {"scheduler": "none", "sampler": "random", "transfer": 0},
@@ -189,21 +189,7 @@ class Race(Player):
                 mean = float(np.mean([accuracy for _, accuracy in self._best.values()]))
                 full = table.horizon * len(table.partitions)
                 self.course.append((self._spent / full, mean))
-        return TrialReport(
-            milestone=milestone,
-            taken_up=0,
-            samples=milestone,
-            steps=milestone,
-            train_loss=0.0,
-            val_accuracy=accuracy,
-            val_loss=0.0,
-            score=rank,
-            prospect=prospect,
-            weight_distance=0.0,
-            diverged=False,
-            seconds=milestone,
-            node="",
-        )
+        return a_report(milestone, rank, val_accuracy=accuracy, prospect=prospect)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import ray
 from ray import tune as ray_tune
 from ray.tune.experiment import Trial
 
-from records import TrialReport
+from tune.search.simulation import a_report
 from tune.trials.trainable import REPORT, SCORE, SuffixTrial
 
 
@@ -50,22 +50,7 @@ class SleepingTrial(SuffixTrial):
         # It rises with the milestone, from a start that depends on the configuration.
         start = zlib.crc32(str(self._asked).encode()) / 2**33
         score = start + 0.5 * (1 - 1 / (1 + self._milestone))
-        report = TrialReport(
-            milestone=self._milestone,
-            taken_up=0,
-            samples=self._milestone,
-            steps=self._milestone,
-            train_loss=1 - score,
-            val_accuracy=score,
-            val_loss=1 - score,
-            score=score,
-            prospect=score,
-            weight_distance=0.0,
-            diverged=False,
-            seconds=self._milestone * nap.seconds,
-            node="",
-        )
-        return {REPORT: report, SCORE: score} | notes(began)
+        return {REPORT: a_report(self._milestone, score), SCORE: score} | notes(began)
 
 
 def notes(began: float) -> dict[str, Any]:

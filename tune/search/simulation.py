@@ -6,11 +6,32 @@ Tests and `benchmarks/search.py` play the real `Search` with it, in moments.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from records import TrialReport
 from search_spaces import Experiment
 from tune.search.search import Proposal, Search
+
+
+def a_report(milestone: int, score: float, **more: Any) -> TrialReport:
+    """Return the report of a trial that was not trained; it diverged where the score is NaN."""
+    report = TrialReport(
+        milestone=milestone,
+        taken_up=0,
+        samples=milestone,
+        steps=milestone,
+        train_loss=1.0,
+        val_accuracy=score,
+        val_loss=1.0,
+        score=float(score),
+        prospect=float(score),
+        weight_distance=0.0,
+        diverged=score != score,
+        seconds=milestone / 10,
+        node="",
+    )
+    return replace(report, **more)
 
 
 @dataclass

@@ -11,7 +11,6 @@ import json
 import random
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,7 +29,7 @@ from records import (
 )
 from search_spaces import Experiment
 from tune.search.search import Proposal, Search
-from tune.search.simulation import Player
+from tune.search.simulation import Player, a_report
 
 FROZEN = {
     "space": {
@@ -97,26 +96,6 @@ def rough(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
 def probe_dies(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
     """Every probe at 1% kills its process; the others have smooth scores."""
     return -1.0 if cell == Cell(1, "frozen") else smooth(cell, config, milestone)
-
-
-def a_report(milestone: int, score: float, **more: Any) -> TrialReport:
-    """A trial's report; diverged where the score is NaN."""
-    report = TrialReport(
-        milestone=milestone,
-        taken_up=0,
-        samples=milestone,
-        steps=milestone,
-        train_loss=1.0,
-        val_accuracy=score,
-        val_loss=1.0,
-        score=float(score),
-        prospect=float(score),
-        weight_distance=0.0,
-        diverged=score != score,
-        seconds=milestone / 10,
-        node="",
-    )
-    return replace(report, **more)
 
 
 class Simulation(Player):
