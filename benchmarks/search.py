@@ -20,7 +20,6 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -192,34 +191,17 @@ class Race(Player):
         return a_report(milestone, rank, val_accuracy=accuracy, prospect=prospect)
 
 
-@dataclass(frozen=True)
-class Task:
-    """One repeat of one strategy."""
-
-    table: Path
-    strategy: str
-    trials: int
-    slots: int
-    seed: int
-
-
-def play(task: Task) -> tuple[NDArray[np.float64], float]:
+def play(
+    path: Path, strategy: str, trials: int, slots: int, seed: int
+) -> tuple[NDArray[np.float64], float]:
     """Return the best accuracy so far at every point of `GRID`, and the compute spent in all."""
-    table = read_table(task.table)
-    experiment = table.experiment(task.trials, task.seed, STRATEGIES[task.strategy])
-    race = Race(table, experiment, task.slots)
+    table = read_table(path)
+    race = Race(table, table.experiment(trials, seed, STRATEGIES[strategy]), slots)
     race.run()
     assert race.search.finished
     compute, accuracy = np.array(race.course).T
-    index = np.searchsorted(compute, GRID * task.trials, side="right") - 1
+    index = np.searchsorted(compute, GRID * trials, side="right") - 1
     return np.where(index >= 0, accuracy[np.maximum(index, 0)], np.nan), float(compute[-1])
-
-
-def measure(tasks: list[Task], processes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Play every task; return the courses (tasks, grid) and the compute spent (tasks,)."""
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        played = pool.map(play, tasks, chunksize=10)
-    return np.array([course for course, _ in played]), np.array([spent for _, spent in played])
 
 
 def interval(values: NDArray[np.float64]) -> str:
@@ -271,11 +253,11 @@ def compare(
     ]
     reference = np.empty(0)
     for strategy in STRATEGIES:
-        tasks = [
-            Task(path, strategy, trials, slots, seed)
-            for seed in range(first_seed, first_seed + repeats)
-        ]
-        courses, spent = measure(tasks, processes)
+        seeds = range(first_seed, first_seed + repeats)
+        repeated = [(path, strategy, trials, slots, seed) for seed in seeds]
+        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+            played = pool.starmap(play, repeated, chunksize=10)
+        courses, spent = (np.array(each) for each in zip(*played, strict=True))
         if strategy == REFERENCE:
             reference = courses
         regrets = " | ".join(interval(table.best - courses[:, share]) for share in shares)

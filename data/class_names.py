@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ruamel.yaml.nodes import MappingNode, ScalarNode
@@ -48,19 +48,17 @@ def words_of(classes: Sequence[str], file: Path | None) -> tuple[str, ...]:
     return tuple(given.get(name) or in_words(name) for name in classes)
 
 
-def shared_words(classes: Sequence[str], words: Sequence[str]) -> list[str]:
+def shared_words(classes: Sequence[str], words: Sequence[str]) -> Iterator[str]:
     """Warn if classes share their words; capitals do not count, as CLIP lowers them."""
     homes: dict[str, list[str]] = {}
     for name, text in zip(classes, words, strict=True):
         homes.setdefault(text.casefold(), []).append(name)
-    shared = [names for names in homes.values() if len(names) > 1]
-    if not shared:
-        return []
-    return [
-        f"{sum(map(len, shared))} classes share their words with another, such as "
-        f"{shared[0][0]!r} and {shared[0][1]!r}: zero-shot cannot tell them apart; "
-        "data.class_names can name them"
-    ]
+    if shared := [names for names in homes.values() if len(names) > 1]:
+        yield (
+            f"{sum(map(len, shared))} classes share their words with another, such as "
+            f"{shared[0][0]!r} and {shared[0][1]!r}: zero-shot cannot tell them apart; "
+            "data.class_names can name them"
+        )
 
 
 def _read(file: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -227,23 +227,17 @@ def _class_names(
     return tuple(sorted(trained))
 
 
-def _absent_classes(name: str, split: Split, classes: Sequence[str]) -> list[str]:
+def _absent_classes(name: str, split: Split, classes: Sequence[str]) -> Iterator[str]:
     present = set(split.labels.tolist())
-    absent = [label for number, label in enumerate(classes) if number not in present]
-    if not absent:
-        return []
-    few = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
-    return [f"{name} has no image of {len(absent)} of {len(classes)} classes: {few}"]
+    if absent := [label for number, label in enumerate(classes) if number not in present]:
+        few = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
+        yield f"{name} has no image of {len(absent)} of {len(classes)} classes: {few}"
 
 
-def _straddling_groups(listing: Listing, splits: NDArray[np.object_]) -> list[str]:
-    """A warning if the source's own splits divide groups; they are kept as they are."""
-    if listing.groups is None:
-        return []
+def _straddling_groups(listing: Listing, splits: NDArray[np.object_]) -> Iterator[str]:
+    """Warn if the source's own splits divide groups; they are kept as they are."""
     homes: dict[str, set[str]] = {}
-    for group, split in zip(listing.groups, splits, strict=True):
+    for group, split in zip(listing.groups or (), splits, strict=False):  # it may name no groups
         homes.setdefault(group, set()).add(split)
-    divided = [group for group, names in homes.items() if len(names) > 1]
-    if not divided:
-        return []
-    return [f"{len(divided)} groups have images in more than one split, such as {divided[0]!r}"]
+    if divided := [group for group, names in homes.items() if len(names) > 1]:
+        yield f"{len(divided)} groups have images in more than one split, such as {divided[0]!r}"

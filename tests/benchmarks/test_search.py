@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.search import GRID, STRATEGIES, Race, Table, Task, play, reached, reached_interval
+from benchmarks.search import GRID, STRATEGIES, Race, Table, play, reached, reached_interval
 from models.results import score
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +70,7 @@ def test_a_proposal_becomes_the_nearest_that_was_not_tried(path: Path) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_all_share_the_first_trial_and_courses_rise(path: Path, strategy: str) -> None:
-    course, spent = play(Task(path, strategy, 6, 2, seed=1))
+    course, spent = play(path, strategy, 6, 2, seed=1)
     known = course[~np.isnan(course)]
     assert (np.diff(known) >= 0).all()
     assert known[0] >= 0.5
@@ -109,6 +109,6 @@ def test_the_tables_that_ship_can_be_played(table: Path) -> None:
     for partition in content.partitions:
         for config in content.configs:
             content.at(partition, config, content.horizon)
-    course, spent = play(Task(table, "ours", trials=4, slots=2, seed=0))
+    course, spent = play(table, "ours", trials=4, slots=2, seed=0)
     assert 0 < spent <= 4
     assert np.nanmax(course) <= content.best

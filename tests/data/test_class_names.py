@@ -105,4 +105,4 @@ def test_classes_of_the_same_words_are_a_warning() -> None:
     names = ("apple_pie", "pie", "Apple-pie", "Pie", "tart")
     (warning,) = shared_words(names, words_of(names, None))
     assert warning.startswith("4 classes share their words with another, such as 'apple_pie' and ")
-    assert shared_words(names[:2], words_of(names[:2], None)) == []
+    assert list(shared_words(names[:2], words_of(names[:2], None))) == []
