@@ -18,6 +18,7 @@ from statistics import mean
 
 import pandas as pd
 
+from benchmarks.geometry import run_peer
 from benchmarks.jobs import Answer, Job, Trial
 from benchmarks.limits import run_python
 from benchmarks.table import Row
@@ -52,8 +53,7 @@ class Finished:
     @property
     def tuned(self) -> list[str]:
         """The methods that train layers of the encoder."""
-        methods = self.experiment.methods.items()
-        return [name for name, m in methods if m.parsed.reachable("blocks") != ("none",)]
+        return [name for name, m in self.experiment.methods.items() if not m.frozen_encoder]
 
     @property
     def arithmetic(self) -> float:
@@ -142,9 +142,7 @@ def end_to_end_rows(what: str, space: Path, settings: Sequence[str], folder: Pat
     ours = run_ours(space, settings, folder)
     chosen = sampled(ours)
     job = as_job(ours, chosen, folder / "images")
-    file = job.write(folder / "job.json")
-    output, _, memory = run_python(["-m", "benchmarks.peers.naive", str(file), "--ray"])
-    answer = Answer.parse(output)
+    answer, memory = run_peer("naive", job, "--ray")
     apart = max(
         abs(outcome.val_accuracy[-1] - mine)
         for outcome, mine in zip(answer.trials, chosen.last_accuracy, strict=True)

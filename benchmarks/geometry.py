@@ -117,11 +117,11 @@ def naive_flops(config: dict[str, Any]) -> int:
     return STEPS * counted_flops(step)
 
 
-def run_peer(peer: str, job: Job) -> tuple[Answer, int]:
+def run_peer(peer: str, job: Job, *options: str) -> tuple[Answer, int]:
     """Return a peer's answer, and its peak memory in bytes."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         job.write(Path(file.name))
-        output, _, memory = run_python(["-m", f"benchmarks.peers.{peer}", file.name])
+        output, _, memory = run_python(["-m", f"benchmarks.peers.{peer}", file.name, *options])
     return Answer.parse(output), memory
 
 

@@ -66,10 +66,9 @@ class Job:
     trials: list[Trial]
     precision: Literal["float32", "bfloat16"] = "float32"
 
-    def write(self, path: Path) -> Path:
-        """Write the job to a file of JSON, and return its path."""
+    def write(self, path: Path) -> None:
+        """Write the job to a file of JSON."""
         path.write_text(json.dumps(asdict(self)))
-        return path
 
     @classmethod
     def read(cls, path: Path) -> Job:

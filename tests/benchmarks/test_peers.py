@@ -60,7 +60,8 @@ def test_other_losses_are_refused(job: Job) -> None:
 def test_a_job_and_an_answer_are_read_as_they_were_written(
     job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert Job.read(job.write(tmp_path / "job.json")).trials == job.trials
+    job.write(tmp_path / "job.json")
+    assert Job.read(tmp_path / "job.json").trials == job.trials
     answer = Answer([Outcome([[0.5]], [0.25], [1.0], 2.0)], 3.0)
     answer.print()
     assert Answer.parse("a warning\n" + capsys.readouterr().out) == answer
