@@ -22,6 +22,7 @@ from search_spaces import Experiment
 from tests.chaos import LONG, times
 from tests.chaos.processes import count, wait_for
 from tests.runs.helpers import events, final_fits_in, run_quietly, small, start, table_of
+from tests.tune.search.simulated import rungs_of
 from tune.search.schedulers import rung_milestones
 from tune.search.search import Search
 from tune.search.trial_record import DEFAULT_ORIGIN
@@ -129,7 +130,7 @@ def _check_studies(run_dir: Path, experiment: Experiment) -> None:
             key = (report["cell"], report["trial"])
             if key[0] == str(cell) and key in judged and report["milestone"] in rungs:
                 expected[report["milestone"]].setdefault(report["trial"], report["prospect"])
-        assert state.scheduler.records() == expected
+        assert rungs_of(state.scheduler) == expected
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -98,6 +98,15 @@ def probe_dies(cell: Cell, config: Mapping[str, Any], milestone: int) -> float:
     return -1.0 if cell == Cell(1, "frozen") else smooth(cell, config, milestone)
 
 
+def rungs_of(scheduler: Any) -> dict[int, dict[int, float]]:
+    """The scores that the rungs of Asha or Hyperband hold, by milestone and by trial."""
+    found: dict[int, dict[int, float]] = {}
+    for bracket in getattr(scheduler, "brackets", [scheduler]):
+        for rung in getattr(bracket, "_rungs", []):
+            found.setdefault(rung.milestone, {}).update(rung.records)
+    return found
+
+
 class Simulation(Player):
     """One process of a run: a search on a journal, and trials in flight.
 
@@ -152,7 +161,7 @@ class Simulation(Player):
                     n: [t.config, t.reports, state.status(n), t.score if t.best else None]
                     for n, t in sorted(state.trials.items())
                 },
-                "rungs": state.scheduler.records(),
+                "rungs": rungs_of(state.scheduler),
                 "winner": state.winner(),
             }
             for cell, state in self.search.cells.items()
@@ -205,7 +214,7 @@ class Simulation(Player):
                 assert trial.reports == kept[cell, number]
                 again = number in state.orphans
                 assert state.status(number) == ("left" if again else status[cell, number])
-            recorded = state.scheduler.records()
+            recorded = rungs_of(state.scheduler)
             for rung in state.scheduler.milestones:
                 here = {n: kept[cell, n].get(rung) for n in keys}
                 assert recorded.get(rung, {}).items() <= here.items()

@@ -15,6 +15,7 @@ from tests.tune.search.simulated import (
     a_report,
     experiment,
     rough,
+    rungs_of,
     smooth,
 )
 from tune.search.cell_search import CellSearch
@@ -121,7 +122,7 @@ def test_transfers_are_bounded_early_new_and_journaled(
         rates = [trial.config["lr"] for trial in state.trials.values()]
         assert len(set(rates)) == len(rates)
         for number in moved:  # the last rung alone judges what was transferred
-            assert number not in state.scheduler.records().get(10, {})
+            assert number not in rungs_of(state.scheduler).get(10, {})
             trial = state.trials[number]
             assert max(trial.reports, default=0) >= 30 or trial.ended in ("diverged", "failed")
     if transfer:

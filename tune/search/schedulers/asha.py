@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from search_spaces.schedulers import AshaConfig
 from tune.search.schedulers.base import Scheduler
@@ -42,16 +43,10 @@ class Asha(Scheduler):
     always left for the last trial to come, so that the best one is promoted whenever it comes.
     """
 
-    def __init__(
-        self,
-        settings: AshaConfig,
-        rungs: tuple[int, ...],
-        trials: Collection[int],
-        skips: bool = False,
-    ) -> None:
-        super().__init__(settings, rungs, trials, skips)
-        self._eta = settings.reduction_factor
-        self._rungs = [Rung(milestone) for milestone in rungs]
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._eta: int = self.settings.reduction_factor
+        self._rungs = [Rung(milestone) for milestone in self.milestones]
         self._started: set[int] = set()
         self._climbing: dict[int, int] = {}  # running trial to the rung it comes to next
         self._waiting: dict[int, int] = {}  # waiting trial to the rung it waits at
@@ -121,10 +116,6 @@ class Asha(Scheduler):
             places = math.ceil(self._at_most(k) / self._eta)
             found += sorted(waiting - set(rung.promotable(places, waiting)))
         return found
-
-    def records(self) -> dict[int, dict[int, float]]:
-        """Return the scores that its rungs hold, by milestone and by trial."""
-        return {rung.milestone: rung.records for rung in self._rungs}
 
     def _promotable(self, k: int) -> list[int]:
         share = len(self._rungs[k].records) / self._eta

@@ -67,7 +67,3 @@ class Scheduler:
     def promotable(self) -> int | None:
         """Return the waiting trial that should go on next; None if none may."""
         return None
-
-    def records(self) -> dict[int, dict[int, float]]:
-        """Return the scores that its rungs hold, by milestone and by trial."""
-        return {}

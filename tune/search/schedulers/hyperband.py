@@ -6,9 +6,8 @@ Li et al. 2018, arXiv:1603.06560.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from typing import Any
 
-from search_spaces.schedulers import HyperbandConfig
 from tune.search.schedulers.asha import Asha
 from tune.search.schedulers.base import Scheduler
 
@@ -16,21 +15,17 @@ from tune.search.schedulers.base import Scheduler
 class Hyperband(Scheduler):
     """One bracket of ASHA for each first rung; brackets judge their own trials alone."""
 
-    def __init__(
-        self,
-        settings: HyperbandConfig,
-        rungs: tuple[int, ...],
-        trials: Collection[int],
-        skips: bool = False,
-    ) -> None:
-        super().__init__(settings, rungs, trials, skips)
-        count, eta = len(rungs), settings.reduction_factor
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        count, eta = len(self.milestones), self.settings.reduction_factor
         # Trials per bracket of Algorithm 1, in no unit: the bracket of rung i has
         # s = s_max - i halvings before it, and s_max + 1 is `count`.
         self._weights = [math.ceil(count / (s + 1) * eta**s) for s in reversed(range(count))]
         self._assigned: list[int] = []  # the brackets of the trials, by number
         members = [[n for n in self.trials if self.bracket_of(n) == i] for i in range(count)]
-        self.brackets = [Asha(settings, rungs[i:], members[i], skips) for i in range(count)]
+        self.brackets = [
+            Asha(self.settings, self.milestones[i:], members[i], self.skips) for i in range(count)
+        ]
 
     rungs = staticmethod(Asha.rungs)
 
@@ -75,14 +70,6 @@ class Hyperband(Scheduler):
     def hopeless(self) -> list[int]:
         """Return the waiting trials that their brackets will not promote."""
         return [trial for bracket in self.brackets for trial in bracket.hopeless()]
-
-    def records(self) -> dict[int, dict[int, float]]:
-        """Return the scores of all brackets, by milestone and by trial."""
-        found: dict[int, dict[int, float]] = {}
-        for bracket in self.brackets:
-            for milestone, scores in bracket.records().items():
-                found.setdefault(milestone, {}).update(scores)
-        return found
 
     def _of(self, trial: int) -> Asha:
         return self.brackets[self.bracket_of(trial)]

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.schedulers import AshaConfig
+from tests.tune.search.simulated import rungs_of
 from tune.search.schedulers.asha import Asha
 
 
@@ -118,9 +119,9 @@ def test_a_trial_is_judged_from_the_rung_on_that_it_was_started_for() -> None:
     for trial in range(1, 4):
         cell.start(trial)
         report(cell, trial, 0.5 + trial / 10, 10)
-    assert 0 not in cell.records()[10]
+    assert 0 not in rungs_of(cell)[10]
     assert not report(cell, 0, 0.1, 30)
-    assert cell.records()[30] == {0: 0.1}
+    assert rungs_of(cell)[30] == {0: 0.1}
     # Nobody is given up who may still be among the promoted: further late ones may come.
     assert cell.hopeless() == []
 
@@ -129,7 +130,7 @@ def test_a_trial_is_judged_by_the_next_rung_where_it_was_started_between_two() -
     cell = rungs(9, skips=True)
     cell.start(0, judged_from=11)
     assert report(cell, 0, 0.0)
-    assert cell.records()[10] == {}
+    assert rungs_of(cell)[10] == {}
     assert not report(cell, 0, 0.0, 30)
 
 
@@ -137,7 +138,7 @@ def test_a_trial_judged_from_the_horizon_on_is_recorded_there_and_never_waits() 
     cell = rungs(3)
     cell.start(0, judged_from=90)
     assert all(report(cell, 0, 0.1, milestone) for milestone in (10, 30, 90))
-    assert cell.records() == {10: {}, 30: {}, 90: {0: 0.1}}
+    assert rungs_of(cell) == {10: {}, 30: {}, 90: {0: 0.1}}
 
 
 def test_trials_that_no_rung_judges_take_no_places_by_ranking_first() -> None:
@@ -162,4 +163,4 @@ def test_between_rungs_and_twice_at_one_everybody_goes_on() -> None:
         report(cell, trial, score)
     for milestone in (10, 20):
         assert report(cell, 2, 0.0, milestone)
-    assert cell.records() == {10: {0: 0.1, 1: 0.2, 2: 0.3}, 30: {}, 90: {}}
+    assert rungs_of(cell) == {10: {0: 0.1, 1: 0.2, 2: 0.3}, 30: {}, 90: {}}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from records import Cell
 from search_spaces.schedulers import HyperbandConfig
-from tests.tune.search.simulated import Simulation, a_report, experiment
+from tests.tune.search.simulated import Simulation, a_report, experiment, rungs_of
 from tune.search.schedulers import rung_milestones
 from tune.search.schedulers.hyperband import Hyperband
 
@@ -111,11 +111,11 @@ def test_trials_are_compared_by_prospect_and_the_winner_has_the_best_score(tmp_p
                for n in scores]  # fmt: skip
     assert goes_on == [False, False, True]
     state = search.cells[ONE]
-    assert state.scheduler.records()[10] == prospects
+    assert rungs_of(state.scheduler)[10] == prospects
     assert search.winners()[ONE].trial == 1
     again = Simulation(spec, tmp_path / "events.jsonl").search
     assert again.winners() == search.winners()
-    assert again.cells[ONE].scheduler.records()[10] == prospects
+    assert rungs_of(again.cells[ONE].scheduler)[10] == prospects
 
 
 # First and few records
@@ -164,7 +164,7 @@ def test_nan_is_stopped_and_pushes_nobody_out(tmp_path: Path) -> None:
     simulation = play(tmp_path, curves)
     cell = simulation.search.cells[ONE]
     assert [t.ended for t in list(cell.trials.values())[4:]] == ["diverged"] * 20
-    assert set(cell.scheduler.records()[10]) == {1, 2, 3}
+    assert set(rungs_of(cell.scheduler)[10]) == {1, 2, 3}
     assert seen(simulation)[3] >= 30  # among the best third of three, not of twenty-three
     assert seen(simulation)[2] == 10
     assert simulation.search.winners()[ONE].trial == 0
@@ -206,7 +206,7 @@ def test_for_any_scores(
     for k, point in enumerate(points):
         reached = sum(t.samples >= point for t in cell.trials.values())
         assert reached <= math.ceil(budget / eta**k) + (k > 0)  # one more: the default
-    for milestone, scores in cell.scheduler.records().items():
+    for milestone, scores in rungs_of(cell.scheduler).items():
         if scores and milestone < 90:
             best = min(scores, key=lambda number: (-scores[number], number))
             assert cell.trials[best].samples > milestone

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from search_spaces.schedulers import HyperbandConfig
 from tests.tune.search.schedulers.test_asha import report
+from tests.tune.search.simulated import rungs_of
 from tune.search.schedulers.hyperband import Hyperband
 
 RUNGS = (10, 30, 90)
@@ -48,7 +49,7 @@ def test_brackets_judge_apart() -> None:
     assert not report(cell, first[1], 0.0, 30)
     assert report(cell, first[2], 0.0, 30)
     assert report(cell, first[2], 0.2, 90)
-    assert cell.records() == {10: {first[0]: 1.0}, 30: {first[1]: 0.0}, 90: {first[2]: 0.2}}
+    assert rungs_of(cell) == {10: {first[0]: 1.0}, 30: {first[1]: 0.0}, 90: {first[2]: 0.2}}
 
 
 def test_of_all_brackets_the_highest_rung_promotes_first() -> None:
