@@ -1,21 +1,14 @@
 from .augmentation import Augmentation as Augmentation
-from .classifier import Classifier as Classifier
-from .classifier import build_classifier as build_classifier
-from .config import AugmentationConfig as AugmentationConfig
 from .config import ModelConfig as ModelConfig
-from .config import PrecisionName as PrecisionName
 from .device import Device as Device
-from .device import available_device as available_device
 from .encoder import HEAD as HEAD
 from .encoder import PIXELS as PIXELS
 from .encoder import Encoder as Encoder
 from .exported import load_adapted as load_adapted
 from .feature_dataset import FeatureDataset as FeatureDataset
-from .final_weights import FinalWeights as FinalWeights
 from .final_weights import select_weights as select_weights
 from .fit import Fit as Fit
 from .head import LinearHead as LinearHead
-from .loading import Pretrained as Pretrained
 from .loading import load_pretrained as load_pretrained
 from .recipe import Recipe as Recipe
 from .results import Evaluation as Evaluation
@@ -23,4 +16,3 @@ from .selection import Selection as Selection
 from .selection import select as select
 from .solvers import SOLVERS as SOLVERS
 from .towers import TOWERS as TOWERS
-from .zero_shot import Prompts as Prompts

@@ -32,7 +32,7 @@ from records import (
     read_journal,
 )
 from search_spaces import Experiment
-from tune.features import Skipped
+from tune.features.stage import Skipped
 
 EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_tests",
               "search.trials", "final", "resources", "features.cache", "features.batch_size",

@@ -21,7 +21,8 @@ from models.zero_shot import Prompts
 from records import Cell, NodeView, Winner
 from report.formatting import listed
 from search_spaces import Experiment
-from tune.features import FeatureStage, Plan, make_plan, selections_of
+from tune.features.plan import Plan, make_plan, selections_of
+from tune.features.stage import FeatureStage
 from tune.run_dir import identity
 from tune.trials.final_fits import FinalFitJob, final_fits
 from tune.workers.actor_pool import ActorPool

@@ -28,7 +28,7 @@ from records import (
     PrecisionChosen,
     Winner,
 )
-from tune.features import Features
+from tune.features.stage import Features
 from tune.monitor.progress import Progress
 from tune.monitor.watch import Watch
 from tune.run_dir import RunDirectory

@@ -21,7 +21,7 @@ def test_every_name_of_the_face_is_there() -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "from models import AugmentationConfig, ModelConfig, Recipe, SOLVERS",
+        "from models import ModelConfig, Recipe, SOLVERS",
         "import models.config, models.recipe, models.solvers",
         "from models import Recipe; Recipe(solver='lbfgs', weight_decay=[0, 1]).bank",
         "import search_spaces.distributions",

@@ -19,7 +19,7 @@ from models.fit import Fit
 from models.loading import Pretrained, load_pretrained
 from models.micro_batches import MicroBatches, cpu_on_oom
 from tests.models.fits import tuning, weights
-from tune.features import EncoderWorker
+from tune.features.worker import EncoderWorker
 
 Monkey = pytest.MonkeyPatch
 

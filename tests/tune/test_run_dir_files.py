@@ -17,7 +17,7 @@ from data import Duplicate, Split
 from records import DUPLICATES, IMPORTANCE, Cell, Winner
 from search_spaces import parse_space
 from tests.tune.search.simulated import FIXED, FROZEN, LLRD, ZEROS, Simulation, experiment
-from tune.features import Skipped
+from tune.features.stage import Skipped
 from tune.run_dir import RunDirectory
 from tune.search.importance import Importance
 from yaml_files import read_yaml

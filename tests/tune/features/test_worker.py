@@ -12,7 +12,7 @@ from PIL import Image
 from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
 from models.loading import load_pretrained
-from tune.features import EncodeJob, EncoderWorker, ImageRef
+from tune.features.worker import EncodeJob, EncoderWorker, ImageRef
 
 
 class Watched:
