@@ -23,7 +23,7 @@ LIMIT = 240
 
 def ended(folder: Storage) -> set[tuple[str, int]]:
     """Trials that have ended, by the journal's copy."""
-    if "events.jsonl" not in folder.files():
+    if "events.jsonl" not in folder.listing():
         return set()
     with folder.reading("events.jsonl") as file:
         lines = file.read().decode().split("\n")[:-1]
@@ -45,7 +45,7 @@ def test_another_machine_finishes_the_run_of_one_that_is_gone(tmp_path: Path, bu
         process.communicate()
     done = ended(folder)
     assert len(done) >= 3
-    checkpoints = [name for name in folder.files() if name.startswith("checkpoints/")]
+    checkpoints = [name for name in folder.listing() if name.startswith("checkpoints/")]
     assert checkpoints  # trials write there, from whatever machine
     assert not (first / "small" / "checkpoints").exists()
     shutil.rmtree(first)
@@ -65,7 +65,7 @@ def test_another_machine_finishes_the_run_of_one_that_is_gone(tmp_path: Path, bu
         for path in (second / "small").rglob("*")
         if path.is_file() and not path.name.startswith(".")
     }
-    assert set(folder.files()) == set(here)
+    assert set(folder.listing()) == set(here)
     for name, content in here.items():
         with folder.reading(name) as file:
             assert file.read() == content, name

@@ -74,7 +74,7 @@ def main(out: Path) -> int:
         cache = ("--set", f"features.cache={out / 'cache'}")
         with object_store("runs") as bucket:
             code = search(out, cluster, "10", 3000, *cache, "--storage", bucket, "--trials", "4")
-            copied = (Storage.at(bucket) / "small").files()
+            copied = list((Storage.at(bucket) / "small").listing())
         (out / "told.json").write_text(json.dumps({"nodes": nodes, "copied": copied}))
         return code
     finally:

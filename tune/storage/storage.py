@@ -74,12 +74,8 @@ class Storage:
         if self.filesystem.get_file_info(f"{self.path}/{name}").type == FileType.File:
             self.filesystem.delete_file(f"{self.path}/{name}")
 
-    def files(self) -> list[str]:
-        """List every file in the folder and below it, by its path from there."""
-        return list(self.listing())
-
     def listing(self) -> dict[str, FileInfo]:
-        """List every file with its size and time of change."""
+        """List every file in the folder and below it, by its path from there."""
         selector = FileSelector(self.path, allow_not_found=True, recursive=True)
         return {
             str(PurePosixPath(info.path).relative_to(self.path)): info

@@ -149,7 +149,7 @@ class KeptCheckpoints:
     def _keep(self, trials: set[tuple[Cell, int]]) -> None:
         with self._patiently():
             kept = {checkpoint_name(*trial) for trial in trials}
-            self._remove({*self.folder.files()} - kept)
+            self._remove(self.folder.listing().keys() - kept)
 
     def _remove(self, names: set[str]) -> None:
         self._due |= names

@@ -71,7 +71,7 @@ def go_on(copier: Copier) -> None:
 
 
 def all_of(folder: Storage) -> dict[str, bytes]:
-    return {name: content_of(folder, name) for name in folder.files()}
+    return {name: content_of(folder, name) for name in folder.listing()}
 
 
 def files_in(path: Path) -> set[str]:

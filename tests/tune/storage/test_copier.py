@@ -96,17 +96,17 @@ def test_what_was_fetched_is_not_copied_back(folder: Storage, tmp_path: Path) ->
     assert noted.written == []
     (other / WEIGHTS).unlink()
     go_on(copier)
-    assert WEIGHTS not in folder.files()
+    assert WEIGHTS not in folder.listing()
 
 
 def test_the_copy_follows_what_changes_and_what_goes(folder: Storage, tmp_path: Path) -> None:
     here = run_in(tmp_path / "run")
     copier = copy(here, folder)
-    assert sorted(folder.files()) == ["events.jsonl", "final_fits/a.json"]
+    assert sorted(folder.listing()) == ["events.jsonl", "final_fits/a.json"]
     (here / "events.jsonl").write_text(journal(0, 1))
     (here / "final_fits" / "a.json").unlink()
     go_on(copier)
-    assert folder.files() == ["events.jsonl"]
+    assert list(folder.listing()) == ["events.jsonl"]
     assert content_of(folder, "events.jsonl") == journal(0, 1).encode()
 
 
@@ -118,7 +118,7 @@ def test_a_copy_that_failed_is_made_in_the_end(tmp_path: Path) -> None:
         go_on(copier)
     place.unlink()
     go_on(copier)
-    assert len(Storage.at(place).files()) == 2
+    assert len(Storage.at(place).listing()) == 2
 
 
 def test_the_first_copy_removes_what_is_not_here_any_more(folder: Storage, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_the_first_copy_removes_what_is_not_here_any_more(folder: Storage, tmp_p
     for name in ("duplicates.csv", "winners/a.safetensors", "checkpoints/7.pt"):
         put(folder, name, b"older")
     copy(here, folder)
-    assert sorted(folder.files()) == ["checkpoints/7.pt", "events.jsonl", "final_fits/a.json"]
+    assert sorted(folder.listing()) == ["checkpoints/7.pt", "events.jsonl", "final_fits/a.json"]
 
 
 def test_a_copy_stays_as_it_is_where_there_is_no_run_here(tmp_path: Path) -> None:

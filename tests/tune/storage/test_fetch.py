@@ -21,7 +21,7 @@ def test_a_run_goes_on_elsewhere_from_its_copy(folder: Storage, tmp_path: Path) 
     fetch(other, folder, resume=True)
     assert files_in(other) == {"events.jsonl", "final_fits/a.json"}
     assert (other / "events.jsonl").read_text() == journal(0)
-    assert (folder / "checkpoints").files() == ["1.pt"]
+    assert list((folder / "checkpoints").listing()) == ["1.pt"]
 
 
 def test_a_local_folder_that_takes_no_file_is_named(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def interrupt(
 def test_the_last_copy_is_made_at_the_end_of_an_interrupted_run(tmp_path: Path) -> None:
     here, there, console = whole_run_in(tmp_path / "run"), Storage.at(tmp_path / "copy"), quiet()
     interrupt(mirrored(here, there, True, console, last=60), here)
-    assert set(there.files()) == ALL
+    assert set(there.listing()) == ALL
     assert said(console) == ""
 
 
@@ -187,14 +187,14 @@ def test_an_interrupted_run_copies_small_files_and_says_what_is_left(
     gated.close()
     mirror = mirrored(here, gated, True, console, OFTEN if copying else 60, last=4)
     assert interrupt(mirror, here, gated if copying else None) < 8
-    assert set(gated.files()) == ALL - {WEIGHTS, OTHERS}
+    assert set(gated.listing()) == ALL - {WEIGHTS, OTHERS}
     assert said(console) == (
         "warning: --storage: 2 files are not copied yet; --resume copies them\n"
     )
     gated.open()
     with mirrored(here, gated, True, console):
         pass
-    assert set(gated.files()) == ALL
+    assert set(gated.listing()) == ALL
 
 
 def test_a_signal_in_the_last_copy_of_a_run_that_has_ended_bounds_it(
@@ -230,7 +230,7 @@ def test_all_is_copied_at_any_other_end(tmp_path: Path, failure: type[Exception]
             ending()
     else:
         ending()
-    assert set(there.files()) == ALL
+    assert set(there.listing()) == ALL
 
 
 def test_a_copy_stops_between_files_once_the_run_ends(tmp_path: Path, gated: Gated) -> None:
@@ -255,7 +255,7 @@ def test_no_result_lies_beside_the_weights_of_another_after_an_interruption(
     gated.close()
     interrupt(mirrored(here, gated, True, quiet(), last=4), here)
     assert content_of(gated, "final_fits/a.json") == b"other result"
-    assert WEIGHTS not in gated.files()
+    assert WEIGHTS not in gated.listing()
 
 
 def test_signals_to_the_whole_process_group_leave_the_copy_to_its_end(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_signals_to_the_whole_process_group_leave_the_copy_to_its_end(tmp_path: 
         for child in multiprocessing.active_children():
             for number in (signal.SIGINT, signal.SIGTERM):
                 os.kill(child.pid or 0, number)
-    assert {WEIGHTS, OTHERS} <= set(there.files())
+    assert {WEIGHTS, OTHERS} <= set(there.listing())
     assert said(console) == ""
 
 

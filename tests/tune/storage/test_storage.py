@@ -14,16 +14,16 @@ from tune.storage.storage import Storage
 
 
 def test_what_is_written_can_be_read_listed_and_deleted(folder: Storage) -> None:
-    assert folder.files() == []
+    assert list(folder.listing()) == []
     put(folder, "a", b"one")
     put(folder, "below/b", b"two")
     put(folder, "a", b"three")
     assert content_of(folder, "a") == b"three"
     assert content_of(folder / "below", "b") == b"two"
-    assert sorted(folder.files()) == ["a", "below/b"]
+    assert sorted(folder.listing()) == ["a", "below/b"]
     for _ in range(2):  # what is not there need not go
         folder.delete("a")
-    assert folder.files() == ["below/b"]
+    assert list(folder.listing()) == ["below/b"]
     with pytest.raises(FileNotFoundError), folder.reading("a"):
         pass
 
@@ -39,7 +39,7 @@ def test_a_block_that_fails_leaves_what_was_there(folder: Storage) -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert content_of(folder, "a") == b"whole"
-    assert folder.files() == ["a"]
+    assert list(folder.listing()) == ["a"]
 
 
 def test_torch_saves_and_loads_there(folder: Storage) -> None:
