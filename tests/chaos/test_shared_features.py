@@ -11,7 +11,7 @@ import ray
 import torch
 
 from data import FeatureStore
-from tune.workers.object_store import SharedArray, SharedSplit, share_array
+from tune.workers.object_store import SharedArray, SharedSplit
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 VALUES = np.arange(4000, dtype=np.float32).reshape(100, 40)
@@ -21,12 +21,12 @@ DIGESTS = [f"{row:064x}" for row in range(100)]
 @pytest.fixture(params=["in the object store", "mapped from disk"])
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> SharedArray:
     if request.param == "in the object store":
-        return share_array(VALUES)
+        return SharedArray(ray.put(VALUES))
     store = FeatureStore(tmp_path, "test")
     store.add("head", DIGESTS, {"x": VALUES})
     array = store.map("head", DIGESTS)["x"]
     assert isinstance(array, np.memmap)
-    return SharedArray(None, Path(str(array.filename)))
+    return SharedArray(Path(str(array.filename)))
 
 
 @ray.remote(num_cpus=0)

@@ -25,7 +25,7 @@ from tune.trials.checkpoints import BEFORE, CHECKSUM, Checkpoint
 from tune.trials.final_fits import FinalFitJob, FinalFitWorker
 from tune.trials.trainable import REPORT, SuffixTrial
 from tune.trials.trial_context import TrialContext
-from tune.workers.object_store import SharedSplit, share_array
+from tune.workers.object_store import SharedArray, SharedSplit
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 TRIAL = {
@@ -45,7 +45,7 @@ def new_context(pretrained: Pretrained, fingerprint: str = "these data") -> Tria
     rng = torch.Generator().manual_seed(0)
     pixels = torch.randn(60, 3, 24, 24, generator=rng)
     features = pretrained.encoder.features(pixels, ["block 11"])["block 11"].numpy()
-    split = SharedSplit(np.arange(60) % 10, {"block 11": share_array(features)})
+    split = SharedSplit(np.arange(60) % 10, {"block 11": SharedArray(ray.put(features))})
     return TrialContext(small(), ray.put(pretrained), fingerprint, "float32", 10, split, split)
 
 

@@ -24,7 +24,7 @@ from records import Cell
 from tests.runs.helpers import small
 from tune.setup import prepare
 from tune.trials.trial_context import TrialContext
-from tune.workers.object_store import SharedSplit, share_array
+from tune.workers.object_store import SharedArray, SharedSplit
 
 PARTITIONS = (1, 5, 10, 25, 33.3, 50, 100)
 
@@ -112,7 +112,7 @@ def context(pretrained: Pretrained, ray_session: None) -> TrialContext:
     def features() -> dict[str, Any]:
         pixels = torch.randn(30, 3, 24, 24, generator=rng)
         crossed = pretrained.encoder.features(pixels, boundaries)
-        return {b: share_array(crossed[b].numpy()) for b in boundaries}
+        return {b: SharedArray(ray.put(crossed[b].numpy())) for b in boundaries}
 
     labels = np.arange(30) % 3
     copies = [features(), features()]

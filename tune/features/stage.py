@@ -30,7 +30,7 @@ from models.config import PrecisionName
 from models.loading import Pretrained
 from tune.features.worker import Encoded, EncodeJob, EncoderWorker, ImageRef
 from tune.workers.actor_pool import ActorPool, result_of
-from tune.workers.object_store import SharedArray, SharedSplit, share_array
+from tune.workers.object_store import SharedArray, SharedSplit
 
 TENSOR = "x"  # all supported towers pass one tensor from group to group
 HASHES, HASH_BITS = "perceptual hash", "144 bits"  # the store of hashes, which need no encoder
@@ -217,8 +217,8 @@ class FeatureStage:
         if one.nbytes * len(digests) > self.map_above:
             array = self.store.map(boundary, digests)[TENSOR]
             assert isinstance(array, np.memmap)
-            return SharedArray(None, Path(str(array.filename)))
-        return share_array(self.store.load(boundary, digests)[TENSOR])
+            return SharedArray(Path(str(array.filename)))
+        return SharedArray(ray.put(self.store.load(boundary, digests)[TENSOR]))
 
 
 @dataclass(frozen=True, eq=False)

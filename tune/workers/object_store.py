@@ -22,22 +22,19 @@ from models.feature_dataset import FeatureDataset
 class SharedArray:
     """A read-only array that every process of the cluster reads without a copy of its own.
 
-    A small array lies in Ray's object store (`ref`), one copy a machine, fetched at the first use.
-    A large one is a memory map of a file (`path`) that all machines see. NumPy refuses to write to
-    either. A write through `torch.from_numpy` would not be refused, and would change the array for
-    every process: so no one hands these arrays to torch, and `FeatureDataset.batch` copies the rows
-    it gathers.
+    A small array lies in Ray's object store, one copy a machine, fetched at the first use. A large
+    one is a memory map of a file that all machines see. NumPy refuses to write to either. A write
+    through `torch.from_numpy` would not be refused, and would change the array for every process:
+    so no one hands these arrays to torch, and `FeatureDataset.batch` copies the rows it gathers.
     """
 
-    ref: ray.ObjectRef[NDArray[Any]] | None
-    path: Path | None
+    place: ray.ObjectRef[NDArray[Any]] | Path
 
     def get(self) -> NDArray[Any]:
         """Return the array."""
-        if self.path is not None:
-            return _mapped(self.path)
-        assert self.ref is not None
-        array: NDArray[Any] = fetch(self.ref)
+        if isinstance(self.place, Path):
+            return _mapped(self.place)
+        array: NDArray[Any] = fetch(self.place)
         return array
 
 
@@ -67,11 +64,6 @@ class SharedSplit:
         every = np.arange(len(self)) if rows is None else rows
         copies = tuple(array.get() for array in self.views[boundary][:views]) if views else ()
         return FeatureDataset(self.features[boundary].get(), self.labels, every, copies)
-
-
-def share_array(array: NDArray[Any]) -> SharedArray:
-    """Put an array in the object store."""
-    return SharedArray(ray.put(array), None)
 
 
 @cache
