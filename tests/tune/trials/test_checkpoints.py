@@ -195,7 +195,7 @@ def test_what_a_storage_does_not_remove_goes_at_the_next_end(
     assert not names(folder) & {checkpoint_name(ONE, first), checkpoint_name(ONE, second)}
 
 
-@pytest.mark.parametrize("failing", ["files", "delete"])
+@pytest.mark.parametrize("failing", ["listing", "delete"])
 def test_what_a_storage_does_not_remove_at_first_goes_at_the_release(
     tmp_path: Path, failing: str, caplog: pytest.LogCaptureFixture
 ) -> None:
