@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import get_args
 
 import torch
 
@@ -18,15 +17,9 @@ class Device:
     `auto` is bfloat16 on GPUs that have it in hardware, float16 with a loss scaler on those that
     don't (Turing, Volta), and float32 on CPUs; `self.precision` is never `auto`. Weights and
     optimizer stay in float32.
-
-    Raises:
-        ValueError: there is no such precision.
     """
 
     def __init__(self, name: str, precision: PrecisionName = "float32") -> None:
-        if precision not in get_args(PrecisionName):
-            allowed = ", ".join(get_args(PrecisionName))
-            raise ValueError(f"precision {precision!r}; allowed: {allowed}")
         self.torch = torch.device(name)
         if precision == "auto" and self.torch.type != "cuda":
             precision = "float32"
