@@ -55,15 +55,8 @@ class Progress(ray_tune.Callback):
         gauges.update(lambda: search_readings(self._search, self._clock), last=True)
         gauges.forget(SAMPLES_PER_SECOND)
 
-    def on_trial_result(self, *_: Any, **__: Any) -> None:
-        """Show a report; Tune calls this."""
-        self._tick()
-
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Show what has changed; Tune calls this several times a second."""
-        self._tick()
-
-    def _tick(self) -> None:
+        """Show what has changed; Tune calls this after each report, and several times a second."""
         if not self._search.closed and self._clock.out_of_time(self._search):
             self._search.close("time budget")
             rest = duration(self._clock.after_search(self._search))

@@ -74,7 +74,6 @@ class Shown:
         for _ in range(reports):
             self.simulation.run(1)
             self.hands.seconds += STEP
-            self.progress.on_trial_result(0, [], None, {})  # type: ignore[arg-type]
             self.progress.on_step_end(0, [])
 
     def finish(self) -> None:
