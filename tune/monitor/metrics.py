@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from ray.util.metrics import Gauge
+
 from records import Cell
 from tune.search.cell_search import CellSearch
 from tune.search.search import Search
@@ -100,7 +102,7 @@ def states_of(cell: CellSearch) -> Counter[str]:
 
 def states(search: Search) -> Counter[str]:
     """Count all trials by state."""
-    total = Counter(dict.fromkeys(STATES, 0))
+    total: Counter[str] = Counter()
     for cell in search.cells.values():
         total.update(states_of(cell))
     return total
@@ -152,12 +154,6 @@ def final_readings(
     }
 
 
-def _ray_gauge(name: str, description: str, tags: tuple[str, ...]) -> Any:
-    from ray.util.metrics import Gauge
-
-    return Gauge(name, description, tags)
-
-
 class Gauges:
     """Sets Ray's gauges to the latest readings.
 
@@ -168,7 +164,7 @@ class Gauges:
     def __init__(
         self,
         run: str,
-        gauge: Callable[[str, str, tuple[str, ...]], Any] = _ray_gauge,
+        gauge: Callable[[str, str, tuple[str, ...]], Any] = Gauge,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run, self._now = run, now
