@@ -103,7 +103,8 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         journal.write(RunStarted(bool(events), experiment.seed))
         for warning in prepared.dataset.warnings:
             journal.write(Footnote(warning))
-        search = Search(experiment, journal, training_images(prepared))
+        images = training_images(experiment, prepared.dataset.train)
+        search = Search(experiment, journal, images)
         search.replay(events)
         fits = final_fits_of(prepared, search.winners())
         if search.finished and not pending(fits, directory.path, experiment.final.export):

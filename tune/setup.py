@@ -105,15 +105,19 @@ def run_fingerprint(prepared: Prepared) -> str:
     )
 
 
-def training_images(prepared: Prepared) -> dict[float, int]:
+def training_images(experiment: Experiment, train: Split) -> dict[float, int]:
     """Count the training images of each partition, as the search draws it."""
-    return _partition_sizes(prepared.experiment, prepared.dataset.train)
+    labels, groups = train.labels, train.group_ids
+    return {
+        partition: len(partition_rows(labels, groups, partition, experiment.seed))
+        for partition in experiment.data.partitions
+    }
 
 
 def _check_partitions(experiment: Experiment, train: Split) -> None:
     """Raise InputError where partitions are of one size: being nested, they are one set."""
     alike: dict[int, list[str]] = {}
-    for partition, images in _partition_sizes(experiment, train).items():
+    for partition, images in training_images(experiment, train).items():
         alike.setdefault(images, []).append(f"{partition:g}")
     same = [(listed(names), images) for images, names in alike.items() if len(names) > 1]
     if not same:
@@ -126,14 +130,6 @@ def _check_partitions(experiment: Experiment, train: Split) -> None:
         f"{'images' if train.groups is None else 'groups'}, at least one of every class); "
         "allowed: one partition for each training set, drop the others"
     )
-
-
-def _partition_sizes(experiment: Experiment, train: Split) -> dict[float, int]:
-    labels, groups = train.labels, train.group_ids
-    return {
-        partition: len(partition_rows(labels, groups, partition, experiment.seed))
-        for partition in experiment.data.partitions
-    }
 
 
 def final_fits_of(prepared: Prepared, winners: Mapping[Cell, Winner]) -> list[FinalFitJob]:

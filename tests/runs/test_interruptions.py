@@ -118,7 +118,7 @@ def _check_studies(run_dir: Path, experiment: Experiment) -> None:
         told = sorted(trial.state.name for trial in study.trials)
         assert told == sorted(states[s] for (cell, _), s in ends.items() if cell == name)
 
-    images = training_images(prepare(experiment))
+    images = training_images(experiment, prepare(experiment).dataset.train)
     search = Search(experiment, JournalWriter(run_dir / "check.jsonl"), images)
     search.replay(read_journal(run_dir / "events.jsonl"))
     for cell, state in search.cells.items():
