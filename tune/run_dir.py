@@ -53,7 +53,7 @@ class RunDirectory:
         self._previous: dict[str, Any] | None = None
         try:
             if holds_run(read_journal(self.journal), path, resume):
-                self._previous = _read(self._file(EXPERIMENT))
+                self._previous = _read(path / EXPERIMENT)
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--out: cannot write to {path}: {error.strerror}") from None
@@ -61,15 +61,12 @@ class RunDirectory:
     @property
     def journal(self) -> Path:
         """Path of the run's journal."""
-        return self._file(JOURNAL)
-
-    def _file(self, name: str) -> Path:
-        return self.path / name
+        return self.path / JOURNAL
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep the run to this process; raise InputError if another one is working on it."""
-        with self._file(".lock").open("w") as file:
+        with (self.path / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -152,7 +149,7 @@ class RunDirectory:
         TEST_IMAGES.write(self.path, rows)
 
     def _write(self, name: str, text: str) -> None:
-        with replacing(self._file(name)) as path:
+        with replacing(self.path / name) as path:
             path.write_text(text, encoding="utf-8")
 
 
@@ -202,7 +199,7 @@ def _leaves(tree: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
         for key, value in tree.items():
             yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
     else:
-        yield prefix, list(tree) if isinstance(tree, tuple) else tree
+        yield prefix, tree
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
