@@ -19,7 +19,7 @@ from models.fit import Fit
 from models.head import LinearHead
 from models.loading import Pretrained
 from models.recipe import Recipe
-from models.selection import Selection, select
+from models.selection import select
 from records import Cell
 from search_spaces import Experiment
 from tune.search.schedulers import milestones
@@ -59,11 +59,10 @@ class TrialContext:
             start = _probe_head(self, cell.partition, Recipe(**probe), seed)
         elif recipe.start == "zero_shot":
             start = self._pretrained.zero_shot
-        selection = select(recipe, self.encoder)
-        boundary = self._fed_from(selection)
+        boundary, share = self.boundary(recipe), self.experiment.resources.gpus_per_trial
         return Fit(
             self.encoder,
-            selection,
+            select(recipe, self.encoder),
             boundary,
             self.train.examples(boundary, self.rows(cell.partition, seed), recipe.views),
             self.val.examples(boundary, self.val_rows(cell.partition, seed)),
@@ -72,14 +71,8 @@ class TrialContext:
             seed=derived_seed(self.experiment.seed, seed, "order"),
             start=start,
             average=self.experiment.final.ema and not recipe.frozen_encoder,
-            device=self.device,
+            device=Device(available_device(share), self.precision),
         )
-
-    @property
-    def device(self) -> Device:
-        """Where this process fits, and in what precision."""
-        share = self.experiment.resources.gpus_per_trial
-        return Device(available_device(share), self.precision)
 
     @property
     def encoder(self) -> Encoder:
@@ -104,14 +97,9 @@ class TrialContext:
         return partition_rows(labels, groups, partition, self.experiment.seed, seed, "validation")
 
     def boundary(self, recipe: Recipe) -> str:
-        """Return where a fit of the recipe is fed."""
-        return self._fed_from(select(recipe, self.encoder))
-
-    def _fed_from(self, selection: Selection) -> str:
-        """Return the highest boundary where all that a fit trains on is cached."""
-        return selection.fed_from(
-            self.train.views if selection.recipe.views else self.train.features
-        )
+        """Return where a fit of the recipe is fed: all that it trains on is cached there."""
+        cached = self.train.views if recipe.views else self.train.features
+        return select(recipe, self.encoder).fed_from(cached)
 
     def milestones(self, fit: Fit, method: str) -> tuple[int, ...]:
         """Return the samples at which a fit is evaluated: once, if it takes no steps."""
