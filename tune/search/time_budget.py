@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
 
 from records import Cell
 from search_spaces import Experiment
@@ -92,7 +91,7 @@ class TimeBudget:
         search: Search,
         left: Mapping[Cell, int],
         spent: Mapping[Cell, float],
-        failed: Mapping[Cell, int] = MappingProxyType({}),
+        failed: Mapping[Cell, int],
     ) -> float:
         """Return the seconds to the end of the run, once its final fits are being made.
 

@@ -176,14 +176,14 @@ def test_the_time_left_of_final_fits_goes_by_those_that_are_made(
     train(search, ONE, 90, seconds=8.0)
     train(search, ALL, 90, seconds=4.0)
     watch = clock(spec, slots=2)
-    none = watch.fits_left(search, {ONE: 3, ALL: 3}, {})
+    none = watch.fits_left(search, {ONE: 3, ALL: 3}, {}, {})
     assert none == pytest.approx(MARGIN * SEEDS * (8.0 + 4.0) / 2)
     # One of the larger ones is made, and took three times as long as was to be expected. It counts
     # beside one that takes what was expected, of both cells' mean.
-    some = watch.fits_left(search, {ONE: 3, ALL: 2}, {ALL: 12.0})
+    some = watch.fits_left(search, {ONE: 3, ALL: 2}, {ALL: 12.0}, {})
     pace = (12.0 + MARGIN * 6.0) / (4.0 + 6.0)
     assert some == pytest.approx(pace * (3 * 8.0 + 2 * 4.0) / 2)
-    assert watch.fits_left(search, {ONE: 0, ALL: 0}, {ONE: 24.0, ALL: 12.0}) == 0
+    assert watch.fits_left(search, {ONE: 0, ALL: 0}, {ONE: 24.0, ALL: 12.0}, {}) == 0
     # Of the two that are left one failed: it is neither made nor waited for.
     failed = watch.fits_left(search, {ONE: 3, ALL: 2}, {ALL: 12.0}, {ALL: 1})
     assert failed == pytest.approx(pace * (3 * 8.0 + 1 * 4.0) / 2)
@@ -202,7 +202,7 @@ def test_fast_methods_say_nothing_of_slow_ones(tmp_path: Path) -> None:
     spec = experiment(methods={"zeros": ZEROS, "more": ZEROS}, scheduler="none")
     simulation = Simulation(spec, tmp_path / "events.jsonl").run()
     watch, cells = clock(spec), list(simulation.search.cells)
-    none = watch.fits_left(simulation.search, dict.fromkeys(cells, SEEDS), {})
+    none = watch.fits_left(simulation.search, dict.fromkeys(cells, SEEDS), {}, {})
     left = {cell: SEEDS if cell.method == "zeros" else 0 for cell in cells}
     spent = {cell: 0.001 for cell in cells if cell.method == "more"}
-    assert watch.fits_left(simulation.search, left, spent) == pytest.approx(none / 2)
+    assert watch.fits_left(simulation.search, left, spent, {}) == pytest.approx(none / 2)
