@@ -17,8 +17,7 @@ from report import Summary, write_report
 from report.optuna import write_studies
 from search_spaces import Experiment
 from tune.monitor.metrics import Gauges
-from tune.monitor.screen import Screen, duration
-from tune.monitor.watch import Watch
+from tune.monitor.watch import Watch, duration
 from tune.run_dir import RunDirectory, identity
 from tune.search.search import Search
 from tune.search.time_budget import TimeBudget
@@ -119,7 +118,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
             ):
                 console.print(cluster.describe(), highlight=False)
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
-                watch = Watch(Screen(console, gauges), journal)
+                watch = Watch(console, gauges, journal)
                 site = Site(prepared, directory, journal, events, cluster, watch)
                 _run_stages(site, search, storage, resolved, options, began)
         write_studies(directory.path)

@@ -161,7 +161,7 @@ def find_winners(
 ) -> dict[Cell, Winner]:
     """Run the search; return the winners, which from here on are fixed."""
     experiment, directory = site.prepared.experiment, site.directory
-    progress = Progress(search, budget, site.watch.screen)
+    progress = Progress(search, budget, site.watch)
     scratch = directory.path.absolute() / "ray"  # Tune's own files, which nobody needs afterwards
     with site.watch.timed("search"), contextlib.closing(progress):
         run_tuner(
@@ -239,7 +239,7 @@ def score_winners(
     else:
         discard_others(wanted, run_dir)
     if left := pending(missing, run_dir, export):
-        site.watch.screen.print(
+        site.watch.print(
             f"{len(left)} of {len(wanted)} final fits are not made; --resume makes them"
         )
     else:
@@ -267,7 +267,7 @@ def _fit_missing(
             ended(fit.cell, seconds, failure is None)
             if failure:
                 site.journal.write(FinalFitFailed(fit.cell, fit.seed, failure))
-                site.watch.screen.print(f"final fit of {fit.cell}, seed {fit.seed}: {failure}")
+                site.watch.print(f"final fit of {fit.cell}, seed {fit.seed}: {failure}")
 
 
 def expected_test_seconds(prepared: Prepared, seconds: float) -> float:

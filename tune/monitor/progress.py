@@ -21,7 +21,7 @@ from tune.monitor.metrics import (
     states,
     states_of,
 )
-from tune.monitor.screen import PLAIN_INTERVAL, Every, Screen, duration
+from tune.monitor.watch import PLAIN_INTERVAL, Every, Watch, duration
 from tune.search.cell_search import CellSearch
 from tune.search.search import Search
 from tune.search.time_budget import TimeBudget
@@ -30,14 +30,14 @@ LIVE_INTERVAL = 0.5  # seconds between two drawings of the table
 
 
 class Progress(ray_tune.Callback):
-    """Shows the search on a screen, and keeps it to its time budget."""
+    """Shows the search on a console, and keeps it to its time budget."""
 
-    def __init__(self, search: Search, clock: TimeBudget, screen: Screen) -> None:
-        self._search, self._clock, self._screen = search, clock, screen
+    def __init__(self, search: Search, clock: TimeBudget, watch: Watch) -> None:
+        self._search, self._clock, self._watch = search, clock, watch
         # Drawn at ticks alone: between them nothing changes that a thread could draw.
-        self._live = Live(console=screen.console, auto_refresh=False, transient=True)
-        self._terminal = screen.console.is_terminal
-        self._due = Every(LIVE_INTERVAL if self._terminal else PLAIN_INTERVAL, screen.now)
+        self._live = Live(console=watch.console, auto_refresh=False, transient=True)
+        self._terminal = watch.console.is_terminal
+        self._due = Every(LIVE_INTERVAL if self._terminal else PLAIN_INTERVAL, watch.now)
         self._rates: dict[Cell, Rate] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Progress(ray_tune.Callback):
     def close(self) -> None:
         """Leave the terminal as it was, and the gauges where the search ended."""
         self._live.stop()
-        gauges = self._screen.gauges
+        gauges = self._watch.gauges
         gauges.update(lambda: search_readings(self._search, self._clock), last=True)
         gauges.forget(SAMPLES_PER_SECOND)
 
@@ -60,16 +60,16 @@ class Progress(ray_tune.Callback):
         if not self._search.closed and self._clock.out_of_time(self._search):
             self._search.close("time budget")
             rest = duration(self._clock.after_search(self._search))
-            self._screen.print(f"time budget: the search ends here; final fits take about {rest}")
+            self._watch.print(f"time budget: the search ends here; final fits take about {rest}")
         if self._due.passed():
             if self._terminal:
                 self._live.update(self._table(), refresh=True)
             else:
-                self._screen.print(self._line())
-        self._screen.gauges.update(self._readings)
+                self._watch.print(self._line())
+        self._watch.gauges.update(self._readings)
 
     def _readings(self) -> Readings:
-        speeds = sample_readings(self._search, self._rates, self._screen.now())
+        speeds = sample_readings(self._search, self._rates, self._watch.now())
         return {**search_readings(self._search, self._clock), **speeds}
 
     def _table(self) -> Stack:

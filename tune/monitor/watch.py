@@ -2,46 +2,74 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
 
 from records import Cell, JournalWriter, StageEnded
 from tune.monitor import metrics
-from tune.monitor.metrics import Rate
-from tune.monitor.screen import Screen, duration
+from tune.monitor.metrics import Gauges, Rate
 from tune.search.search import Search
 from tune.search.time_budget import TimeBudget
 
+PLAIN_INTERVAL = 30.0  # seconds between lines where there is no terminal
 SURE = 3.0  # seconds of encoding before a speed is shown: jobs end several at once
 
 
+@dataclass(frozen=True)
 class Watch:
-    """Shows each stage of a run on a screen; the journal gets the time of each."""
+    """Shows each stage of a run on a console and in gauges; the journal gets the time of each.
 
-    def __init__(self, screen: Screen, journal: JournalWriter) -> None:
-        self.screen, self._journal = screen, journal
+    `now` is a monotonic clock.
+    """
+
+    console: Console
+    gauges: Gauges
+    journal: JournalWriter
+    now: Callable[[], float] = time.monotonic
+
+    def print(self, text: str) -> None:
+        """Print a line as it is, however long."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def line(self, text: str) -> Iterator[Callable[[str], None]]:
+        """Show a line that changes; yield what changes it.
+
+        Without a terminal it is printed every half minute, so that a log neither fills up nor falls
+        silent.
+        """
+        if self.console.is_terminal:
+            with self.console.status(text) as status:
+                yield status.update
+            return
+        due = Every(PLAIN_INTERVAL, self.now)
+        yield lambda text: self.print(text) if due.passed() else None
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Say how long a stage took, once it has ended."""
-        began = self.screen.now()
+        began = self.now()
         yield
-        seconds = self.screen.now() - began
-        self._journal.write(StageEnded(stage, round(seconds, 3)))
-        self.screen.print(f"{stage}: {duration(seconds)}")
+        seconds = self.now() - began
+        self.journal.write(StageEnded(stage, round(seconds, 3)))
+        self.print(f"{stage}: {duration(seconds)}")
 
     @contextmanager
     def features(self, splits: str) -> Iterator[Callable[[int, int], None]]:
         """Show the feature stage; yield what takes the number of images done, and of all."""
         what, rate = f"features of {splits}", Rate(after=SURE)  # workers' start is not counted
-        counts, gauges = (0, 0), self.screen.gauges
-        with self.screen.line(what) as line:
+        counts, gauges = (0, 0), self.gauges
+        with self.line(what) as line:
 
             def show(done: int, total: int) -> None:
                 nonlocal counts
                 counts = (done, total)
-                speed = rate.at(self.screen.now(), done)
+                speed = rate.at(self.now(), done)
                 text = f"{what}: {done}/{total} images"
                 if speed and done < total:
                     left = duration((total - done) / speed)
@@ -70,8 +98,8 @@ class Watch:
         """
         to_make, seconds = Counter(left), dict(spent)
         failed: Counter[Cell] = Counter()
-        gauges = self.screen.gauges
-        with self.screen.line(f"final fits: {to_make.total()} left") as line:
+        gauges = self.gauges
+        with self.line(f"final fits: {to_make.total()} left") as line:
 
             def show(last: bool = False) -> None:
                 to_go = clock.fits_left(search, to_make, seconds, failed)
@@ -91,3 +119,27 @@ class Watch:
             yield ended
         # What is left now failed, or time does not allow it: nothing waits for it.
         gauges.update(lambda: metrics.final_readings(to_make, seconds, 0.0), last=True)
+
+
+class Every:
+    """Says, when asked, whether an interval, in seconds, has passed since it last said so."""
+
+    def __init__(self, seconds: float, now: Callable[[], float]) -> None:
+        self._seconds, self._now = seconds, now
+        self._last = now()
+
+    def passed(self) -> bool:
+        """Whether the interval has passed; then the next one begins."""
+        if self._now() - self._last < self._seconds:
+            return False
+        self._last = self._now()
+        return True
+
+
+def duration(seconds: float) -> str:
+    """Say seconds as people do: 45 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -20,8 +20,7 @@ from tests.tune.monitor.test_metrics import FakeGauges, Hands
 from tests.tune.search.simulated import FROZEN, LLRD, Scorer, Simulation, drawn, experiment
 from tune.monitor.metrics import Gauges
 from tune.monitor.progress import LIVE_INTERVAL, Progress
-from tune.monitor.screen import PLAIN_INTERVAL, Screen, duration
-from tune.monitor.watch import Watch
+from tune.monitor.watch import PLAIN_INTERVAL, Watch, duration
 from tune.search.time_budget import TimeBudget
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "watching.md"
@@ -66,8 +65,8 @@ class Shown:
         self.clock = TimeBudget(spec, slots=2, budget=budget, began=0.0, now=self.hands)
         self.console = Console(file=self.output, force_terminal=terminal, width=100)
         gauges = Gauges("simulated", self.made, now=self.hands)
-        self.watch = Watch(Screen(self.console, gauges, self.hands), self.simulation.journal)
-        self.progress = Progress(self.simulation.search, self.clock, self.watch.screen)
+        self.watch = Watch(self.console, gauges, self.simulation.journal, self.hands)
+        self.progress = Progress(self.simulation.search, self.clock, self.watch)
 
     def go_on(self, reports: int) -> None:
         """So many reports, as Tune tells of them."""
@@ -106,7 +105,7 @@ def test_the_live_table_is_the_documents(terminal: Shown) -> None:
 def test_the_plain_lines_are_the_documents(plain: Shown) -> None:
     with plain.watch.timed("features"):
         plain.hands.seconds += 18
-    plain.progress = Progress(plain.simulation.search, plain.clock, plain.watch.screen)
+    plain.progress = Progress(plain.simulation.search, plain.clock, plain.watch)
     with plain.watch.timed("search"), contextlib.closing(plain.progress):
         plain.progress.setup()
         plain.finish()

@@ -10,12 +10,12 @@ from types import MappingProxyType
 import pytest
 from rich.console import Console
 
-from records import Cell, StageEnded, read_journal
+from records import Cell, JournalWriter, StageEnded, read_journal
+from tests.tune.monitor.terminal import frames
 from tests.tune.monitor.test_metrics import FakeGauges, Hands
 from tests.tune.search.simulated import ZEROS, Simulation, experiment
 from tune.monitor.metrics import Gauges
-from tune.monitor.screen import Screen
-from tune.monitor.watch import Watch
+from tune.monitor.watch import PLAIN_INTERVAL, Watch, duration
 from tune.search.time_budget import TimeBudget
 
 
@@ -29,7 +29,7 @@ class Watched:
         self.clock = TimeBudget(spec, slots=1, budget=None, began=0.0)
         console = Console(file=self.output, force_terminal=False, width=40)
         gauges = Gauges("simulated", self.made, self.hands)
-        self.watch = Watch(Screen(console, gauges, self.hands), self.simulation.journal)
+        self.watch = Watch(console, gauges, self.simulation.journal, self.hands)
         self.fits = 3 * list(self.simulation.search.cells)  # three seeds of each cell
 
     def final_fits(
@@ -138,3 +138,54 @@ def test_a_stage_says_how_long_it_took(watched: Watched) -> None:
         watched.hands.seconds = 100
     assert watched.lines == ["features: 2 min"]
     assert read_journal(watched.simulation.path)[-1] == StageEnded("features", 100.0)
+
+
+# How often something is shown, and in what words
+
+
+def watch(folder: Path, terminal: bool) -> tuple[Watch, io.StringIO, Hands]:
+    output, hands = io.StringIO(), Hands()
+    console = Console(file=output, force_terminal=terminal, width=100)
+    gauges, journal = Gauges("simulated", FakeGauges(), hands), JournalWriter(folder / "events")
+    return Watch(console, gauges, journal, hands), output, hands
+
+
+def test_a_terminal_gets_one_line_that_changes(tmp_path: Path) -> None:
+    shown, output, _ = watch(tmp_path, terminal=True)
+    with shown.line("begins") as show:
+        show("goes on")
+    *before, left = frames(output.getvalue())
+    assert all(len(lines) <= 1 for lines in before)
+    assert any("goes on" in line for lines in before for line in lines)
+    assert left == []
+
+
+def test_without_a_terminal_a_line_is_printed_now_and_then(tmp_path: Path) -> None:
+    shown, output, hands = watch(tmp_path, terminal=False)
+    with shown.line("begins") as show:
+        for tenth in range(25):
+            hands.seconds = tenth * PLAIN_INTERVAL / 10
+            show(f"tenth {tenth}")
+    assert output.getvalue() == "tenth 10\ntenth 20\n"
+
+
+@pytest.mark.parametrize("text", ["[errno 28] no space", "index [/0] is out of bounds"])
+def test_a_line_with_brackets_is_printed_as_it_is(text: str, tmp_path: Path) -> None:
+    shown, output, _ = watch(tmp_path, terminal=False)
+    shown.print(text)
+    assert output.getvalue() == f"{text}\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (89.4, "89 s"),
+        (90, "2 min"),
+        (5399, "90 min"),
+        (5400, "1.5 h"),
+        (90000, "25.0 h"),
+    ],
+)
+def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
