@@ -12,8 +12,7 @@ from ray import tune as ray_tune
 
 from tune.search.search import Search
 from tune.trials.checkpoints import KeptCheckpoints
-from tune.trials.scheduler import CellScheduler
-from tune.trials.searcher import CellSearcher
+from tune.trials.scheduler import CellScheduler, CellSearcher
 from tune.trials.trainable import SuffixTrial
 from tune.trials.trial_context import TrialContext
 from tune.workers.placement import Placement, TrialQueue

@@ -14,8 +14,7 @@ from ray.tune.search import Searcher
 from records import Cell
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.search.search import Search
-from tune.trials.scheduler import CellScheduler
-from tune.trials.searcher import CellSearcher
+from tune.trials.scheduler import CellScheduler, CellSearcher
 from tune.workers.placement import Placement, TrialQueue
 
 PLACEMENT = Placement({"CPU": 1.0})
