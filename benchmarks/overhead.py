@@ -141,7 +141,7 @@ def new_context(prepared: Prepared, cluster: Cluster) -> TrialContext:
         view_boundaries=plan.view_boundaries,
     )
     shared = made.splits["train"], made.splits["val"]
-    return TrialContext(experiment, pretrained, "", precision, len(dataset.classes), *shared)
+    return TrialContext(experiment, pretrained, "", precision, dataset.classes, *shared)
 
 
 def driver(arguments: argparse.Namespace) -> list[Row]:

@@ -145,7 +145,7 @@ def make_context(site: Site, machines: Machines, features: Features) -> TrialCon
         machines.pretrained,
         run_fingerprint(prepared),
         machines.precision,
-        len(prepared.dataset.classes),
+        prepared.dataset.classes,
         features.splits["train"],
         features.splits["val"],
     )
@@ -226,13 +226,7 @@ def score_winners(
             tests = make_test_features(site, machines, boundaries, seen)
             # Only now: if the test images are refused, the results that are there stay.
             discard_others(wanted, run_dir)
-            worker = FinalFitWorker(
-                context,
-                tests,
-                site.prepared.pretrained.fingerprint,
-                site.prepared.dataset.classes,
-                checkpoints.folder,
-            )
+            worker = FinalFitWorker(context, tests, checkpoints.folder)
             with site.watch.timed("final fits"):
                 _fit_missing(site, machines, worker, budget, wanted, missing)
     else:

@@ -46,7 +46,8 @@ def new_context(pretrained: Pretrained, fingerprint: str = "these data") -> Tria
     pixels = torch.randn(60, 3, 24, 24, generator=rng)
     features = pretrained.encoder.features(pixels, ["block 11"])["block 11"].numpy()
     split = SharedSplit(np.arange(60) % 10, {"block 11": SharedArray(ray.put(features))})
-    return TrialContext(small(), ray.put(pretrained), fingerprint, "float32", 10, split, split)
+    shared, classes = ray.put(pretrained), tuple("0123456789")
+    return TrialContext(small(), shared, fingerprint, "float32", classes, split, split)
 
 
 def begin(context: TrialContext, checkpoints: Path, **changes: Any) -> SuffixTrial:
@@ -160,7 +161,7 @@ def test_the_final_fit_of_the_searchs_seed_goes_on_from_the_winners_trial(
         fit: FinalFitJob, checkpoints: Path
     ) -> tuple[FinalFitResult, dict[str, torch.Tensor]]:
         tests = {"test": context.val}
-        worker = FinalFitWorker(context, tests, "", tuple("0123456789"), Storage.at(checkpoints))
+        worker = FinalFitWorker(context, tests, Storage.at(checkpoints))
         result, _, weights = worker.fit_and_score(fit)
         assert weights is not None
         return dataclasses.replace(result, seconds=0.0), weights

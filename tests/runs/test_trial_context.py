@@ -35,7 +35,7 @@ def rows_only(labels: int, validation: str = "full", seed: int = 0) -> TrialCont
     train, val = (SharedSplit(rng.permutation(np.arange(n) % 7), {}) for n in (labels, labels // 2))
     experiment = small(f"data.validation={validation}", f"seed={seed}")
     nothing: Any = None
-    return TrialContext(experiment, nothing, "these data", "float32", 7, train, val)
+    return TrialContext(experiment, nothing, "these data", "float32", tuple("abcdefg"), train, val)
 
 
 @settings(max_examples=20, deadline=None)
@@ -119,7 +119,8 @@ def context(pretrained: Pretrained, ray_session: None) -> TrialContext:
     train = SharedSplit(labels, features(), {b: tuple(c[b] for c in copies) for b in boundaries})
     val = SharedSplit(labels, features())
     experiment = small("search.samples=60")
-    return TrialContext(experiment, ray.put(pretrained), "these data", "float32", 3, train, val)
+    shared, classes = ray.put(pretrained), ("a", "b", "c")
+    return TrialContext(experiment, shared, "these data", "float32", classes, train, val)
 
 
 TUNED = {"blocks": "11", "batch_size": 10, "lr": 1e-3}

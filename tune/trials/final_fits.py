@@ -36,7 +36,7 @@ from tune.storage.storage import Storage
 from tune.trials.checkpoints import Checkpoint
 from tune.trials.trial_context import TrialContext
 from tune.workers.actor_pool import ActorPool
-from tune.workers.object_store import SharedSplit
+from tune.workers.object_store import SharedSplit, fetch
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,6 @@ class FinalFitWorker:
 
     context: TrialContext
     tests: Mapping[str, SharedSplit]
-    fingerprint: str
-    classes: tuple[str, ...]
     checkpoints: Storage
 
     def fit_and_score(self, fit: FinalFitJob) -> Result:
@@ -192,9 +190,9 @@ class FinalFitWorker:
             recipe=recipe,
             boundary=boundary,
             model=experiment.model,
-            fingerprint=self.fingerprint,
+            fingerprint=fetch(context.pretrained).fingerprint,
             precision=context.precision,
-            classes=self.classes,
+            classes=context.classes,
             about={
                 "partition": cell.partition,
                 "method": cell.method,

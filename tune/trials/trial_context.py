@@ -40,7 +40,7 @@ class TrialContext:
     pretrained: ray.ObjectRef[Pretrained]
     run_fingerprint: str
     precision: PrecisionName
-    classes: int
+    classes: tuple[str, ...]
     train: SharedSplit
     val: SharedSplit
 
@@ -66,7 +66,7 @@ class TrialContext:
             boundary,
             self.train.examples(boundary, self.rows(cell.partition, seed), recipe.views),
             self.val.examples(boundary, self.val_rows(cell.partition, seed)),
-            classes=self.classes,
+            classes=len(self.classes),
             horizon=self.experiment.horizon(cell.method),
             seed=derived_seed(self.experiment.seed, seed, "order"),
             start=start,
