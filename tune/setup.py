@@ -23,6 +23,7 @@ from report.formatting import listed
 from search_spaces import Experiment
 from tune.features.plan import Plan, make_plan, selections_of
 from tune.features.stage import FeatureStage
+from tune.features.worker import EncoderWorker
 from tune.run_dir import identity
 from tune.trials.final_fits import FinalFitJob, final_fits
 from tune.workers.actor_pool import ActorPool
@@ -78,17 +79,17 @@ def feature_stage(
     features = experiment.features
     name = f"{prepared.pretrained.fingerprint[:FINGERPRINT]}-{features.dtype}-{precision}"
     _, height, width = encoder.shapes[PIXELS]
-    return FeatureStage(
-        store=FeatureStore(prepared.cache, name),
+    worker = EncoderWorker(
         pretrained=pretrained,
         source=source,
         augmentation=Augmentation(experiment.augmentation, (height, width)),
-        pool=pool,
         batch_size=features.batch_size,
         dtype=features.dtype,
         precision=precision,
-        map_above=prepared.plan.map_above,
+        on_a_node=pool.on_a_node,
+        gpu_share=pool.gpu_share,
     )
+    return FeatureStage(FeatureStore(prepared.cache, name), worker, pool, prepared.plan.map_above)
 
 
 def run_fingerprint(prepared: Prepared) -> str:

@@ -20,6 +20,7 @@ from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
 from models.loading import Pretrained, load_pretrained
 from tune.features.stage import HASHES, FeatureStage
+from tune.features.worker import EncoderWorker
 from tune.workers.actor_pool import ActorPool
 from tune.workers.object_store import SharedSplit
 
@@ -36,17 +37,18 @@ def pretrained() -> Pretrained:
 def stage(
     cache: Path, pretrained: Pretrained, source: object, map_above: int, slots: int = 2
 ) -> FeatureStage:
-    return FeatureStage(
-        store=FeatureStore(cache, "test"),
+    pool = ActorPool({"CPU": 1}, slots)
+    worker = EncoderWorker(
         pretrained=ray.put(pretrained),
         source=source,  # type: ignore[arg-type]
         augmentation=AUGMENTATION,
-        pool=ActorPool({"CPU": 1}, slots),
         batch_size=4,
         dtype="float32",
         precision="float32",
-        map_above=map_above,
+        on_a_node=pool.on_a_node,
+        gpu_share=pool.gpu_share,
     )
+    return FeatureStage(FeatureStore(cache, "test"), worker, pool, map_above)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ still have to look up which images are in the store already.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,16 +18,12 @@ import ray
 
 from data import (
     FeatureStore,
-    ImageSource,
     MissingFeaturesError,
     Split,
     SplitContent,
     UnreadableImageError,
 )
 from errors import InputError
-from models.augmentation import Augmentation
-from models.config import PrecisionName
-from models.loading import Pretrained
 from tune.features.worker import Encoded, EncodeJob, EncoderWorker, ImageRef
 from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.object_store import SharedArray, SharedSplit
@@ -61,18 +57,13 @@ class FeatureStage:
 
     Attributes:
         store: the cache, under this encoder's fingerprint.
-        pool: encodes; each of its processes has a trial's resources.
+        worker: encodes, on the pool; each of its processes has a trial's resources.
         map_above: bytes above which an array is mapped from disk rather than put in memory.
     """
 
     store: FeatureStore
-    pretrained: ray.ObjectRef[Pretrained]
-    source: ImageSource
-    augmentation: Augmentation
+    worker: EncoderWorker
     pool: ActorPool
-    batch_size: int
-    dtype: str
-    precision: PrecisionName
     map_above: int
 
     def run(
@@ -124,7 +115,7 @@ class FeatureStage:
 
         def digest(row: int) -> str:
             try:
-                return self.source.digest(split.keys[row])
+                return self.worker.source.digest(split.keys[row])
             except UnreadableImageError as error:
                 unreadable[row] = error.reason
                 return ""
@@ -152,18 +143,8 @@ class FeatureStage:
                 wanted,
             )
         ]
-        worker = EncoderWorker(
-            pretrained=self.pretrained,
-            source=self.source,
-            augmentation=self.augmentation,
-            batch_size=self.batch_size,
-            dtype=self.dtype,
-            precision=self.precision,
-            on_a_node=self.pool.on_a_node,
-            gpu_share=self.pool.gpu_share,
-        )
         done, total = 0, sum(len(job.images) for job in jobs)
-        for job, result in self.pool.map(EncoderWorker.encode, worker, jobs):
+        for job, result in self.pool.map(EncoderWorker.encode, self.worker, jobs):
             encoded = result_of(result, "features")
             for each in found.values():
                 each.drop(encoded.broken)
@@ -173,7 +154,7 @@ class FeatureStage:
 
     def _keep(self, job: EncodeJob, encoded: Encoded) -> None:
         read = [image.digest for image in job.images if image.digest not in encoded.broken]
-        views = [self.augmentation.view_digest(digest, job.view) for digest in read]
+        views = self._views(read, job.view)
         for boundary, array in encoded.features.items():
             self.store.add(boundary, views, {TENSOR: array})
         if encoded.hashes is not None and self._hashes.missing(HASH_BITS, read):
@@ -188,12 +169,16 @@ class FeatureStage:
             for split in splits
             for digest, key in zip(split.digests or (), split.keys, strict=True)
         }
-        views = [self.augmentation.view_digest(digest, view) for digest in keys]
+        views = self._views(keys, view)
         rows = {row for boundary in boundaries for row in self.store.missing(boundary, views)}
         if view == 0:
             rows |= set(self._hashes.missing(HASH_BITS, views))
         images = [ImageRef(digest, key) for digest, key in keys.items()]
-        return _chunks([images[row] for row in sorted(rows)], self.batch_size, self.pool.slots)
+        wanted = [images[row] for row in sorted(rows)]
+        return _chunks(wanted, self.worker.batch_size, self.pool.slots)
+
+    def _views(self, digests: Iterable[str], view: int) -> list[str]:
+        return [self.worker.augmentation.view_digest(digest, view) for digest in digests]
 
     def _content(self, split: Split) -> SplitContent:
         return SplitContent(split, self._hashes.load(HASH_BITS, split.digests or ())[TENSOR])
@@ -212,7 +197,7 @@ class FeatureStage:
         )
 
     def _share(self, split: Split, boundary: str, view: int) -> SharedArray:
-        digests = [self.augmentation.view_digest(digest, view) for digest in split.digests or ()]
+        digests = self._views(split.digests or (), view)
         one = self.store.load(boundary, digests[:1])[TENSOR]
         if one.nbytes * len(digests) > self.map_above:
             array = self.store.map(boundary, digests)[TENSOR]
