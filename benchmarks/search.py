@@ -148,7 +148,7 @@ class Race(Player):
     def __init__(self, table: Table, experiment: Experiment, slots: int) -> None:
         journal = JournalWriter(Path(os.devnull))
         search = Search(experiment, journal, table.images, self._recorded)
-        super().__init__(experiment, search, self._evaluated, self._first, slots)
+        super().__init__(search, self._evaluated, self._first, slots)
         self._table = table
         self._now = 0
         self._due: dict[int, int] = {}  # flight to when it reports

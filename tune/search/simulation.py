@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from records import TrialReport
-from search_spaces import Experiment
 from tune.search.search import Proposal, Search
 
 
@@ -51,13 +50,12 @@ class Player:
 
     def __init__(
         self,
-        experiment: Experiment,
         search: Search,
         evaluate: Callable[[Proposal, int], TrialReport | None],
         pick: Callable[[list[Flight]], Flight],
         slots: int = 1,
     ) -> None:
-        self.experiment, self.search, self._slots = experiment, search, slots
+        self.search, self._slots = search, slots
         self._evaluate, self._pick = evaluate, pick
         self.flying: list[Flight] = []
         self.proposals: list[Proposal] = []

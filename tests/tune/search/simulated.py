@@ -130,14 +130,15 @@ class Simulation(Player):
         prospects: bool = False,
         images: Mapping[float, int] = MappingProxyType({}),
     ) -> None:
-        self.path, self._scorer, self._prospects = path, scorer, prospects
+        self.experiment, self.path = spec, path
+        self._scorer, self._prospects = scorer, prospects
         events = read_journal(path)
         self.journal = JournalWriter(path)
         images = {partition: images.get(partition, 0) for partition in spec.data.partitions}
         search = Search(spec, self.journal, images)
         search.replay(events)
         draw = random.Random(seed)
-        super().__init__(spec, search, self._scored, draw.choice, slots)
+        super().__init__(search, self._scored, draw.choice, slots)
 
     def _scored(self, proposal: Proposal, milestone: int) -> TrialReport | None:
         score = self._scorer(proposal.cell, proposal.config, milestone)
