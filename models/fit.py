@@ -48,7 +48,6 @@ class Fit:
 
     Attributes:
         images: the number of training images; views do not count.
-        precision: the type that matrix products run in.
         samples: how many training samples have been seen, in `steps` steps.
         batch_size: of every step; no larger than an epoch.
         best: the best evaluation so far, of `best_weights`; None as long as none was finite.
@@ -82,7 +81,6 @@ class Fit:
         self.best_weights: dict[str, Tensor] = {}
         self._train, self._val, self._horizon = train, val, horizon
         self._device = device or Device("cpu")
-        self.precision = self._device.precision
         self._dtype = dtype
         self._stream = ShuffleStream(len(train), seed, train.copies)
         self._micro_batches = MicroBatches(self.batch_size)

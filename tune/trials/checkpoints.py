@@ -52,7 +52,7 @@ class Checkpoint:
         # Another run's file may lie there, on a machine the driver could not clean up.
         names = [str(cell), number, config, probe if fit.recipe.start == "probe" else None]
         rests_on = [context.run_fingerprint, experiment.seed, experiment.horizon(cell.method)]
-        after = [fit.precision, experiment.final.ema]
+        after = [context.precision, experiment.final.ema]
         self._fit_key = json.dumps([*names, *rests_on, *after], sort_keys=True)
 
     def save(self, fit: Fit, report: TrialReport) -> None:
