@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # beside another worker, torch has one core
     os.environ["OMP_NUM_THREADS"] = "1"
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 
 hypothesis.settings.register_profile("tests", deadline=None)  # whatever else the machine does
 hypothesis.settings.load_profile("tests")
