@@ -195,9 +195,10 @@ def _read_experiment(
     try:
         experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
         partitions, methods = tuple(experiment["data"]["partitions"]), tuple(experiment["methods"])
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        gain = (experiment.get("report") or {}).get("gain")
+        seeds = (experiment.get("final") or {}).get("seeds")
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} must hold data.partitions and methods: {error!r}") from error
-    gain = (experiment.get("report") or {}).get("gain")
     if gain is not None and gain not in methods:
         raise InputError(f"{path}: report.gain is {gain!r}, not one of {', '.join(methods)}")
-    return partitions, methods, gain, (experiment.get("final") or {}).get("seeds")
+    return partitions, methods, gain, seeds

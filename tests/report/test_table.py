@@ -301,6 +301,13 @@ def test_unknown_gain_is_refused(finished: RunWriter) -> None:
         write_report(finished.run_dir)
 
 
+@pytest.mark.parametrize("more", [{"report": "x"}, {"final": [3]}, {"data": 1}])
+def test_sections_that_are_none_are_refused(finished: RunWriter, more: dict[str, Any]) -> None:
+    finished.experiment(["frozen", "llrd"], [1], **more)
+    with pytest.raises(InputError, match=r"experiment\.yaml must hold data\.partitions"):
+        write_report(finished.run_dir)
+
+
 def test_incomplete_final_fit_is_named(finished: RunWriter) -> None:
     (finished.run_dir / "final_fits" / "odd.json").write_text('{"partition": 1}')
     with pytest.raises(
