@@ -101,15 +101,14 @@ def build_classifier(
 
     Raises:
         ValueError: the weights are not the recipe's on this encoder.
-        RuntimeError: the head's weights are not of the encoder's width.
     """
     keys = {*(p.key for p in selection.parameters), "head/weight", "head/bias"}
     if odd := keys ^ weights.keys():
         raise ValueError(f"the weights are not the recipe's: {min(odd)} is in one of them alone")
-    bank = HeadBank(1, encoder.dim, len(weights["head/bias"]))
-    bank.load_state_dict({key: weights[f"head/{key}"][None] for key in ("weight", "bias")})
+    bank = HeadBank(1, encoder.dim, weights["head/bias"].numel())
     classifier = Classifier(encoder, selection, boundary, bank)
-    for key, parameter in classifier.trained.items():
+    heads = {"head/weight": bank.weight[0], "head/bias": bank.bias[0]}
+    for key, parameter in {**heads, **classifier.trained}.items():
         if weights[key].shape != parameter.shape:
             raise ValueError(
                 f"{key} has the shape {tuple(weights[key].shape)}, not {tuple(parameter.shape)}"

@@ -129,6 +129,6 @@ def load_adapted(path: Path) -> Adapted:
     try:
         selection = select(description.recipe, pretrained.encoder)
         classifier = build_classifier(pretrained.encoder, selection, PIXELS, weights, device)
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
     return Adapted(description.classes, classifier, pretrained.preprocess, device)

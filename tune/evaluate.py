@@ -165,7 +165,7 @@ def _classifier(path: Path, winner: Exported, pretrained: Pretrained, device: De
         return build_classifier(
             pretrained.encoder, selection, description.boundary, weights, device
         )
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
 
 
