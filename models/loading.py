@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,16 +15,20 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.factory import _find_checkpoint_in_dir
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from errors import InputError, did_you_mean, one_line
+from errors import InputError, did_you_mean, one_line, shown
 from files import expanded
+from models.checkpoints import check_finite, readable
 from models.config import LOCAL_DIR, ModelConfig
 from models.encoder import Encoder
 from models.head import LinearHead
-from models.towers import split_tower
+from models.local_folder import CONFIG, check_config
+from models.tags import options_of_file, options_of_tag
+from models.towers import family_of, split_tower
 from models.zero_copy import Weights, join_weights, split_weights
 from models.zero_shot import Prompts, zero_shot_head
 
@@ -34,6 +40,7 @@ BOUNDARIES = 2
 UNLOADABLE = (
     *(RuntimeError, OSError, ValueError, LookupError, TypeError, AttributeError, ImportError),
     *(AssertionError, EOFError, StopIteration, UnpicklingError, SafetensorError),
+    *(ArithmeticError, MemoryError),
 )
 """What open_clip raises when a configuration or checkpoint is broken or is not one."""
 
@@ -42,17 +49,19 @@ UNLOADABLE = (
 class Pretrained:
     """An encoder with its own preprocessing, and the text tower's classifier if prompts were given.
 
-    `fingerprint` changes with any weight of the image tower and with the preprocessing.
+    `fingerprint` changes with any weight of the image tower and with the preprocessing; `assumed`
+    says in lines what the files did not tell of how the weights were trained.
     """
 
     encoder: Encoder
     preprocess: Callable[[Image.Image], Tensor]
     fingerprint: str
     zero_shot: LinearHead | None = None
+    assumed: tuple[str, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle so that processes share the encoder's weights (models/zero_copy.py)."""
-        rest = self.preprocess, self.fingerprint, self.zero_shot
+        rest = self.preprocess, self.fingerprint, self.zero_shot, self.assumed
         return _pretrained, (*split_weights(self.encoder), *rest)
 
 
@@ -71,57 +80,131 @@ def load_pretrained(
     tower runs once.
 
     Raises:
-        InputError: unknown name or tag, missing folder or file, weights that don't fit or cannot
-            be downloaded, a tower without blocks, or a text tower that cannot be used.
+        InputError: unknown name or tag, missing folder or file, a broken configuration, weights
+            that are none, don't fit or cannot be downloaded, a tower without blocks, or a text
+            tower that cannot be used.
     """
     name = _checked_name(config.name)
-    options: dict[str, Any] = {}
-    if not name.startswith(LOCAL_DIR):
-        options = {"pretrained": _checked_tag(name, config.pretrained)}
-        tag = open_clip.get_pretrained_cfg(name, config.pretrained or "") or {}
-        # open_clip only warns where a tag's weights were trained with the other GELU.
-        options["force_quick_gelu"] = bool(tag.get("quick_gelu", False))
+    tag = None if name.startswith(LOCAL_DIR) else _checked_tag(name, config.pretrained)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model, preprocess = open_clip.create_model_from_pretrained(name, **options)
+        with _quietly():
+            model, preprocess, assumed = _created(name, tag)
+    except InputError:
+        raise
     except UNLOADABLE as error:
         where = config.name if config.pretrained is None else f"{config.name}, {config.pretrained}"
-        raise InputError(f"model: cannot load {where}: {one_line(error, 300)}") from error
+        reason = one_line(error, 400) or type(error).__name__
+        raise InputError(f"model: cannot load {where}: {reason}") from error
     fingerprint = _fingerprint(model.visual)
     model.float()
     zero_shot = None
     if prompts is not None:
         try:
-            zero_shot = zero_shot_head(model, name, prompts, cache)
+            with _quietly():
+                zero_shot = zero_shot_head(model, name, prompts, cache)
         except UNLOADABLE as error:
             raise InputError(
                 f"model: the text tower or tokenizer of {config.name} cannot be used, which "
                 f"zero_shot needs ({one_line(error, 300)})"
             ) from error
-    return Pretrained(split_tower(model.visual), preprocess, fingerprint, zero_shot)
+    encoder = split_tower(model.visual)
+    return Pretrained(encoder, preprocess, fingerprint, zero_shot, tuple(assumed))
+
+
+def _created(name: str, tag: str | None) -> tuple[open_clip.CLIP, Any, list[str]]:
+    """Return a model with its weights, its preprocessing, and what is assumed about it.
+
+    Whatever can be wrong is found before weights are downloaded, or memory is used for them.
+    """
+    assumed: list[str] = []
+    if tag is None:
+        folder = Path(name.removeprefix(LOCAL_DIR))
+        assumed = check_config(folder)
+        if (found := _find_checkpoint_in_dir(folder)) is None:
+            raise ValueError("no weights in it; allowed: a .safetensors, .bin or .pth file")
+        _check_architecture(name, Path(found).stat().st_size)
+        with readable(Path(found)) as (path, keys):
+            if str(path) != found:
+                raise ValueError(f"{Path(found).name} holds more than the model's state_dict()")
+            model, preprocess = _filled(name, {}, keys)
+    elif open_clip.is_pretrained_cfg(name, tag):
+        _check_architecture(name)
+        model, preprocess = _filled(name, {"pretrained": tag, **options_of_tag(name, tag)})
+    else:
+        options, assumed = options_of_file(name)
+        _check_architecture(name)
+        with readable(Path(tag)) as (path, keys):
+            model, preprocess = _filled(name, {"pretrained": str(path), **options}, keys)
+    check_finite(model.state_dict())
+    return model, preprocess, assumed
+
+
+def _check_architecture(name: str, bytes_of_weights: int | None = None) -> None:
+    """Build a model without memory for weights, and refuse one that cannot be right.
+
+    Raises:
+        InputError: the image tower is of no known family.
+        ValueError: it has more weights than its file has bytes.
+    """
+    with torch.device("meta"):
+        skeleton = open_clip.create_model(
+            name, load_weights=False, pretrained_text=False, device="meta"
+        )
+    family_of(skeleton.visual)
+    weights = sum(weight.numel() for weight in skeleton.parameters())
+    if bytes_of_weights is not None and weights > bytes_of_weights:
+        raise ValueError(
+            f"{CONFIG} describes {weights} weights, and the file of weights has only "
+            f"{bytes_of_weights} bytes"
+        )
+
+
+def _filled(name: str, options: dict[str, Any], keys: str = "") -> Any:
+    try:
+        return open_clip.create_model_from_pretrained(name, **options)
+    except UNLOADABLE as error:
+        reason = one_line(error, 150) or type(error).__name__
+        raise ValueError(f"{reason}{keys}" if keys else one_line(error, 300)) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep libraries' warnings off the terminal; what they raise is reported in a line."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _checked_name(name: str) -> str:
     if not name.startswith(LOCAL_DIR):
         known = open_clip.list_models()
-        name = name.replace("/", "-")  # as OpenAI writes them
-        if name not in known:
-            hint = did_you_mean(name, known)
+        cleaned = name.replace("/", "-")  # as OpenAI writes them
+        if cleaned in known:
+            return cleaned
+        if ":" in name:
             raise InputError(
-                f"model.name: unknown model {name!r}; {hint}allowed: local-dir:FOLDER or one of "
-                f"open_clip's {len(known)} names, such as ViT-B-32"
+                f"model.name: {shown(name)}: names of a hub are not taken; allowed: an open_clip "
+                f"name, or local-dir:FOLDER of a download ({CONFIG} and weights)"
             )
-        return name
+        hint = did_you_mean(cleaned, known)
+        raise InputError(
+            f"model.name: unknown model {shown(name)}; {hint}allowed: local-dir:FOLDER or one of "
+            f"open_clip's {len(known)} names, such as ViT-B-32"
+        )
     folder = expanded(name.removeprefix(LOCAL_DIR), "model.name")
     # A relative folder that is not here may be the bundled one, seen from elsewhere.
     if not folder.is_absolute() and not folder.is_dir():
         folder = ROOT / folder
-    for needed in ("", "open_clip_config.json"):
+    for needed in ("", CONFIG):
         if not (folder / needed).exists():
             raise InputError(
                 f"model.name: {folder / needed} does not exist; local-dir: needs a folder with "
-                "open_clip_config.json and weights"
+                f"{CONFIG} and weights"
             )
     return f"{LOCAL_DIR}{folder.resolve()}"
 

@@ -100,7 +100,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         )
         events = read_journal(directory.journal)
         journal.write(RunStarted(bool(events), experiment.seed))
-        for warning in prepared.dataset.warnings:
+        for warning in (*prepared.dataset.warnings, *prepared.pretrained.assumed):
             journal.write(Footnote(warning))
         images = training_images(experiment, prepared.dataset.train)
         search = Search(experiment, journal, images)
@@ -155,5 +155,6 @@ def _run_stages(
 
 
 def _warn(prepared: Prepared, options: Options, console: Console) -> None:
-    if warning := prepared.plan.warning(options.out):
-        console.print(f"warning: {warning}", highlight=False, markup=False)
+    for warning in (prepared.plan.warning(options.out), *prepared.pretrained.assumed):
+        if warning:
+            console.print(f"warning: {warning}", highlight=False, markup=False)

@@ -13,9 +13,25 @@ from models.towers.base import TowerFamily
 from models.towers.native import NativeViT
 from models.towers.timm_vit import TimmViT
 
-__all__ = ["TOWERS", "TowerFamily", "split_tower"]
+__all__ = ["TOWERS", "TowerFamily", "family_of", "split_tower"]
 
 TOWERS: list[TowerFamily] = [NativeViT(), TimmViT()]
+
+
+def family_of(tower: Any) -> TowerFamily:
+    """Find the family of an open_clip image tower, which needs no weights for this.
+
+    Raises:
+        InputError: the tower is of no known family.
+    """
+    for family in TOWERS:
+        if family.matches(tower):
+            return family
+    inner = getattr(tower, "trunk", tower)
+    raise InputError(
+        f"model.name: image tower {type(inner).__name__} cannot be split into blocks; "
+        "allowed: open_clip's own ViTs and timm's VisionTransformer"
+    )
 
 
 def split_tower(tower: Any) -> Encoder:
@@ -24,11 +40,4 @@ def split_tower(tower: Any) -> Encoder:
     Raises:
         InputError: the tower is of no known family.
     """
-    for family in TOWERS:
-        if family.matches(tower):
-            return Encoder(family.groups(tower), tower.image_size)
-    inner = getattr(tower, "trunk", tower)
-    raise InputError(
-        f"model.name: image tower {type(inner).__name__} cannot be split into blocks; "
-        "allowed: open_clip's own ViTs and timm's VisionTransformer"
-    )
+    return Encoder(family_of(tower).groups(tower), tower.image_size)

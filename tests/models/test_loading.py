@@ -14,56 +14,12 @@ import pytest
 import torch
 from PIL import Image
 from pydantic import ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from errors import InputError
 from models.config import LOCAL_DIR, ModelConfig
 from models.loading import ROOT, _fingerprint, load_pretrained
 from models.towers import split_tower
-
-NAME = "clip-search-tiny"
-CONFIG: dict[str, Any] = {
-    "embed_dim": 12,
-    "vision_cfg": {
-        **{"image_size": 16, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16}
-    },
-    "text_cfg": {"context_length": 4, "vocab_size": 20, "width": 16, "heads": 2, "layers": 1},
-}
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> open_clip.CLIP:
-    """A model under a name of its own, and its checkpoints in tmp_path."""
-    monkeypatch.setattr(
-        open_clip.factory, "_MODEL_CONFIG_PATHS", open_clip.factory._MODEL_CONFIG_PATHS[:]
-    )
-    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", dict(open_clip.factory._MODEL_CONFIGS))
-    (tmp_path / f"{NAME}.json").write_text(json.dumps(CONFIG))
-    open_clip.add_model_config(tmp_path / f"{NAME}.json")
-    torch.manual_seed(0)
-    model = open_clip.create_model(NAME)
-    torch.save(model.state_dict(), tmp_path / "weights.pt")
-    return model
-
-
-def folder_of(path: Path, model: open_clip.CLIP, **changes: Any) -> str:
-    """A `local-dir:` of `model`; its name in a ModelConfig."""
-    path.mkdir()
-    model_cfg = {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], **changes.pop("vision", {})}}
-    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", **changes}
-    config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
-    (path / "open_clip_config.json").write_text(json.dumps(config))
-    save_file(model.state_dict(), path / "open_clip_model.safetensors")
-    return f"{LOCAL_DIR}{path}"
-
-
-def refusal(name: str, pretrained: str | None = None) -> str:
-    with pytest.raises(InputError) as error:
-        load_pretrained(ModelConfig(name=name, pretrained=pretrained))
-    message = str(error.value)
-    assert message.startswith("model")
-    assert "\n" not in message
-    return message
+from tests.models.tiny_clip import CONFIG, NAME, folder_of, refusal
 
 
 def test_the_bundled_model_loads_from_anywhere(

@@ -127,7 +127,14 @@ class EncoderWorker:
         return image.digest, (self._loaded.preprocess(decoded), perceptual_hash(decoded))
 
     def _stored(self, x: torch.Tensor, boundary: str) -> NDArray[Any]:
-        array = x.float().cpu().numpy().astype(self.dtype)
+        exact = x.float().cpu().numpy()
+        with np.errstate(over="ignore"):  # it is reported below
+            array = exact.astype(self.dtype)
+        if not np.isfinite(exact).all():
+            raise InputError(
+                f"model: features at {boundary} are infinite or not numbers; allowed: an encoder "
+                "with sound weights, or model.precision: float32"
+            )
         if not np.isfinite(array).all():
             raise InputError(
                 f"features.dtype: features at {boundary} do not fit {self.dtype}; allowed: float32"

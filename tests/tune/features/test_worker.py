@@ -7,11 +7,13 @@ import time
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
+from errors import InputError
 from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
-from models.loading import load_pretrained
+from models.loading import Pretrained, load_pretrained
 from tune.features.worker import EncodeJob, EncoderWorker, ImageRef
 
 
@@ -30,6 +32,17 @@ class Watched:
         return Image.new("RGB", (24, 24))
 
 
+def worker_of(pretrained: Pretrained, source: Watched, **settings: Any) -> EncoderWorker:
+    handle: Any = None
+    return EncoderWorker(
+        pretrained=handle,
+        source=source,
+        augmentation=Augmentation(AugmentationConfig(), (24, 24)),
+        batch_size=8,
+        **{"dtype": "float32", "precision": "float32", "on_a_node": 1, **settings},
+    )
+
+
 @pytest.mark.parametrize(("cores", "on_a_node", "threads"), [(1, 1, 1), (6, 2, 3), (2, 4, 1)])
 def test_they_are_a_containers_cores_shared_among_its_encoders(
     cores: int, on_a_node: int, threads: int, monkeypatch: pytest.MonkeyPatch
@@ -39,15 +52,26 @@ def test_they_are_a_containers_cores_shared_among_its_encoders(
     monkeypatch.setattr("os.cpu_count", lambda: 96)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(96), raising=False)
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", str(cores))  # stands in for the quota
-    handle: Any = None
-    worker = EncoderWorker(
-        pretrained=handle,
-        source=source,
-        augmentation=Augmentation(AugmentationConfig(), (24, 24)),
-        batch_size=8,
-        dtype="float32",
-        precision="float32",
-        on_a_node=on_a_node,
-    )
+    worker = worker_of(pretrained, source, on_a_node=on_a_node)
     worker.encode(EncodeJob([ImageRef(str(i), str(i)) for i in range(24)], 0, ["head"]))
     assert len(source.threads) == threads
+
+
+@pytest.mark.parametrize(
+    ("scale", "dtype", "message"),
+    [
+        (1e38, "float32", "model: features at head are infinite or not numbers; allowed: an enc"),
+        (1e38, "float16", "model: features at head are infinite or not numbers; allowed: an enc"),
+        (1e7, "float16", "features.dtype: features at head do not fit float16; allowed: float32"),
+    ],
+)
+def test_features_that_are_no_numbers_are_refused(
+    scale: float, dtype: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the encoder where no other dtype would help."""
+    pretrained = load_pretrained(ModelConfig())
+    monkeypatch.setattr("tune.features.worker.ray.get", lambda handle: pretrained)
+    worker = worker_of(pretrained, Watched(), dtype=dtype)
+    with pytest.raises(InputError) as error:
+        worker._stored(torch.full((2, 3), scale) * 10, "head")
+    assert str(error.value).startswith(message)
