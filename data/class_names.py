@@ -8,9 +8,11 @@ from pathlib import Path
 
 from ruamel.yaml.nodes import MappingNode, ScalarNode
 
-from errors import InputError, did_you_mean
+from errors import InputError, did_you_mean, shown
 from files import expanded
-from yaml_files import read_nodes
+from yaml_files import read_nodes, text_of
+
+NODES = 200_000  # in a file of names, which may be those of ImageNet-21k
 
 _NUMBERING = re.compile(r"\A(?:\d+\.|n\d{8} )+(?=[^\W\d])")
 """`001.` (CUB-200, Caltech-256) or a WordNet id, `n02085620-` (Stanford Dogs), before the name."""
@@ -38,11 +40,12 @@ def words_of(classes: Sequence[str], file: Path | None) -> tuple[str, ...]:
         InputError: `file` cannot be read, is not such a mapping, or has a key that is no class.
     """
     given = {} if file is None else _read(expanded(file, "data.class_names"))
+    known = set(classes)
     for name in given:
-        if name not in classes:
+        if name not in known:
             hint = did_you_mean(name, classes)
             raise InputError(
-                f"data.class_names: {file}: {name!r} is no class; {hint}"
+                f"data.class_names: {file}: {shown(name)} is no class; {hint}"
                 f"allowed are the {len(classes)} classes of train"
             )
     return tuple(given.get(name) or in_words(name) for name in classes)
@@ -64,10 +67,10 @@ def shared_words(classes: Sequence[str], words: Sequence[str]) -> Iterator[str]:
 def _read(file: Path) -> dict[str, str]:
     where = f"data.class_names: {file}"
     try:
-        text = file.read_text(encoding="utf-8")
+        text = text_of(file, NODES)
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: cannot be read ({error})") from error
-    tree = read_nodes(text, where)  # nodes, so that names stay as they are written
+    tree = read_nodes(text, where, NODES)  # nodes, so that names stay as they are written
     if not isinstance(tree, MappingNode):
         raise InputError(f"{where}: expected class names and words, such as `apple_pie: apple pie`")
     words: dict[str, str] = {}
@@ -76,8 +79,8 @@ def _read(file: Path) -> dict[str, str]:
         if not isinstance(key, ScalarNode) or not isinstance(value, ScalarNode):
             raise InputError(f"{place}: expected one class name and its words")
         if key.value in words:
-            raise InputError(f"{place}: {key.value!r} stands twice")
+            raise InputError(f"{place}: {shown(key.value)} stands twice")
         words[key.value] = " ".join(value.value.split())
         if not words[key.value]:
-            raise InputError(f"{place}: {key.value!r} has no words")
+            raise InputError(f"{place}: {shown(key.value)} has no words")
     return words

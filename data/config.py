@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from data.sources import SOURCES
 from data.sources.base import SPLIT_NAMES
+from errors import shown
 from files import expanded
 
 CLIP_TEMPLATES = (
@@ -83,7 +84,9 @@ class SourceConfig(BaseModel):
         known = SOURCES.get(kind)
         if known is None or not (place.strip() if known.place else source == kind):
             *others, last = (":".join(filter(None, (k, s.place))) for k, s in SOURCES.items())
-            raise ValueError(f"unknown source {source!r}; allowed: {', '.join(others)} or {last}")
+            raise ValueError(
+                f"unknown source {shown(source)}; allowed: {', '.join(others)} or {last}"
+            )
         return source
 
     @model_validator(mode="after")
@@ -114,7 +117,7 @@ class DataConfig(SourceConfig):
 
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    split_seed: Annotated[int, Field(ge=0)] = 0
+    split_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     partitions: tuple[int | float, ...] = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
     validation: Literal["full", "matched"] = "full"
     max_unreadable: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -144,7 +147,7 @@ class DataConfig(SourceConfig):
             raise ValueError(f"{rule}; none given")
         for template in templates:
             if template.count("{}") != 1 or template.count("{") + template.count("}") != 2:
-                raise ValueError(f"{rule}, not {template!r}")
+                raise ValueError(f"{rule}, not {shown(template)}")
         return templates
 
     @field_validator("extra_tests")
@@ -152,7 +155,7 @@ class DataConfig(SourceConfig):
     def _own_names(cls, extra_tests: dict[str, SourceConfig]) -> dict[str, SourceConfig]:
         for name in extra_tests:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-                raise ValueError(f"{name!r}: letters, digits, _ and - only")
+                raise ValueError(f"{shown(name)}: letters, digits, _ and - only")
             if name.lower() in SPLIT_NAMES:
                 raise ValueError(f"{name!r} names a split; an extra test needs a name of its own")
         return extra_tests

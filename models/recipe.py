@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from errors import shown
 from models.solvers import SOLVERS, StepSolver
 
 KINDS = ("ln", "attn", "mlp", "embed", "proj")
@@ -45,10 +46,10 @@ class Settings(BaseModel):
         1.0, gt=0, le=1, description="factor on the learning rate from each block to the one below"
     )
     head_lr: Annotated[tuple[Rate, ...], BeforeValidator(_bank)] = Field(
-        (1e-3,), min_length=1, description="peak learning rate of the head"
+        (1e-3,), min_length=1, max_length=100, description="peak learning rate of the head"
     )
     weight_decay: Annotated[tuple[Decay, ...], BeforeValidator(_bank)] = Field(
-        (0.0,), min_length=1, description="decoupled weight decay (AdamW)"
+        (0.0,), min_length=1, max_length=100, description="decoupled weight decay (AdamW)"
     )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the horizon spent warming up")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -68,8 +69,8 @@ class Settings(BaseModel):
     @classmethod
     def _blocks_as_text(cls, value: Any) -> Any:
         text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        if isinstance(text, str) and not re.fullmatch(r"none|all|\d+(-\d+)?", text):
-            raise ValueError(f"{text!r} names no blocks; allowed: none, all, 11, 11-7")
+        if isinstance(text, str) and not re.fullmatch(r"none|all|\d{1,4}(-\d{1,4})?", text):
+            raise ValueError(f"{shown(text)} names no blocks; allowed: none, all, 11, 11-7")
         return text
 
     @field_validator("kinds")
@@ -77,16 +78,16 @@ class Settings(BaseModel):
     def _known_kinds(cls, value: str) -> str:
         parts = value.split("+")
         if unknown := [kind for kind in parts if kind not in KINDS]:
-            raise ValueError(f"unknown kind {unknown[0]!r}; allowed: {', '.join(KINDS)}")
+            raise ValueError(f"unknown kind {shown(unknown[0])}; allowed: {', '.join(KINDS)}")
         if len(set(parts)) < len(parts):
-            raise ValueError(f"{value!r} names a kind twice")
+            raise ValueError(f"{shown(value)} names a kind twice")
         return value
 
     @field_validator("solver")
     @classmethod
     def _known_solver(cls, value: str) -> str:
         if value not in SOLVERS:
-            raise ValueError(f"unknown solver {value!r}; allowed: {', '.join(SOLVERS)}")
+            raise ValueError(f"unknown solver {shown(value)}; allowed: {', '.join(SOLVERS)}")
         return value
 
 

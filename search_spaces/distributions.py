@@ -25,11 +25,13 @@ from optuna.distributions import (
 )
 from pydantic import ValidationError
 
-from errors import did_you_mean
+from errors import did_you_mean, shown
 from models.recipe import Recipe, Settings
 
 Params = dict[str, Any]
 MANY = 10_000  # the most configurations of a finite space that are counted, and so tried
+CHOICES = 1000  # the most of one parameter
+STEPS = 10**12  # the most values of a `quniform`
 BANKS = ("head_lr", "weight_decay")  # the parameters that may hold several values at once
 
 
@@ -206,7 +208,7 @@ def _checked(name: str, value: Any) -> Any:
         checked = getattr(Settings(**{name: value}), name)
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{value!r}: {message}") from None
+        raise ValueError(f"{shown(value)}: {message}") from None
     single = isinstance(checked, tuple) and not isinstance(value, list | tuple)
     return checked[0] if single else checked
 
@@ -296,6 +298,8 @@ def _choice(name: str, arguments: Any) -> CategoricalDistribution:
         raise ValueError("write choices as {choice: [a, b]}")
     if any(isinstance(value, list) for value in arguments):
         raise ValueError(f"choice: {arguments!r}: single values only")
+    if len(arguments) > CHOICES:
+        raise ValueError(f"choice: {len(arguments)} values; allowed: {CHOICES} at most")
     values = [_checked(name, value) for value in arguments]
     if twice := [value for i, value in enumerate(values) if value in values[:i]]:
         raise ValueError(f"choice: {twice[0]!r} is there twice")
@@ -322,6 +326,8 @@ def _numbers(name: str, kind: str, arguments: Any) -> BaseDistribution:
             raise ValueError("whole numbers only")
         if step is not None and not 0 < step <= high - low:
             raise ValueError("step must be above 0 and at most high - low")
+        if step is not None and (high - low) / step > STEPS:
+            raise ValueError(f"more than {STEPS} steps; write uniform")
     high = high - 1 if whole else high
     for end in (low, high):
         checked = _checked(name, end)

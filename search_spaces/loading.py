@@ -8,10 +8,10 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from errors import InputError, did_you_mean
+from errors import InputError, did_you_mean, one_line, shown
 from search_spaces.schedulers import SETTINGS, sections
 from search_spaces.schema import Experiment, SearchConfig
-from yaml_files import read_yaml
+from yaml_files import DEPTH, read_yaml, text_of
 
 LONGEST = 500  # characters of the message about one mistake
 _PLAIN = {
@@ -48,14 +48,16 @@ def load_experiment(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text_of(path)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: cannot be read ({error}); expected a YAML search space"
         ) from None
     tree = read_yaml(text, str(path))
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: expected keys and values such as `name: food`, got {tree!r:.60}")
+        raise InputError(
+            f"{path}: expected keys and values such as `name: food`, got {shown(tree)}"
+        )
     tree.setdefault("name", path.stem)
     return tree
 
@@ -68,9 +70,9 @@ def _override(
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
-            raise InputError(f"--set {setting!r}: expected key.path=value")
-        where = f"--set {' '.join(key.split())}"
-        _assign(tree, key.strip(), read_yaml(value, where), f"--set {setting!r}")
+            raise InputError(f"--set {shown(setting)}: expected key.path=value")
+        where = f"--set {one_line(key)}"
+        _assign(tree, key.strip(), read_yaml(value, where), f"--set {shown(setting)}")
         options[key.strip()] = "--set"
     for key, value in overrides.items():
         _assign(tree, key, value, key)
@@ -87,7 +89,9 @@ def _override(
 
 def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     """Set the value of a dotted key, and make the sections above it."""
-    *parents, last = key.split(".")
+    *parents, last = key.split(".", maxsplit=DEPTH)
+    if "." in last:
+        raise InputError(f"{where}: more than {DEPTH} keys inside one another")
     node: Any = tree
     for parent in parents:
         child = node.get(parent, {})
@@ -109,10 +113,10 @@ def _one_line(error: ValidationError, file: str, options: Mapping[str, str]) -> 
     """Describe the first mistake: file and key or option, what is wrong, and what is allowed."""
     first = error.errors()[0]
     key = ".".join(str(piece) for piece in first["loc"])
-    where = f"{file}: {key}" if key else file
+    where = f"{file}: {one_line(key)}" if key else file
     for given, option in options.items():
         if key == given or key.startswith(f"{given}."):
-            where = f"--set {key}" if option == "--set" else option
+            where = f"--set {one_line(key)}" if option == "--set" else option
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         *parents, last = (str(piece) for piece in first["loc"])
@@ -123,7 +127,7 @@ def _one_line(error: ValidationError, file: str, options: Mapping[str, str]) -> 
     message = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
     if len(message) > LONGEST:  # it quotes half the file
         message = f"{message[:LONGEST]} …"
-    got = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r:.80}"
+    got = "" if first["type"] in ("missing", "value_error") else f", got {shown(first['input'])}"
     return " ".join(f"{where}: {message}{got}{more}".split())
 
 
@@ -146,7 +150,7 @@ def _with_methods(experiment: Experiment, methods: list[str], where: str) -> Exp
         if method not in experiment.methods:
             hint = did_you_mean(method, experiment.methods)
             raise InputError(
-                f"--methods {method!r}: not in {where}; {hint}"
+                f"--methods {shown(method)}: not in {where}; {hint}"
                 f"allowed: {', '.join(experiment.methods)}"
             )
     needed = {*methods}

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from data import DataConfig
-from errors import did_you_mean
+from errors import did_you_mean, shown
 from models.config import AugmentationConfig, ModelConfig
 from models.solvers import SOLVERS
 from search_spaces.distributions import Space, parse_space
@@ -54,7 +54,9 @@ class SearchConfig(_Config):
     def _known(cls, name: str) -> str:
         if name not in SETTINGS:
             hint = did_you_mean(name, SETTINGS)
-            raise ValueError(f"{name!r}: unknown scheduler; {hint}allowed: {', '.join(SETTINGS)}")
+            raise ValueError(
+                f"{shown(name)}: unknown scheduler; {hint}allowed: {', '.join(SETTINGS)}"
+            )
         return name
 
     @property
@@ -179,7 +181,7 @@ class Experiment(_Config):
     def _method_names(cls, methods: dict[str, MethodConfig]) -> dict[str, MethodConfig]:
         for name in methods:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
-                raise ValueError(f"{name!r}: letters, digits, _ and - only, 64 at most")
+                raise ValueError(f"{shown(name)}: letters, digits, _ and - only, 64 at most")
         return methods
 
     @model_validator(mode="after")
@@ -188,9 +190,8 @@ class Experiment(_Config):
         if long := [p for p in self.data.partitions if float(f"{p:g}") != p]:
             raise ValueError(f"data.partitions: {long[0]} has more than six significant digits")
         if self.report.gain is not None and self.report.gain not in self.methods:
-            raise ValueError(
-                f"report.gain: no method {self.report.gain!r}; allowed: {', '.join(self.methods)}"
-            )
+            missing, allowed = shown(self.report.gain), ", ".join(self.methods)
+            raise ValueError(f"report.gain: no method {missing}; allowed: {allowed}")
         if self.probe is None and (needy := [n for n, m in self.methods.items() if m.needs_probe]):
             raise ValueError(
                 f"methods.{needy[0]}: starts from a probe's head, but no method has blocks: none; "

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from errors import InputError
-from yaml_files import read_nodes, read_yaml
+from yaml_files import CHARACTERS, NODES, read_nodes, read_yaml, text_of
+
+GROWING = "\n".join(
+    ["a0: &a0 [x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10))]
+)
+"""YAML of 600 bytes that stands for a billion values."""
 
 
 @pytest.mark.parametrize(
@@ -51,13 +58,26 @@ def test_a_merged_key_may_be_replaced() -> None:
         ("a: !!int ''", "not YAML: a value cannot be read"),
         ("a: !!bool x", "not YAML: a value cannot be read"),
         ("a: !!timestamp x", "line 1, column 4: not YAML: failed to construct timestamp"),
-        ("a: " + "1" * 5000, "not YAML: a value cannot be read (Exceeds the limit"),
-        ("[" * 3000, "not YAML: a value cannot be read (maximum recursion"),
+        ("a: " + "1" * 5000, "line 1, column 4: an integer of more than 20 digits"),
+        ("a: 0x" + "f" * 6000, "line 1, column 4: an integer of more than 20 digits"),
+        ("a: !!int '" + "1" * 30 + "'", "line 1, column 4: an integer of more than 20 digits"),
+        ("[" * 30_000, "line 1, column 42: more than 40 levels deep"),
+        ("- " * 30_000, "line 1, column 81: more than 40 levels deep"),
+        ("? " * 30_000, "line 1, column 81: more than 40 levels deep"),
+        ("{a: " * 30_000, "line 1, column 165: more than 40 levels deep"),
+        ("a: &a [*a]", "line 1, column 8: *a holds itself"),
+        ("a: &a {<<: *a}", "line 1, column 12: *a holds itself"),
+        ("a: [" + "1, " * 20_000 + "]", "line 1, column 29996: more than 10000 keys and values"),
+        ("".join(f"{i}: 1\n" for i in range(20_000)), "line 5000, column 7: more than 10000 keys"),
+        ("a: " + "x" * 2_000_000, "more than 1000000 characters"),
+        (GROWING, "line 5, column 25: more than 10000 keys and values, with what aliases repeat"),
     ],
 )
 def test_what_is_not_yaml_is_one_line_with_its_place(text: str, message: str) -> None:
+    began = time.process_time()
     with pytest.raises(InputError) as error:
         read_yaml(text, "here")
+    assert time.process_time() - began < 1
     line = str(error.value)
     assert line.startswith(f"here: {message}")
     assert len(line.splitlines()) == 1
@@ -69,3 +89,19 @@ def test_nodes_keep_text_and_lines() -> None:
     words: tuple[Any, ...] = (key.value, key.start_mark.line, value.value)
     assert words == ("01", 1, "1_0")
     assert read_nodes("", "here") is None
+
+
+def test_nodes_have_the_same_limits() -> None:
+    with pytest.raises(InputError, match=r"here: line \d+, column \d+: more than 10000 keys"):
+        read_nodes(GROWING, "here")
+    text = "".join(f"name {i}: {'9' * 30}\n" for i in range(6000))
+    assert len(read_nodes(text, "here", 20_000).value) == 6000
+
+
+def test_aliases_of_a_few_values_are_welcome() -> None:
+    text = "a: &a [1, 2]\nb: &b {x: *a, y: *a}\nc: [*a, *b]\nd: 18446744073709551615"
+    assert read_yaml(text, "here")["c"] == [[1, 2], {"x": [1, 2], "y": [1, 2]}]
+
+
+def test_no_more_is_read_of_a_file_than_shows_that_it_is_too_long() -> None:
+    assert len(text_of(Path("/dev/zero"))) == NODES * CHARACTERS + 1

@@ -35,7 +35,7 @@ from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.cluster import connected
 from tune.workers.object_store import SharedSplit, fetch
 from tune.workers.survey import resolved_precision
-from yaml_files import read_yaml
+from yaml_files import read_yaml, text_of
 
 Exported = tuple[Description, dict[str, torch.Tensor]]
 Fits = Mapping[Path, FinalFitResult]
@@ -91,7 +91,7 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
 def _read_experiment(run_dir: Path) -> tuple[Experiment, Mapping[str, str]]:
     path = run_dir / EXPERIMENT
     try:
-        tree = read_yaml(path.read_text(encoding="utf-8"), str(path))
+        tree = read_yaml(text_of(path), str(path))
         before = dict(tree.pop("identity"))
         for key in (EARLIER, "versions"):
             tree.pop(key, None)

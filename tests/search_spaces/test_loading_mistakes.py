@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,39 @@ from models.recipe import Recipe
 from search_spaces import Experiment, load_experiment
 from tests.search_spaces.written import SMALL, refused
 from tests.tune.search.simulated import FROZEN
+
+GROWING = "[&a0 [x], " + ", ".join(
+    f"&a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        *(
+            (f"{key}={GROWING}]", f"--set {key}: line 1, column ")
+            for key in ("search.trials", "data.templates", "methods.llrd.space.lr", "name", "seed")
+        ),
+        ("search.trials=0x" + "f" * 6000, "line 1, column 1: an integer of more than 20 digits"),
+        ("data.split_seed=0x" + "f" * 100, "line 1, column 1: an integer of more than 20 digits"),
+        ("data.split_seed=0xffffffff", "data.split_seed: Input should be less than 2147483648"),
+        ("a." * 100_000 + "b=1", "more than 40 keys inside one another"),
+        ("a." * 30 + "b=1", "a: unknown key"),
+        ("a" * 100_000, "expected key.path=value"),
+        ("a" * 100_000 + "=1", "unknown key; allowed: name"),
+        ("search.scheduler=" + "x" * 100_000, "unknown scheduler"),
+        ("name=" + "x" * 100_000, "name: String should have at most 100 characters, got 'xxxx"),
+        ("search.trials=[" + "1," * 9000 + "]", "search.trials: Input should be a valid integer"),
+        ("seed=" + "[" * 39 + "]" * 39, "seed: Input should be a valid integer, got"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_what_grows_is_refused_at_once_and_briefly(file: Path, setting: str, message: str) -> None:
+    began = time.process_time()
+    line = refused(file, setting)
+    assert time.process_time() - began < 1
+    assert message in line
+    assert len(line) < 1000
 
 
 @pytest.mark.parametrize(
