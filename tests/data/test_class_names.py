@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -109,12 +108,17 @@ def test_classes_of_the_same_words_are_a_warning() -> None:
     assert list(shared_words(names[:2], words_of(names[:2], None))) == []
 
 
+class Unsearched(tuple[str, ...]):
+    """Classes that nobody may go through for every name: ImageNet-21k's would take seconds."""
+
+    def __contains__(self, name: object) -> bool:
+        raise AssertionError
+
+
 def test_many_names_take_a_moment(tmp_path: Path) -> None:
-    """As many as ImageNet-21k has; a name that is none is found as fast."""
-    classes = [f"n{number:08}" for number in range(21_841)]
+    classes = Unsearched(f"n{number:08}" for number in range(8000))
     file = file_of(tmp_path, "".join(f"{name}: word {name}\n" for name in classes))
-    assert words_of(classes, file)[-1] == "word n00021840"
-    began = time.process_time()
-    with pytest.raises(InputError, match="is no class"):
+    assert words_of(classes, file)[-1] == "word n00007999"
+    with pytest.raises(InputError, match="is no class") as error:
         words_of(classes, file_of(tmp_path, "? " + "x" * 100_000 + "\n: y"))
-    assert time.process_time() - began < 1
+    assert len(str(error.value)) < 400
