@@ -65,6 +65,22 @@ def test_a_file_names_some_classes_as_written(tmp_path: Path) -> None:
     assert words_of(CLASSES, file) == ("apple pie", "one", "1_000", "a green apple")
 
 
+class Unsearched(tuple[str, ...]):
+    """Classes that nobody may go through for every name: ImageNet-21k's would take seconds."""
+
+    def __contains__(self, name: object) -> bool:
+        raise AssertionError
+
+
+def test_many_names_take_a_moment(tmp_path: Path) -> None:
+    classes = Unsearched(f"n{number:08}" for number in range(8000))
+    file = file_of(tmp_path, "".join(f"{name}: word {name}\n" for name in classes))
+    assert words_of(classes, file)[-1] == "word n00007999"
+    with pytest.raises(InputError, match="is no class") as error:
+        words_of(classes, file_of(tmp_path, "? " + "x" * 100_000 + "\n: y"))
+    assert len(str(error.value)) < 400
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -106,19 +122,3 @@ def test_classes_of_the_same_words_are_a_warning() -> None:
     (warning,) = shared_words(names, words_of(names, None))
     assert warning.startswith("4 classes share their words with another, such as 'apple_pie' and ")
     assert list(shared_words(names[:2], words_of(names[:2], None))) == []
-
-
-class Unsearched(tuple[str, ...]):
-    """Classes that nobody may go through for every name: ImageNet-21k's would take seconds."""
-
-    def __contains__(self, name: object) -> bool:
-        raise AssertionError
-
-
-def test_many_names_take_a_moment(tmp_path: Path) -> None:
-    classes = Unsearched(f"n{number:08}" for number in range(8000))
-    file = file_of(tmp_path, "".join(f"{name}: word {name}\n" for name in classes))
-    assert words_of(classes, file)[-1] == "word n00007999"
-    with pytest.raises(InputError, match="is no class") as error:
-        words_of(classes, file_of(tmp_path, "? " + "x" * 100_000 + "\n: y"))
-    assert len(str(error.value)) < 400
