@@ -142,7 +142,6 @@ def _run_stages(
     site.directory.record(resolved)
     budget = TimeBudget(
         site.prepared.experiment,
-        search,
         site.cluster.slots,
         options.time_budget,
         began,
@@ -151,7 +150,7 @@ def _run_stages(
     )
     context = make_context(site, machines, features)
     winners = find_winners(site, machines, context, search, budget, checkpoints)
-    score_winners(site, machines, context, budget, checkpoints, winners, features.contents)
+    score_winners(site, machines, context, search, budget, checkpoints, winners, features.contents)
 
 
 def _warn(prepared: Prepared, options: Options, console: Console) -> None:

@@ -207,6 +207,7 @@ def score_winners(
     site: Site,
     machines: Machines,
     context: TrialContext,
+    search: Search,
     budget: TimeBudget,
     checkpoints: KeptCheckpoints,
     winners: Mapping[Cell, Winner],
@@ -228,7 +229,7 @@ def score_winners(
             discard_others(wanted, run_dir)
             worker = FinalFitWorker(context, tests, checkpoints.folder)
             with site.watch.timed("final fits"):
-                _fit_missing(site, machines, worker, budget, wanted, missing)
+                _fit_missing(site, machines, worker, search, budget, wanted, missing)
     else:
         discard_others(wanted, run_dir)
     if left := pending(missing, run_dir, export):
@@ -243,6 +244,7 @@ def _fit_missing(
     site: Site,
     machines: Machines,
     worker: FinalFitWorker,
+    search: Search,
     budget: TimeBudget,
     wanted: Sequence[FinalFitJob],
     missing: Sequence[FinalFitJob],
@@ -250,11 +252,11 @@ def _fit_missing(
     """Make the missing fits, as far as time allows, and record those that fail."""
     run_dir = site.directory.path
     # The first seed of every winner is always fitted, so that the table has no hole.
-    in_time = takewhile(lambda fit: fit.seed == 0 or budget.allows(fit.cell), missing)
+    in_time = takewhile(lambda fit: fit.seed == 0 or budget.allows(search, fit.cell), missing)
     left = Counter({fit.cell: 0 for fit in wanted})
     left.update(fit.cell for fit in missing)
     spent = spent_on((fit for fit in wanted if fit not in missing), run_dir)
-    with site.watch.final_fits(budget, left, spent) as ended:
+    with site.watch.final_fits(search, budget, left, spent) as ended:
         for fit, seconds, failure in run_final_fits(in_time, worker, run_dir, machines.pool):
             ended(fit.cell, seconds, failure is None)
             if failure:

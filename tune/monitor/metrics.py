@@ -119,7 +119,7 @@ def search_readings(search: Search, clock: TimeBudget) -> Readings:
         readings[FINAL_FITS_LEFT, labels(cell)] = clock.seeds
         if winner := state.winner():
             readings[BEST, labels(cell)] = winner.val_accuracy
-    left = clock.left()
+    left = clock.left(search)
     return readings if left is None else {**readings, (SECONDS_LEFT, ()): left}
 
 

@@ -57,9 +57,9 @@ class Progress(ray_tune.Callback):
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Show what has changed; Tune calls this after each report, and several times a second."""
-        if not self._search.closed and self._clock.out_of_time():
+        if not self._search.closed and self._clock.out_of_time(self._search):
             self._search.close("time budget")
-            rest = duration(self._clock.after_search())
+            rest = duration(self._clock.after_search(self._search))
             self._watch.print(f"time budget: the search ends here; final fits take about {rest}")
         if self._due.passed():
             if self._terminal:
@@ -84,7 +84,7 @@ class Progress(ray_tune.Callback):
     def _line(self) -> str:
         statuses = states(self._search)
         done = sum(statuses[state] for state in ENDED)
-        left = self._clock.left()
+        left = self._clock.left(self._search)
         to_go = "time to go not known yet" if left is None else f"about {duration(left)} to go"
         return (
             f"search: {done} trials done ({statuses['stopped']} stopped early), "

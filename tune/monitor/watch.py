@@ -13,6 +13,7 @@ from rich.console import Console
 from records import Cell, JournalWriter, StageEnded
 from tune.monitor import metrics
 from tune.monitor.metrics import Gauges, Rate
+from tune.search.search import Search
 from tune.search.time_budget import TimeBudget
 
 PLAIN_INTERVAL = 30.0  # seconds between lines where there is no terminal
@@ -84,7 +85,11 @@ class Watch:
 
     @contextmanager
     def final_fits(
-        self, clock: TimeBudget, left: Mapping[Cell, int], spent: Mapping[Cell, float]
+        self,
+        search: Search,
+        clock: TimeBudget,
+        left: Mapping[Cell, int],
+        spent: Mapping[Cell, float],
     ) -> Iterator[Callable[[Cell, float, bool], None]]:
         """Show the final fits; yield what takes each one's cell, device-seconds and success.
 
@@ -97,7 +102,7 @@ class Watch:
         with self.line(f"final fits: {to_make.total()} left") as line:
 
             def show(last: bool = False) -> None:
-                to_go = clock.fits_left(to_make, seconds, failed)
+                to_go = clock.fits_left(search, to_make, seconds, failed)
                 some = f" ({failed.total()} failed)" if failed else ""
                 line(f"final fits: {to_make.total()} left{some}, about {duration(to_go)} to go")
                 gauges.update(lambda: metrics.final_readings(to_make, seconds, to_go), last)

@@ -23,7 +23,6 @@ class TimeBudget:
 
     Args:
         experiment: with the horizons and the final seeds.
-        search: tells what trials took, and which are to come.
         slots: fits that run at once.
         budget: seconds from `began` to the end of the report; None for as long as it takes.
         began: when the run began, by `now`.
@@ -34,62 +33,65 @@ class TimeBudget:
     def __init__(
         self,
         experiment: Experiment,
-        search: Search,
         slots: int,
         budget: float | None,
         began: float,
         test_seconds: float = 0.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._experiment, self._search, self._slots = experiment, search, slots
+        self._experiment, self._slots = experiment, slots
         self._budget, self._began, self._now = budget, began, now
         self.seeds = experiment.final.seeds
         self._test_seconds = test_seconds
 
-    def out_of_time(self) -> bool:
+    def out_of_time(self, search: Search) -> bool:
         """Whether the search must end now for its final fits to end in time."""
         if self._budget is None:
             return False
         spent = self._now() - self._began
-        return spent + self._last_reports() + self.after_search() >= self._budget
+        return spent + self._last_reports(search) + self.after_search(search) >= self._budget
 
-    def allows(self, cell: Cell) -> bool:
+    def allows(self, search: Search, cell: Cell) -> bool:
         """Whether another final fit of the cell ends in time, as far as is known."""
         if self._budget is None:
             return True
         spent = self._now() - self._began
-        return spent + MARGIN * self._full_fit(cell) + REPORT < self._budget
+        return spent + MARGIN * self._full_fit(search, cell) + REPORT < self._budget
 
-    def _last_reports(self) -> float:
+    def _last_reports(self, search: Search) -> float:
         """Return the seconds until every running trial has come to its next report and end."""
         running = [
-            self._full_fit(cell)
-            for cell, state in self._search.cells.items()
+            self._full_fit(search, cell)
+            for cell, state in search.cells.items()
             if state.under_way("running")
         ]
         return max(running, default=0.0) / self._experiment.search.evaluations
 
-    def after_search(self) -> float:
+    def after_search(self, search: Search) -> float:
         """Return the seconds from the search's end to the run's."""
-        fits = self.seeds * sum(self._full_fit(cell) for cell in self._search.cells)
+        fits = self.seeds * sum(self._full_fit(search, cell) for cell in search.cells)
         return STARTUP + self._test_seconds + MARGIN * fits / self._slots
 
-    def left(self) -> float | None:
+    def left(self, search: Search) -> float | None:
         """Return the seconds to the end of the run; None before every method has reported."""
         remaining = 0.0
-        ended = _mean_seconds(self._search)
-        for cell, state in self._search.cells.items():
+        ended = _mean_seconds(search)
+        for cell, state in search.cells.items():
             running = len(state.under_way("running"))
-            to_go = running / 2 + (0 if self._search.closed else state.unproposed)
+            to_go = running / 2 + (0 if search.closed else state.unproposed)
             if not to_go:
                 continue
-            if cell.method not in ended and not any(_timed(self._search, cell.method)):
+            if cell.method not in ended and not any(_timed(search, cell.method)):
                 return None
-            remaining += to_go * ended.get(cell.method, self._full_fit(cell))
-        return remaining / self._slots + self.after_search()
+            remaining += to_go * ended.get(cell.method, self._full_fit(search, cell))
+        return remaining / self._slots + self.after_search(search)
 
     def fits_left(
-        self, left: Mapping[Cell, int], spent: Mapping[Cell, float], failed: Mapping[Cell, int]
+        self,
+        search: Search,
+        left: Mapping[Cell, int],
+        spent: Mapping[Cell, float],
+        failed: Mapping[Cell, int],
     ) -> float:
         """Return the seconds to the end of the run, once its final fits are being made.
 
@@ -97,7 +99,7 @@ class TimeBudget:
         try again, and `spent` has the device-seconds of the fits that are made.
         """
         seconds = 0.0
-        expected = {cell: self._full_fit(cell) for cell in left}
+        expected = {cell: self._full_fit(search, cell) for cell in left}
         for method in {cell.method for cell in left}:
             cells = [cell for cell in left if cell.method == method]
             made = sum(
@@ -111,14 +113,14 @@ class TimeBudget:
             seconds += pace * sum(waiting)
         return seconds / self._slots
 
-    def _full_fit(self, cell: Cell) -> float:
+    def _full_fit(self, search: Search, cell: Cell) -> float:
         """Return the device-seconds of a final fit: of the cell's best trial, to the horizon."""
         horizon = self._experiment.horizon(cell.method)
-        winner = self._search.cells[cell].winner()
+        winner = search.cells[cell].winner()
         if winner:
-            trials = [self._search.cells[cell].trials[winner.trial]]
+            trials = [search.cells[cell].trials[winner.trial]]
         else:
-            trials = list(_timed(self._search, cell.method))
+            trials = list(_timed(search, cell.method))
         whole = [t.seconds * max(1.0, horizon / t.samples) for t in trials]
         return sum(whole) / len(whole) if whole else 0.0
 

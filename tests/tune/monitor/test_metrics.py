@@ -76,7 +76,7 @@ def simulation(tmp_path: Path) -> Simulation:
 
 
 def clock_of(simulation: Simulation) -> TimeBudget:
-    return TimeBudget(simulation.experiment, simulation.search, slots=1, budget=None, began=0.0)
+    return TimeBudget(simulation.experiment, slots=1, budget=None, began=0.0)
 
 
 def readings_of(simulation: Simulation) -> metrics.Readings:
@@ -117,7 +117,7 @@ def test_a_groups_numbers_are_its_own(simulation: Simulation) -> None:
         assert readings[TRIALS, (*tags, "left")] == 3
         assert readings[BEST, tags] == best
         assert readings[DEVICE_SECONDS, (*tags, "search")] == seconds
-    assert readings[SECONDS_LEFT, ()] == clock.left()
+    assert readings[SECONDS_LEFT, ()] == clock.left(simulation.search)
 
 
 def test_states_add_up_to_the_trials_at_every_moment_of_a_search(tmp_path: Path) -> None:

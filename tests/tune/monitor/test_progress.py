@@ -62,8 +62,7 @@ class Shown:
     ) -> None:
         self.simulation = Simulation(spec, folder / "events.jsonl", scorer, slots=2)
         self.hands, self.made, self.output = Hands(), FakeGauges(), io.StringIO()
-        search = self.simulation.search
-        self.clock = TimeBudget(spec, search, 2, budget, began=0.0, now=self.hands)
+        self.clock = TimeBudget(spec, slots=2, budget=budget, began=0.0, now=self.hands)
         self.console = Console(file=self.output, force_terminal=terminal, width=100)
         gauges = Gauges("simulated", self.made, now=self.hands)
         self.watch = Watch(self.console, gauges, self.simulation.journal, self.hands)
@@ -216,7 +215,7 @@ def test_a_time_budget_closes_the_search_and_says_so_once(tmp_path: Path, kind: 
     shown = Shown(tmp_path, spec_of(), terminal=kind == "terminal", budget=100.0)
     shown.progress.setup()
     shown.finish()
-    rest = duration(shown.clock.after_search())
+    rest = duration(shown.clock.after_search(shown.simulation.search))
     shown.progress.close()
     assert shown.simulation.search.closed == "time budget"
     lines = [line for line in shown.screen if line.startswith("time budget")]

@@ -26,7 +26,7 @@ class Watched:
         spec = experiment(methods={"zeros": ZEROS}, scheduler="none")
         self.simulation = Simulation(spec, folder / "events.jsonl").run()
         self.hands, self.made, self.output = Hands(), FakeGauges(), io.StringIO()
-        self.clock = TimeBudget(spec, self.simulation.search, slots=1, budget=None, began=0.0)
+        self.clock = TimeBudget(spec, slots=1, budget=None, began=0.0)
         console = Console(file=self.output, force_terminal=False, width=40)
         gauges = Gauges("simulated", self.made, self.hands)
         self.watch = Watch(console, gauges, self.simulation.journal, self.hands)
@@ -36,7 +36,7 @@ class Watched:
         self, spent: Mapping[Cell, float] = MappingProxyType({}), made: int = 0
     ) -> AbstractContextManager[Callable[[Cell, float, bool], None]]:
         left = Counter(self.fits[made:])
-        return self.watch.final_fits(self.clock, left, spent)
+        return self.watch.final_fits(self.simulation.search, self.clock, left, spent)
 
     @property
     def lines(self) -> list[str]:
