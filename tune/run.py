@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -20,7 +21,7 @@ from tune.monitor.metrics import Gauges
 from tune.monitor.watch import Watch, duration
 from tune.run_dir import RunDirectory, identity
 from tune.search.search import Search
-from tune.search.time_budget import TimeBudget
+from tune.search.time_budget import STARTUP, TimeBudget
 from tune.setup import Prepared, final_fits_of, prepare, training_images
 from tune.stages import (
     Site,
@@ -118,12 +119,15 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
             ):
                 console.print(cluster.describe(), highlight=False)
                 console.print(f"dashboard: {cluster.dashboard}", highlight=False)
+                least = STARTUP + prepared.plan.least_seconds(cluster.slot, cluster.slots)
+                _say_if_late(options, began, least, console)
                 watch = Watch(console, gauges, journal)
                 site = Site(prepared, directory, journal, events, cluster, watch)
                 _run_stages(site, search, storage, resolved, options, began)
         write_studies(directory.path)
         journal.write(RunFinished(round(options.now() - began, 3)))
     console.print(f"done in {duration(options.now() - began)}", highlight=False)
+    _say_if_late(options, began, 0.0, console)
 
 
 def _run_stages(
@@ -151,6 +155,14 @@ def _run_stages(
     context = make_context(site, machines, features)
     winners = find_winners(site, machines, context, search, budget, checkpoints)
     score_winners(site, machines, context, search, budget, checkpoints, winners, features.contents)
+
+
+def _say_if_late(options: Options, began: float, least: float, console: Console) -> None:
+    """Say that a run misses its time budget if `least` seconds follow; none follow its end."""
+    late = options.now() - began + least - (options.time_budget or math.inf)
+    if late > 0:
+        how = "too short for all final fits, by at least" if least else "missed by"
+        console.print(f"time budget: {how} {duration(late)}", highlight=False)
 
 
 def _warn(prepared: Prepared, options: Options, console: Console) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from rich.console import Console
 
 import tune.stages
 from data import SourceConfig
@@ -31,6 +34,7 @@ from tests.runs.helpers import (
     write_csv,
     write_images,
 )
+from tune.run import Options, run
 from tune.trials.final_fits import FinalFitJob, run_final_fits
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -203,7 +207,12 @@ def test_a_final_fit_that_failed_finds_its_checkpoint_when_resumed(
     # The same run with another seed, out of time: every winner is measured once all the same.
     final = experiment.final.model_copy(update={"seeds": 2})
     longer = experiment.model_copy(update={"final": final})
-    report = run_quietly(longer, tmp_path, resume=True, time_budget=1.0)
+    said = io.StringIO()
+    options = Options(out=tmp_path, resume=True, time_budget=1.0)
+    report = run(longer, options, Console(file=said, width=200))
+    lines = [line for line in said.getvalue().splitlines() if line.startswith("time budget: ")]
+    assert re.match(r"time budget: too short for all final fits, by at least \d", lines[0])
+    assert re.match(r"time budget: missed by \d", lines[-1])
     assert final_fits_in(tmp_path / "small").keys() == {f"10-{name}-seed0" for name in methods}
     assert "2 of 4 final fits are made; resume the run for the others" in report.markdown()
     assert [path.name for path in checkpoints.iterdir()] == ["10-seed_llrd-0.pt"]

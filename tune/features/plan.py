@@ -6,6 +6,7 @@ import itertools
 import math
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -28,6 +29,8 @@ from tune.features.cached_boundaries import choose_boundaries
 FEATURES_SHARE = 0.25  # of memory, for all features at the boundaries that are chosen
 DISK_SHARE = 0.5  # of free disk, for the same if memory cannot hold even the smallest choice
 STORE_SHARE = 0.3  # of memory, for features in the object store; larger arrays are mapped
+FASTEST = {"GPU": 2e14, "CPU": 1e11}
+"""Operations a second that no GPU, or no core, exceeds by much when it trains."""
 ITEM_BYTES = {"float32": 4, "float16": 2}
 
 
@@ -120,6 +123,18 @@ class Plan:
             planned += samples * from_cache
             whole += samples * from_pixels
         return planned, whole
+
+    def least_seconds(self, slot: Mapping[str, float], slots: int) -> float:
+        """Return the least seconds that all final fits take, on slots of these resources.
+
+        The first seed's may find themselves trained by the search.
+        """
+        experiment, flops = self.experiment, 0.0
+        for name, (from_cache, _) in self.sample_flops.items():
+            fits = (experiment.final.seeds - 1) * len(experiment.data.partitions)
+            flops += fits * experiment.horizon(name) * from_cache
+        speed = sum(FASTEST.get(kind, 0.0) * count for kind, count in slot.items())
+        return flops / (speed * slots)
 
     @property
     def trials(self) -> int:

@@ -60,7 +60,11 @@ class Progress(ray_tune.Callback):
         if not self._search.closed and self._clock.out_of_time(self._search):
             self._search.close("time budget")
             rest = duration(self._clock.after_search(self._search))
-            self._watch.print(f"time budget: the search ends here; final fits take about {rest}")
+            line = f"time budget: the search ends here; final fits take about {rest}"
+            if lacking := self._clock.lacks(self._search):
+                line += f", {duration(lacking)} longer than is left"
+                line += ": only the first seeds' fits are sure"
+            self._watch.print(line)
         if self._due.passed():
             if self._terminal:
                 self._live.update(self._table(), refresh=True)

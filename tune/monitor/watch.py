@@ -99,16 +99,18 @@ class Watch:
         to_make, seconds = Counter(left), dict(spent)
         failed: Counter[Cell] = Counter()
         gauges = self.gauges
+        clock.begin_fits()
         with self.line(f"final fits: {to_make.total()} left") as line:
 
             def show(last: bool = False) -> None:
-                to_go = clock.fits_left(search, to_make, seconds, failed)
+                to_go = clock.fits_left(search, to_make, failed)
                 some = f" ({failed.total()} failed)" if failed else ""
                 line(f"final fits: {to_make.total()} left{some}, about {duration(to_go)} to go")
                 gauges.update(lambda: metrics.final_readings(to_make, seconds, to_go), last)
 
             def ended(cell: Cell, took: float, made: bool) -> None:
                 if made:
+                    clock.fit_ended(search, cell, clock.seeds - to_make[cell], took)
                     to_make[cell] -= 1
                     seconds[cell] = seconds.get(cell, 0.0) + took
                 else:

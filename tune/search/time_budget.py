@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from records import Cell
 from search_spaces import Experiment
+from tune.search.expected_samples import ExpectedSamples
 from tune.search.search import Search
-from tune.search.trial_record import TrialRecord
 
-STARTUP = 15.0
+STARTUP = 10.0
 """Seconds between search and report that are not fits: workers, files, the plot."""
-REPORT = 5.0
+REPORT = 3.0
 """Seconds of `STARTUP` that follow the last fit."""
+AFTER = 0.1
+"""What follows a final fit's training, in full fits: the choice of weights, and test scores."""
 MARGIN = 1.25
-"""How much longer a final fit takes: none is stopped early, and the last ones leave slots idle."""
+"""How much longer final fits may take than expected, where a time budget is to be kept."""
+RECENT = 8
+"""The last final fits of a method say how fast it is now: the load of machines changes."""
+NEARLY = 0.9
+"""The most of a final fit that is taken to be behind it while it runs."""
 
 
 class TimeBudget:
@@ -43,13 +51,26 @@ class TimeBudget:
         self._budget, self._began, self._now = budget, began, now
         self.seeds = experiment.final.seeds
         self._test_seconds = test_seconds
+        smallest = min(experiment.data.partitions)
+        self._samples = ExpectedSamples(experiment.search.transfer, smallest)
+        self._fits_began, self._fits_took = began, 0.0
+        self._recent: dict[tuple[str, bool], deque[tuple[float, float]]] = {}
 
     def out_of_time(self, search: Search) -> bool:
         """Whether the search must end now for its final fits to end in time."""
         if self._budget is None:
             return False
         spent = self._now() - self._began
-        return spent + self._last_reports(search) + self.after_search(search) >= self._budget
+        return (
+            spent + self._last_reports(search) + self.after_search(search, MARGIN) >= self._budget
+        )
+
+    def lacks(self, search: Search) -> float:
+        """Return the seconds by which all final fits, begun now, would miss the budget, or 0."""
+        if self._budget is None:
+            return 0.0
+        spent = self._now() - self._began
+        return max(0.0, spent + self.after_search(search) - self._budget)
 
     def allows(self, search: Search, cell: Cell) -> bool:
         """Whether another final fit of the cell ends in time, as far as is known."""
@@ -67,78 +88,96 @@ class TimeBudget:
         ]
         return max(running, default=0.0) / self._experiment.search.evaluations
 
-    def after_search(self, search: Search) -> float:
-        """Return the seconds from the search's end to the run's."""
-        fits = self.seeds * sum(self._full_fit(search, cell) for cell in search.cells)
-        return STARTUP + self._test_seconds + MARGIN * fits / self._slots
+    def after_search(self, search: Search, margin: float = 1.0) -> float:
+        """Return the seconds from the search's end to the run's, fits taking `margin` as long."""
+        fits = [cost for cell in search.cells for cost in self._fits(search, cell)]
+        wall = max(sum(fits) / self._slots, max(fits, default=0.0))
+        return STARTUP + self._test_seconds + margin * wall
 
     def left(self, search: Search) -> float | None:
         """Return the seconds to the end of the run; None before every method has reported."""
-        remaining = 0.0
-        ended = _mean_seconds(search)
+        if search.closed:
+            return self._last_reports(search) + self.after_search(search)
+        to_see: dict[str, float] = {}
         for cell, state in search.cells.items():
-            running = len(state.under_way("running"))
-            to_go = running / 2 + (0 if search.closed else state.unproposed)
-            if not to_go:
-                continue
-            if cell.method not in ended and not any(_timed(search, cell.method)):
+            if samples := self._samples.left(state):
+                to_see[cell.method] = to_see.get(cell.method, 0.0) + samples
+        seconds = 0.0
+        for method, samples in to_see.items():
+            pace = _seconds_per_sample(search, method)
+            if pace is None:
                 return None
-            remaining += to_go * ended.get(cell.method, self._full_fit(search, cell))
-        return remaining / self._slots + self.after_search(search)
+            seconds += pace * samples
+        return seconds / self._slots + self.after_search(search)
+
+    def begin_fits(self) -> None:
+        """Note that the final fits begin now."""
+        self._fits_began = self._now()
+
+    def fit_ended(self, search: Search, cell: Cell, made: int, seconds: float) -> None:
+        """Note the device-seconds of a final fit, made when `made` of its cell were there."""
+        self._fits_took += seconds
+        longest = max(RECENT, 2 * self._slots)
+        recent = self._recent.setdefault((cell.method, made > 0), deque(maxlen=longest))
+        recent.append((self._fits(search, cell)[min(made, self.seeds - 1)], seconds))
 
     def fits_left(
         self,
         search: Search,
         left: Mapping[Cell, int],
-        spent: Mapping[Cell, float],
-        failed: Mapping[Cell, int],
+        failed: Mapping[Cell, int] = MappingProxyType({}),
     ) -> float:
         """Return the seconds to the end of the run, once its final fits are being made.
 
-        By cell, `left` counts the fits not made yet, `failed` those of them that this run does not
-        try again, and `spent` has the device-seconds of the fits that are made.
+        By cell, `left` counts the fits not made yet, and `failed` those of them that this run does
+        not try again.
         """
-        seconds = 0.0
-        expected = {cell: self._full_fit(search, cell) for cell in left}
-        for method in {cell.method for cell in left}:
-            cells = [cell for cell in left if cell.method == method]
-            made = sum(
-                (self.seeds - left[cell]) * expected[cell] for cell in cells if cell in spent
-            )
-            taken = sum(spent.get(cell, 0.0) for cell in cells)
-            # As if one more had been made as expected: the first ones go on from the search's own.
-            one = sum(expected[cell] for cell in cells) / len(cells)
-            pace = (taken + MARGIN * one) / (made + one) if one else MARGIN
-            waiting = ((left[cell] - failed.get(cell, 0)) * expected[cell] for cell in cells)
-            seconds += pace * sum(waiting)
-        return seconds / self._slots
+        to_come = []
+        for cell, count in left.items():
+            costs = self._fits(search, cell)
+            for made in range(self.seeds - count + failed.get(cell, 0), self.seeds):
+                # A first fit may train little, and says nothing of the others.
+                recent = self._recent.get((cell.method, made > 0), ())
+                # As if one more had taken what is expected: one alone tells little.
+                expected = costs[made] + sum(cost for cost, _ in recent)
+                taken = costs[made] + sum(seconds for _, seconds in recent)
+                to_come.append(costs[made] * taken / expected if expected else 0.0)
+        if not to_come:
+            return REPORT
+        at_once = min(self._slots, len(to_come))
+        # Slots have been held for longer than the fits that ended took: by those that run now.
+        running = at_once * (self._now() - self._fits_began) - self._fits_took
+        most = NEARLY * at_once * sum(to_come) / len(to_come)
+        return REPORT + (sum(to_come) - min(max(0.0, running), most)) / at_once
+
+    def _fits(self, search: Search, cell: Cell) -> list[float]:
+        """Return the device-seconds of a cell's final fits, by seed.
+
+        The first goes on from where the winner's trial stands.
+        """
+        whole, winner = self._full_fit(search, cell), search.cells[cell].winner()
+        trained = 0.0
+        if winner:
+            samples = search.cells[cell].trials[winner.trial].samples
+            trained = min(1.0, samples / self._experiment.horizon(cell.method))
+        return [whole * (1 - trained + AFTER), *[whole * (1 + AFTER)] * (self.seeds - 1)]
 
     def _full_fit(self, search: Search, cell: Cell) -> float:
-        """Return the device-seconds of a final fit: of the cell's best trial, to the horizon."""
+        """Return the device-seconds of the cell's best trial, to the horizon."""
         horizon = self._experiment.horizon(cell.method)
-        winner = search.cells[cell].winner()
-        if winner:
-            trials = [search.cells[cell].trials[winner.trial]]
-        else:
-            trials = list(_timed(search, cell.method))
-        whole = [t.seconds * max(1.0, horizon / t.samples) for t in trials]
-        return sum(whole) / len(whole) if whole else 0.0
+        if winner := search.cells[cell].winner():
+            trial = search.cells[cell].trials[winner.trial]
+            return trial.seconds * max(1.0, horizon / trial.samples)
+        return horizon * (_seconds_per_sample(search, cell.method) or 0.0)
 
 
-def _mean_seconds(search: Search) -> dict[str, float]:
-    """Return the mean of each method's trials that are not running, over all partitions."""
-    taken: dict[str, list[float]] = {}
-    for cell, state in search.cells.items():
-        taken.setdefault(cell.method, []).extend(
-            trial.seconds
-            for number, trial in state.trials.items()
-            if trial.samples and state.status(number) not in ("running", "left")
-        )
-    return {method: sum(times) / len(times) for method, times in taken.items() if times}
-
-
-def _timed(search: Search, method: str) -> Iterator[TrialRecord]:
-    """Yield the method's trials that have reported, of all partitions."""
-    for cell, state in search.cells.items():
-        if cell.method == method:
-            yield from (trial for trial in state.trials.values() if trial.samples)
+def _seconds_per_sample(search: Search, method: str) -> float | None:
+    """Return the mean over a method's trials, of all partitions; None before the first report."""
+    trials = [
+        trial
+        for cell, state in search.cells.items()
+        if cell.method == method
+        for trial in state.trials.values()
+    ]
+    samples = sum(trial.samples for trial in trials)
+    return sum(trial.seconds for trial in trials) / samples if samples else None

@@ -199,6 +199,21 @@ def test_exported_weights_are_those_that_can_be_trained(encoder: Encoder) -> Non
     assert planned(encoder, {"blocks": "2"}, final={"export": False}).export_bytes == 0
 
 
+def test_final_fits_take_their_operations_at_the_speed_that_slots_have(encoder: Encoder) -> None:
+    final = {"seeds": 3}  # the first of which the search may have trained
+    plan = planned(encoder, {"blocks": "2"}, final=final)
+    flops = sum(
+        2 * 2 * plan.experiment.horizon(name) * from_cache
+        for name, (from_cache, _) in plan.sample_flops.items()
+    )
+    core, gpu = plan_module.FASTEST["CPU"], plan_module.FASTEST["GPU"]
+    assert plan.least_seconds({"CPU": 2.0}, 4) == pytest.approx(flops / (8 * core))
+    assert plan.least_seconds({"CPU": 1.0, "GPU": 0.5}, 1) == pytest.approx(
+        flops / (core + gpu / 2)
+    )
+    assert planned(encoder, {"blocks": "2"}, final={"seeds": 1}).least_seconds({"CPU": 1}, 1) == 0
+
+
 def test_trials_are_counted_over_all_cells(encoder: Encoder) -> None:
     plan = planned(encoder, {"blocks": "2"}, {**ZEROS["space"], "blocks": "1"})
     assert plan.trials == 2 * (3 + 1 + 16)

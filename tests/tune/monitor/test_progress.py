@@ -222,6 +222,17 @@ def test_a_time_budget_closes_the_search_and_says_so_once(tmp_path: Path, kind: 
     assert lines == [f"time budget: the search ends here; final fits take about {rest}"]
 
 
+def test_a_time_budget_that_cannot_be_kept_says_so_at_once(tmp_path: Path) -> None:
+    shown = Shown(tmp_path, spec_of(), terminal=False, budget=4.0)
+    shown.go_on(1)
+    (line,) = [line for line in shown.screen if line.startswith("time budget")]
+    rest = shown.clock.after_search(shown.simulation.search)
+    assert line.split("about ")[1] == (
+        f"{duration(rest)}, {duration(STEP + rest - 4.0)} longer than is left: only the first "
+        "seeds' fits are sure"
+    )
+
+
 def test_the_gauges_are_left_where_the_search_ended(plain: Shown) -> None:
     def unended() -> float:
         states = plain.made.made["clip_search_trials"].values

@@ -9,10 +9,14 @@ from records import Cell
 from search_spaces import Experiment
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.search.search import Search
-from tune.search.time_budget import MARGIN, REPORT, STARTUP, TimeBudget
+from tune.search.time_budget import AFTER, REPORT, STARTUP, TimeBudget
 
 ONE, ALL = Cell(1, "zeros"), Cell(100, "zeros")
 SEEDS = 3
+FULL = 1 + AFTER
+"""What a final fit takes, in trials to the horizon."""
+ALL_SEEDS = SEEDS - 1 + SEEDS * AFTER
+"""What those of a cell take whose winner came to the horizon: the first is trained already."""
 
 
 class Time:
@@ -60,14 +64,14 @@ def test_without_a_budget_time_never_runs_out(spec: Experiment, search: Search) 
     assert not endless.out_of_time(search)
 
 
-@pytest.mark.parametrize(("spent", "over"), [(0, False), (84.9, False), (85.0, True), (1e9, True)])
+@pytest.mark.parametrize(("spent", "over"), [(0, False), (89.9, False), (90.0, True), (1e9, True)])
 def test_the_search_ends_in_time_for_what_follows(
     spec: Experiment, search: Search, spent: float, over: bool
 ) -> None:
     hands = Time()
     limited = clock(spec, budget=100.0, now=hands)  # nothing is known but the start-up
     hands.seconds += spent
-    assert STARTUP == 15.0
+    assert STARTUP == 10.0
     assert limited.out_of_time(search) == over
 
 
@@ -88,10 +92,10 @@ def test_final_fits_are_expected_to_take_as_long_as_their_winners(
     alone = clock(spec)
     assert alone.after_search(search) == STARTUP
     train(search, ONE, 90, seconds=8.0)
-    fits = SEEDS * 2  # two cells
-    assert alone.after_search(search) == STARTUP + MARGIN * fits * 8.0
+    fits = ALL_SEEDS + SEEDS * FULL  # the other cell has no winner yet
+    assert alone.after_search(search) == pytest.approx(STARTUP + fits * 8.0)
     train(search, ALL, 90, seconds=4.0)
-    both = STARTUP + MARGIN * SEEDS * (8.0 + 4.0)
+    both = pytest.approx(STARTUP + ALL_SEEDS * (8.0 + 4.0))
     assert alone.after_search(search) == both
     train(search, ONE, 90, seconds=20.0)  # no better than the first: not the winner
     assert alone.after_search(search) == both
@@ -99,7 +103,9 @@ def test_final_fits_are_expected_to_take_as_long_as_their_winners(
 
 def test_a_part_of_a_fit_tells_of_the_whole(spec: Experiment, search: Search) -> None:
     train(search, ONE, 30, seconds=5.0)
-    assert clock(spec).after_search(search) == pytest.approx(STARTUP + MARGIN * SEEDS * 2 * 15.0)
+    # The first final fit trains the other two thirds of the winner's trial.
+    fits = 2 * SEEDS * FULL - 1 / 3
+    assert clock(spec).after_search(search) == pytest.approx(STARTUP + fits * 15.0)
 
 
 def test_slots_share_the_work_and_the_test_split_comes_on_top(
@@ -107,7 +113,10 @@ def test_slots_share_the_work_and_the_test_split_comes_on_top(
 ) -> None:
     train(search, ONE, 90, seconds=8.0)
     four = clock(spec, slots=4, test_seconds=30.0)
-    assert four.after_search(search) == STARTUP + 30.0 + MARGIN * SEEDS * 2 * 8.0 / 4
+    fits = ALL_SEEDS + SEEDS * FULL
+    assert four.after_search(search) == pytest.approx(STARTUP + 30.0 + fits * 8.0 / 4)
+    more = clock(spec, slots=1000)  # but a fit takes its time
+    assert more.after_search(search) == pytest.approx(STARTUP + FULL * 8.0)
 
 
 def test_a_slow_trial_ends_the_search_earlier(spec: Experiment, search: Search) -> None:
@@ -115,8 +124,12 @@ def test_a_slow_trial_ends_the_search_earlier(spec: Experiment, search: Search) 
     limited = clock(spec, budget=200.0, now=hands)
     hands.seconds += 100
     assert not limited.out_of_time(search)
-    train(search, ONE, 90, seconds=12.0)
+    train(search, ONE, 90, seconds=14.0)
     assert limited.out_of_time(search)
+    assert limited.lacks(search) == 0  # but for the margin, it was in time
+    hands.seconds += 20
+    assert limited.lacks(search) == pytest.approx(120 + limited.after_search(search) - 200)
+    assert clock(spec, now=hands).lacks(search) == 0
 
 
 def test_nothing_is_known_before_the_first_report(spec: Experiment, search: Search) -> None:
@@ -132,26 +145,33 @@ def test_what_is_left_is_trials_and_then_fits(spec: Experiment, search: Search) 
     assert watch.left(search) == pytest.approx(7 * 8.0 / 2 + watch.after_search(search))
 
 
-def test_a_running_trial_is_half_done(spec: Experiment, search: Search) -> None:
+def test_a_running_trial_is_half_way_to_its_next_report(spec: Experiment, search: Search) -> None:
     watch = clock(spec)
     train(search, ONE, 90, seconds=8.0)
     search.propose()
-    assert watch.left(search) == pytest.approx(6.5 * 8.0 + watch.after_search(search))
+    to_go = 7 - 15 / 90  # it reports at 30 of 90 samples
+    assert watch.left(search) == pytest.approx(to_go * 8.0 + watch.after_search(search))
 
 
-def test_less_is_left_as_a_search_goes_on(tmp_path: Path) -> None:
-    spec = experiment(scheduler="none")
-    simulation = Simulation(spec, tmp_path / "events.jsonl")
-    watch, left = clock(spec), []
+@pytest.mark.parametrize("transfer", [0, 2])
+@pytest.mark.parametrize("scheduler", ["none", "asha", "hyperband"])
+def test_the_time_left_is_right_from_a_quarter_of_the_search_on(
+    tmp_path: Path, scheduler: str, transfer: int
+) -> None:
+    """Each sample takes a tenth of a second: what a search took is known once it has ended."""
+    more = {"trials": 27, "transfer": transfer}
+    spec = experiment(scheduler=scheduler, partitions=(1, 10, 100), **more)
+    simulation, watch = Simulation(spec, tmp_path / "events.jsonl"), clock(spec)
+    seen = []
     while not simulation.search.finished:
         simulation.run(1)
-        # From then on each cell has a trial to go by.
-        if all(s.trials and s.status(0) != "running"
-               for s in simulation.search.cells.values()):  # fmt: skip
-            left.append(watch.left(simulation.search))
-    assert left == sorted(left, reverse=True)  # type: ignore[type-var]
-    assert len(left) > 5
-    assert left[-1] == watch.after_search(simulation.search)
+        trials = [t for state in simulation.search.cells.values() for t in state.trials.values()]
+        seen.append((sum(trial.seconds for trial in trials), watch.left(simulation.search)))
+    took, end = seen[-1]
+    assert end == watch.after_search(simulation.search)
+    ratios = [left / (took + end - spent) for spent, left in seen if left and spent > took / 4]
+    assert len(ratios) > 50
+    assert 1 / 1.25 < min(ratios) <= max(ratios) < 1.25
 
 
 def test_only_the_fits_are_left_of_a_closed_search(spec: Experiment, search: Search) -> None:
@@ -175,18 +195,41 @@ def test_the_time_left_of_final_fits_goes_by_those_that_are_made(
 ) -> None:
     train(search, ONE, 90, seconds=8.0)
     train(search, ALL, 90, seconds=4.0)
-    watch = clock(spec, slots=2)
-    none = watch.fits_left(search, {ONE: 3, ALL: 3}, {}, {})
-    assert none == pytest.approx(MARGIN * SEEDS * (8.0 + 4.0) / 2)
-    # One of the larger ones is made, and took three times as long as was to be expected. It counts
-    # beside one that takes what was expected, of both cells' mean.
-    some = watch.fits_left(search, {ONE: 3, ALL: 2}, {ALL: 12.0}, {})
-    pace = (12.0 + MARGIN * 6.0) / (4.0 + 6.0)
-    assert some == pytest.approx(pace * (3 * 8.0 + 2 * 4.0) / 2)
-    assert watch.fits_left(search, {ONE: 0, ALL: 0}, {ONE: 24.0, ALL: 12.0}, {}) == 0
+    hands = Time()
+    watch = clock(spec, slots=2, now=hands)
+    watch.begin_fits()
+    none = watch.fits_left(search, {ONE: 3, ALL: 3})
+    assert none == pytest.approx(REPORT + ALL_SEEDS * (8.0 + 4.0) / 2)
+    # The first fits train nothing: their pace is not that of the others.
+    watch.fit_ended(search, ONE, made=0, seconds=8.0)
+    watch.fit_ended(search, ALL, made=0, seconds=4.0)
+    hands.seconds += 6.0
+    others = watch.fits_left(search, {ONE: 2, ALL: 2})
+    assert others == pytest.approx(REPORT + 2 * FULL * (8.0 + 4.0) / 2)
+    # Another takes three times as long as was to be expected, and so do those that come.
+    for _ in range(1000):
+        watch.fit_ended(search, ALL, made=1, seconds=3 * FULL * 4.0)
+    assert watch.fits_left(search, {ONE: 1, ALL: 1}) == pytest.approx(
+        REPORT + 3 * FULL * (8.0 + 4.0) / 2, rel=0.15
+    )
+    assert watch.fits_left(search, {ONE: 0, ALL: 0}) == REPORT
     # Of the two that are left one failed: it is neither made nor waited for.
-    failed = watch.fits_left(search, {ONE: 3, ALL: 2}, {ALL: 12.0}, {ALL: 1})
-    assert failed == pytest.approx(pace * (3 * 8.0 + 1 * 4.0) / 2)
+    failed = watch.fits_left(search, {ONE: 0, ALL: 2}, {ALL: 1})
+    assert failed == watch.fits_left(search, {ONE: 0, ALL: 1})
+
+
+def test_a_wave_of_final_fits_counts_down(spec: Experiment, search: Search) -> None:
+    train(search, ONE, 90, seconds=100.0)
+    hands = Time()
+    watch = clock(spec, slots=8, now=hands)
+    watch.begin_fits()
+    left = []
+    for _ in range(3):
+        left.append(watch.fits_left(search, {ONE: 2}) - REPORT)
+        hands.seconds += 40.0
+    assert left == pytest.approx([FULL * 100.0, FULL * 100.0 - 40, FULL * 100.0 - 80])
+    hands.seconds += 1e6
+    assert watch.fits_left(search, {ONE: 2}) > REPORT
 
 
 def test_the_time_left_is_not_known_before_every_method_has_reported(tmp_path: Path) -> None:
@@ -202,7 +245,9 @@ def test_fast_methods_say_nothing_of_slow_ones(tmp_path: Path) -> None:
     spec = experiment(methods={"zeros": ZEROS, "more": ZEROS}, scheduler="none")
     simulation = Simulation(spec, tmp_path / "events.jsonl").run()
     watch, cells = clock(spec), list(simulation.search.cells)
-    none = watch.fits_left(simulation.search, dict.fromkeys(cells, SEEDS), {}, {})
-    left = {cell: SEEDS if cell.method == "zeros" else 0 for cell in cells}
-    spent = {cell: 0.001 for cell in cells if cell.method == "more"}
-    assert watch.fits_left(simulation.search, left, spent, {}) == pytest.approx(none / 2)
+    left = {cell: SEEDS - 1 if cell.method == "zeros" else 0 for cell in cells}
+    none = watch.fits_left(simulation.search, left)
+    for cell in cells:
+        if cell.method == "more":
+            watch.fit_ended(simulation.search, cell, made=1, seconds=0.0)
+    assert watch.fits_left(simulation.search, left) == pytest.approx(none)
