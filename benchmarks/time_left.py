@@ -14,10 +14,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from errors import InputError
 from records import (
     EXPERIMENT,
     JOURNAL,
     JournalWriter,
+    RunFinished,
     StageEnded,
     final_fit_path,
     read_final_fits,
@@ -46,6 +48,8 @@ class Replay:
         self._experiment = Experiment.model_validate(tree)
         self._slots = slots
         self._events = read_journal(run_dir / JOURNAL)
+        if not isinstance(self._events[-1], RunFinished):
+            raise InputError(f"{run_dir}: its last run did not finish")
         fits = read_final_fits(run_dir)
         self._images = {cell.partition: by_seed[0].n_train for cell, by_seed in fits.items()}
         self._fits = sorted(
