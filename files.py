@@ -38,11 +38,21 @@ def nearest(path: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a file beside `path` to write to; it replaces `path` if the block succeeds."""
+    """Yield a file beside `path` to write to; it replaces `path` if the block succeeds.
+
+    It is on the disk before it has the name, so that a power cut leaves the old or the new one.
+
+    Raises:
+        InputError: `path` is a folder.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     try:
         yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; move it away, as a file is to be written there")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

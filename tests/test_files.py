@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zlib
 from pathlib import Path
 
@@ -68,3 +69,31 @@ def test_checksums_are_of_the_next_bytes(size: int | None) -> None:
     file.seek(7)
     assert crc32(file, size) == zlib.crc32(content[7:] if size is None else content[7 : 7 + size])
     assert file.tell() == (len(content) if size is None else 7 + size)
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, int]] = []
+    rename = os.replace
+
+    def synced(descriptor: int) -> None:
+        done.append(("synced", os.fstat(descriptor).st_size))
+
+    def renamed(source: Path, target: Path) -> None:
+        done.append(("renamed", source.stat().st_size))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    with replacing(tmp_path / "file") as path:
+        path.write_text("whole")
+    assert done == [("synced", 5), ("renamed", 5)]
+
+
+def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    refusal = pytest.raises(InputError, match=r"/file is a folder; move it away")
+    with refusal, replacing(tmp_path / "file") as path:
+        path.touch()
+    assert [*tmp_path.iterdir()] == [tmp_path / "file"]

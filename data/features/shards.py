@@ -7,7 +7,6 @@ names, types and shapes, and their bytes.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,8 +36,6 @@ def write_shard(path: Path, digests: Sequence[str], arrays: Arrays) -> None:
     metadata = {"digests": json.dumps(list(digests)), "crc32": _checksum(digests, contiguous)}
     with replacing(path) as temporary, temporary.open("xb") as file:
         file.write(save(contiguous, metadata))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read_digests(path: Path) -> list[str]:

@@ -34,7 +34,11 @@ class CsvTable(SourceKind):
         if not folder.is_dir():
             raise InputError(f"root: no folder {folder}")
         table = _read_table(path)
-        keys = [PurePath(value).as_posix() for value in _column(path, table, columns.path)]
+        paths = map(PurePath, _column(path, table, columns.path))
+        # Relative ones stay what they are when table and images move.
+        keys = [
+            (p.relative_to(folder) if p.is_relative_to(folder) else p).as_posix() for p in paths
+        ]
         _refuse_outsiders(path, folder, keys)
         _refuse_duplicates(path, keys)
         named = _optional_column(path, table, columns, "split")
