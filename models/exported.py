@@ -75,6 +75,15 @@ def save_exported(path: Path, description: Description, weights: Mapping[str, Te
     save_file(dict(weights), path, metadata={HEADER: description.model_dump_json()})
 
 
+def is_exported(path: Path) -> bool:
+    """Whether a file is there and as long as its header says; no weights are read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return HEADER in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
 def load_exported(path: Path) -> tuple[Description, dict[str, Tensor]]:
     """Read what `save_exported` wrote.
 

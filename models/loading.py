@@ -49,7 +49,8 @@ UNLOADABLE = (
 class Pretrained:
     """An encoder with its own preprocessing, and the text tower's classifier if prompts were given.
 
-    `fingerprint` changes with any weight of the image tower and with the preprocessing; `assumed`
+    `fingerprint` changes with any weight of the image tower and with the preprocessing;
+    `text_fingerprint` with the text tower and its tokenizer, where there is a classifier; `assumed`
     says in lines what the files did not tell of how the weights were trained.
     """
 
@@ -57,11 +58,18 @@ class Pretrained:
     preprocess: Callable[[Image.Image], Tensor]
     fingerprint: str
     zero_shot: LinearHead | None = None
+    text_fingerprint: str = ""
     assumed: tuple[str, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle so that processes share the encoder's weights (models/zero_copy.py)."""
-        rest = self.preprocess, self.fingerprint, self.zero_shot, self.assumed
+        rest = (
+            self.preprocess,
+            self.fingerprint,
+            self.zero_shot,
+            self.text_fingerprint,
+            self.assumed,
+        )
         return _pretrained, (*split_weights(self.encoder), *rest)
 
 
@@ -97,18 +105,19 @@ def load_pretrained(
         raise InputError(f"model: cannot load {where}: {reason}") from error
     fingerprint = _fingerprint(model.visual)
     model.float()
-    zero_shot = None
+    zero_shot, texts = None, ""
     if prompts is not None:
         try:
             with _quietly():
                 zero_shot = zero_shot_head(model, name, prompts, cache)
+                texts = _text_fingerprint(model, name, prompts)
         except UNLOADABLE as error:
             raise InputError(
                 f"model: the text tower or tokenizer of {config.name} cannot be used, which "
                 f"zero_shot needs ({one_line(error, 300)})"
             ) from error
     encoder = split_tower(model.visual)
-    return Pretrained(encoder, preprocess, fingerprint, zero_shot, tuple(assumed))
+    return Pretrained(encoder, preprocess, fingerprint, zero_shot, texts, tuple(assumed))
 
 
 def _created(name: str, tag: str | None) -> tuple[open_clip.CLIP, Any, list[str]]:
@@ -232,13 +241,34 @@ def _fingerprint(tower: torch.nn.Module) -> str:
     # Activations, pooling and the number of attention heads leave no trace in the weights.
     digest.update(repr(tower).encode())
     for name, module in tower.named_modules():
-        settings = {
-            key: value
-            for key, value in vars(module).items()
-            if isinstance(value, bool | int | float | str) and key != "training"
-        }
-        digest.update(f"{name} {sorted(settings.items())}".encode())
+        digest.update(_settings(name, module))
     for key, weight in sorted(tower.state_dict().items()):
-        digest.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.contiguous().numpy().tobytes())
+        digest.update(_content(key, weight))
     return digest.hexdigest()
+
+
+def _text_fingerprint(model: torch.nn.Module, name: str, prompts: Prompts) -> str:
+    """SHA-256 over all of a model but its image tower, and what its tokenizer makes of a text."""
+    tokenizer = open_clip.get_tokenizer(name, context_length=model.context_length)
+    digest = hashlib.sha256(_content("tokens", tokenizer(list(prompts.words))))
+    for path, module in model.named_modules():
+        if path.split(".")[0] != "visual":
+            digest.update(type(module).__name__.encode() + _settings(path, module))
+    for key, weight in sorted({**dict(model.named_buffers()), **model.state_dict()}.items()):
+        if not key.startswith("visual."):  # a mask is a buffer, and no state
+            digest.update(_content(key, weight))
+    return digest.hexdigest()
+
+
+def _settings(name: str, module: torch.nn.Module) -> bytes:
+    settings = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, bool | int | float | str) and key != "training"
+    }
+    return f"{name} {sorted(settings.items())}".encode()
+
+
+def _content(key: str, weight: Tensor) -> bytes:
+    described = f"{key} {weight.dtype} {tuple(weight.shape)}".encode()
+    return described + weight.detach().contiguous().numpy().tobytes()

@@ -115,6 +115,6 @@ def _value(hint: Any, value: Any) -> Any:
 
 
 def _checked(value: Any, kind: Any) -> Any:
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{value!r} is of the wrong type")
     return value

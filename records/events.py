@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from records.cell import Cell
 
 Kind = Literal["zero_shot", "probe", "tuned"]
+End = Literal["completed", "stopped", "diverged", "failed", "cut"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class RunStarted(Event, name="run_started"):
 
     resumed: bool
     seed: int
+    identity: dict[str, str]
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class TrialPaused(TrialEvent, name="trial_paused"):
 class TrialEnded(TrialEvent, name="trial_ended"):
     """A trial has ended."""
 
-    status: str
+    status: End
     reason: str
 
 

@@ -11,7 +11,7 @@ from errors import InputError
 from files import replacing
 from records.cell import Cell
 from records.encoding import decode, encode
-from records.layout import FINAL_FITS, final_fit_path
+from records.layout import FINAL_FITS, final_fit_path, is_final_fit
 
 TEST = "test"
 """The name of the test split among the test sets; the others have the experiment's names."""
@@ -23,6 +23,10 @@ class SetScore:
 
     accuracy: float
     predictions: list[int]  # a class for each image, in the order of `test_images.csv`
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.accuracy <= 1:
+            raise ValueError(f"accuracy: {self.accuracy} is not in 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -103,11 +107,18 @@ def find_final_fit(path: Path) -> FinalFitResult | None:
 def read_final_fits(run_dir: Path) -> dict[Cell, dict[int, FinalFitResult]]:
     """Read all final fits of a run as cell -> seed -> result, the seeds in their order.
 
+    Files that are not named like a final fit's are passed over.
+
     Raises:
-        InputError: a file is no JSON, or a field of it is not as it should be.
+        InputError: a file is no JSON, a field of it is not as it should be, or it is named as
+            another final fit's.
     """
     fits: defaultdict[Cell, dict[int, FinalFitResult]] = defaultdict(dict)
     for path in sorted((run_dir / FINAL_FITS).glob("*.json")):
+        if not is_final_fit(path):
+            continue
         fit = read_final_fit(path)
+        if path != final_fit_path(run_dir, fit.cell, fit.seed):
+            raise InputError(f"{path} holds the final fit of {fit.cell}, seed {fit.seed}")
         fits[fit.cell][fit.seed] = fit
     return {cell: dict(sorted(by_seed.items())) for cell, by_seed in fits.items()}

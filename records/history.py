@@ -13,6 +13,7 @@ from records.events import (
     Event,
     FinalFitFailed,
     Footnote,
+    RunStarted,
     TrialEnded,
     TrialEvent,
     TrialPaused,
@@ -79,12 +80,14 @@ class RunHistory:
         trials: by cell and number.
         failed_fits: why the last try of a final fit failed, by cell and seed. A fit that succeeded
             later keeps its entry here, and its result is on disk.
+        versions: those of each start since the first trial, and of the one before it.
     """
 
     trials: dict[tuple[Cell, int], TrialHistory] = field(default_factory=dict)
     winners: dict[Cell, Winner] = field(default_factory=dict)
     failed_fits: dict[tuple[Cell, int], str] = field(default_factory=dict)
     footnotes: list[str] = field(default_factory=list)
+    versions: list[dict[str, str]] = field(default_factory=list)
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> RunHistory:
@@ -96,6 +99,10 @@ class RunHistory:
 
     def _take(self, event: Event) -> None:
         match event:
+            case RunStarted():
+                if not self.trials:  # the starts before this one came to nothing
+                    self.versions.clear()
+                self.versions.append(event.versions)
             case Winner():
                 self._win(event)
             case FinalFitFailed():

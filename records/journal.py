@@ -9,9 +9,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from errors import InputError
+from errors import InputError, one_line
 from records.encoding import decode, encode
-from records.events import Event, TrialStarted
+from records.events import Event, TrialPaused, TrialPromoted, TrialReported, TrialStarted
+
+OFTEN = (TrialReported, TrialPromoted, TrialPaused)
+"""Events that are not forced to the disk: a trial repeats what a power cut took of them."""
+LATEST = 1e11  # seconds since 1970 that a date can still be made of
 
 
 class JournalWriter:
@@ -23,15 +27,19 @@ class JournalWriter:
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, event: Event) -> None:
-        """Append an event with the present time, and flush it."""
+        """Append an event with the present time, and flush it; force all but a few to the disk."""
         self._file.write(journal_line(replace(event, time=round(time.time(), 3))))
         self._file.flush()
+        if not isinstance(event, OFTEN):
+            self._sync()
 
     def close(self) -> None:
         """Force the events to the disk, and close the file."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._sync()
         self._file.close()
+
+    def _sync(self) -> None:
+        os.fsync(self._file.fileno())
 
 
 def journal_line(event: Event) -> str:
@@ -53,7 +61,16 @@ def read_journal(path: Path) -> list[Event]:
 def parse_journal(content: bytes, where: str | Path) -> list[Event]:
     """Read the content of a journal like `read_journal`; `where` names it in errors."""
     *whole, _ = content.split(b"\n")  # the last one is empty, or torn
-    return [_event(line, f"{where}: line {number}") for number, line in enumerate(whole, start=1)]
+    return [_event(line, number, where) for number, line in enumerate(whole, start=1)]
+
+
+def damaged(where: str | Path, line: int, why: object = "") -> InputError:
+    """Return the error of a journal's line; lines count from 1."""
+    reason = f" ({one_line(why)})" if str(why) else ""
+    return InputError(
+        f"{where}: line {line} is damaged{reason}; restore the file from a copy, "
+        "or --name starts another"
+    )
 
 
 def holds_run(events: Iterable[Event], where: str | Path, resume: bool) -> bool:
@@ -66,15 +83,18 @@ def holds_run(events: Iterable[Event], where: str | Path, resume: bool) -> bool:
     return found
 
 
-def _event(line: bytes, where: str) -> Event:
+def _event(line: bytes, number: int, where: str | Path) -> Event:
     try:
         content = json.loads(line)
-        return decode(Event.kinds[content.pop("event")], content)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        why = f" ({error})" if type(error) is ValueError else ""  # of `decode`
-        raise InputError(
-            f"{where} is damaged{why}; restore the file from a copy, or --name starts another"
-        ) from None
+        if (name := content.pop("event")) not in Event.kinds:
+            raise ValueError(f"no event is called {name!r}")
+        event = decode(Event.kinds[name], content)
+        if not 0 <= event.time < LATEST:
+            raise ValueError(f"time: {event.time} is none")
+        return event
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        why = error if type(error) is ValueError else ""  # of `decode`
+        raise damaged(where, number, why) from None
 
 
 def _drop_torn_line(path: Path) -> None:

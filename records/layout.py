@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from records.cell import Cell
 
+LOCK = ".lock"
 JOURNAL = "events.jsonl"
 EXPERIMENT = "experiment.yaml"
 BEST_CONFIGS = "best_configs.yaml"
+STUDIES = "optuna.journal"
+SUMMARY = "accuracy_table.md"
+PLOT = "accuracy.png"
+FILES = (LOCK, JOURNAL, EXPERIMENT, BEST_CONFIGS, STUDIES, SUMMARY, PLOT)
+
 CHECKPOINTS = "checkpoints"
 FINAL_FITS = "final_fits"
 WINNERS = "winners"
+FOLDERS = (CHECKPOINTS, FINAL_FITS, WINNERS)
 
 
 def final_fit_path(run_dir: Path, cell: Cell, seed: int) -> Path:
     """Return the file of a final fit's result: `final_fits/10-llrd-seed0.json`."""
     return run_dir / FINAL_FITS / f"{cell.file_stem(f'seed{seed}')}.json"
+
+
+def is_final_fit(path: Path) -> bool:
+    """Whether a file is named like a final fit's result; other programs leave files, too."""
+    return re.fullmatch(r"\d[\d.e+-]*-[A-Za-z0-9][\w-]*-seed\d+\.json", path.name) is not None
 
 
 def weights_path(run_dir: Path, cell: Cell, seed: int) -> Path:

@@ -128,6 +128,8 @@ TEST_IMAGES = Table(
     "test_images.csv", ListedImage._fields[:-1], numbers=("label",), optional=("group",)
 )
 
+TABLES = (ACCURACY, TRIALS, GRADIENTS, IMPORTANCE, DUPLICATES, SKIPPED, TEST_IMAGES)
+
 
 def set_columns(test_set: str) -> tuple[str, str]:
     """Name the columns of `accuracy_table.csv` for a test set: its accuracy and interval."""

@@ -17,12 +17,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from errors import InputError
-from records import EXPERIMENT, RunHistory, TrialHistory
+from files import replacing
+from records import EXPERIMENT, JOURNAL, STUDIES, RunHistory, TrialHistory
 from report.command import read_events, run_command
 from search_spaces import Space, parse_space
 from search_spaces.optuna_trial import OptunaTrial, optuna_trial
-
-FILE = "optuna.journal"
 
 
 def write_studies(run_dir: Path) -> Path:
@@ -33,16 +32,15 @@ def write_studies(run_dir: Path) -> Path:
     """
     history = RunHistory.of(read_events(run_dir))
     spaces = _spaces(run_dir / EXPERIMENT)
-    whole, unfinished = run_dir / FILE, run_dir / f"{FILE}.unfinished"
-    unfinished.unlink(missing_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(unfinished)))
-    for cell, trials in history.by_cell.items():
-        if cell.method in spaces:  # it may be a method of an earlier, larger experiment
+    with replacing(run_dir / STUDIES) as file:
+        storage = JournalStorage(JournalFileBackend(str(file)))
+        for cell, trials in history.by_cell.items():
+            if cell.method not in spaces:  # of an earlier, larger experiment
+                continue
             study = optuna.create_study(study_name=str(cell), storage=storage, direction="maximize")
             in_order = sorted(trials, key=attrgetter("number"))
             study.add_trials(_shown(trial, spaces[cell.method]) for trial in in_order)
-    unfinished.replace(whole)
-    return whole
+    return run_dir / STUDIES
 
 
 def _spaces(path: Path) -> dict[str, Space]:
@@ -55,7 +53,11 @@ def _spaces(path: Path) -> dict[str, Space]:
 
 
 def _shown(trial: TrialHistory, space: Space) -> OptunaTrial:
-    """Return a trial as Optuna's dashboard shows it."""
+    """Return a trial as Optuna's dashboard shows it; raises InputError if it is not of `space`."""
+    try:
+        space.check(trial.config)
+    except ValueError as error:
+        raise InputError(f"{JOURNAL}: trial {trial.number} of {trial.cell}: {error}") from None
     return optuna_trial(
         space,
         trial.config,

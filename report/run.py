@@ -34,6 +34,8 @@ from records import (
 from report.intervals import Interval
 from report.scores import Scores
 
+ROUNDING = 1e-6  # in an accuracy, of either way to compute it
+
 
 @dataclass(frozen=True)
 class Run:
@@ -149,6 +151,12 @@ class Run:
                     f"{TEST_IMAGES.file} lists {labels.size} images of {test_set}"
                 )
             correct[fit.seed] = (predictions == labels).astype(float)
+            if abs(correct[fit.seed].mean() - score.accuracy) > ROUNDING:
+                raise InputError(
+                    f"{fit.cell}, seed {fit.seed}: accuracy {score.accuracy:.6f} on {test_set}, "
+                    f"but {correct[fit.seed].mean():.6f} by the labels in {TEST_IMAGES.file}; put "
+                    "back the file that was changed"
+                )
         groups = self.test_groups.get(test_set)
         return Scores(accuracies, correct, groups) if accuracies else None
 

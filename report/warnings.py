@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, groupby
 
 from errors import one_line
 from records import TEST
@@ -19,7 +19,8 @@ NOT_COVERED = "intervals do not cover the draw of the training images"
 
 def warnings(run: Run) -> list[str]:
     """Return the warnings that a reader of the table needs."""
-    return list(chain(_few_images(run), _failed_fits(run), _one_seed(run), _seen_before(run)))
+    found = (_few_images(run), _failed_fits(run), _one_seed(run), _seen_before(run), _versions(run))
+    return list(chain(*found))
 
 
 def duplicates_between(run: Run, *, tested: bool) -> str:
@@ -81,3 +82,16 @@ def _seen_before(run: Run) -> Iterator[str]:
             "Test images have duplicates in other splits, so accuracies may be too high: "
             f"{shared} (duplicates.csv)"
         )
+
+
+def _versions(run: Run) -> Iterator[str]:
+    """Name what had other versions when the run was started or resumed."""
+    starts = run.history.versions
+    found = {name: [start.get(name, "none") for start in starts] for name in chain(*starts)}
+    differ = [
+        f"{name} {', then '.join(version for version, _ in groupby(each))}"
+        for name, each in found.items()
+        if len({*each}) > 1
+    ]
+    if differ:
+        yield f"The run went on with other versions than it began with: {'; '.join(differ)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from files import replacing
-from records import ACCURACY, GRADIENTS, TRIALS
+from records import ACCURACY, GRADIENTS, PLOT, SUMMARY, TRIALS
 from report.gradients import gradients_table
 from report.plot import draw_accuracy
 from report.run import read_run
@@ -25,7 +25,7 @@ def write_report(run_dir: Path) -> Summary:
     table, summary = accuracy_table(run), summarise(run)
     texts = {
         ACCURACY.file: to_csv(table, float_format="%.6f"),
-        "accuracy_table.md": summary.markdown(),
+        SUMMARY: summary.markdown(),
         TRIALS.file: to_csv(trials_table(run)),
     }
     gradients = gradients_table(run)
@@ -34,6 +34,6 @@ def write_report(run_dir: Path) -> Summary:
     for name, text in texts.items():
         with replacing(run_dir / name) as path:
             path.write_text(text, encoding="utf-8")
-    with replacing(run_dir / "accuracy.png") as path:
+    with replacing(run_dir / PLOT) as path:
         draw_accuracy(table, run.name, path)
     return summary

@@ -3,7 +3,7 @@
 A mistake in a file is reported within a second, so this room loads neither torch nor Ray.
 """
 
-from search_spaces.distributions import Params, Space, parse_space
+from search_spaces.distributions import Params, Space, check_recipe, parse_space
 from search_spaces.loading import load_experiment
 from search_spaces.schema import (
     Experiment,
@@ -21,6 +21,7 @@ __all__ = [
     "ResourcesConfig",
     "SearchConfig",
     "Space",
+    "check_recipe",
     "load_experiment",
     "parse_space",
 ]

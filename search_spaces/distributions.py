@@ -121,6 +121,16 @@ class Space:
             if parameter.active(params) and _contains(parameter.distribution, params[name])
         }
 
+    def check(self, params: Params) -> None:
+        """Check that `params`, as a file may have it, is a configuration of these parameters.
+
+        Raises:
+            ValueError: a parameter is missing, or `check_recipe` refuses them.
+        """
+        if missing := [name for name in (*self.fixed, *self.searched) if name not in params]:
+            raise ValueError(f"{missing[0]} is missing")
+        check_recipe(params)
+
     def reachable(self, name: str) -> tuple[Any, ...]:
         """Return every value that a parameter can take; raises ValueError if it is continuous."""
         if name in self.searched:
@@ -213,6 +223,27 @@ def _checked(name: str, value: Any) -> Any:
     return checked[0] if single else checked
 
 
+def check_recipe(params: Params) -> None:
+    """Raise ValueError unless `params` make a recipe, each with a value of the right type."""
+    for name, value in params.items():
+        _check_known(name)
+        with _prefixed(name):
+            checked, given = (
+                _checked(name, value),
+                tuple(value) if isinstance(value, list) else value,
+            )
+            if checked != given or isinstance(value, bool):
+                raise ValueError(f"{value!r} is of the wrong type")
+    _recipe(params)
+
+
+def _recipe(params: Params) -> Recipe:
+    try:
+        return Recipe(**params)
+    except ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+
+
 def _first_value(name: str, value: Any, fixed: Params, searched: Mapping[str, Parameter]) -> Any:
     """Return the value that `default:` gives to a searched parameter."""
     if name not in searched:
@@ -246,9 +277,8 @@ def _check_combinations(space: Space) -> None:
         params = dict(zip(_RELATED, values, strict=True))
         banks = {name: _bank_beside(space, name, params["blocks"]) for name in BANKS}
         try:
-            Recipe(**params, **{name: bank for name, bank in banks.items() if bank})
-        except ValidationError as error:
-            rule = error.errors()[0]["msg"].removeprefix("Value error, ")
+            _recipe(params | {name: bank for name, bank in banks.items() if bank})
+        except ValueError as rule:
             allowed = ", ".join(f"{name}: {value}" for name, value in params.items())
             raise ValueError(f"{rule}; the space allows {allowed}") from None
 

@@ -28,8 +28,8 @@ from records import (
     weights_path,
 )
 from search_spaces import Experiment
-from tune.run_dir import EARLIER, identity
-from tune.setup import Prepared, feature_stage, prepare
+from tune.run_dir import EARLIER
+from tune.setup import Prepared, feature_stage, identity_of, prepare
 from tune.trials.final_fits import score_tests
 from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.cluster import connected
@@ -56,7 +56,7 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
     results = read_final_fits(run_dir)
     fits = _by_weights(run_dir, [fit for cell in cells for fit in results.get(cell, {}).values()])
     prepared = prepare(experiment, searches=False)
-    now = identity(prepared.dataset, prepared.pretrained.fingerprint)
+    now = identity_of(prepared)
     if changed := [key for key, value in now.items() if before.get(key) != value]:
         raise InputError(f"{run_dir}: the {changed[0]} that it was made with has changed")
     figures = same = 0
@@ -93,8 +93,7 @@ def _read_experiment(run_dir: Path) -> tuple[Experiment, Mapping[str, str]]:
     try:
         tree = read_yaml(text_of(path), str(path))
         before = dict(tree.pop("identity"))
-        for key in (EARLIER, "versions"):
-            tree.pop(key, None)
+        tree.pop(EARLIER, None)
         return Experiment.model_validate(tree), before
     except InputError:
         raise

@@ -13,16 +13,16 @@ from typing import Any
 from rich.console import Console
 
 from files import check_folder
-from records import CHECKPOINTS, Footnote, JournalWriter, RunFinished, RunStarted, read_journal
+from records import CHECKPOINTS, Footnote, JournalWriter, RunFinished, RunStarted
 from report import Summary, write_report
 from report.optuna import write_studies
 from search_spaces import Experiment
 from tune.monitor.metrics import Gauges
 from tune.monitor.watch import Watch, duration
-from tune.run_dir import RunDirectory, identity
+from tune.run_dir import RunDirectory
 from tune.search.search import Search
 from tune.search.time_budget import STARTUP, TimeBudget
-from tune.setup import Prepared, final_fits_of, prepare, training_images
+from tune.setup import Prepared, final_fits_of, identity_of, prepare, training_images
 from tune.stages import (
     Site,
     expected_test_seconds,
@@ -36,6 +36,7 @@ from tune.storage.mirror import mirrored, place_of_copy
 from tune.storage.storage import Storage
 from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.final_fits import discard_others, pending
+from tune.versions import versions
 from tune.workers.cluster import connected
 from tune.workers.survey import survey
 
@@ -94,18 +95,18 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
     began = options.now()
     prepared = prepare(experiment)
     _warn(prepared, options, console)
-    directory = RunDirectory(options.out / experiment.name, options.resume)
-    with directory.locked(), closing(JournalWriter(directory.journal)) as journal:
-        resolved = directory.resolved(
-            experiment, identity(prepared.dataset, prepared.pretrained.fingerprint)
-        )
-        events = read_journal(directory.journal)
-        journal.write(RunStarted(bool(events), experiment.seed))
-        for warning in (*prepared.dataset.warnings, *prepared.pretrained.assumed):
-            journal.write(Footnote(warning))
+    folder = options.out / experiment.name
+    with (
+        RunDirectory.locked(folder, options.resume) as directory,
+        closing(JournalWriter(directory.journal)) as journal,
+    ):
+        resolved = directory.resolved(experiment, identity_of(prepared))
+        events, made_of = directory.events, resolved["identity"]
         images = training_images(experiment, prepared.dataset.train)
         search = Search(experiment, journal, images)
-        search.replay(events)
+        search.replay(events, RunStarted(bool(events), experiment.seed, made_of, versions()))
+        for warning in (*prepared.dataset.warnings, *prepared.pretrained.assumed):
+            journal.write(Footnote(warning))
         fits = final_fits_of(prepared, search.winners())
         if search.finished and not pending(fits, directory.path, experiment.final.export):
             discard_others(fits, directory.path)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import platform
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import yaml
 
@@ -19,14 +18,21 @@ from models.recipe import Recipe
 from records import (
     BEST_CONFIGS,
     EXPERIMENT,
+    FILES,
+    FINAL_FITS,
+    FOLDERS,
     JOURNAL,
+    LOCK,
     SKIPPED,
+    TABLES,
     TEST_IMAGES,
+    WINNERS,
     Cell,
     Event,
     ImagesRead,
     ListedImage,
     PrecisionChosen,
+    RunStarted,
     Winner,
     holds_run,
     read_journal,
@@ -38,40 +44,101 @@ EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_test
               "search.trials", "final", "resources", "features.cache", "features.batch_size",
               "report")  # fmt: skip
 """Keys that a resumed run may change: they add to what was done, or don't touch results."""
+MOVABLE = ("data.source", "data.root", "data.class_names", "model.name", "model.pretrained")
+"""Keys that say where things are; that they are the same things, `identity` says."""
+CONTENTS = {
+    "identity.data": "the images, their classes, groups or splits",
+    "identity.model": "the encoder's weights or its preprocessing",
+    "identity.text": "the weights of the text tower or its tokenizer",
+}
 EARLIER = "earlier_methods"
+MENDED = "put it back, or --name starts another"
 
 
 class RunDirectory:
     """`results/<name>/`; with `resume`, the run that it holds goes on.
 
+    Attributes:
+        events: those of the journal.
+
     Raises:
-        InputError: it holds a run and `resume` is off, or it cannot be written to.
+        InputError: it holds a run and `resume` is off, it holds a part of one, its journal is of
+            another run, or it cannot be written to.
     """
 
     def __init__(self, path: Path, resume: bool) -> None:
         self.path = path
         self._previous: dict[str, Any] | None = None
-        try:
-            if holds_run(read_journal(self.journal), path, resume):
-                self._previous = _read(path / EXPERIMENT)
+        with _writing(path):
             path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--out: cannot write to {path}: {error.strerror}") from None
+            self._check_places()
+            self.events = read_journal(self.journal)
+            if holds_run(self.events, path, resume):
+                self._previous = self._read()
+            else:
+                self._check_unused()
 
     @property
     def journal(self) -> Path:
         """Path of the run's journal."""
         return self.path / JOURNAL
 
+    @classmethod
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep the run to this process; raise InputError if another one is working on it."""
-        with (self.path / ".lock").open("w") as file:
+    def locked(cls, path: Path, resume: bool) -> Iterator[RunDirectory]:
+        """Open a directory, and keep the run to this process.
+
+        Raises:
+            InputError: another process is working on it, or as `RunDirectory` does.
+        """
+        with _writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+            file = (path / LOCK).open("w")
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise InputError(f"{self.path}: another process is working on this run") from None
-            yield
+                raise InputError(f"{path}: another process is working on this run") from None
+            yield cls(path, resume)
+
+    def _check_places(self) -> None:
+        """Check, before hours of work, that files and folders can have their names."""
+        for name in (*FILES, *(table.file for table in TABLES)):
+            if (place := (self.path / name)).is_dir():
+                raise InputError(f"{place} is a folder; move it away, as a file is written there")
+        for name in FOLDERS:
+            if (place := (self.path / name)).exists() and not place.is_dir():
+                raise InputError(f"{place} is no folder; move it away, as one is made there")
+
+    def _check_unused(self) -> None:
+        """Check that nothing is here of a run whose journal has gone; no trial, no results."""
+        results = {name for name in (FINAL_FITS, WINNERS) if any((self.path / name).glob("*"))}
+        before = {name for name in (EXPERIMENT, BEST_CONFIGS) if (self.path / name).exists()}
+        if left := sorted(results if self.events else results | before):
+            raise InputError(
+                f"{self.journal} is missing or holds no trial, but {left[0]} is of a run; {MENDED}"
+            )
+
+    def _read(self) -> dict[str, Any]:
+        """Read what the run before wrote of itself; check that the journal is its own."""
+        path = self.path / EXPERIMENT
+        try:
+            tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+            found = dict(tree["identity"])
+            # Methods that were left out may come back, as they were.
+            tree["methods"] = {**tree.get(EARLIER, {}), **tree["methods"]}
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing, and the run has trials; {MENDED}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: damaged ({one_line(error)}); {MENDED}") from None
+        except (TypeError, KeyError, AttributeError, ValueError):
+            raise InputError(f"{path} is empty or not of a run; {MENDED}") from None
+        starts = [event for event in self.events if isinstance(event, RunStarted)]
+        told = starts[-1].identity if starts else {}
+        both = found.keys() & told.keys()
+        if "run" not in both or any(found[key] != told[key] for key in both):
+            raise InputError(f"{self.journal} is of another run than {path}; {MENDED}")
+        return dict(tree)
 
     def resolved(self, experiment: Experiment, identity: Mapping[str, str]) -> dict[str, Any]:
         """Return what `record` is to write, having checked that it continues what was there.
@@ -79,16 +146,12 @@ class RunDirectory:
         Raises:
             InputError: the run that is resumed differs in something its results rest on.
         """
-        resolved = experiment.resolved() | {"identity": dict(identity)}
+        before = {"run": uuid4().hex} if self._previous is None else self._previous["identity"]
+        resolved = experiment.resolved() | {"identity": {**before, **identity}}
         if self._previous is not None:
-            # Methods left out this time may come back, as they were.
-            known = {**self._previous.get(EARLIER, {}), **self._previous.get("methods", {})}
-            _check_continues({**self._previous, "methods": known}, resolved, self.path)
+            known = self._previous["methods"]
+            _check_continues(self._previous, resolved, self.path)
             resolved[EARLIER] = {k: v for k, v in known.items() if k not in resolved["methods"]}
-        resolved["versions"] = {"python": platform.python_version()} | {
-            package: version(package)
-            for package in ("torch", "open_clip_torch", "ray", "optuna", "timm", "numpy")
-        }
         return resolved
 
     def record(self, resolved: Mapping[str, Any]) -> None:
@@ -153,23 +216,19 @@ class RunDirectory:
             path.write_text(text, encoding="utf-8")
 
 
-def identity(dataset: Dataset, fingerprint: str) -> dict[str, str]:
+def identity(dataset: Dataset, fingerprint: str, text_fingerprint: str = "") -> dict[str, str]:
     """Name what results rest on besides the experiment: data as listed, and weights."""
-    return {"model": fingerprint, "data": dataset.search_digest}
+    text = {"text": text_fingerprint} if text_fingerprint else {}
+    return {"model": fingerprint, "data": dataset.search_digest} | text
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """Read the run before; None if it was killed before it wrote the file."""
-    if not path.exists():
-        return None
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: damaged ({one_line(error)}); put back what was there, "
-            "or --name starts another"
-        ) from None
-    return tree if isinstance(tree, dict) else None
+        yield
+    except OSError as error:
+        place = error.filename or path
+        raise InputError(f"--out: cannot write to {place}: {error.strerror}") from None
 
 
 def _check_continues(previous: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
@@ -178,14 +237,16 @@ def _check_continues(previous: Mapping[str, Any], now: Mapping[str, Any], path: 
     for key in sorted({*before, *after}):
         new_method = key.startswith("methods.") and key.split(".")[1] not in methods
         gone = key.startswith("methods.") and key.split(".")[1] not in now["methods"]
-        ignored = key.startswith((*EXTENDABLE, EARLIER, "versions"))
+        ignored = key.startswith((*EXTENDABLE, *MOVABLE, EARLIER))
         trials = key.startswith("methods.") and key.endswith(".trials")
-        if new_method or gone or ignored or trials or before.get(key) == after.get(key):
+        # The text tower is not looked at before a method needs it.
+        text = key == "identity.text" and key not in before
+        if new_method or gone or ignored or trials or text or before.get(key) == after.get(key):
             continue
-        if key == "identity.data":
+        if key in CONTENTS:
             raise InputError(
-                "--resume: the images, their classes, groups or splits are not those that "
-                f"{path} was made with; put them back, or --name starts another run"
+                f"--resume: {CONTENTS[key]} are not those that {path} was made with; put them "
+                "back, or --name starts another run"
             )
         raise InputError(
             f"--resume: {key} is {after.get(key)!r}, but {path} was made with "

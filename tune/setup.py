@@ -92,6 +92,12 @@ def feature_stage(
     return FeatureStage(FeatureStore(prepared.cache, name), worker, pool, prepared.plan.map_above)
 
 
+def identity_of(prepared: Prepared) -> dict[str, str]:
+    """Name what the results of an experiment rest on besides its settings."""
+    pretrained = prepared.pretrained
+    return identity(prepared.dataset, pretrained.fingerprint, pretrained.text_fingerprint)
+
+
 def run_fingerprint(prepared: Prepared) -> str:
     """Name all that a fit depends on besides its recipe."""
     experiment, fingerprint = prepared.experiment, prepared.pretrained.fingerprint

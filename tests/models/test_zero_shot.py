@@ -18,7 +18,7 @@ from data import DataConfig, load_dataset
 from errors import InputError
 from models.config import LOCAL_DIR, ModelConfig
 from models.encoder import embedding
-from models.loading import load_pretrained
+from models.loading import _text_fingerprint, load_pretrained
 from models.towers import split_tower
 from models.zero_shot import Prompts, zero_shot_head
 
@@ -129,6 +129,27 @@ def test_a_head_of_another_text_tower_is_not_taken(
     zero_shot_head(kept, "ViT-B-32", PROMPTS, tmp_path)
     expected = zero_shot_head(other, "ViT-B-32", PROMPTS).weight
     assert torch.equal(zero_shot_head(other, "ViT-B-32", PROMPTS, tmp_path).weight, expected)
+    assert fingerprint_of(other) != fingerprint_of(kept)
+
+
+def fingerprint_of(model: torch.nn.Module) -> str:
+    return _text_fingerprint(model, "ViT-B-32", PROMPTS)
+
+
+@pytest.mark.parametrize("custom", [False, True])
+def test_the_text_towers_fingerprint_is_of_its_weights_alone(custom: bool) -> None:
+    before, same = tiny(custom), tiny(custom)
+    with torch.no_grad():
+        for parameter in same.visual.parameters():
+            parameter.add_(1.0)
+    assert fingerprint_of(before) == fingerprint_of(same)
+    for name, parameter in same.named_parameters():
+        if not name.startswith("visual."):
+            with torch.no_grad():
+                parameter.view(-1)[-1] += 1e-6
+            assert fingerprint_of(before) != fingerprint_of(same), name
+            with torch.no_grad():
+                parameter.view(-1)[-1] -= 1e-6
 
 
 def test_a_cache_that_cannot_be_written_to_is_done_without(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ REPORT = TrialReport(
     chosen={"head_lr": 1e-3, "weight_decay": 0.0},
 )
 EVENTS: list[Event] = [
-    RunStarted(False, 7),
+    RunStarted(False, 7, {"run": "a1"}, {"torch": "2.9"}),
     Footnote("two images are twins"),
     Nodes((NodeView("a", "10.0.0.1", True, "/code", None), NodeView("b", "", False, "", 80))),
     PrecisionChosen("bfloat16"),

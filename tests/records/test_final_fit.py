@@ -82,3 +82,29 @@ def test_a_result_without_the_test_split_is_refused(run_dir: Path) -> None:
     write_final_fit(run_dir, a_result(CELL, 0, tests={"wild": SetScore(1.0, [2])}))
     with pytest.raises(InputError, match=r"it has no tests\.test"):
         read_final_fits(run_dir)
+
+
+def test_what_other_programs_leave_is_passed_over(run_dir: Path) -> None:
+    write_final_fit(run_dir, TUNED)
+    for name in ("._12.5-llrd-seed1.json", "notes.json", "12.5-llrd-seed1 (copy).json"):
+        (run_dir / "final_fits" / name).write_bytes(b"\0")
+    assert read_final_fits(run_dir) == {CELL: {1: TUNED}}
+
+
+def test_a_result_under_the_name_of_another_is_refused(run_dir: Path) -> None:
+    write_final_fit(run_dir, TUNED)
+    final_fit_path(run_dir, CELL, 1).rename(final_fit_path(run_dir, CELL, 2))
+    with pytest.raises(InputError, match=r"seed2.json holds the final fit of 12.5/llrd, seed 1$"):
+        read_final_fits(run_dir)
+
+
+@pytest.mark.parametrize("accuracy", [1.5, -0.1, None])
+def test_an_accuracy_is_a_share(run_dir: Path, accuracy: float | None) -> None:
+    write_final_fit(run_dir, TUNED)
+    path = final_fit_path(run_dir, CELL, 1)
+    content = json.loads(path.read_text())
+    content["tests"]["wild"]["accuracy"] = accuracy
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"seed1.json is not .*: accuracy: .* is not in 0 to 1"):
+        read_final_fits(run_dir)
+    assert find_final_fit(path) is None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -9,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errors import InputError
-from records import Cell, Event, Footnote, JournalWriter, TrialEnded, read_journal
+from records import (
+    Cell,
+    Event,
+    Footnote,
+    JournalWriter,
+    TrialEnded,
+    TrialPaused,
+    TrialPromoted,
+    read_journal,
+)
 from records.journal import journal_line
 
 
@@ -93,8 +103,13 @@ def test_a_journal_of_half_a_line_is_empty(path: Path) -> None:
         (b"[1]", ""),
         (b'{"time": 1}', ""),
         (b"", ""),
-        (b'{"time": 1, "event": "what is that"}', ""),
+        (b'{"time": 1, "event": "what is that"}', r" \(no event is called .what is that.\)"),
         (b'{"time": 1, "event": "footnote"}', r" \(it has no text\)"),
+        (b'{"time": null, "event": "footnote", "text": ""}', r" \(time: nan is none\)"),
+        (
+            b'{"time": true, "event": "footnote", "text": ""}',
+            r" \(time: True is of the wrong type\)",
+        ),
         (b'{"time": 1, "event": "footnote", "text": 3}', r" \(text: 3 is of the wrong type\)"),
     ],
 )
@@ -105,3 +120,16 @@ def test_a_damaged_line_is_told_with_its_number(path: Path, line: bytes, why: st
     with pytest.raises(InputError, match=rf"events.jsonl: line 2 is damaged{why}; ") as error:
         read_journal(path)
     assert "\n" not in str(error.value)
+
+
+def test_what_a_trial_does_not_repeat_is_forced_to_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
+    journal, cell = JournalWriter(path), Cell(10, "llrd")
+    often = [TrialPaused(cell, 0, 10), TrialPromoted(cell, 0, 10)]
+    for event in (Footnote("x"), *often, TrialEnded(cell, 0, "stopped", ""), *often):
+        before = len(synced)
+        journal.write(event)
+        assert synced[before:] == [] if event in often else [path.stat().st_size]

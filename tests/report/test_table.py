@@ -309,8 +309,18 @@ def test_sections_that_are_none_are_refused(finished: RunWriter, more: dict[str,
 
 
 def test_incomplete_final_fit_is_named(finished: RunWriter) -> None:
-    (finished.run_dir / "final_fits" / "odd.json").write_text('{"partition": 1}')
+    (finished.run_dir / "final_fits" / "1-odd-seed0.json").write_text('{"partition": 1}')
     with pytest.raises(
-        InputError, match=r"odd\.json is not the result of a final fit: it has no method, seed"
+        InputError,
+        match=r"1-odd-seed0\.json is not the result of a final fit: it has no method, seed",
     ):
+        write_report(finished.run_dir)
+
+
+def test_labels_that_are_not_those_it_was_scored_by_are_refused(finished: RunWriter) -> None:
+    finished.test_images()
+    write_report(finished.run_dir)
+    path = finished.run_dir / "test_images.csv"
+    path.write_text(path.read_text().replace("test,7.png,1", "test,7.png,2"))
+    with pytest.raises(InputError, match=r"^1/frozen, seed 0: accuracy 0.76.* on test, but 0.75"):
         write_report(finished.run_dir)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from records import SetScore
+from records import RunStarted, SetScore
 from tests.report.run_writer import PROBE, TUNED, RunWriter, predictions
 
 
@@ -119,3 +119,27 @@ def test_a_seed_that_is_wanted_no_longer_may_have_failed(failing: RunWriter) -> 
     failing.failed_fit("10/llrd", 2, "the fit diverged")
     failing.experiment(["frozen", "llrd"], [10], final={"seeds": 2})
     assert warnings(failing) == []
+
+
+def test_versions_that_differ_between_starts_are_told_once(finished: RunWriter) -> None:
+    def started(**versions: str) -> None:
+        finished.event(RunStarted(True, 0, {}, versions))
+
+    before = warnings(finished)
+    for version in ("2.8", "2.9", "2.9", "2.8"):
+        started(torch=version, ray="2.49")
+    started(torch="2.8", timm="1.0", ray="2.49")
+    assert warnings(finished) == [
+        *before,
+        "The run went on with other versions than it began with: "
+        "torch 2.8, then 2.9, then 2.8; timm none, then 1.0",
+    ]
+
+
+def test_versions_of_starts_that_came_to_nothing_do_not_count(writer: RunWriter) -> None:
+    writer.experiment(["frozen"], [10])
+    for torch in ("2.7", "2.8"):
+        writer.event(RunStarted(True, 0, {}, {"torch": torch}))
+    writer.trial("10/frozen", 0, [0.5])
+    writer.event(RunStarted(True, 0, {}, {"torch": "2.8"}))
+    assert warnings(writer) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from errors import InputError
 from records import (
     Cell,
     ImagesRead,
+    JournalWriter,
     PrecisionChosen,
     RunStarted,
     TrialStarted,
     Winner,
 )
-from records.journal import journal_line
 from search_spaces import Experiment, load_experiment
 from tests.tune.search.simulated import FIXED, FROZEN, LLRD, ZEROS, experiment
 from tune.run_dir import RunDirectory, identity
@@ -44,7 +45,10 @@ def changed(*settings: str, **options: Any) -> Experiment:
 
 def record(path: Path, spec: Experiment, identity: dict[str, str] = IDENTITY) -> None:
     directory = RunDirectory(path, resume=True)
-    directory.record(directory.resolved(spec, identity))
+    resolved = directory.resolved(spec, identity)
+    with closing(JournalWriter(directory.journal)) as journal:
+        journal.write(RunStarted(bool(directory.events), spec.seed, resolved["identity"], {}))
+    directory.record(resolved)
 
 
 @pytest.fixture
@@ -58,8 +62,8 @@ def run(tmp_path: Path) -> Path:
 
 def begin(path: Path) -> None:
     """Start a trial: from then on there is something to lose."""
-    started = TrialStarted(Cell(10, "frozen"), 0, "default", {}, None)
-    (path / "events.jsonl").write_text(journal_line(started))
+    with closing(JournalWriter(path / "events.jsonl")) as journal:
+        journal.write(TrialStarted(Cell(10, "frozen"), 0, "default", {}, None))
 
 
 # Whether a directory may be used
@@ -78,17 +82,18 @@ def test_a_run_is_not_overwritten(run: Path) -> None:
 
 
 def test_a_run_refused_before_its_first_trial_is_none(run: Path) -> None:
-    (run / "events.jsonl").write_text(journal_line(RunStarted(False, 0)))
+    first, *_ = (run / "events.jsonl").read_text().splitlines(keepends=True)
+    (run / "events.jsonl").write_text(first)
     directory = RunDirectory(run, resume=False)
     directory.record(directory.resolved(changed("seed=7"), IDENTITY))
 
 
 def test_a_run_is_worked_on_by_one_process(run: Path) -> None:
-    first, second = RunDirectory(run, True), RunDirectory(run, True)
-    with first.locked(), pytest.raises(InputError, match="another process"), second.locked():
+    first, second = RunDirectory.locked(run, True), RunDirectory.locked(run, True)
+    with first, pytest.raises(InputError, match="another process"), second:
         pass
-    with second.locked():
-        pass
+    with RunDirectory.locked(run, True) as directory:
+        assert [type(event) for event in directory.events] == [RunStarted, TrialStarted]
 
 
 def test_a_method_left_out_comes_back_as_it_was_or_not_at_all(run: Path) -> None:
@@ -130,8 +135,8 @@ def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
 
 def test_experiment_yaml_is_a_search_space_again(run: Path) -> None:
     tree = yaml.safe_load((run / "experiment.yaml").read_text())
-    assert tree.pop("identity") == IDENTITY
-    assert {"python", "torch", "ray", "optuna"} <= tree.pop("versions").keys()
+    assert tree["identity"].keys() == {"run", *IDENTITY}
+    assert tree.pop("identity").items() > IDENTITY.items()
     copy = run / "copy.yaml"
     copy.write_text(yaml.safe_dump(tree))
     assert load_experiment(copy).resolved() == experiment().resolved()
@@ -155,6 +160,9 @@ EXTENSIONS: dict[str, Experiment] = {
     "unreadable": changed("data.max_unreadable=0.5"),
     "gain": changed("report.gain=llrd"),
     "name": changed("name=other"),
+    "photos that moved": changed("data.source=folder:/photos", "data.class_names=/names.yaml"),
+    "a table that moved": changed("data.source=csv:/photos.csv", "data.root=/photos"),
+    "a model that moved": changed("model.name=ViT-B-32", "model.pretrained=/weights.pt"),
 }
 
 
@@ -170,7 +178,6 @@ def test_what_adds_to_a_run_may_change(run: Path, extension: Experiment) -> None
     ("setting", "key"),
     [
         ("seed=1", "seed is 1"),
-        ("data.source=folder:/photos", "data.source is 'folder:/photos'"),
         ("data.split_seed=1", "data.split_seed is 1"),
         ("data.val_fraction=0.5", "data.val_fraction is 0.5"),
         ("data.validation=matched", "data.validation is 'matched'"),
@@ -178,7 +185,6 @@ def test_what_adds_to_a_run_may_change(run: Path, extension: Experiment) -> None
         ("augmentation.flip=0.1", "augmentation.flip is 0.1"),
         ("search.transfer=2", "search.transfer is 2"),
         ("data.columns.label=class", "data.columns.label is 'class'"),
-        ("model.name=ViT-B-32", "model.name is 'ViT-B-32'"),
         ("model.precision=float32", "model.precision is 'float32'"),
         ("search.samples=91", "search.samples is 91"),
         ("search.evaluations=4", "search.evaluations is 4"),
@@ -209,9 +215,15 @@ def test_what_results_rest_on_may_not_change(run: Path, setting: str, key: str) 
 
 @pytest.mark.parametrize(
     ("key", "words"),
-    [("model", "identity.model is 'other'"), ("data", "the images, their classes")],
+    [
+        ("model", "the encoder's weights or its preprocessing are not those"),
+        ("data", "the images, their classes, groups or splits are not those"),
+        ("text", "the weights of the text tower or its tokenizer are not those"),
+    ],
 )
 def test_other_weights_or_images_are_refused(run: Path, key: str, words: str) -> None:
+    record(run, experiment(), {**IDENTITY, "text": "ccc"})  # a method needs it, and then none does
+    record(run, experiment())
     with pytest.raises(InputError, match=f"^--resume: {words}"):
         record(run, experiment(), {**IDENTITY, key: "other"})
 
@@ -250,7 +262,7 @@ def test_identity_follows_from_groups_where_there_are_some() -> None:
 
 def test_a_run_is_not_resumed_with_other_images(run: Path) -> None:
     was = {"train": "aaa", "val": "bbb"}
-    told = [RunStarted(False, 0), ImagesRead(was)]
+    told = [RunStarted(False, 0, {}, {}), ImagesRead(was)]
     directory = RunDirectory(run, True)
     directory.check_images(was, told)
     directory.check_images(was, [])  # killed before it could tell
@@ -287,11 +299,3 @@ def test_nothing_temporary_is_left(run: Path) -> None:
     RunDirectory(run, True).write_winners({won.cell: won}, "frozen")
     names = {path.name for path in run.iterdir()}
     assert names == {"experiment.yaml", "best_configs.yaml", "events.jsonl"}
-
-
-@pytest.mark.parametrize("content", [b"\xca\xfe\xff", b"name: [small\nmethods: }"])
-def test_a_damaged_description_is_one_line(content: bytes, run: Path) -> None:
-    (run / "experiment.yaml").write_bytes(content)
-    with pytest.raises(InputError, match=r"experiment.yaml: damaged \(.*\); put back") as raised:
-        RunDirectory(run, True)
-    assert "\n" not in str(raised.value)

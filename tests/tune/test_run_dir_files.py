@@ -82,7 +82,7 @@ def test_best_configs_are_spaces(
 
 
 def test_best_configs_of_a_search_make_an_experiment(tmp_path: Path) -> None:
-    simulation = Simulation(experiment(), tmp_path / "events.jsonl").run()
+    simulation = Simulation(experiment(), tmp_path / "a.jsonl").run()
     winners = simulation.search.winners()
     RunDirectory(tmp_path, True).write_winners(winners, "frozen")
     entries = read_best(tmp_path)["100"]
@@ -97,8 +97,9 @@ def test_the_same_winners_are_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         simulation = Simulation(experiment(), tmp_path / f"{name}.jsonl").run()
         for resumed in (simulation, Simulation(experiment(), tmp_path / f"{name}.jsonl")):
-            RunDirectory(tmp_path / name, True).write_winners(resumed.search.winners(), "frozen")
-            files.append((tmp_path / name / "best_configs.yaml").read_bytes())
+            folder = tmp_path / f"{name}{len(files)}"
+            RunDirectory(folder, True).write_winners(resumed.search.winners(), "frozen")
+            files.append((folder / "best_configs.yaml").read_bytes())
     assert len(set(files)) == 1
 
 

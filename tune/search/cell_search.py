@@ -7,8 +7,18 @@ from typing import Literal
 
 from models.recipe import Recipe
 from models.solvers import SOLVERS
-from records import Cell, Kind, TrialReport, Winner
-from search_spaces import Experiment, Params
+from records import (
+    Cell,
+    End,
+    Kind,
+    TrialEvent,
+    TrialPaused,
+    TrialReport,
+    TrialReported,
+    TrialStarted,
+    Winner,
+)
+from search_spaces import Experiment, Params, check_recipe
 from tune.search.sampler import entropy, propose
 from tune.search.schedulers import milestones, new_scheduler
 from tune.search.trial_record import DEFAULT_ORIGIN, FROM_PARTITION, TrialRecord
@@ -100,7 +110,33 @@ class CellSearch:
         self.trials[number].ended = None
         self.scheduler.start(number, judged_from)
 
-    def take(self, number: int, report: TrialReport) -> str | None:
+    def check(self, event: TrialEvent | Winner) -> None:
+        """Check an event of a journal; raises ValueError if it does not fit those before it."""
+        trial = self.trials.get(event.trial)
+        if trial is None and not (
+            isinstance(event, TrialStarted) and event.trial == len(self.trials)
+        ):
+            raise ValueError("an earlier event is missing")
+        if trial and trial.ended not in (None, "cut") and isinstance(event, TrialEvent):
+            raise ValueError(f"it has {trial.ended} before")
+        match event:
+            case TrialStarted(config=config, probe=probe):
+                if trial and (trial.config, trial.probe) != (config, probe):
+                    raise ValueError("it started with another configuration")
+                self.space.check(config)
+                check_recipe(probe or {})
+            case TrialReported(report=report):
+                if not 0 < report.milestone <= self.horizon:
+                    raise ValueError(f"no milestone is at {report.milestone}")
+                check_recipe({**self.trials[event.trial].config, **report.chosen})
+            case Winner(config=config, tried=tried, probe=probe):
+                self.space.check(config)
+                self.space.check(tried)
+                check_recipe(probe or {})
+            case TrialPaused() if not self.scheduler.waits(event.trial):
+                raise ValueError("it does not wait at a rung")
+
+    def take(self, number: int, report: TrialReport) -> End | None:
         """Add a report to its trial; returns how the trial ends by it, if it does.
 
         Trials that are under way are compared by their prospect, winners by their score.
@@ -116,7 +152,7 @@ class CellSearch:
         self.scheduler.record(report.milestone, number, report.prospect)
         return "completed" if report.milestone >= self.horizon else None
 
-    def end(self, number: int, how: str) -> None:
+    def end(self, number: int, how: End) -> None:
         """End a trial; one that was cut keeps its place, as a resumed run takes it up."""
         self.trials[number].ended = how
         if how != "cut":

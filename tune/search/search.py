@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from records import (
     Cell,
+    End,
     Event,
     JournalWriter,
+    RunStarted,
     SearchClosed,
     TrialEnded,
     TrialEvent,
@@ -23,6 +25,7 @@ from records import (
     TrialReported,
     TrialStarted,
     Winner,
+    damaged,
 )
 from search_spaces import Experiment, Params
 from tune.search.cell_search import CellSearch
@@ -38,6 +41,9 @@ LEAD = 1.5
 It applies where configurations are handed up: the next partitions begin with most of what one has
 learned.
 """
+
+Undecided = dict[tuple[Cell, int], End | None]
+"""Replayed trials that run or were cut, and how the last report of each ends it, if it does."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +220,7 @@ class Search:
             self._journal.write(TrialPaused(*at))
         self._settle(state)
 
-    def end(self, cell: Cell, number: int, how: str, reason: str = "") -> None:
+    def end(self, cell: Cell, number: int, how: End, reason: str = "") -> None:
         """End a trial; a second end of the same trial changes nothing."""
         state = self.cells[cell]
         if state.trials[number].ended:
@@ -233,39 +239,52 @@ class Search:
 
     # Resuming
 
-    def replay(self, events: Iterable[Event]) -> None:
+    def replay(self, events: Iterable[Event], start: RunStarted | None = None) -> None:
         """Rebuild the state that wrote `events`; trials left running will be proposed again.
 
-        Trials of cells that the experiment no longer has are passed over.
+        Trials of cells that the experiment no longer has are passed over. `start` is written once
+        the events are known to fit, before what follows from them.
+
+        Raises:
+            InputError: an event does not fit those before it, or the search space.
         """
-        undecided: dict[tuple[Cell, int], str | None] = {}  # and how its last report ends each
-        for event in events:
-            if not isinstance(event, TrialEvent) or event.cell not in self.cells:
-                continue
-            state, number, key = self.cells[event.cell], event.trial, (event.cell, event.trial)
-            match event:
-                case TrialStarted(config=config, probe=probe, origin=origin):
-                    state.trials.setdefault(number, TrialRecord(config, probe, origin))
-                    state.start(number)
-                    undecided[key] = None
-                case TrialReported(report=report):
-                    undecided[key] = state.take(number, report)
-                case TrialPromoted():
-                    state.start(number)
-                case TrialPaused():
-                    state.trials[number].ended = None  # where it was cut before
-                    undecided.pop(key, None)
-                case TrialEnded(status="cut"):
-                    state.end(number, "cut")
-                    undecided.setdefault(key)
-                case TrialEnded(status=how):
-                    state.end(number, how)
-                    undecided.pop(key, None)
+        undecided: Undecided = {}
+        for line, event in enumerate(events, start=1):
+            if isinstance(event, TrialEvent | Winner) and event.cell in self.cells:
+                try:
+                    self.cells[event.cell].check(event)
+                except ValueError as error:
+                    why = f"trial {event.trial} of {event.cell}: {error}"
+                    raise damaged(self._journal.path, line, why) from None
+                self._replay(event, undecided)
+        if start:
+            self._journal.write(start)
         for cell, state in self.cells.items():
             self._decide(state, {n: how for (c, n), how in undecided.items() if c == cell})
             self._settle(state)
 
-    def _decide(self, state: CellSearch, undecided: Mapping[int, str | None]) -> None:
+    def _replay(self, event: TrialEvent | Winner, undecided: Undecided) -> None:
+        state, number, key = self.cells[event.cell], event.trial, (event.cell, event.trial)
+        match event:
+            case TrialStarted(config=config, probe=probe, origin=origin):
+                state.trials.setdefault(number, TrialRecord(config, probe, origin))
+                state.start(number)
+                undecided[key] = None
+            case TrialReported(report=report):
+                undecided[key] = state.take(number, report)
+            case TrialPromoted():
+                state.start(number)
+            case TrialPaused():
+                state.trials[number].ended = None  # where it was cut before
+                undecided.pop(key, None)
+            case TrialEnded(status="cut"):
+                state.end(number, "cut")
+                undecided.setdefault(key)
+            case TrialEnded(status=how):
+                state.end(number, how)
+                undecided.pop(key, None)
+
+    def _decide(self, state: CellSearch, undecided: Mapping[int, End | None]) -> None:
         """Decide what becomes of a cell's replayed trials that were running or were cut.
 
         `undecided` says how the last report of each ended it, if it did.

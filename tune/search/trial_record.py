@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from records import TrialReport
+from records import End, TrialReport
 from search_spaces import Params
 
 DEFAULT_ORIGIN = "default"
@@ -35,7 +35,7 @@ class TrialRecord:
     origin: str = SAMPLER
     reports: dict[int, float] = field(default_factory=dict)
     best: TrialReport | None = None
-    ended: str | None = None
+    ended: End | None = None
     samples: int = 0
     seconds: float = 0.0
 

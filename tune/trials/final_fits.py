@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from files import replacing
-from models.exported import Description, exported_weights, save_exported
+from models.exported import Description, exported_weights, is_exported, save_exported
 from models.final_weights import select_weights
 from models.fit import Fit
 from models.recipe import Recipe
@@ -95,7 +95,7 @@ def pending(fits: list[FinalFitJob], run_dir: Path, export: bool) -> list[FinalF
         fit
         for fit in fits
         if _key_on_disk(fit.path(run_dir)) != fit.fit_key
-        or (export and not fit.weights_path(run_dir).exists())
+        or (export and not is_exported(fit.weights_path(run_dir)))
     ]
 
 

@@ -36,7 +36,7 @@ def content_of(folder: Storage, name: str) -> bytes:
 def journal(*trials: int) -> str:
     """Of a run with these trials; without any it is none yet."""
     started = [TrialStarted(Cell(1, "llrd"), number, "sampler", {}, None) for number in trials]
-    return "".join(map(journal_line, [RunStarted(False, 0), *started]))
+    return "".join(map(journal_line, [RunStarted(False, 0, {}, {}), *started]))
 
 
 def run_in(path: Path, events: str = journal(0)) -> Path:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import save_file
 
 from data import DataConfig, TestSet, load_dataset
+from models.exported import HEADER
 from records import Cell, Winner, write_final_fit
 from search_spaces import FinalConfig
 from tests.records.results import a_result
@@ -58,7 +60,7 @@ def finish(fit: FinalFitJob, run_dir: Path, **changes: Any) -> None:
 def export(fit: FinalFitJob, run_dir: Path) -> None:
     """Leave its weights, too."""
     fit.weights_path(run_dir).parent.mkdir(exist_ok=True)
-    fit.weights_path(run_dir).touch()
+    save_file({}, fit.weights_path(run_dir), {HEADER: "{}"})
 
 
 def test_every_winner_is_fitted_once_with_every_seed() -> None:
@@ -205,6 +207,10 @@ def test_a_result_without_the_weights_to_keep_is_fitted_again(tmp_path: Path) ->
         export(done, tmp_path)
     assert pending(fits, tmp_path, export=True) == fits[:1]
     assert pending(fits, tmp_path, export=False) == []
+    whole = fits[1].weights_path(tmp_path).read_bytes()
+    for content in (b"", whole[:5], whole[:-1]):  # a power cut, a full disk
+        fits[1].weights_path(tmp_path).write_bytes(content)
+        assert pending(fits, tmp_path, export=True) == fits[:2]
 
 
 def test_weights_are_discarded_with_their_result_and_kept_with_it(tmp_path: Path) -> None:
