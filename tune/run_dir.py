@@ -104,10 +104,10 @@ class RunDirectory:
     def _check_places(self) -> None:
         """Check, before hours of work, that files and folders can have their names."""
         for name in (*FILES, *(table.file for table in TABLES)):
-            if (place := (self.path / name)).is_dir():
+            if (place := self.path / name).is_dir():
                 raise InputError(f"{place} is a folder; move it away, as a file is written there")
         for name in FOLDERS:
-            if (place := (self.path / name)).exists() and not place.is_dir():
+            if (place := self.path / name).exists() and not place.is_dir():
                 raise InputError(f"{place} is no folder; move it away, as one is made there")
 
     def _check_unused(self) -> None:

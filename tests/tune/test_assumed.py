@@ -33,7 +33,7 @@ def test_it_is_a_warning_and_a_footnote(tmp_path: Path, monkeypatch: pytest.Monk
         raise BegunError
 
     monkeypatch.setattr(tune.setup, "load_pretrained", load)
-    monkeypatch.setattr(tune.run, "Search", begin)
+    monkeypatch.setattr(tune.run, "final_fits_of", begin)
     said = io.StringIO()
     sets = [f"features.cache={tmp_path / 'cache'}"]
     with pytest.raises(BegunError):
