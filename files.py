@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import uuid
 import zlib
@@ -29,6 +30,11 @@ def expanded(path: Path | str, key: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise InputError(f"{key}: {path}: {error}") from None
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is an address such as https://… rather than a path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None
 
 
 def nearest(path: Path) -> Path:

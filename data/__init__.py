@@ -2,9 +2,10 @@
 
 from data.config import DataConfig, SourceConfig
 from data.dataset import Dataset, Split, TestSet, load_dataset
+from data.description import describe
 from data.duplicates import Duplicate, SplitContent, find_duplicates, perceptual_hash
 from data.features import FeatureStore, MissingFeaturesError, cache_root
-from data.sources import FileSource, ImageSource, UnreadableImageError
+from data.sources import FileSource, ImageSource, UnreadableImageError, reading
 from data.splits import derived_seed, partition_rows
 
 __all__ = [
@@ -22,8 +23,10 @@ __all__ = [
     "UnreadableImageError",
     "cache_root",
     "derived_seed",
+    "describe",
     "find_duplicates",
     "load_dataset",
     "partition_rows",
     "perceptual_hash",
+    "reading",
 ]

@@ -20,6 +20,9 @@ _NUMBERING = re.compile(r"\A(?:\d+\.|n\d{8} )+(?=[^\W\d])")
 _HUMP = re.compile(r"(?<=[a-z]{2})(?=[A-Z])")
 """The place between the words of `goldenRetriever`; iPhone and McIntosh have none."""
 
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?", re.ASCII)
+_MISSING = frozenset(("nan", "NaN", "NA", "N/A", "None", "null", "NULL", "<NA>"))
+
 
 def in_words(name: str) -> str:
     """Turn a folder's name into words: `001.Black_footed_Albatross` is "Black footed Albatross".
@@ -62,6 +65,25 @@ def shared_words(classes: Sequence[str], words: Sequence[str]) -> Iterator[str]:
             f"{shared[0][0]!r} and {shared[0][1]!r}: zero-shot cannot tell them apart; "
             "data.class_names can name them"
         )
+
+
+def doubtful_labels(classes: Sequence[str]) -> list[str]:
+    """Warn of names that are no names: one number twice, missing values, several labels."""
+    numbers: dict[float, list[str]] = {}
+    for name in classes:
+        if _NUMBER.fullmatch(name):
+            numbers.setdefault(float(name), []).append(name)
+    lines = []
+    if twice := [names for names in numbers.values() if len(names) > 1]:
+        same = " and ".join(map(repr, twice[0]))
+        lines.append(f"{sum(map(len, twice))} classes are the same numbers, such as {same}")
+    lines += [f"class {name!r} looks like a missing label" for name in classes if name in _MISSING]
+    if joined := [name for name in classes if "|" in name or ";" in name]:
+        more = f" (and {len(joined) - 1} more)" if len(joined) > 1 else ""
+        lines.append(
+            f"class {joined[0]!r} looks like several labels{more}; an image has one class here"
+        )
+    return lines
 
 
 def _read(file: Path) -> dict[str, str]:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from data.sources import SOURCES
 from data.sources.base import SPLIT_NAMES
-from errors import shown
-from files import expanded
+from errors import InputError, shown
+from files import expanded, is_url
 
 CLIP_TEMPLATES = (
     "itap of a {}.",
@@ -74,7 +74,9 @@ class SourceConfig(BaseModel):
 
     @property
     def path(self) -> Path:
-        """The place as an absolute path; raises InputError if it names an unknown user's home."""
+        """The place as an absolute path; raises InputError if it is a URL or an unknown home."""
+        if is_url(self.place):
+            raise InputError(f"source: {self.source} is a URL; download it, and name the path")
         return expanded(self.place, "source").absolute()
 
     @field_validator("source")
@@ -156,7 +158,7 @@ class DataConfig(SourceConfig):
         for name in extra_tests:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
                 raise ValueError(f"{shown(name)}: letters, digits, _ and - only")
-            if name.lower() in SPLIT_NAMES:
+            if name.lower() in SPLIT_NAMES.values():
                 raise ValueError(f"{name!r} names a split; an extra test needs a name of its own")
         return extra_tests
 

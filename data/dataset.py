@@ -11,8 +11,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from data.class_names import shared_words, words_of
+from data.class_names import doubtful_labels, shared_words, words_of
 from data.config import DataConfig, SourceConfig
+from data.depth import narrow_range
 from data.sources import SOURCES, ImageSource, Listing
 from data.sources.base import SplitName
 from data.splits import numbered, stratified_split
@@ -81,6 +82,7 @@ class Dataset:
         source: reads the images of train and val.
         tests: the test sets by name; the first is "test".
         warnings: what a user should know about the splits, one line each.
+        passed_over: what the sources hold beside these images, one line each.
     """
 
     classes: tuple[str, ...]
@@ -90,6 +92,7 @@ class Dataset:
     source: ImageSource
     tests: Mapping[str, TestSet]
     warnings: tuple[str, ...]
+    passed_over: tuple[str, ...] = ()
 
     @cached_property
     def search_digest(self) -> str:
@@ -113,7 +116,7 @@ class Dataset:
 
 
 def load_dataset(config: DataConfig) -> Dataset:
-    """List the images of `config`'s sources and draw the splits it lacks; read no image.
+    """List the images of `config`'s sources and draw the splits it lacks; read a few of train.
 
     Raises:
         InputError: a source is missing or ill-formed, has fewer than two classes, a class that
@@ -129,16 +132,20 @@ def load_dataset(config: DataConfig) -> Dataset:
     train, val, test = (
         _split(listing, np.flatnonzero(splits == name), ids) for name in ("train", "val", "test")
     )
-    tests = {"test": TestSet(test, listing.source)} | {
-        name: _extra_test(name, extra, config, ids) for name, extra in config.extra_tests.items()
-    }
+    tests = {"test": TestSet(test, listing.source)}
+    passed_over = list(listing.passed_over)
+    for name, extra in config.extra_tests.items():
+        tests[name], left = _extra_test(name, extra, config, ids)
+        passed_over += [f"{name}: {line}" for line in left]
     judged = {"val": val} | {name: each.split for name, each in tests.items()}
     warnings = (
         *(line for name, split in judged.items() for line in _absent_classes(name, split, classes)),
         *_straddling_groups(listing, splits),
         *shared_words(classes, words),
+        *doubtful_labels(classes),
+        *narrow_range(listing.source, train.keys),
     )
-    return Dataset(classes, words, train, val, listing.source, tests, warnings)
+    return Dataset(classes, words, train, val, listing.source, tests, warnings, tuple(passed_over))
 
 
 def _list_images(config: SourceConfig, section: str) -> Listing:
@@ -157,8 +164,8 @@ def _split(listing: Listing, rows: NDArray[np.int64], ids: Mapping[str, int]) ->
 
 def _extra_test(
     name: str, extra: SourceConfig, config: DataConfig, ids: Mapping[str, int]
-) -> TestSet:
-    """The source's test split, or all its images if it has none."""
+) -> tuple[TestSet, tuple[str, ...]]:
+    """The source's test split, or all its images if it has none; and what it passed over."""
     section = f"data.extra_tests.{name}"
     if _same_images(extra, config):
         raise InputError(
@@ -175,7 +182,7 @@ def _extra_test(
                 f"{section}.source: {extra.source} has class {label!r}, which train lacks; "
                 f"{hint}allowed are the {len(ids)} classes of train"
             )
-    return TestSet(_split(listing, rows, ids), listing.source)
+    return TestSet(_split(listing, rows, ids), listing.source), listing.passed_over
 
 
 def _same_images(one: SourceConfig, other: SourceConfig) -> bool:
@@ -212,9 +219,13 @@ def _class_names(
     trained = {listing.labels[row] for row in np.flatnonzero(splits == "train")}
     for label, split in zip(listing.labels, splits, strict=True):
         if label not in trained:
+            own = {listing.labels[row] for row in np.flatnonzero(splits == split)}
+            hint = did_you_mean(label, trained)
+            if not own & trained:
+                hint = f"without labels, take {split} away, and it is drawn from train; "
             raise InputError(
                 f"data.source: {config.source} has class {label!r} in {split} but not in train; "
-                f"allowed are the {len(trained)} classes of train"
+                f"{hint}allowed are the {len(trained)} classes of train"
             )
     if len(trained) < 2:
         raise InputError(

@@ -4,43 +4,61 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
-import zlib
+from functools import cache
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
-DECODE_ERRORS: tuple[type[Exception], ...] = (
-    OSError,  # missing, truncated, unidentified
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    EOFError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-"""What Pillow's plugins raise when a file is damaged, hostile or not an image."""
+HEIC_ENDINGS = frozenset((".heic", ".heif", ".hif"))
+MAX_ASPECT = 2000  # sides of a longer strip take gigabytes once the shorter one fits an encoder
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation."""
 
 
 def decode(content: bytes) -> Image.Image:
     """Decode a whole image (the first frame of several) to RGB, turned as EXIF says.
 
     Raises:
-        Exception: one of DECODE_ERRORS, if `content` is truncated or not an image.
+        Exception: of whatever kind Pillow raises, if `content` is truncated or not an image; or
+            ValueError, if it is a strip whose sides differ by more than MAX_ASPECT times.
     """
+    reads_heic()
     with Image.open(io.BytesIO(content)) as image:
+        if max(image.size) > MAX_ASPECT * min(image.size):
+            raise ValueError(f"a strip of {image.width} x {image.height} pixels")
         image.load()
-        return to_rgb(ImageOps.exif_transpose(image))
+        # ImageOps.exif_transpose also writes all tags anew, which fails on odd ones.
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return to_rgb(image if turn is None else image.transpose(turn))
+
+
+@cache
+def reads_heic() -> bool:
+    """Let Pillow read HEIC, if the package pillow-heif is there; return whether it is."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert an image to 8-bit RGB: transparency over white, 16-bit grey scaled down by 257.
 
     Files of 32-bit integers and floats do not state their range, so the values' own range is used.
+
+    Raises:
+        ValueError: a pixel is NaN or infinite.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _from_deep_grey(image).convert("RGB")
@@ -58,6 +76,8 @@ def pixel_digest(image: Image.Image) -> str:
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("a pixel is NaN or infinite")
     low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else (values.min(), values.max())
     scaled = (values - low) * (255 / max(high - low, 1e-12))
     return Image.fromarray(np.rint(scaled).astype(np.uint8))

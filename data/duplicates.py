@@ -1,15 +1,16 @@
-"""Images that two splits have in common: the same content, or the same to the eye.
+"""Images that are there twice: in two splits, or of two classes.
 
 A photo that is in train and in test, perhaps saved anew or at another size, makes a test score too
-high. Perceptual hashes survive both changes. They ignore colour, and recognise neither a crop nor
-a second shot of the same scene.
+high. One that has two classes makes it too low, wherever it lies. Perceptual hashes survive a new
+encoding and another size. They ignore colour, and recognise neither a crop nor a second shot of the
+same scene.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Literal
@@ -34,6 +35,9 @@ MIN_CONTRAST = 8
 _BOUNDS = [part * HASH_BYTES // (MAX_DISTANCE + 1) for part in range(MAX_DISTANCE + 2)]
 
 Hash = NDArray[np.uint8]
+Kind = Literal["exact", "near"]
+Match = tuple[Kind, int, int]
+"""How two images are the same, and the rows of both."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +58,15 @@ class SplitContent:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """An image that two splits hold: `exact` by content, `near` by looks."""
+    """An image that is there twice: `exact` by content, `near` by looks."""
 
-    kind: Literal["exact", "near"]
+    kind: Kind
     split_a: str
     key_a: str
     split_b: str
     key_b: str
+    class_a: str
+    class_b: str
 
 
 def perceptual_hash(image: Image.Image) -> Hash:
@@ -78,50 +84,85 @@ def perceptual_hash(image: Image.Image) -> Hash:
     return np.packbits(imagehash.phash(small, HASH_SIDE, side // HASH_SIDE).hash)
 
 
-def find_duplicates(splits: Mapping[str, SplitContent]) -> list[Duplicate]:
-    """Find images that occur in two splits, by content (exact) or perceptual hash (near).
+def find_duplicates(splits: Mapping[str, SplitContent], classes: Sequence[str]) -> list[Duplicate]:
+    """Find images that occur twice, by content (exact) or perceptual hash (near).
 
     Every image of a split is compared with every earlier split, and listed at most once for each:
     with the first image of the same content, else with the image of the nearest hash (the first
-    of equals), if no more than MAX_DISTANCE bits differ.
+    of equals), if no more than MAX_DISTANCE bits differ. In its own split it is compared with the
+    images before it that have another class.
 
     Time grows with the number of images, not of pairs: of two hashes that are cut into
     MAX_DISTANCE + 1 parts and differ in MAX_DISTANCE bits, one part is equal, and is looked up.
     """
+
+    def listed(a: str, b: str, matches: Iterable[Match]) -> Iterator[Duplicate]:
+        one, other = splits[a].split, splits[b].split
+        for kind, x, y in matches:
+            names = classes[one.labels[x]], classes[other.labels[y]]
+            yield Duplicate(kind, a, one.keys[x], b, other.keys[y], *names)
+
     indices = {name: _Index(content) for name, content in splits.items()}
-    return [
-        Duplicate(kind, a, splits[a].split.keys[row_a], b, splits[b].split.keys[row_b])
-        for a, b in combinations(splits, 2)
-        for kind, row_a, row_b in indices[a].matches(splits[b])
-    ]
+    found: list[Duplicate] = []
+    for a, b in combinations(splits, 2):
+        found += listed(a, b, indices[a].matches(splits[b]))
+    for name, index in indices.items():
+        found += listed(name, name, index.contradictions)
+    return found
 
 
 class _Index:
-    """First rows of a split by content, by hash, and by the parts of their hashes."""
+    """First rows of a split by content, by hash, and by the parts of their hashes: of each class.
+
+    Attributes:
+        contradictions: rows that are there twice with different classes, the earlier first.
+    """
 
     def __init__(self, content: SplitContent) -> None:
         self._hashes = content.hashes
-        self._by_digest: dict[str, int] = {}
-        self._by_hash: dict[bytes, int] = {}
+        self._labels: list[int] = content.split.labels.tolist()
+        self._by_digest: dict[str, list[int]] = defaultdict(list)
+        self._by_hash: dict[bytes, list[int]] = defaultdict(list)
         self._by_part: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+        self.contradictions: list[Match] = []
         for row, digest, packed in _rows(content):
-            self._by_digest.setdefault(digest, row)
-            if any(packed) and self._by_hash.setdefault(packed, row) == row:
+            label = self._labels[row]
+            if match := self._match(digest, packed, label):
+                self.contradictions.append((*match, row))
+            self._add(self._by_digest[digest], row)
+            if any(packed) and self._add(self._by_hash[packed], row):
                 for part in _parts(packed):
                     self._by_part[part].append(row)
 
-    def matches(self, content: SplitContent) -> Iterator[tuple[Literal["exact", "near"], int, int]]:
-        """Yield (kind, row here, row of `content`)."""
+    def matches(self, content: SplitContent) -> Iterator[Match]:
+        """Yield the images of another split that are here."""
         for row, digest, packed in _rows(content):
-            if (same := self._by_digest.get(digest)) is not None:
-                yield "exact", same, row
-            elif any(packed) and (near := self._nearest(packed)) is not None:
-                yield "near", near, row
+            if match := self._match(digest, packed):
+                yield *match, row
 
-    def _nearest(self, packed: bytes) -> int | None:
-        if (equal := self._by_hash.get(packed)) is not None:
-            return equal
-        rows = sorted({row for part in _parts(packed) for row in self._by_part.get(part, ())})
+    def _add(self, rows: list[int], row: int) -> bool:
+        """Add a row to equal ones, if it is the first of its class."""
+        first = all(self._labels[other] != self._labels[row] for other in rows)
+        if first:
+            rows.append(row)
+        return first
+
+    def _match(
+        self, digest: str, packed: bytes, label: int | None = None
+    ) -> tuple[Kind, int] | None:
+        """Find the same or the nearest image; with `label`, of another class."""
+        for row in self._by_digest.get(digest, ()):
+            if self._labels[row] != label:
+                return "exact", row
+        near = self._nearest(packed, label) if any(packed) else None
+        return None if near is None else ("near", near)
+
+    def _nearest(self, packed: bytes, label: int | None) -> int | None:
+        for row in self._by_hash.get(packed, ()):
+            if self._labels[row] != label:
+                return row
+        near = {row for part in _parts(packed) for row in self._by_part.get(part, ())}
+        rows = sorted(row for row in near if self._labels[row] != label)
         if not rows:
             return None
         differing = self._hashes[rows] ^ np.frombuffer(packed, np.uint8)

@@ -73,6 +73,7 @@ class ListedImage(NamedTuple):
     key: str
     label: int
     group: str
+    class_name: str = ""
 
 
 class AccuracyRow(NamedTuple):
@@ -122,10 +123,17 @@ IMPORTANCE = Table(
     ("partition", "method", "parameter", "importance", "trials"),
     numbers=("importance", "trials"),
 )
-DUPLICATES = Table("duplicates.csv", ("kind", "split_a", "key_a", "split_b", "key_b"))
+DUPLICATES = Table(
+    "duplicates.csv",
+    ("kind", "split_a", "key_a", "split_b", "key_b"),
+    optional=("class_a", "class_b"),
+)
 SKIPPED = Table("skipped_images.csv", ("split", "key", "reason"))
 TEST_IMAGES = Table(
-    "test_images.csv", ListedImage._fields[:-1], numbers=("label",), optional=("group",)
+    "test_images.csv",
+    ListedImage._fields[:3],
+    numbers=("label",),
+    optional=ListedImage._fields[3:],
 )
 
 TABLES = (ACCURACY, TRIALS, GRADIENTS, IMPORTANCE, DUPLICATES, SKIPPED, TEST_IMAGES)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
+from typing import Any
 
 from errors import one_line
 from records import TEST
@@ -19,19 +20,29 @@ NOT_COVERED = "intervals do not cover the draw of the training images"
 
 def warnings(run: Run) -> list[str]:
     """Return the warnings that a reader of the table needs."""
-    found = (_few_images(run), _failed_fits(run), _one_seed(run), _seen_before(run), _versions(run))
+    found = (_few_images(run), _failed_fits(run), _one_seed(run), _duplicates(run), _versions(run))
     return list(chain(*found))
 
 
 def duplicates_between(run: Run, *, tested: bool) -> str:
-    """Count the duplicates of each pair of splits with a test set (`tested`), or without one."""
+    """Count the duplicates of each pair of splits with a test set (`tested`), or without one.
+
+    Those of two classes are not among them: they have a warning of their own.
+    """
     tests = {TEST, *run.extra_tests}
-    table = run.duplicates
-    pairs = Counter(zip(table["kind"], table["split_a"], table["split_b"], strict=True))
+    return _counted(
+        row
+        for row in run.duplicates.itertuples()
+        if row.class_a == row.class_b and bool({row.split_a, row.split_b} & tests) == tested
+    )
+
+
+def _counted(duplicates: Iterable[Any]) -> str:
+    pairs = Counter((row.kind, row.split_a, row.split_b) for row in duplicates)
     return ", ".join(
-        f"{count} {kind} duplicate{'' if count == 1 else 's'} between {a} and {b}"
+        f"{count} {kind} duplicate{'' if count == 1 else 's'} "
+        + (f"in {a}" if a == b else f"between {a} and {b}")
         for (kind, a, b), count in pairs.items()
-        if bool({a, b} & tests) == tested
     )
 
 
@@ -76,11 +87,17 @@ def _failed_fits(run: Run) -> Iterator[str]:
         )
 
 
-def _seen_before(run: Run) -> Iterator[str]:
+def _duplicates(run: Run) -> Iterator[str]:
     if shared := duplicates_between(run, tested=True):
         yield (
             "Test images have duplicates in other splits, so accuracies may be too high: "
             f"{shared} (duplicates.csv)"
+        )
+    contradicting = (row for row in run.duplicates.itertuples() if row.class_a != row.class_b)
+    if contradictions := _counted(contradicting):
+        yield (
+            "The same images have two classes, so labels contradict each other and accuracies may "
+            f"be too low: {contradictions} (duplicates.csv)"
         )
 
 

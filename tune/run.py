@@ -74,9 +74,11 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     source, keys = prepared.dataset.source, prepared.dataset.train.keys
     with connected(experiment.resources, options.address, 0) as cluster:
         console.print(cluster.describe())
-        for node in survey(cluster, source, keys):
+        found = survey(cluster, source, keys)
+        for node in found.nodes:
             sees = "sees" if node.sees_images else "does NOT see"
             console.print(f"{node.address} {sees} the images; code from {node.code}", markup=False)
+        found.check(experiment.data.source)
 
 
 def run(experiment: Experiment, options: Options, console: Console) -> Summary:
@@ -94,6 +96,7 @@ def run(experiment: Experiment, options: Options, console: Console) -> Summary:
 def _run(experiment: Experiment, options: Options, console: Console, storage: Storage) -> None:
     began = options.now()
     prepared = prepare(experiment)
+    prepared.plan.render_data(console)
     _warn(prepared, options, console)
     folder = options.out / experiment.name
     with (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -202,12 +202,14 @@ class RunDirectory:
         before = SKIPPED.read(self.path).itertuples(index=False)
         SKIPPED.write(self.path, [*(row for row in before if row.split not in splits), *skipped])
 
-    def write_test_images(self, sets: Mapping[str, Split]) -> None:
+    def write_test_images(self, sets: Mapping[str, Split], classes: Sequence[str]) -> None:
         """Write `test_images.csv`, in the order of the predictions in the final fits' files."""
         rows: list[ListedImage] = []
         for name, split in sets.items():
             groups = split.groups or ("",) * len(split)
-            images = zip(split.keys, split.labels.tolist(), groups, strict=True)
+            labels = split.labels.tolist()
+            names = [classes[label] for label in labels]
+            images = zip(split.keys, labels, groups, names, strict=True)
             rows += [ListedImage(name, *image) for image in images]
         TEST_IMAGES.write(self.path, rows)
 

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import ray
 
-from data import Dataset, FeatureStore, ImageSource, Split, cache_root, load_dataset, partition_rows
+from data import (
+    Dataset,
+    FeatureStore,
+    ImageSource,
+    Split,
+    cache_root,
+    describe,
+    load_dataset,
+    partition_rows,
+)
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
@@ -62,7 +71,7 @@ def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
     name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
     files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
     cached = sum(file.stat().st_size for file in files)
-    plan = make_plan(experiment, pretrained.encoder, images, cache, cached)
+    plan = make_plan(experiment, pretrained.encoder, images, cache, cached, describe(dataset))
     plan.check(cache)
     return Prepared(experiment, dataset, pretrained, plan, cache)
 

@@ -12,7 +12,6 @@ from itertools import takewhile
 import ray
 
 from data import ImageSource, Split, SplitContent, find_duplicates
-from errors import InputError
 from models.config import PrecisionName
 from models.loading import Pretrained
 from models.recipe import Recipe
@@ -85,19 +84,15 @@ def use_machines(site: Site) -> Machines:
     """
     prepared, cluster = site.prepared, site.cluster
     dataset, config = prepared.dataset, prepared.experiment
-    nodes = survey(cluster, dataset.source, dataset.train.keys)
-    site.journal.write(Nodes(tuple(nodes)))
-    if blind := [node.address for node in nodes if not node.sees_images]:
-        raise InputError(
-            f"data.source: none of the first images of {config.data.source} can be read on "
-            f"{', '.join(blind)}; every machine of the cluster needs them at the same path"
-        )
+    found = survey(cluster, dataset.source, dataset.train.keys)
+    site.journal.write(Nodes(tuple(found.nodes)))
+    found.check(config.data.source)
     precision = resolved_precision(cluster, config.model.precision)
     site.directory.check_precision(precision, site.events)
     site.journal.write(PrecisionChosen(precision))
     return Machines(
         precision,
-        placement(prepared, cluster, nodes, precision),
+        placement(prepared, cluster, found.nodes, precision),
         ActorPool(cluster.slot, cluster.slots, cluster.hosts),
         ray.put(prepared.pretrained),
     )
@@ -198,8 +193,9 @@ def make_test_features(
             made = _features(site, machines, {name: test.split}, boundaries, test.source)
             shared |= made.splits
             contents |= made.contents
-    DUPLICATES.write(site.directory.path, find_duplicates(contents))
-    site.directory.write_test_images({name: contents[name].split for name in shared})
+    DUPLICATES.write(site.directory.path, find_duplicates(contents, site.prepared.dataset.classes))
+    splits = {name: contents[name].split for name in shared}
+    site.directory.write_test_images(splits, site.prepared.dataset.classes)
     return shared
 
 

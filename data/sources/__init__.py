@@ -3,7 +3,14 @@
 To add one, write a file here with a subclass of `SourceKind` and name it in `SOURCES`.
 """
 
-from data.sources.base import FileSource, ImageSource, Listing, SourceKind, UnreadableImageError
+from data.sources.base import (
+    FileSource,
+    ImageSource,
+    Listing,
+    SourceKind,
+    UnreadableImageError,
+    reading,
+)
 from data.sources.csv_table import CsvTable
 from data.sources.digits import Digits
 from data.sources.folder import Folder
@@ -16,4 +23,12 @@ SOURCES: dict[str, SourceKind] = {
     "torchvision": TorchvisionSets(),
 }
 
-__all__ = ["SOURCES", "FileSource", "ImageSource", "Listing", "SourceKind", "UnreadableImageError"]
+__all__ = [
+    "SOURCES",
+    "FileSource",
+    "ImageSource",
+    "Listing",
+    "SourceKind",
+    "UnreadableImageError",
+    "reading",
+]

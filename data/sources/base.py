@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from PIL import Image, UnidentifiedImageError
 
-from data.decoding import DECODE_ERRORS, decode
+from data.decoding import decode
 from errors import InputError
 
 if TYPE_CHECKING:
@@ -21,12 +21,17 @@ if TYPE_CHECKING:
 SplitName = Literal["train", "val", "test"]
 SPLIT_NAMES: dict[str, SplitName] = {
     "train": "train",
+    "training": "train",
     "val": "val",
     "valid": "val",
+    "validate": "val",
     "validation": "val",
+    "dev": "val",
+    "eval": "val",
     "test": "test",
+    "testing": "test",
 }
-"""The spellings of a split's name, in folders and in CSV columns."""
+"""The spellings of a split's name, in folders and in CSV columns, in small letters."""
 
 
 class UnreadableImageError(Exception):
@@ -65,6 +70,7 @@ class Listing:
         splits: split of each image; a source without splits puts all images in `train`.
         groups: group of each image (no group may straddle splits), or None.
         classes: class names in order; None sorts them.
+        passed_over: lines for people on what the source has beside these images.
     """
 
     source: ImageSource
@@ -73,6 +79,7 @@ class Listing:
     splits: tuple[SplitName, ...]
     groups: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
+    passed_over: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (*self.keys, *self.labels):
@@ -114,7 +121,9 @@ def reading(key: str) -> Iterator[None]:
         yield
     except UnidentifiedImageError as error:
         raise UnreadableImageError(key, "not an image, or of an unknown format") from error
-    except DECODE_ERRORS as error:
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # hostile files make Pillow's plugins raise whatever there is
         reason = error.strerror if isinstance(error, OSError) else None
         raise UnreadableImageError(key, reason or str(error) or type(error).__name__) from error
 

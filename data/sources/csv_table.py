@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from data.sources.base import SPLIT_NAMES, FileSource, Listing, SourceKind, SplitName
 from errors import InputError
-from files import expanded
+from files import expanded, is_url
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from data.config import ColumnNames, SourceConfig
+
+_MORE_CELLS = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
 
 
 class CsvTable(SourceKind):
@@ -31,16 +34,17 @@ class CsvTable(SourceKind):
         """List every row of the table."""
         path, columns = config.path, config.columns
         folder = path.parent if config.root is None else expanded(config.root, "root").absolute()
-        if not folder.is_dir():
-            raise InputError(f"root: no folder {folder}")
-        table = _read_table(path)
-        paths = map(PurePath, _column(path, table, columns.path))
+        if not os.path.isdir(folder):  # unlike Path's, it knows what to say of a name too long
+            raise InputError(f"root: no folder {folder!s:.200}")
+        table = _read_table(path, columns)
+        written = _column(path, table, columns.path)
+        _refuse_other_paths(path, folder, written)
         # Relative ones stay what they are when table and images move.
         keys = [
-            (p.relative_to(folder) if p.is_relative_to(folder) else p).as_posix() for p in paths
+            (p.relative_to(folder) if p.is_relative_to(folder) else p).as_posix()
+            for p in map(PurePath, written)
         ]
-        _refuse_outsiders(path, folder, keys)
-        _refuse_duplicates(path, keys)
+        _refuse_duplicates(path, folder, keys)
         named = _optional_column(path, table, columns, "split")
         splits = _splits(path, columns.split, named or ["train"] * len(keys))
         groups = _optional_column(path, table, columns, "group")
@@ -54,21 +58,49 @@ class CsvTable(SourceKind):
         )
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path, columns: ColumnNames) -> pd.DataFrame:
     import pandas as pd  # half a second to import, and needed by this source alone
 
     try:
+        # The header is read as a row: pandas would rename columns, or take the first for an index.
         table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig"
+            path,
+            dtype=str,
+            header=None,
+            keep_default_na=False,
+            na_filter=False,
+            encoding="utf-8-sig",
         )
     except OSError as error:
-        raise InputError(f"source: cannot read {path} ({error.strerror})") from error
+        raise InputError(f"source: cannot read {path!s:.200} ({error.strerror})") from error
     except ValueError as error:  # pandas' parser errors, and text that is not UTF-8
         reason = str(error).strip().splitlines()[0]
+        if found := _MORE_CELLS.search(reason):
+            header, line, cells = found.groups()
+            raise InputError(
+                f"source: {path}, line {line}: {cells} cells, but the header has {header}; a cell "
+                "that holds a comma needs quotes"
+            ) from error
         raise InputError(f"source: {path} is not a CSV file ({reason})") from error
+    header = [str(cell).strip() for cell in table.iloc[0]]
+    _check_header(path, header, columns)
+    table = table.iloc[1:].set_axis(header, axis=1)
     if table.empty:
         raise InputError(f"source: {path} has no rows below its header")
     return table
+
+
+def _check_header(path: Path, header: list[str], columns: ColumnNames) -> None:
+    """Raise InputError if the separator is no comma, or a column that is read stands twice."""
+    if len(header) == 1:
+        for separator, name in {"\t": "tabs", ";": "semicolons", "|": "bars"}.items():
+            if separator in header[0]:
+                raise InputError(
+                    f"source: {path} separates its columns by {name}; allowed are commas"
+                )
+    for name in columns.model_dump().values():
+        if header.count(name) > 1:
+            raise InputError(f"columns: {path} has {header.count(name)} columns {name!r}; keep one")
 
 
 def _optional_column(
@@ -104,22 +136,32 @@ def _splits(path: Path, name: str, cells: list[str]) -> list[SplitName]:
     return splits
 
 
-def _refuse_outsiders(path: Path, folder: Path, keys: list[str]) -> None:
+def _refuse_other_paths(path: Path, folder: Path, paths: list[str]) -> None:
+    """Raise InputError at the first path that is a URL, another system's, or outside `folder`."""
     root = os.path.normpath(folder)
-    for row, key in enumerate(keys, start=1):
-        if not PurePath(os.path.normpath(folder / key)).is_relative_to(root):
+    for row, name in enumerate(paths, start=1):
+        where = f"source: {path}, row {row} below the header: {name!r}"
+        if is_url(name):
             raise InputError(
-                f"source: {path}, row {row} below the header: {key!r} is outside {root}; "
-                "if it is meant, set root to a folder above it"
+                f"{where} is a URL; download the images, and name files, such as photos/cat.jpg"
+            )
+        if "\\" in name and not os.path.lexists(folder / name):
+            raise InputError(
+                f"{where} has backslashes and is no file; write slashes, as in photos/cat.jpg"
+            )
+        if not PurePath(os.path.normpath(folder / name)).is_relative_to(root):
+            raise InputError(
+                f"{where} is outside {root}; if it is meant, set root to a folder above it"
             )
 
 
-def _refuse_duplicates(path: Path, keys: list[str]) -> None:
+def _refuse_duplicates(path: Path, folder: Path, keys: list[str]) -> None:
     first: dict[str, int] = {}
     for row, key in enumerate(keys, start=1):
-        if key in first:
+        place = os.path.normpath(folder / key)
+        if place in first:
             raise InputError(
                 f"source: {path} lists {key!r} twice, "
-                f"in rows {first[key]} and {row} below the header"
+                f"in rows {first[place]} and {row} below the header"
             )
-        first[key] = row
+        first[place] = row

@@ -131,7 +131,8 @@ def _open_splits(name: str, root: Path) -> dict[SplitName, tuple[Argument, Any]]
                 raise InputError(
                     f"source: cannot download torchvision:{name} to {root} ({_first_line(error)})"
                 ) from error
-            except (ValueError, TypeError) as error:  # no such split; or other arguments needed
+            # No such split; or a set that needs other arguments, or is none.
+            except (ValueError, TypeError, NotImplementedError) as error:
                 refusal = error
         if "train" not in opened:
             raise InputError(
@@ -145,9 +146,11 @@ def _constructor(name: str) -> Any:
     from torchvision import datasets  # with torch, seconds to import
 
     constructor = getattr(datasets, name, None)
-    if inspect.isclass(constructor) and issubclass(constructor, datasets.VisionDataset):
+    base = datasets.VisionDataset
+    if inspect.isclass(constructor) and issubclass(constructor, base) and constructor is not base:
         return constructor
-    near = difflib.get_close_matches(name, datasets.__all__, n=1, cutoff=0.4)
+    names = [known for known in datasets.__all__ if known != base.__name__]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else "allowed are the names in torchvision.datasets"
     raise InputError(f"source: torchvision has no data set {name!r}; {hint}")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.class_names import in_words, shared_words, words_of
+from data.class_names import doubtful_labels, in_words, shared_words, words_of
 from errors import InputError
 
 
@@ -122,3 +122,17 @@ def test_classes_of_the_same_words_are_a_warning() -> None:
     (warning,) = shared_words(names, words_of(names, None))
     assert warning.startswith("4 classes share their words with another, such as 'apple_pie' and ")
     assert list(shared_words(names[:2], words_of(names[:2], None))) == []
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (["0", "0.0", "1"], "2 classes are the same numbers, such as '0' and '0.0'"),
+        (["nan", "cat"], "class 'nan' looks like a missing label"),
+        (["disc", "disc|thing"], "class 'disc|thing' looks like several labels; an image"),
+        (["01", "2", "none", "inf", "a,b"], ""),
+    ],
+)
+def test_names_that_are_no_names_are_doubted(classes: list[str], words: str) -> None:
+    assert words in " ".join(doubtful_labels(classes))
+    assert bool(words) == bool(doubtful_labels(classes))

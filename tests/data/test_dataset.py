@@ -109,6 +109,20 @@ def test_a_class_absent_from_val_or_test_is_a_warning(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         (["a,x,train", "b,y,train", "c,z,test", "d,x,val"], "class 'z' in test but not in train"),
+        (
+            [
+                "a,Golden Retriever,train",
+                "b,y,train",
+                "c,golden_retriever,test",
+                "d,y,test",
+                "e,y,val",
+            ],
+            "'golden_retriever' in test but not in train; did you mean 'Golden Retriever'",
+        ),
+        (
+            ["a,x,train", "b,y,train", "c,unknown,test", "d,y,val"],
+            r"'unknown' in test but not in train; without labels, take test away, and it is drawn",
+        ),
         (["a,x,train", "b,x,val", "c,x,test"], "has one class, 'x'; needed are two or more"),
         (["a,x,val", "b,y,test"], "has no training images"),
         (["a,x,train", "b,y,train"], "too few images .* to draw test from train"),

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from data.decoding import decode, pixel_digest, to_rgb
 
@@ -41,6 +41,41 @@ def test_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by a quarter
     assert decode(encoded(Image.new("RGB", (4, 2)), "jpeg", exif=exif)).size == (2, 4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_does(orientation: int) -> None:
+    image, exif = Image.effect_noise((5, 3), 90).convert("RGB"), Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(image, "png", exif=exif)
+    wanted = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    assert decode(content).tobytes() == wanted.tobytes()
+
+
+def test_odd_exif_does_not_cost_a_photo() -> None:
+    """Tags whose type Pillow cannot write again, as it would to remove the orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x0131] = "a camera"  # Software, of type ASCII
+    content = encoded(Image.new("RGB", (4, 2)), "jpeg", exif=exif)
+    tag = bytes.fromhex("0131 0002 00000009")
+    assert tag in content
+    rational = content.replace(tag, bytes.fromhex("0131 0005 00000001"))
+    assert decode(rational).size == (2, 4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_pixel_that_is_no_number_makes_an_image_unreadable(value: float) -> None:
+    """The whole image came out black."""
+    pixels = np.array([[0, value, 1]], dtype=np.float32)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        decode(encoded(Image.fromarray(pixels), "tiff"))
+
+
+def test_a_strip_is_refused_before_it_takes_its_memory() -> None:
+    with pytest.raises(ValueError, match="a strip of 1 x 30000 pixels"):
+        decode(encoded(Image.new("L", (1, 30_000)), "png"))
+    assert decode(encoded(Image.new("L", (2000, 1)), "png")).size == (2000, 1)
 
 
 def test_the_first_frame_of_an_animation_counts() -> None:

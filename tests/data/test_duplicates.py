@@ -23,6 +23,7 @@ from data import (
 from data.duplicates import HASH_BYTES, MAX_DISTANCE
 
 Bits = NDArray[np.uint8]
+CLASSES = ("x", "y", "z")
 
 
 def scene(seed: int, side: int = 224) -> Image.Image:
@@ -41,9 +42,14 @@ def distance(one: Image.Image, other: Image.Image) -> int:
     return int(np.bitwise_count(perceptual_hash(one) ^ perceptual_hash(other)).sum())
 
 
-def content(hashes: Sequence[Bits] | Bits, digests: Sequence[str], name: str) -> SplitContent:
+def content(
+    hashes: Sequence[Bits] | Bits,
+    digests: Sequence[str],
+    name: str,
+    labels: Sequence[int] | None = None,
+) -> SplitContent:
     keys = tuple(f"{name}{row}" for row in range(len(digests)))
-    split = Split(keys, np.zeros(len(keys)), digests=tuple(digests))
+    split = Split(keys, np.array(labels or [0] * len(keys)), digests=tuple(digests))
     return SplitContent(split, np.array(hashes, np.uint8).reshape(-1, HASH_BYTES))
 
 
@@ -86,31 +92,44 @@ def test_no_two_scanned_digits_are_near() -> None:
         )
         for name, split in (("train", dataset.train), ("test", dataset.tests["test"].split))
     }
-    assert find_duplicates(splits) == []
+    assert find_duplicates(splits, dataset.classes) == []
 
 
 def test_content_comes_before_looks_and_the_first_image_counts() -> None:
     one, other = (perceptual_hash(scene(seed)) for seed in (0, 1))
     train = content([one, other, other, one, one], ["p", "q", "q", "r", "r"], "a")
     test = content([other, one, other], ["r", "s", "t"], "b")
-    assert find_duplicates({"train": train, "test": test}) == [
-        Duplicate("exact", "train", "a3", "test", "b0"),
-        Duplicate("near", "train", "a0", "test", "b1"),
-        Duplicate("near", "train", "a1", "test", "b2"),
+    assert find_duplicates({"train": train, "test": test}, CLASSES) == [
+        Duplicate("exact", "train", "a3", "test", "b0", "x", "x"),
+        Duplicate("near", "train", "a0", "test", "b1", "x", "x"),
+        Duplicate("near", "train", "a1", "test", "b2", "x", "x"),
     ]
 
 
 def test_the_nearest_image_is_named() -> None:
     value = perceptual_hash(scene(0))
     train = content([flipped(value, 0, 50), flipped(value, 143), flipped(value, 1)], "pqr", "a")
-    (found,) = find_duplicates({"train": train, "test": content([value], "s", "b")})
+    (found,) = find_duplicates({"train": train, "test": content([value], "s", "b")}, CLASSES)
     assert found.key_a == "a1"
+
+
+def test_an_image_of_two_classes_is_listed_within_its_split_too() -> None:
+    one, other = (perceptual_hash(scene(seed)) for seed in (0, 1))
+    resaved = flipped(one, 5)
+    train = content([one, other, one, resaved, one], "pqpst", "a", [0, 1, 1, 2, 0])
+    test = content([other], "q", "b", [2])
+    assert find_duplicates({"train": train, "test": test}, CLASSES) == [
+        Duplicate("exact", "train", "a1", "test", "b0", "y", "z"),
+        Duplicate("exact", "train", "a0", "train", "a2", "x", "y"),
+        Duplicate("near", "train", "a0", "train", "a3", "x", "z"),
+        Duplicate("near", "train", "a2", "train", "a4", "y", "x"),
+    ]
 
 
 def test_every_pair_of_splits_is_compared_and_no_split_with_itself() -> None:
     value = perceptual_hash(scene(0))
     splits = {name: content([value, value], [name, name], name) for name in ("x", "y", "z")}
-    found = find_duplicates(splits)
+    found = find_duplicates(splits, CLASSES)
     assert [(each.split_a, each.split_b) for each in found] == [
         *(("x", "y"), ("x", "y"), ("x", "z"), ("x", "z"), ("y", "z"), ("y", "z"))
     ]
@@ -121,13 +140,13 @@ def test_blank_images_are_near_to_none() -> None:
     value, blank = perceptual_hash(scene(0)), np.zeros(HASH_BYTES, np.uint8)
     train = content([value, blank, blank], "opq", "a")
     test = content([blank, flipped(value, 0), blank], "rsq", "b")
-    assert find_duplicates({"train": train, "test": test}) == [
-        Duplicate("near", "train", "a0", "test", "b1"),
-        Duplicate("exact", "train", "a2", "test", "b2"),
+    assert find_duplicates({"train": train, "test": test}, CLASSES) == [
+        Duplicate("near", "train", "a0", "test", "b1", "x", "x"),
+        Duplicate("exact", "train", "a2", "test", "b2", "x", "x"),
     ]
     almost_blank = content([flipped(blank, 3)], ["t"], "c")
-    assert find_duplicates({"train": train, "c": almost_blank}) == []
-    assert find_duplicates({"c": almost_blank, "train": train}) == []
+    assert find_duplicates({"train": train, "c": almost_blank}, CLASSES) == []
+    assert find_duplicates({"c": almost_blank, "train": train}, CLASSES) == []
 
 
 @settings(deadline=None)
@@ -141,8 +160,8 @@ def test_lookup_finds_what_comparing_all_pairs_finds(seed: int, flips: list[set[
     probes = np.array([flipped(base[rng.integers(4)], *bits) for bits in flips])
     a, b = content(base, list("pqrs"), "a"), content(probes, list("tuvwxy")[: len(flips)], "b")
     distances = np.bitwise_count(base[:, None] ^ probes[None]).sum(axis=-1)
-    assert find_duplicates({"a": a, "b": b}) == [
-        Duplicate("near", "a", f"a{distances[:, row].argmin()}", "b", f"b{row}")
+    assert find_duplicates({"a": a, "b": b}, CLASSES) == [
+        Duplicate("near", "a", f"a{distances[:, row].argmin()}", "b", f"b{row}", "x", "x")
         for row in range(len(flips))
         if distances[:, row].min() <= MAX_DISTANCE
     ]

@@ -28,6 +28,24 @@ def test_duplicates_are_counted_by_pair_of_splits(finished: RunWriter) -> None:
     assert warning.endswith(": 2 exact duplicates between train and test (duplicates.csv)")
 
 
+def test_images_of_two_classes_have_a_warning_of_their_own(finished: RunWriter) -> None:
+    """Their labels contradict: accuracy gets too low by them, not too high."""
+    (finished.run_dir / "duplicates.csv").write_text(
+        "kind,split_a,key_a,split_b,key_b,class_a,class_b\n"
+        "exact,train,a.png,test,b.png,cat,dog\n"
+        "exact,train,c.png,train,d.png,cat,dog\n"
+        "exact,train,e.png,test,f.png,cat,cat\n"
+    )
+    first, second = (line for line in warnings(finished) if "duplicates.csv" in line)
+    assert first.endswith(": 1 exact duplicate between train and test (duplicates.csv)")
+    assert second == (
+        "The same images have two classes, so labels contradict each other and accuracies may be "
+        "too low: 1 exact duplicate between train and test, 1 exact duplicate in train "
+        "(duplicates.csv)"
+    )
+    assert not any("duplicates.csv" in line for line in finished.summary().notes)
+
+
 def test_few_images_and_a_single_seed_are_warned_of(writer: RunWriter) -> None:
     writer.experiment(["frozen"], [10])
     writer.final_fits("10/frozen", [0.5, 0.6])

@@ -127,23 +127,24 @@ def rows_of(file: Path) -> list[list[str]]:
 
 def test_tables_are_written_and_stale_ones_removed(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, True)
-    DUPLICATES.write(directory.path, [Duplicate("near", "train", "a, b.png", "test", "ü.png")])
+    images = ("near", "train", "a, b.png", "test", "ü.png")
+    DUPLICATES.write(directory.path, [Duplicate(*images, "a|b", "c")])
     IMPORTANCE.write(directory.path, [Importance("10", "llrd", "lr", 1.0, 9)])
     test, phone = Split(("a\nb", "c"), np.array([1, 0])), Split(("d",), np.array([1]))
-    directory.write_test_images({"test": test, "phone": phone})
+    directory.write_test_images({"test": test, "phone": phone}, ["10", "9"])
     assert rows_of(tmp_path / "duplicates.csv") == [
-        ["kind", "split_a", "key_a", "split_b", "key_b"],
-        ["near", "train", "a, b.png", "test", "ü.png"],
+        ["kind", "split_a", "key_a", "split_b", "key_b", "class_a", "class_b"],
+        ["near", "train", "a, b.png", "test", "ü.png", "a|b", "c"],
     ]
     assert rows_of(tmp_path / "importance.csv") == [
         ["partition", "method", "parameter", "importance", "trials"],
         ["10", "llrd", "lr", "1.0", "9"],
     ]
     assert rows_of(tmp_path / "test_images.csv") == [
-        ["set", "key", "label"],
-        ["test", "a\nb", "1"],
-        ["test", "c", "0"],
-        ["phone", "d", "1"],
+        ["set", "key", "label", "class_name"],
+        ["test", "a\nb", "1", "9"],
+        ["test", "c", "0", "10"],
+        ["phone", "d", "1", "9"],
     ]
     DUPLICATES.write(directory.path, [])
     IMPORTANCE.write(directory.path, [])
@@ -154,11 +155,11 @@ def test_tables_are_written_and_stale_ones_removed(tmp_path: Path) -> None:
 def test_test_images_are_written_with_their_groups_where_a_set_has_some(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, True)
     test = Split(("a", "b", "c"), np.array([1, 0, 0]), ("x, 1", "y", "x, 1"))
-    directory.write_test_images({"test": test, "phone": Split(("d",), np.array([1]))})
+    directory.write_test_images({"test": test, "phone": Split(("d",), np.array([1]))}, "xy")
     assert rows_of(tmp_path / "test_images.csv") == [
-        ["set", "key", "label", "group"],
-        ["test", "a", "1", "x, 1"],
-        ["test", "b", "0", "y"],
-        ["test", "c", "0", "x, 1"],
-        ["phone", "d", "1", ""],
+        ["set", "key", "label", "group", "class_name"],
+        ["test", "a", "1", "x, 1", "y"],
+        ["test", "b", "0", "y", "x"],
+        ["test", "c", "0", "x, 1", "x"],
+        ["phone", "d", "1", "", "y"],
     ]

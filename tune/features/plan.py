@@ -6,7 +6,7 @@ import itertools
 import math
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -48,6 +48,7 @@ class Plan:
         encoder_flops: operations of the whole encoder's forward pass on one image.
         sample_flops: mean operations of each method's trials on one training sample, over its
             choices of layers: from the cached boundaries, and from pixels.
+        data_lines: what people are told of the data set.
     """
 
     experiment: Experiment
@@ -62,6 +63,7 @@ class Plan:
     memory: int
     encoder_flops: int
     sample_flops: dict[str, tuple[float, float]]
+    data_lines: Sequence[str] = ()
 
     @property
     def arrays(self) -> list[int]:
@@ -163,12 +165,18 @@ class Plan:
             return None
         return f"--out: {out} has {decimal(free)} free, and a run may take {decimal(most)} there"
 
+    def render_data(self, console: Console) -> None:
+        """Print what the run is about: its images, their classes, what to know of them."""
+        images = ", ".join(f"{count} {split}" for split, count in self.images.items())
+        source = escape(str(self.experiment.data.source))
+        console.print(f"[bold]{self.experiment.name}[/]: {source}, images: {images}")
+        for line in self.data_lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def render(self, console: Console) -> None:
         """Print the plan."""
+        self.render_data(console)
         experiment = self.experiment
-        images = ", ".join(f"{count} {split}" for split, count in self.images.items())
-        source = escape(str(experiment.data.source))
-        console.print(f"[bold]{experiment.name}[/]: {source}, images: {images}")
         encoder = f"encoder: {experiment.model.name} {experiment.model.pretrained or ''}"
         console.print(encoder, markup=False)
         columns = ("cells", "trials a cell", "samples a trial", "a sample", "from pixels")
@@ -215,6 +223,7 @@ def make_plan(
     images: dict[str, int],
     cache: Path,
     cached_bytes: int = 0,
+    data_lines: Sequence[str] = (),
 ) -> Plan:
     """Plan an experiment; raise InputError if a method asks for blocks that are not there."""
     choices = {name: selections_of(name, m, encoder) for name, m in experiment.methods.items()}
@@ -260,6 +269,7 @@ def make_plan(
         sample_flops={
             name: _costs(found, encoder, forward, chosen) for name, found in choices.items()
         },
+        data_lines=data_lines,
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from joblib import cpu_count
 from numpy.typing import NDArray
 
-from data import ImageSource, UnreadableImageError, perceptual_hash
+from data import ImageSource, UnreadableImageError, perceptual_hash, reading
 from data.features import Arrays
 from errors import InputError
 from models.augmentation import Augmentation
@@ -118,13 +118,14 @@ class EncoderWorker:
 
     def _look(self, image: ImageRef, view: int) -> tuple[str, Any]:
         try:
-            decoded = self.source.image(image.key)
+            with reading(image.key):
+                decoded = self.source.image(image.key)
+                if view:
+                    decoded = self.augmentation.view(decoded, image.digest, view)
+                    return image.digest, (self._loaded.preprocess(decoded),)
+                return image.digest, (self._loaded.preprocess(decoded), perceptual_hash(decoded))
         except UnreadableImageError as error:
             return image.digest, error
-        if view:
-            decoded = self.augmentation.view(decoded, image.digest, view)
-            return image.digest, (self._loaded.preprocess(decoded),)
-        return image.digest, (self._loaded.preprocess(decoded), perceptual_hash(decoded))
 
     def _stored(self, x: torch.Tensor, boundary: str) -> NDArray[Any]:
         exact = x.float().cpu().numpy()

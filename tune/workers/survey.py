@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -18,33 +20,55 @@ from records import NodeView
 from tune.workers.cluster import ROOT, Cluster
 from tune.workers.machines import alive
 
-SAMPLE = 5  # images that a machine tries to read
+SAMPLE = 50  # images of which a machine tries to read one
 BUSY = 60.0  # seconds to wait for a GPU that somebody else may hold; then it is not asked
 
 
-def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> list[NodeView]:
-    """Ask every machine whether it sees the images `keys`, and what else it has.
+@dataclass(frozen=True)
+class Survey:
+    """What the machines say of themselves; of those that see no image, one with its reason."""
 
-    A few images are enough to know: one may be broken, hardly all of them.
-    """
-    nodes, sample = alive(), tuple(keys[:SAMPLE])
+    nodes: list[NodeView]
+    unseen: dict[str, str]
+
+    def check(self, source: str) -> None:
+        """Raise InputError if a machine sees none of the images of `source`."""
+        if self.unseen:
+            example = next(iter(self.unseen.values()))
+            raise InputError(
+                f"data.source: {source}: {', '.join(self.unseen)} can read no image, such as "
+                f"{example}; every machine of the cluster needs them at the same path"
+            )
+
+
+def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> Survey:
+    """Ask every machine whether it sees any of a few images `keys`, and what else it has."""
+    nodes = alive()
+    sample = tuple(random.Random(0).sample(keys, min(SAMPLE, len(keys))))
     if len(nodes) == 1 and not cluster.grows:  # this process is on it, and runs its code
         answers = [_look(source, sample)]
     else:
         look = ray.remote(num_cpus=0)(_look)
         answers = ray.get([_on(node, look).remote(source, sample) for node in nodes])
-    return [
-        NodeView(node, about["NodeManagerAddress"], *answer)
-        for (node, about), answer in zip(nodes.items(), answers, strict=True)
-    ]
+    views, unseen = [], {}
+    for (node, about), (trouble, code, gpu) in zip(nodes.items(), answers, strict=True):
+        views.append(NodeView(node, about["NodeManagerAddress"], not trouble, code, gpu))
+        if trouble:
+            unseen[views[-1].address] = trouble
+    return Survey(views, unseen)
 
 
 def _on(node: str, task: Any) -> Any:
     return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
 
 
-def _look(source: ImageSource, keys: tuple[str, ...]) -> tuple[bool, str, int | None]:
-    return any(_readable(source, key) for key in keys), str(ROOT), _gpu_bytes()
+def _look(source: ImageSource, keys: tuple[str, ...]) -> tuple[str, str, int | None]:
+    """Return why no image can be read (nothing if one can), the folder of the code, GPU bytes."""
+    trouble = ""
+    for key in keys:
+        if not (trouble := _trouble(source, key)):
+            break
+    return trouble, str(ROOT), _gpu_bytes()
 
 
 def _gpu_bytes() -> int | None:
@@ -57,12 +81,12 @@ def _gpu_bytes() -> int | None:
         return None
 
 
-def _readable(source: ImageSource, key: str) -> bool:
+def _trouble(source: ImageSource, key: str) -> str:
     try:
         source.digest(key)
-    except UnreadableImageError:
-        return False
-    return True
+    except UnreadableImageError as error:
+        return str(error)
+    return ""
 
 
 def gpu_trouble() -> str:

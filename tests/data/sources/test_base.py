@@ -47,6 +47,18 @@ def test_damaged_bytes_have_a_digest_but_missing_ones_none(source: FileSource) -
         source.digest("missing.png")
 
 
+@pytest.mark.parametrize("error", [AttributeError("odd tag"), MemoryError(), RuntimeError("bug")])
+def test_whatever_a_file_raises_names_it(
+    source: FileSource, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: bytes) -> Image.Image:
+        raise error
+
+    monkeypatch.setattr("data.sources.base.decode", fail)
+    with pytest.raises(UnreadableImageError, match=r"whole\.jpg: (odd tag|MemoryError|bug)"):
+        source.image("whole.jpg")
+
+
 def test_a_decompression_bomb_is_unreadable(
     source: FileSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:

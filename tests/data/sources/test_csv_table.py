@@ -58,10 +58,19 @@ def test_paths_start_at_the_table_or_at_the_root(tmp_path: Path) -> None:
     [
         ("path,label\na,x\nb,\n", "row 2 below the header: empty 'label'"),
         ("path,label\n,x\n", "row 1 below the header: empty 'path'"),
-        ("path,label,split\na,x,dev\n", "unknown 'split' 'dev'; allowed: train, val, test"),
+        ("path,label,split\na,x,spare\n", "unknown 'split' 'spare'; allowed: train, val, test"),
         ("path,label,group\na,x,g\nb,x,\n", "row 2 below the header: empty 'group'"),
         ("path,class\na,x\n", "no column 'label'; it has path, class"),
         ("path,label\na,x\nb,y\n./a,x\n", "lists 'a' twice, in rows 1 and 3"),
+        ("path,label\nx/../a,x\nb,y\na,z\n", "lists 'a' twice, in rows 1 and 3"),
+        ("path\tlabel\na\tx\n", "separates its columns by tabs; allowed are commas"),
+        ("path;label\na;x\n", "separates its columns by semicolons; allowed are commas"),
+        ("path,label,label\na,x,y\n", "has 2 columns 'label'; keep one"),
+        ("path,label, label\na,x,y\n", "has 2 columns 'label'; keep one"),
+        ("path,label\nextra,a,x\nextra,b,y\n", "line 2: 3 cells, but the header has 2; a cell"),
+        ("path,label\na,x\nb,y,\n", "line 3: 3 cells, but the header has 2; a cell"),
+        ("path,label\ncat\\a.jpg,x\n", "has backslashes and is no file; write slashes, as in"),
+        ("path,label\nhttps://x.org/a.jpg,x\n", "'https://x.org/a.jpg' is a URL; download"),
         ("path,label\n", "no rows below its header"),
         ("", "not a CSV file"),
         ('path,label\n"a,x\n', "not a CSV file"),
@@ -71,6 +80,24 @@ def test_ill_formed_tables_are_refused(tmp_path: Path, text: str, message: str) 
     with pytest.raises(InputError, match=message) as error:
         listing(tmp_path, text)
     assert "\n" not in str(error.value)
+
+
+def test_blanks_around_headers_count_as_little_as_around_cells(tmp_path: Path) -> None:
+    found = listing(tmp_path, "path, label, split\na.jpg, x, dev\n")
+    assert (found.keys, found.labels, found.splits) == (("a.jpg",), ("x",), ("val",))
+
+
+def test_a_file_may_have_a_backslash_in_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a\\b.jpg").touch()
+    assert listing(tmp_path, "path,label\na\\b.jpg,x\n").keys == ("a\\b.jpg",)
+
+
+@pytest.mark.parametrize("kind", ["csv", "folder"])
+def test_a_place_is_a_path_of_sensible_length(kind: str) -> None:
+    for place, message in (("https://x.org/a.csv", "is a URL; download it"), ("x" * 5000, "xxx")):
+        with pytest.raises(InputError, match=message) as error:
+            SOURCES[kind].list_images(SourceConfig(source=f"{kind}:{place}"))
+        assert len(str(error.value)) < 300
 
 
 @pytest.mark.parametrize("outside", ["/etc/passwd", "../b.jpg", "x/../../b.jpg", "..", "x/../.."])

@@ -9,6 +9,7 @@ import pytest
 from data import SourceConfig
 from data.sources import SOURCES, Listing
 from errors import InputError
+from records import JOURNAL
 
 Tree = Callable[..., Path]
 
@@ -35,10 +36,11 @@ def test_class_folders_without_splits_are_undivided(tree: Tree) -> None:
     assert listing.splits == ("train",) * 3
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
-@pytest.mark.parametrize("train", ["train", "Train", "TRAIN"])
-def test_split_folders_are_taken_as_they_are(tree: Tree, train: str, val: str) -> None:
-    files = [f"{train}/cat/a.jpg", f"{val}/cat/b.jpg", "test/dog/c.jpg"]
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "validate", "Val", "dev", "Eval"])
+@pytest.mark.parametrize("train", ["train", "Train", "TRAIN", "Training"])
+@pytest.mark.parametrize("test", ["test", "Testing"])
+def test_split_folders_are_taken_as_they_are(tree: Tree, train: str, val: str, test: str) -> None:
+    files = [f"{train}/cat/a.jpg", f"{val}/cat/b.jpg", f"{test}/dog/c.jpg"]
     listing = list_folder(tree(*files))
     assert sorted(zip(listing.keys, listing.splits, strict=True)) == sorted(
         zip(files, ("train", "val", "test"), strict=True)
@@ -67,13 +69,82 @@ def test_a_relative_path_is_made_absolute(tree: Tree, monkeypatch: pytest.Monkey
         (["cat/a.jpg", "dog/notes.txt"], r"class folder .*/dog holds no image"),
         (["train/a/a.jpg", "val/a/a.jpg", "valid/a/a.jpg"], "both val/ and valid/; keep one"),
         (["train/a/a.jpg", "Train/a/a.jpg"], "both Train/ and train/; keep one"),
-        (["training/a/a.jpg", "test/a/a.jpg"], "has test/, but no train/"),
+        (["Testing/a/a.jpg", "photos/a/a.jpg"], "has Testing/, but no train/"),
+        (["train/a/a.jpg", "dev/a/a.jpg", "eval/a/a.jpg"], "both dev/ and eval/; keep one"),
+        (["cat/a.jpg", "train/a.jpg"], "if train is a class and no split, call it something else"),
+        (["train/a/a.jpg", "test/a.jpg"], "themselves; take test/ away, and test is drawn from"),
+        (["a.jpg", "b.jpg"], "themselves; if it is one class of several, name the folder above"),
+        (
+            ["color/a/1.jpg", "color/b/1.jpg", "grey/a/1.jpg", "grey/b/1.jpg"],
+            r"\(color/, grey/\) each hold the same folders \(a/, b/\), .* folder:/.*/color",
+        ),
+        (
+            ["train/0/a/1.jpg", "train/0/b/1.jpg", "train/1/a/1.jpg", "train/1/b/1.jpg"],
+            r"each hold the same folders \(a/, b/\), .* folder:/.*/train/0",
+        ),
+        (
+            ["images/a/1.jpg", "images/b/1.jpg"],
+            "one folder, images/, which holds a/, b/; .*/images",
+        ),
+        (
+            ["photos/train/a/1.jpg", "photos/test/a/1.jpg"],
+            "one folder, photos/, .*folder:.*/photos",
+        ),
+        (
+            ["cat/train/1.jpg", "cat/test/1.jpg", "dog/train/1.jpg", "dog/test/1.jpg"],
+            "each hold test/, train/; splits stand above classes: .*/train/cat",
+        ),
+        (["training_set/a/1.jpg", "test_set/a/1.jpg"], "named like splits, not classes"),
+        (["traindata/1.jpg", "testdata/1.jpg"], r"named like splits, .* \(testdata/, traindata/\)"),
+        (["cat/1.jpg", "dog/1.HEIC"], r"dog holds no image; .*\(1 file passed over: 1 .HEIC; HEIC"),
     ],
 )
 def test_ill_formed_folders_are_refused(tree: Tree, files: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         list_folder(tree(*files))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["normal/p1/1.jpg", "normal/p2/1.jpg", "tumour/p3/1.jpg"],  # patients
+        ["cat/images/1.jpg", "dog/images/1.jpg"],
+        ["cat/left/1.jpg", "cat/right/1.jpg", "cat/1.jpg", "dog/left/1.jpg", "dog/right/1.jpg"],
+        ["freight_train/1.jpg", "steam_train/1.jpg"],
+    ],
+)
+def test_class_folders_may_hold_folders(tree: Tree, files: list[str]) -> None:
+    listing = list_folder(tree(*files))
+    assert listing.keys == tuple(sorted(files, key=lambda file: Path(file).parts))
+    assert listing.passed_over == ()
+
+
+def test_what_is_passed_over_is_told(tree: Tree) -> None:
+    root = tree(
+        *("train/cat/a.jpg", "train/cat/b.HEIC", "train/cat/c.HEIC", "train/cat/d", "train/e.png"),
+        *("train/cat/.a.jpg", "train/cat/@eaDir/a.jpg", "__MACOSX/train/a.jpg", "extra/f.jpg"),
+    )
+    (root / "train" / "cat" / "gone.jpg").symlink_to("nowhere.jpg")
+    listing = list_folder(root)
+    assert listing.keys == ("train/cat/a.jpg",)
+    assert sorted(listing.passed_over) == [
+        "1 folder beside the splits' passed over: extra",
+        "1 hidden file passed over: .a.jpg",
+        "1 image beside the class folders passed over: e.png",
+        "1 link to nothing passed over: gone.jpg",
+        "2 hidden folders passed over: @eaDir, __MACOSX",
+        "3 files passed over: 2 .HEIC, 1 without an ending",
+        "HEIC photos: convert them to JPEG, or install pillow-heif",
+    ]
+
+
+def test_a_runs_own_results_are_no_class(tree: Tree) -> None:
+    """The second run in a folder of photos had another class than the first."""
+    root = tree("cat/a.jpg", "dog/b.jpg", "results/tiny/accuracy.png", f"results/tiny/{JOURNAL}")
+    listing = list_folder(root)
+    assert listing.labels == ("cat", "dog")
+    assert listing.passed_over == ("1 folder of a run's results passed over: tiny",)
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ def test_a_failed_download_is_one_line(
         ("Food100", "no data set 'Food100'; did you mean Food101?"),
         ("qqqq", "allowed are the names in torchvision.datasets"),
         ("vision", "no data set 'vision'"),
+        ("VisionDataset", "no data set 'VisionDataset'"),
         ("EMNIST", "cannot open torchvision:EMNIST"),
         ("CocoDetection", "cannot open torchvision:CocoDetection"),
     ],

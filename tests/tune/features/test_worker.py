@@ -1,7 +1,8 @@
-"""What encodes images, without Ray: how many threads decode beside one encoder."""
+"""What encodes images, without Ray: how many threads decode, what fails."""
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from typing import Any
@@ -47,8 +48,8 @@ def worker_of(pretrained: Pretrained, source: Watched, **settings: Any) -> Encod
 def test_they_are_a_containers_cores_shared_among_its_encoders(
     cores: int, on_a_node: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretrained, source = load_pretrained(ModelConfig()), Watched()
-    monkeypatch.setattr("tune.features.worker.ray.get", lambda handle: pretrained)
+    source = Watched()
+    worker = worker_of(source, monkeypatch, on_a_node)
     monkeypatch.setattr("os.cpu_count", lambda: 96)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(96), raising=False)
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", str(cores))  # stands in for the quota
@@ -75,3 +76,25 @@ def test_features_that_are_no_numbers_are_refused(
     with pytest.raises(InputError) as error:
         worker._stored(torch.full((2, 3), scale) * 10, "head")
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("view", [0, 1])
+def test_an_image_that_cannot_be_prepared_is_named(
+    view: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A strip of 1 x 30000 pixels ended the run in a MemoryError that named no file."""
+    pretrained, good = load_pretrained(ModelConfig()), iter([True, False, True])
+
+    def preprocess(image: Image.Image) -> Any:
+        if next(good):
+            return pretrained.preprocess(image)
+        raise MemoryError
+
+    broken = dataclasses.replace(pretrained, preprocess=preprocess)
+    monkeypatch.setattr("tune.features.worker.ray.get", lambda handle: broken)
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    worker = worker_of(pretrained, Watched())
+    images = [ImageRef(digest, f"{digest}.png") for digest in "abc"]
+    encoded = worker.encode(EncodeJob(images, view, ["head"]))
+    assert encoded.broken == {"b": "MemoryError"}
+    assert len(encoded.features["head"]) == 2

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
+from data import FileSource
+from errors import InputError
 from models.device import CONTEXT, available_device
-from tune.workers.survey import _resolve, gpu_trouble
+from tune.workers import survey as survey_module
+from tune.workers.survey import _resolve, gpu_trouble, survey
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -32,3 +38,32 @@ def test_a_process_takes_its_share_of_a_gpu(
     assert limits == []
     assert available_device(share) == "cuda"
     assert limits == [pytest.approx(allowed)]
+
+
+@pytest.fixture
+def one_machine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A cluster of this machine alone."""
+    monkeypatch.setattr(survey_module, "alive", lambda: {"n": {"NodeManagerAddress": "10.0.0.1"}})
+    return type("Cluster", (), {"grows": False})()
+
+
+def test_a_machine_sees_images_though_the_first_are_gone(tmp_path: Path, one_machine: Any) -> None:
+    keys = [f"{n}.jpg" for n in range(40)]
+    for key in keys[20:]:
+        (tmp_path / key).touch()
+    found = survey(one_machine, FileSource(tmp_path), keys)
+    assert [node.sees_images for node in found.nodes] == [True]
+    found.check("folder:photos")
+
+
+def test_a_machine_that_sees_none_is_refused_with_an_example(
+    tmp_path: Path, one_machine: Any
+) -> None:
+    found = survey(one_machine, FileSource(tmp_path), ["cat/a.jpg"])
+    assert [node.sees_images for node in found.nodes] == [False]
+    with pytest.raises(InputError) as error:
+        found.check("csv:photos.csv")
+    assert str(error.value) == (
+        "data.source: csv:photos.csv: 10.0.0.1 can read no image, such as cat/a.jpg: No such file "
+        "or directory; every machine of the cluster needs them at the same path"
+    )
