@@ -32,9 +32,14 @@ def duplicates_between(run: Run, *, tested: bool) -> str:
     tests = {TEST, *run.extra_tests}
     return _counted(
         row
-        for row in run.duplicates.itertuples()
+        for row in _listed(run)
         if row.class_a == row.class_b and bool({row.split_a, row.split_b} & tests) == tested
     )
+
+
+def _listed(run: Run) -> Iterator[Any]:
+    """Yield the rows of `duplicates.csv`, with an attribute for each column."""
+    yield from run.duplicates.itertuples()
 
 
 def _counted(duplicates: Iterable[Any]) -> str:
@@ -93,7 +98,7 @@ def _duplicates(run: Run) -> Iterator[str]:
             "Test images have duplicates in other splits, so accuracies may be too high: "
             f"{shared} (duplicates.csv)"
         )
-    contradicting = (row for row in run.duplicates.itertuples() if row.class_a != row.class_b)
+    contradicting = (row for row in _listed(run) if row.class_a != row.class_b)
     if contradictions := _counted(contradicting):
         yield (
             "The same images have two classes, so labels contradict each other and accuracies may "

@@ -48,8 +48,8 @@ def worker_of(pretrained: Pretrained, source: Watched, **settings: Any) -> Encod
 def test_they_are_a_containers_cores_shared_among_its_encoders(
     cores: int, on_a_node: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = Watched()
-    worker = worker_of(source, monkeypatch, on_a_node)
+    source, pretrained = Watched(), load_pretrained(ModelConfig())
+    monkeypatch.setattr("tune.features.worker.ray.get", lambda handle: pretrained)
     monkeypatch.setattr("os.cpu_count", lambda: 96)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(96), raising=False)
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", str(cores))  # stands in for the quota
