@@ -7,12 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from PIL import Image, UnidentifiedImageError
 
-from data.decoding import decode
+from data.decoding import HEIC_ENDINGS, decode
 from errors import InputError
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ SPLIT_NAMES: dict[str, SplitName] = {
     "testing": "test",
 }
 """The spellings of a split's name, in folders and in CSV columns, in small letters."""
+
+NO_IMAGE = "not an image, or of an unknown format"
 
 
 class UnreadableImageError(Exception):
@@ -120,7 +122,9 @@ def reading(key: str) -> Iterator[None]:
     try:
         yield
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(key, "not an image, or of an unknown format") from error
+        heic = PurePath(key).suffix.lower() in HEIC_ENDINGS
+        why = "HEIC, and pillow-heif is not installed" if heic else NO_IMAGE
+        raise UnreadableImageError(key, why) from error
     except UnreadableImageError:
         raise
     except Exception as error:  # hostile files make Pillow's plugins raise whatever there is

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.sources.base import SPLIT_NAMES, FileSource, Listing, SourceKind, SplitName
-from data.sources.image_files import PassedOver, images_below, is_folder, is_hidden, is_image
+from data.sources.image_files import (
+    PassedOver,
+    images_below,
+    is_file,
+    is_folder,
+    is_hidden,
+    is_image,
+)
 from errors import InputError
 
 if TYPE_CHECKING:
@@ -89,7 +96,7 @@ def _labelled_images(
     if not class_folders:
         _refuse_without_classes(root, folder, split, bool(loose))
     if split == "train":
-        _refuse_wrong_level(folder, class_folders)
+        _refuse_wrong_level(root, folder, class_folders)
     found: list[tuple[Path, str]] = []
     for class_folder in class_folders:
         images, left = images_below(class_folder, root)
@@ -110,7 +117,7 @@ def _labelled_images(
 def _images_in(folder: Path) -> Iterator[str]:
     """Name the images that lie in a folder itself."""
     for entry in os.scandir(folder):
-        if entry.is_file() and not is_hidden(entry.name) and is_image(Path(entry.path)):
+        if is_file(entry) and not is_hidden(entry.name) and is_image(Path(entry.path)):
             yield entry.name
 
 
@@ -125,7 +132,7 @@ def _refuse_without_classes(root: Path, folder: Path, split: SplitName, images: 
     raise InputError(f"{said}{', but images themselves' * images}; {hint}")
 
 
-def _refuse_wrong_level(folder: Path, classes: list[Path]) -> None:
+def _refuse_wrong_level(root: Path, folder: Path, classes: list[Path]) -> None:
     """Raise InputError if what looks like classes are splits, copies or folds that hold classes.
 
     Class folders may have folders of their own, such as one for each patient.
@@ -144,9 +151,10 @@ def _refuse_wrong_level(folder: Path, classes: list[Path]) -> None:
         return
     common = ", ".join(f"{name}/" for name in inside[0][:5]) + ", …" * (len(inside[0]) > 5)
     if len(classes) == 1:
+        hint = f"name it: folder:{classes[0]}" if folder == root else f"move them to {folder}"
         raise InputError(
             f"source: {folder} has one folder, {names}, which holds {common}; if those are the "
-            f"classes or splits, name it: folder:{classes[0]}"
+            f"classes or splits, {hint}"
         )
     if all(name.lower() in SPLIT_NAMES for name in inside[0]):
         raise InputError(

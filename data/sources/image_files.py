@@ -94,6 +94,11 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a file or a link to one; a pipe, a device or a link to itself is none."""
+    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
+
+
 def is_image(path: Path) -> bool:
     """Whether a file is to be read as an image: by its ending, else by its first bytes."""
     ending = path.suffix.lower()
@@ -154,9 +159,9 @@ def _list_tree(
                 (links if entry.is_symlink() else stack).append(path)
             elif entry.is_symlink() and not path.exists():
                 passed.add("link{s} to nothing", entry.name)
-            elif entry.is_file() and is_image(path):
+            elif is_file(entry) and is_image(path):
                 images.append(path)
-            elif entry.is_file():  # no pipe, no device
+            elif is_file(entry):
                 passed.files[path.suffix] += 1
     return sorted(links)
 

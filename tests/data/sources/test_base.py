@@ -41,6 +41,12 @@ def test_unreadable_images_say_so(source: FileSource, key: str) -> None:
     assert " at 0x" not in error.value.reason
 
 
+def test_heic_says_what_reads_it(source: FileSource) -> None:
+    (source.root / "a.HEIC").write_bytes(b"ftypheic")
+    with pytest.raises(UnreadableImageError, match="HEIC, and pillow-heif is not installed"):
+        source.image("a.HEIC")
+
+
 def test_damaged_bytes_have_a_digest_but_missing_ones_none(source: FileSource) -> None:
     assert len(source.digest("cut.jpg")) == 64
     with pytest.raises(UnreadableImageError, match="No such file"):

@@ -94,6 +94,10 @@ def test_a_relative_path_is_made_absolute(tree: Tree, monkeypatch: pytest.Monkey
             ["cat/train/1.jpg", "cat/test/1.jpg", "dog/train/1.jpg", "dog/test/1.jpg"],
             "each hold test/, train/; splits stand above classes: .*/train/cat",
         ),
+        (
+            ["train/all/a/1.jpg", "train/all/b/1.jpg"],
+            "one folder, all/, .*; .*, move them to .*/train",
+        ),
         (["training_set/a/1.jpg", "test_set/a/1.jpg"], "named like splits, not classes"),
         (["traindata/1.jpg", "testdata/1.jpg"], r"named like splits, .* \(testdata/, traindata/\)"),
         (["cat/1.jpg", "dog/1.HEIC"], r"dog holds no image; .*\(1 file passed over: 1 .HEIC; HEIC"),
@@ -145,6 +149,16 @@ def test_a_runs_own_results_are_no_class(tree: Tree) -> None:
     listing = list_folder(root)
     assert listing.labels == ("cat", "dog")
     assert listing.passed_over == ("1 folder of a run's results passed over: tiny",)
+
+
+def test_links_beside_the_class_folders_do_no_harm(tree: Tree) -> None:
+    root = tree("cat/a.jpg", "dog/b.jpg")
+    for name, target in (("self.jpg", "self.jpg"), ("dead.jpg", "nowhere"), ("all", ".")):
+        (root / name).symlink_to(target)
+    with pytest.raises(InputError, match=r"all holds no image; .*linked folder listed already"):
+        list_folder(root)
+    (root / "all").unlink()
+    assert list_folder(root).keys == ("cat/a.jpg", "dog/b.jpg")
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
