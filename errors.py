@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
+import unicodedata
 from collections.abc import Iterable
 
-_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f]")
-"""Colours and other commands to a terminal, which libraries put into their messages."""
-
+NOT_SHOWN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode's categories of characters that command a terminal, or reorder what it shows."""
+JOINERS = "\u200c\u200d"  # scripts and emoji need them
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 _SHORT.maxlevel = 3
@@ -22,9 +23,27 @@ class InputError(ValueError):
     """
 
 
-def one_line(error: object, most: int = 200) -> str:
-    """Return an error's text in one line of at most `most` characters."""
-    return " ".join(_CONTROLS.sub(" ", str(error)).split())[:most]
+def one_line(text: object, most: int = 200) -> str:
+    r"""Return a text as one line for people, of at most `most` characters and an ellipsis.
+
+    This is what goes to terminals: line breaks become spaces, and control characters are spelt out.
+
+    >>> one_line("a\n  b\x1b[31m")
+    'a b\\x1b[31m'
+    """
+    line = re.sub(r"\s*[\t-\r\x85\u2028\u2029]\s*", " ", str(text)).strip()
+    cut = f"{line[:most]} …" if len(line) > most else line
+    return "".join(map(_visible, cut))
+
+
+def _visible(character: str) -> str:
+    if unicodedata.category(character) not in NOT_SHOWN or character in JOINERS:
+        return character
+    return (
+        character.encode("ascii", "backslashreplace").decode()
+        if character > "\x7f"
+        else (f"\\x{ord(character):02x}")
+    )
 
 
 def shown(value: object) -> str:

@@ -3,6 +3,7 @@
     python run_search.py                          the built-in default, on scanned digits
     python run_search.py search_spaces/folder.yaml --set data.source=folder:/photos
     python run_search.py evaluate results/digits   the table's figures again, from its winners
+    python -m report results/digits                the report again, at any time
 
 Results lie in results/<name>/, the table in accuracy_table.md.
 """
@@ -15,19 +16,26 @@ import re
 import shlex
 import signal
 import sys
+import textwrap
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from rich.console import Console
+from rich.text import Text
 
-from disk import full_disk_reported
-from errors import InputError
-from search_spaces import load_experiment
-from tune.workers.ray_environment import set_ray_environment
+from errors import InputError, did_you_mean
+from terminal import FAILED, INTERRUPTED, Terminal, run_main, say
+
+if TYPE_CHECKING:
+    from search_spaces import Experiment
 
 ROOT = Path(__file__).resolve().parent
 DEFAULT = ROOT / "search_spaces" / "digits.yaml"
-INTERRUPTED = 130  # exit code
+EXIT_CODES = """exit codes:
+  0    every cell has a result (evaluate: every figure is the same)
+  1    a cell has no winner or no result (evaluate: a figure differs), or a fault
+  2    the input is wrong, or a disk is full: one line says what to do
+  130  interrupted; --resume continues"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,6 +44,35 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(message)
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; unlike argparse, say so where it cannot be written."""
+        Terminal().print(Text(self.format_help()), end="", soft_wrap=True)
+
+    def parse(self, args: list[str] | None = None) -> argparse.Namespace:
+        """Parse, and name what is unknown with what is near to it."""
+        found, unknown = self.parse_known_args(args)
+        options = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        if options:
+            known = [name.lstrip("-") for name in self._option_string_actions]
+            hint = did_you_mean(options[0].lstrip("-"), known).replace(" '", " '--")
+            raise InputError(f"{options[0]}: unknown option; {hint}--help lists all")
+        if unknown:
+            hint = did_you_mean((args or unknown)[0], ["evaluate"])
+            raise InputError(f"{unknown[0]!r}: one argument too many; {hint}--help lists all")
+        return found
+
+
+class _KeysHelp(argparse.Action):
+    """Prints the help, with the keys that only the schema of a search space knows."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from search_spaces.keys import described_keys
+
+        keys = textwrap.indent("\n".join(described_keys()), "  ")
+        parser.epilog = f"keys for --set, with their defaults:\n{keys}\n\n{EXIT_CODES}"
+        parser.print_help()
+        parser.exit()
+
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line of a search; raises InputError if it is wrong."""
@@ -43,8 +80,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="run_search.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
     add = parser.add_argument
+    add("-h", "--help", action=_KeysHelp, nargs=0, help="show this, and the keys for --set")
     add(
         "space",
         nargs="?",
@@ -58,14 +97,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="KEY.PATH=VALUE",
-        help="override a key of the YAML file; may be repeated",
+        help="override a key of the YAML file, by a value in YAML; may be repeated",
     )
     add("--partitions", type=_numbers, metavar="1,10,100", help="percentages of the training data")
     add("--methods", type=_names, default=[], metavar="A,B", help="only these methods")
     add(
         "--trials", type=int, metavar="N", help="trials of each cell, at most one per configuration"
     )
-    add("--seed", type=int, metavar="S", help="seed of the search")
+    add("--seed", type=int, metavar="S", help="seed of the search, 0 to 2147483647")
     add("--name", help="name of the run (default: the YAML file's)")
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="folder of all runs")
     add(
@@ -73,11 +112,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="URL",
         help="copy runs, and write checkpoints, there: s3://BUCKET/FOLDER, a path",
     )
-    add("--resume", action="store_true", help="continue or extend the run of this name, if any")
-    add("--time-budget", type=_duration, metavar="2h", help="end in time, final fits included")
+    add(
+        "--resume",
+        action="store_true",
+        help="continue or extend the run of this name; without one, start it",
+    )
+    add(
+        "--time-budget",
+        type=_duration,
+        metavar="1h30m",
+        help="end in time, final fits included: 90s, 30m, 2h, 1d, or seconds",
+    )
     add("--address", metavar="ADDR", help="join a running Ray cluster (auto, HOST:PORT)")
     add("--dry-run", action="store_true", help="print the plan and stop")
-    return parser.parse_args(arguments)
+    return parser.parse(arguments)
 
 
 def parse_evaluate(arguments: list[str]) -> argparse.Namespace:
@@ -85,10 +133,12 @@ def parse_evaluate(arguments: list[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="run_search.py evaluate",
         description="Score the exported winners of a run again, and compare with its table.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run_dir", type=Path, metavar="RESULTS_DIR")
     parser.add_argument("--address", metavar="ADDR", help="join a running Ray cluster")
-    return parser.parse_args(arguments)
+    return parser.parse(arguments)
 
 
 def _numbers(text: str) -> list[float]:
@@ -107,11 +157,18 @@ def _names(text: str) -> list[str]:
 
 
 def _duration(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|min|h|d)?", text.strip())
-    if not match or float(match[1]) <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a time, as in 90s, 30m or 2h")
-    seconds = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-    return float(match[1]) * seconds[match[2] or "s"]
+    number = r"(\d{1,9}(?:\.\d+)?)"
+    if plain := re.fullmatch(number, text.strip()):
+        seconds = float(plain[1])
+    else:
+        units = {"d": 86400, "h": 3600, "m(?:in)?": 60, "s": 1}
+        pattern = r"\s*".join(f"(?:{number} ?{unit})?" for unit in units)
+        match = re.fullmatch(pattern, text.strip())
+        pieces = zip(match.groups(), units.values(), strict=True) if match else ()
+        seconds = sum(float(piece) * unit for piece, unit in pieces if piece)
+    if not seconds:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a time, as in 90s, 30m or 1h30m")
+    return seconds
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -119,45 +176,44 @@ def main(argv: list[str] | None = None) -> int:
 
     Status goes to stderr, the table to stdout.
     """
-    given = sys.argv[1:] if argv is None else argv
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+    return run_main(partial(_main, sys.argv[1:] if argv is None else argv))
+
+
+def _main(given: list[str]) -> int:
     try:
         if given[:1] == ["evaluate"]:
             return _evaluate(parse_evaluate(given[1:]))
         return _search(parse(given))
-    except InputError as error:
-        # A name in the message may hold a line break.
-        errors.print(f"error: {' '.join(str(error).split())}", markup=False)
-        return 2
     except KeyboardInterrupt:
         resume = [] if "--resume" in given or given[:1] == ["evaluate"] else ["--resume"]
         this = [os.path.relpath(sys.executable), os.path.relpath(__file__)]
         command = shlex.join([*this, *given, *resume])
-        errors.print(f"interrupted; nothing is lost, continue with: {command}", markup=False)
+        say(Terminal(stderr=True), f"interrupted; nothing is lost, continue with: {command}")
         return INTERRUPTED
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    from search_spaces.recorded import read_recorded
+
+    read_recorded(arguments.run_dir)  # before Ray and torch, which take seconds to import
+    from tune.workers.ray_environment import set_ray_environment
+
     set_ray_environment(loopback=arguments.address is None)
     from tune.evaluate import evaluate
 
-    return 0 if evaluate(arguments.run_dir, arguments.address, Console()) else 1
+    return 0 if evaluate(arguments.run_dir, arguments.address, Terminal()) else FAILED
 
 
 def _search(arguments: argparse.Namespace) -> int:
+    experiment = _experiment(arguments)
+    if not (arguments.resume or arguments.dry_run):
+        from records.journal import refuse_held  # as `run` does, after seconds of imports
+
+        refuse_held(arguments.out / experiment.name)
+    from tune.workers.ray_environment import set_ray_environment
+
     set_ray_environment(loopback=arguments.address is None)
-    overrides = {
-        "data.partitions": arguments.partitions,
-        "seed": arguments.seed,
-        "name": arguments.name,
-    }
-    experiment = load_experiment(
-        arguments.space,
-        settings=arguments.set,
-        overrides={key: value for key, value in overrides.items() if value is not None},
-        trials=arguments.trials,
-        methods=arguments.methods,
-    )
+    from disk import full_disk_reported
     from tune.run import Options, dry_run, run  # Ray and torch, which take seconds to import
 
     options = Options(
@@ -168,13 +224,32 @@ def _search(arguments: argparse.Namespace) -> int:
         storage=arguments.storage,
     )
     if arguments.dry_run:
-        dry_run(experiment, options, Console())
+        dry_run(experiment, options, Terminal())
         return 0
     signal.signal(signal.SIGTERM, _interrupt)
     with full_disk_reported(options.out / experiment.name):
-        report = run(experiment, options, Console(stderr=True))
-    report.render(Console())
-    return 0
+        report = run(experiment, options, Terminal(stderr=True))
+    for line in report.missing:
+        say(Terminal(stderr=True), f"error: {line}")
+    report.render(Terminal())
+    return FAILED if report.missing else 0
+
+
+def _experiment(arguments: argparse.Namespace) -> Experiment:
+    from search_spaces import load_experiment
+
+    overrides = {
+        "data.partitions": arguments.partitions,
+        "seed": arguments.seed,
+        "name": arguments.name,
+    }
+    return load_experiment(
+        arguments.space,
+        settings=arguments.set,
+        overrides={key: value for key, value in overrides.items() if value is not None},
+        trials=arguments.trials,
+        methods=arguments.methods,
+    )
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from errors import InputError
 from records import (
-    EXPERIMENT,
     JOURNAL,
     JournalWriter,
     RunFinished,
@@ -25,11 +24,9 @@ from records import (
     read_final_fits,
     read_journal,
 )
-from search_spaces import Experiment
-from tune.run_dir import EARLIER
+from search_spaces.recorded import read_recorded
 from tune.search.search import Search
 from tune.search.time_budget import TimeBudget
-from yaml_files import read_yaml
 
 TEST_SHARE = 0.5
 """Of the seconds of train and validation, those of the test set."""
@@ -42,10 +39,7 @@ class Replay:
     """A finished run, to be looked at as it was at any time."""
 
     def __init__(self, run_dir: Path, slots: int) -> None:
-        tree = read_yaml((run_dir / EXPERIMENT).read_text(encoding="utf-8"), str(run_dir))
-        for key in ("identity", "versions", EARLIER):
-            tree.pop(key, None)
-        self._experiment = Experiment.model_validate(tree)
+        self._experiment, _ = read_recorded(run_dir)
         self._slots = slots
         self._events = read_journal(run_dir / JOURNAL)
         if not isinstance(self._events[-1], RunFinished):

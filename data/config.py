@@ -49,8 +49,8 @@ class SourceConfig(BaseModel):
     """Where images come from.
 
     Attributes:
-        source: `digits`, `folder:PATH`, `csv:PATH` or `torchvision:NAME`: one of `SOURCES`.
-            Relative paths start at the current directory.
+        source: `digits`, `folder:PATH`, `csv:PATH` or `torchvision:NAME`. Relative paths start at
+            the current directory.
         root: for `csv:`, the folder that holds all images, from which relative paths start
             (default: the CSV's own); for `torchvision:`, the download folder.
         columns: column names of a `csv:` source.

@@ -6,12 +6,14 @@ import json
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from errors import InputError, one_line
 from records.encoding import decode, encode
 from records.events import Event, TrialPaused, TrialPromoted, TrialReported, TrialStarted
+from records.layout import JOURNAL
 
 OFTEN = (TrialReported, TrialPromoted, TrialPaused)
 """Events that are not forced to the disk: a trial repeats what a power cut took of them."""
@@ -81,6 +83,12 @@ def holds_run(events: Iterable[Event], where: str | Path, resume: bool) -> bool:
             f"{where} already holds a run; --resume continues it, --name starts another"
         )
     return found
+
+
+def refuse_held(run_dir: Path) -> None:
+    """Raise InputError if a folder already holds a run; what cannot be read is left to later."""
+    with suppress(OSError):
+        holds_run(read_journal(run_dir / JOURNAL), run_dir, resume=False)
 
 
 def _event(line: bytes, number: int, where: str | Path) -> Event:

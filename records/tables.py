@@ -6,19 +6,21 @@ import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple
 
 from errors import InputError
 from files import replacing
+from text import cell, cell_text
+
+if TYPE_CHECKING:  # pandas takes half a second to import, and mistakes are told without it
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class Table:
-    """A kind of table, by its file in a run's directory.
+    """A kind of table, by its file in a run's directory; texts are written as `text.cell` does.
 
     Attributes:
         numbers: the columns that are read as numbers; the others are text.
@@ -40,8 +42,9 @@ class Table:
         kept = [name for name in self.optional if any(getattr(row, name) != "" for row in found)]
         columns = [*self.columns, *kept]
         with replacing(target) as path, path.open("w", newline="", encoding="utf-8") as file:
-            lines = ([getattr(row, name) for name in columns] for row in found)
-            csv.writer(file).writerows([columns, *lines])
+            lines = ((getattr(row, name) for name in columns) for row in found)
+            cells = ([cell(v) if isinstance(v, str) else v for v in line] for line in lines)
+            csv.writer(file).writerows([columns, *cells])
 
     def read(self, run_dir: Path) -> pd.DataFrame:
         """Read the table of a run; without the file, no rows.
@@ -49,6 +52,8 @@ class Table:
         Raises:
             InputError: the file lacks a column, or holds other things where numbers belong.
         """
+        import pandas as pd
+
         path, columns = run_dir / self.file, [*self.columns, *self.optional]
         if not path.exists():
             return pd.DataFrame(columns=columns)
@@ -60,6 +65,8 @@ class Table:
             raise InputError(f"{path} lacks the column {', '.join(missing)}")
         try:
             found = table.reindex(columns=columns, fill_value="")
+            texts = [name for name in columns if name not in self.numbers]
+            found[texts] = found[texts].map(cell_text)
             return found.astype(dict.fromkeys(self.numbers, float))
         except ValueError as error:
             numbers = ", ".join(self.numbers)
@@ -154,6 +161,9 @@ def read_test_images(
     Raises:
         InputError: the file is ill-formed, or has groups for some images of a set alone.
     """
+    import numpy as np
+    import pandas as pd
+
     labels, groups = {}, {}
     for name, images in TEST_IMAGES.read(run_dir).groupby("set", sort=False):
         labels[str(name)] = images["label"].to_numpy(dtype=np.int64)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from rich.console import Console
-
 from report.command import run_command
 from report.write import write_report
+from terminal import Terminal
 
 
 def main() -> int:
     """Write the report and print it."""
-    return run_command("report", __doc__, lambda folder: write_report(folder).render(Console()))
+    return run_command("report", __doc__, lambda folder: write_report(folder).render(Terminal()))
 
 
 if __name__ == "__main__":

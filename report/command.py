@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from errors import InputError
 from records import JOURNAL, Event, read_journal
+from terminal import run_main
 
 
 def run_command(module: str, description: str | None, work: Callable[[Path], None]) -> int:
@@ -18,12 +18,12 @@ def run_command(module: str, description: str | None, work: Callable[[Path], Non
     """
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("run_dir", type=Path, help="a run's directory, such as results/digits")
-    try:
+
+    def main() -> int:
         work(parser.parse_args().run_dir)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return run_main(main)
 
 
 def read_events(run_dir: Path) -> list[Event]:

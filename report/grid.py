@@ -10,9 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from errors import one_line
 from records import TEST, FinalFitResult
 from report.formatting import span
 from report.run import Run
+from terminal import as_lines, fits, legible, say
+from text import markdown
 
 EMPTY = "–"
 
@@ -47,21 +50,33 @@ class Grid:
         header = [*self.header, *(column.heading for column in further)]
         align = ["---:"] * len(self.header) + [column.align for column in further]
         rows = [
-            [f"**{cell.text}**" if cell.bold else cell.text for cell in row]
-            + [column.cells[place] for column in further]
+            [f"**{markdown(cell.text)}**" if cell.bold else markdown(cell.text) for cell in row]
+            + [markdown(column.cells[place]) for column in further]
             for place, row in enumerate(self.rows)
         ]
-        return [f"| {' | '.join(row)} |" for row in (header, align, *rows)]
+        return [f"| {' | '.join(row)} |" for row in ([*map(markdown, header)], align, *rows)]
 
-    def terminal(self, console: Console) -> Table:
-        """Return a table to print; it has no padding if the console is too narrow for it."""
-        wide = self._table()
-        fits = console.measure(wide, options=console.options.update(max_width=1000))
-        return wide if fits.maximum <= console.width else self._table(narrow=True)
+    def render(self, console: Console) -> None:
+        """Print the table, narrower if the console is; no figure of it is broken.
 
-    def _table(self, narrow: bool = False) -> Table:
+        It loses its padding, then has intervals below their means, then has a line for each row.
+        """
+        for interval, narrow in ((" ± ", False), ("±", True), ("\n±", True)):
+            table = self._table(console.encoding, interval, narrow)
+            if fits(console, table):
+                console.print(table)
+                return
+        say(console, self.title, "bold", wrap=True)
+        texts = ([cell.text.replace(" ± ", "±") for cell in row] for row in self.rows)
+        for line in as_lines(self.header, texts):
+            say(console, line, wrap=True)
+
+    def _table(self, encoding: str, interval: str, narrow: bool) -> Table:
+        def text(words: str, style: str = "") -> Text:
+            return Text(legible(words, encoding), style)
+
         table = Table(
-            title=self.title,
+            title=text(one_line(self.title)),
             title_justify="left",
             title_style="bold",
             box=SIMPLE_HEAD,
@@ -72,16 +87,11 @@ class Grid:
         )
         for heading in self.header:
             stacked = heading.replace("_", "_\n") if narrow else heading
-            table.add_column(
-                Text(stacked.replace(" ", "\n")),
-                justify="right",
-                vertical="bottom",
-                overflow="fold",
-            )
+            table.add_column(text(stacked.replace(" ", "\n")), justify="right", vertical="bottom")
         for row in self.rows:
-            texts = (cell.text.replace(" ± ", "±") if narrow else cell.text for cell in row)
+            texts = (cell.text.replace(" ± ", interval) for cell in row)
             bold = ("bold" if cell.bold else "" for cell in row)
-            table.add_row(*map(Text, texts, bold))
+            table.add_row(*map(text, texts, bold))
         return table
 
 

@@ -22,6 +22,7 @@ from records import EXPERIMENT, JOURNAL, STUDIES, RunHistory, TrialHistory
 from report.command import read_events, run_command
 from search_spaces import Space, parse_space
 from search_spaces.optuna_trial import OptunaTrial, optuna_trial
+from terminal import Terminal, say
 
 
 def write_studies(run_dir: Path) -> Path:
@@ -74,7 +75,7 @@ def main() -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def work(run_dir: Path) -> None:
-        print(f"written; to see them: optuna-dashboard {write_studies(run_dir)}")
+        say(Terminal(), f"written; to see them: optuna-dashboard {write_studies(run_dir)}")
 
     return run_command("report.optuna", __doc__, work)
 

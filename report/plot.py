@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from math import log10
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import offset_copy
 
+from errors import one_line
+
 # Okabe and Ito's palette, safe for colour-blind readers; markers help in grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 DODGE = 4.0  # points between methods at one partition, so that no interval hides another
+LONGEST_NAME = 50  # characters of a run's name in the title
 LABEL_GAP = 0.05  # of the axis; of two partitions closer than this, one has a label
 
 
 def draw_accuracy(table: pd.DataFrame, name: str, path: Path) -> None:
-    """Draw the accuracy table of the run `name` as a PNG of 1200 x 750 pixels."""
+    """Draw the accuracy table of the run `name` as a PNG of 1200 x 750 pixels.
+
+    No text in it is read as TeX.
+    """
+    with rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it draws a box instead
+        _draw(table, one_line(name, LONGEST_NAME), path)
+
+
+def _draw(table: pd.DataFrame, name: str, path: Path) -> None:
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.text import Text
 
 from report.device_seconds import row_cost
 from report.findings import average_findings, drop_finding, findings
@@ -14,7 +13,9 @@ from report.formatting import describe
 from report.grid import EMPTY, Column, Grid, accuracy_grid
 from report.notes import notes
 from report.run import Run
-from report.warnings import warnings
+from report.warnings import warnings, without_result
+from terminal import say
+from text import markdown
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Summary:
         descriptions: the configurations of these winners, one for each row.
         heading: that of the findings.
         extra: the tables of the further test sets.
+        missing: warnings of cells without a result, and why.
     """
 
     grid: Grid
@@ -44,6 +46,7 @@ class Summary:
     heading: str
     findings: list[str]
     extra: list[ExtraTest]
+    missing: list[str]
     warnings: list[str]
     notes: list[str]
 
@@ -52,31 +55,31 @@ class Summary:
         further = [Column("device-seconds", self.seconds)]
         if self.chosen:
             further.append(Column(f"{self.chosen} winner", self.descriptions, align=":---"))
-        lines = [f"# {self.grid.title}", "", *self.grid.markdown(further), ""]
+        lines = [f"# {markdown(self.grid.title)}", "", *self.grid.markdown(further), ""]
         lines += _list(self.heading, self.findings)
         for test in self.extra:
-            lines += [f"## {test.grid.title}", "", *test.grid.markdown(), ""]
+            lines += [f"## {markdown(test.grid.title)}", "", *test.grid.markdown(), ""]
             lines += _list(self.heading, test.findings)
-        lines += _list("Warnings:", self.warnings)
+        lines += _list("Warnings:", [*self.missing, *self.warnings])
         return "\n".join(lines + _list("Notes:", self.notes))
 
     def render(self, console: Console) -> None:
         """Print the table and what stands below it."""
 
-        def say(lines: Iterable[str], style: str) -> None:
+        def say_all(lines: Iterable[str], style: str = "") -> None:
             for line in lines:
-                console.print(Text(line, style=style))
+                say(console, line, style, wrap=True)
 
-        console.print(self.grid.terminal(console))
+        self.grid.render(console)
         if self.chosen:
             for row, words in zip(self.grid.rows, self.descriptions, strict=True):
-                console.print(Text(f"{self.chosen} winner at {row[0].text}%: {words}"))
-        say(self.findings, "bold")
+                say_all([f"{self.chosen} winner at {row[0].text}%: {words}"])
+        say_all(self.findings, "bold")
         for test in self.extra:
-            console.print(test.grid.terminal(console))
-            say(test.findings, "bold")
-        say((f"warning: {line}" for line in self.warnings), "yellow")
-        say(self.notes, "dim")
+            test.grid.render(console)
+            say_all(test.findings, "bold")
+        say_all((f"warning: {line}" for line in (*self.missing, *self.warnings)), "yellow")
+        say_all(self.notes, "dim")
 
 
 def summarise(run: Run) -> Summary:
@@ -90,6 +93,7 @@ def summarise(run: Run) -> Summary:
         heading="What it shows:" if run.test_labels else "What it shows (intervals over seeds):",
         findings=findings(run),
         extra=[_extra_test(run, name) for name in run.extra_tests],
+        missing=list(without_result(run)),
         warnings=warnings(run),
         notes=notes(run),
     )
@@ -113,4 +117,4 @@ def _seconds(seconds: float) -> str:
 
 
 def _list(heading: str, lines: list[str]) -> list[str]:
-    return [heading, "", *(f"- {line}" for line in lines), ""] if lines else []
+    return [heading, "", *(f"- {markdown(line)}" for line in lines), ""] if lines else []

@@ -12,6 +12,7 @@ from records import AccuracyRow, TrialRow, set_columns
 from report.device_seconds import cost_of
 from report.run import Run
 from report.winners import mean_of_known
+from text import cell
 
 _PANDAS_TYPES = {
     float: "float",
@@ -63,9 +64,10 @@ def trials_table(run: Run) -> pd.DataFrame:
 
 
 def to_csv(table: pd.DataFrame, float_format: str | None = None) -> str:
-    """Write a table as CSV, with partitions as `10`, not `10.000000`."""
+    """Write a table as CSV, with partitions as `10`, not `10.000000`, and no text as a formula."""
     partitions = table["partition"].map("{:g}".format)
-    return table.assign(partition=partitions).to_csv(index=False, float_format=float_format)
+    safe = table.map(lambda value: cell(value) if isinstance(value, str) else value)
+    return safe.assign(partition=partitions).to_csv(index=False, float_format=float_format)
 
 
 def _accuracy_row(run: Run, partition: float, method: str) -> AccuracyRow:

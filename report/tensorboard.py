@@ -15,6 +15,7 @@ from pathlib import Path
 from errors import InputError
 from records import Cell, TrialReported
 from report.command import read_events, run_command
+from terminal import Terminal, say
 
 FOLDER = "tensorboard"
 SCALARS = ("val_accuracy", "val_loss", "train_loss", "prospect", "weight_distance")
@@ -53,7 +54,7 @@ def main() -> int:
     """Write the curves and say how to see them."""
 
     def work(run_dir: Path) -> None:
-        print(f"written; to see them: tensorboard --logdir {write_curves(run_dir)}")
+        say(Terminal(), f"written; to see them: tensorboard --logdir {write_curves(run_dir)}")
 
     return run_command("report.tensorboard", __doc__, work)
 

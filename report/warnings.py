@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from typing import Any
 
 from errors import one_line
-from records import TEST
+from records import TEST, Cell
 from report.formatting import listed
 from report.run import Run
 
 NAMED = 3  # cells that a warning names; it counts the others
+LOST = ("failed", "diverged")  # how a trial ends that can be no winner
 FEW_IMAGES = 100  # in a test split with fewer, one image is more than a point of accuracy
 
 NOT_COVERED = "intervals do not cover the draw of the training images"
@@ -22,6 +23,35 @@ def warnings(run: Run) -> list[str]:
     """Return the warnings that a reader of the table needs."""
     found = (_few_images(run), _failed_fits(run), _one_seed(run), _duplicates(run), _versions(run))
     return list(chain(*found))
+
+
+def without_result(run: Run) -> Iterator[str]:
+    """Name the cells that have no result, each reason's together."""
+    alike: dict[str, list[Cell]] = {}
+    for cell in run.cells():
+        if not run.final_fits(*cell):
+            alike.setdefault(_why_no_result(run, cell), []).append(cell)
+    for why, cells in alike.items():
+        yield f"There is no result for {listed([str(cell) for cell in cells])}: {why}"
+
+
+def _why_no_result(run: Run, cell: Cell) -> str:
+    """Give the commonest reason of what failed last: final fits, or trials."""
+    if fits := run.failures(*cell):
+        return f"its final fits failed: {_commonest(fits)}"
+    if run.winner(*cell):
+        return "its final fits are not made"
+    trials = run.trials(*cell)
+    lost = [trial.reason or trial.status for trial in trials if trial.status in LOST]
+    if not trials:
+        return "it has no trial"
+    if len(lost) < len(trials):
+        return "its search has no winner yet"
+    return f"all its trials failed, most often: {_commonest(lost)}"
+
+
+def _commonest(reasons: Sequence[str]) -> str:
+    return one_line(Counter(reasons).most_common(1)[0][0])
 
 
 def duplicates_between(run: Run, *, tested: bool) -> str:
@@ -80,11 +110,11 @@ def _one_seed(run: Run) -> Iterator[str]:
 def _failed_fits(run: Run) -> Iterator[str]:
     """Name the cells whose final fits failed, and what those cells show instead."""
     for cell in run.cells():
-        if not (reasons := run.failures(*cell)):
+        reasons, made = run.failures(*cell), len(run.final_fits(*cell))
+        if not (reasons and made):
             continue
-        made = len(run.final_fits(*cell))
         asked = run.seeds or made + len(reasons)
-        rest = {0: "the cell has no result", 1: "the cell shows the other one alone"}
+        rest = {1: "the cell shows the other one alone"}
         yield (
             f"{len(reasons)} of {asked} final fits of {cell} failed "
             f"({one_line('; '.join(dict.fromkeys(reasons)))}): "

@@ -25,8 +25,9 @@ from optuna.distributions import (
 )
 from pydantic import ValidationError
 
-from errors import did_you_mean, shown
+from errors import did_you_mean
 from models.recipe import Recipe, Settings
+from search_spaces.mistakes import explained
 
 Params = dict[str, Any]
 MANY = 10_000  # the most configurations of a finite space that are counted, and so tried
@@ -217,8 +218,7 @@ def _checked(name: str, value: Any) -> Any:
     try:
         checked = getattr(Settings(**{name: value}), name)
     except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{shown(value)}: {message}") from None
+        raise ValueError(explained(error.errors()[0])) from None
     single = isinstance(checked, tuple) and not isinstance(value, list | tuple)
     return checked[0] if single else checked
 
@@ -241,7 +241,7 @@ def _recipe(params: Params) -> Recipe:
     try:
         return Recipe(**params)
     except ValidationError as error:
-        raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        raise ValueError(explained(error.errors()[0])) from None
 
 
 def _first_value(name: str, value: Any, fixed: Params, searched: Mapping[str, Parameter]) -> Any:

@@ -9,16 +9,12 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from errors import InputError, did_you_mean, one_line, shown
+from search_spaces.mistakes import explained
 from search_spaces.schedulers import SETTINGS, sections
 from search_spaces.schema import Experiment, SearchConfig
 from yaml_files import DEPTH, read_yaml, text_of
 
-LONGEST = 500  # characters of the message about one mistake
-_PLAIN = {
-    "tuple_type": "expected a list, as in [a, b]",
-    "model_type": "expected keys and values",
-    "dict_type": "expected keys and values",
-}
+NAMED = 3  # further mistakes that a message names; it counts the others
 
 
 def load_experiment(
@@ -42,6 +38,8 @@ def load_experiment(
     """
     tree = _read(path)
     options = _override(tree, settings, overrides or {}, trials)
+    if "name" not in tree:
+        tree["name"], options["name"] = path.stem, f"{path}: its file name, unless --name is given"
     experiment = _validated(tree, str(path), options)
     return _with_methods(experiment, list(methods), str(path)) if methods else experiment
 
@@ -58,7 +56,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: expected keys and values such as `name: food`, got {shown(tree)}"
         )
-    tree.setdefault("name", path.stem)
     return tree
 
 
@@ -69,11 +66,11 @@ def _override(
     options: dict[str, str] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
-        if not equals or not key.strip():
+        if not equals or not all(piece.strip() for piece in key.split(".")):
             raise InputError(f"--set {shown(setting)}: expected key.path=value")
         where = f"--set {one_line(key)}"
-        _assign(tree, key.strip(), read_yaml(value, where), f"--set {shown(setting)}")
-        options[key.strip()] = "--set"
+        made = _assign(tree, key.strip(), read_yaml(value, where), f"--set {shown(setting)}")
+        options |= dict.fromkeys([*made, key.strip()], where)
     for key, value in overrides.items():
         _assign(tree, key, value, key)
         options[key] = f"--{key.split('.')[-1]}"
@@ -87,19 +84,23 @@ def _override(
     return options
 
 
-def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Set the value of a dotted key, and make the sections above it."""
+def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> list[str]:
+    """Set the value of a dotted key; return the keys of the sections made above it."""
     *parents, last = key.split(".", maxsplit=DEPTH)
     if "." in last:
         raise InputError(f"{where}: more than {DEPTH} keys inside one another")
     node: Any = tree
-    for parent in parents:
+    made = []
+    for place, parent in enumerate(parents, start=1):
+        if parent not in node:
+            made.append(".".join(parents[:place]))
         child = node.get(parent, {})
         if not isinstance(child, dict):
             raise InputError(f"{where}: {' '.join(parent.split())} holds a value, not keys")
         node[parent] = dict(child)  # a copy, as YAML's anchors share one
         node = node[parent]
     node[last] = value
+    return made
 
 
 def _validated(tree: dict[str, Any], where: str, options: Mapping[str, str]) -> Experiment:
@@ -111,24 +112,39 @@ def _validated(tree: dict[str, Any], where: str, options: Mapping[str, str]) -> 
 
 def _one_line(error: ValidationError, file: str, options: Mapping[str, str]) -> str:
     """Describe the first mistake: file and key or option, what is wrong, and what is allowed."""
-    first = error.errors()[0]
-    key = ".".join(str(piece) for piece in first["loc"])
-    where = f"{file}: {one_line(key)}" if key else file
-    for given, option in options.items():
-        if key == given or key.startswith(f"{given}."):
-            where = f"--set {one_line(key)}" if option == "--set" else option
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    by_key = {_key(details["loc"]): details for details in error.errors(include_url=False)}
+    (key, first), *others = by_key.items()
+    *parents, last = (str(piece) for piece in first["loc"] or ("",))
     if first["type"] == "extra_forbidden":
-        *parents, last = (str(piece) for piece in first["loc"])
         known = _fields(parents)
-        hint = did_you_mean(last, known)
-        line = f"{where}: unknown key; {hint}allowed: {', '.join(known)}{more}"
-        return " ".join(line.split())
-    message = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
-    if len(message) > LONGEST:  # it quotes half the file
-        message = f"{message[:LONGEST]} …"
-    got = "" if first["type"] in ("missing", "value_error") else f", got {shown(first['input'])}"
-    return " ".join(f"{where}: {message}{got}{more}".split())
+        message = f"unknown key; {did_you_mean(last, known)}allowed: {', '.join(known)}"
+    else:
+        message = explained(first)
+    if others:
+        more = [other or "the whole" for other, _ in others[:NAMED]]
+        more += [f"{len(others) - NAMED} more"] if len(others) > NAMED else []
+        message += f" (also wrong: {', '.join(more)})"
+    for given, option in options.items():  # a whole section's message begins with a key in it
+        name = f"{given.split('.')[-1]}: "
+        if option.startswith("--set ") and given.startswith(f"{key}.") and message.startswith(name):
+            return f"{option}: {message.removeprefix(name)}"
+    return " ".join(f"{_where(key, file, options)}: {message}".split())
+
+
+def _key(place: tuple[int | str, ...]) -> str:
+    """Return a dotted key, without what pydantic says of its types there."""
+    return ".".join(str(piece) for piece in place if piece not in ("int", "float", "[key]"))
+
+
+def _where(key: str, file: str, options: Mapping[str, str]) -> str:
+    """Name the option of the command line that set a key, or the key in the file."""
+    where = f"{file}: {key}" if key else file
+    for given, option in options.items():
+        if key == given and option.startswith("--set "):
+            where = option
+        elif key == given or key.startswith(f"{given}."):
+            where = f"--set {key}" if option.startswith("--set ") else option
+    return where
 
 
 def _fields(parents: list[str]) -> list[str]:

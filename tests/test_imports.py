@@ -22,7 +22,9 @@ HEAVY = {"ray", "torch", "torchvision", "open_clip", "timm", "pandas", "sklearn"
         ("disk", {"errors"}),
         ("files", {"errors"}),
         ("yaml_files", {"errors"}),
-        ("run_search", {"disk", "errors", "search_spaces", "tune"}),
+        ("terminal", {"errors"}),
+        ("text", {"errors"}),
+        ("run_search", {"disk", "errors", "records", "search_spaces", "terminal", "tune"}),
     ],
 )
 def test_a_module_beside_the_rooms_imports_what_is_below_it(module: str, allowed: set[str]) -> None:

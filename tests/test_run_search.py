@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,11 +18,14 @@ import yaml
 import run_search
 import tune.run
 from errors import InputError
+from records import Cell, TrialStarted
+from records.journal import journal_line
 from run_search import main, parse
 from search_spaces import Experiment
 from tune.run import Options
 
 METHODS = {"frozen": {"space": {"blocks": "none"}}, "llrd": {"space": {"blocks": "11-7"}}}
+ROOT = Path(__file__).resolve().parents[1]
 PYTHON = os.path.relpath(sys.executable)
 SPACE = {"data": {"source": "digits"}, "methods": METHODS}
 
@@ -34,6 +38,7 @@ class Calls:
         self.options: Options | None = None
         self.dry = False
         self.error: BaseException | None = None
+        self.lines: list[str] = []  # of cells without a result
 
     def run(self, experiment: Experiment, options: Options, console: Any) -> Calls:
         self.experiment, self.options = experiment, options
@@ -47,6 +52,10 @@ class Calls:
 
     def render(self, console: Any) -> None:
         console.print("the table")
+
+    @property
+    def missing(self) -> list[str]:
+        return self.lines
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +117,17 @@ def test_a_dry_run_does_not_run(
     assert capsys.readouterr().out == ""
 
 
-def test_help_is_short_and_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cell_without_a_result_is_exit_code_1_and_said_on_stderr(
+    calls: Calls, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls.lines = ["There is no result for 10/frozen: all its trials failed, most often: [/x]"]
+    assert main([file]) == 1
+    output = capsys.readouterr()
+    assert output.out == "the table\n"
+    assert output.err == f"error: {calls.lines[0]}\n"
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
         main(["--help"])
     assert exit.value.code == 0
@@ -117,6 +136,34 @@ def test_help_is_short_and_names_every_option(capsys: pytest.CaptureFixture[str]
     for option in options.split():
         assert f"--{option}" in text
     assert "python run_search.py" in text
+    assert "python -m report" in text
+    for code in ("0 ", "1 ", "2 ", "130 "):
+        assert re.search(rf"^  {code} +\w", text, re.MULTILINE)
+
+
+def test_help_names_every_key_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    given = re.findall(r"^  ([a-z_A-Z.]+)(?:=(\S+|\[[^]]*\]))?(?:  |$)", text, re.M)
+    defaults = dict(given)
+    assert defaults["search.trials"] == "16"
+    assert defaults["search.asha.rungs"] == "3"
+    assert defaults["final.wise_ft"] == "[0.5, 0.75]"
+    assert defaults["features.cache"] == "null"
+    assert defaults["methods.NAME.space.blocks"] == "none"
+    assert defaults["data.source"] == ""
+    known = Experiment.model_validate({"name": "x", **SPACE}).resolved()
+    del known["methods"]
+    assert set(leaves(known)) - set(defaults) == {"data.extra_tests"}
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +176,8 @@ def test_help_is_short_and_names_every_option(capsys: pytest.CaptureFixture[str]
         ("2h", 7200),
         ("1.5h", 5400),
         ("1d", 86400),
+        ("1h30m", 5400),
+        ("1d 2h 3min 4.5s", 93784.5),
         (" 2h ", 7200),
         ("0.5", 0.5),
     ],
@@ -151,14 +200,23 @@ def test_names_are_read() -> None:
 # What is wrong
 
 BAD = [
-    (["--nonsense"], "unrecognized arguments: --nonsense"),
-    (["{file}", "--non\nsense"], "unrecognized arguments: --non sense"),
-    (["{file}", "another.yaml"], "unrecognized arguments: another.yaml"),
+    (["--trails", "3"], "--trails: unknown option; did you mean '--trials'? --help lists all"),
+    (["{file}", "--sed=3"], "--sed: unknown option; did you mean '--seed'? --help lists all"),
+    (["evalute", "results/x"], "one argument too many; did you mean 'evaluate'? --help"),
+    (["--set", "a..b=1"], "--set 'a..b=1': expected key.path=value"),
+    (["--set", "a.b=1"], "--set a.b: unknown key; allowed: name, seed"),
+    (["--set", "a\x1b[31mb=1"], "--set a\\x1b[31mb: unknown key; allowed: name, seed"),
+    (["--set", f"search.trials=0x{'f' * 6000}"], "--set search.trials: that number is too large"),
+    (["--time-budget", "1h30"], "'1h30': expected a time, as in 90s, 30m or 1h30m"),
+    (["--time-budget", "30m1h"], "'30m1h': expected a time"),
+    (["--nonsense"], "--nonsense: unknown option; --help lists all"),
+    (["{file}", "--non\nsense"], "--non sense: unknown option"),
+    (["{file}", "another.yaml"], "'another.yaml': one argument too many; --help lists all"),
     (["{file}", "--seed"], "argument --seed: expected one argument"),
     (["--seed", "x"], "argument --seed: invalid int value: 'x'"),
-    (["--seed", "-1"], "--seed: Input should be greater than or equal to 0, got -1"),
+    (["--seed", "-1"], "--seed: -1 is too small. Allowed: 0 or more"),
     (["--trials", "many"], "argument --trials: invalid int value: 'many'"),
-    (["--trials", "0"], "--trials: Input should be greater than or equal to 1, got 0"),
+    (["--trials", "0"], "--trials: 0 is too small. Allowed: 1 or more"),
     (["--partitions", "ten"], "argument --partitions: 'ten': expected numbers, as in 1,10,100"),
     (["--partitions", ""], "argument --partitions: '': expected numbers, as in 1,10,100"),
     (["--partitions", "1,,2"], "argument --partitions: '1,,2': expected numbers"),
@@ -167,22 +225,28 @@ BAD = [
     (["--partitions", "101"], "--partitions: partitions must be one or more increasing"),
     (["--partitions", "nan"], "--partitions: partitions must be one or more increasing"),
     (["--partitions", "inf"], "--partitions: partitions must be one or more increasing"),
-    (["--time-budget", "soon"], "'soon': expected a time, as in 90s, 30m or 2h"),
-    (["--time-budget", "0"], "'0': expected a time, as in 90s, 30m or 2h"),
+    (["--time-budget", "soon"], "'soon': expected a time, as in 90s, 30m or 1h30m"),
+    (["--time-budget", "0"], "'0': expected a time, as in 90s, 30m or 1h30m"),
     (["--time-budget", "2 weeks"], "'2 weeks': expected a time"),
     (["--time-budget", "nan"], "'nan': expected a time"),
     (["--time-budget=-1h"], "'-1h': expected a time"),
     (["--methods", ""], "argument --methods: '': expected names, as in frozen,llrd"),
     (["--methods", "lrd"], "did you mean 'llrd'? allowed: frozen, llrd"),
-    (["--name", "a/b"], "--name: String should match pattern"),
-    (["--name", ""], "--name: String should match pattern"),
+    (["--name", "a/b"], "--name: 'a/b' is no name of a run. Allowed: letters, digits"),
+    (["--name", ""], "--name: '' is no name of a run. Allowed: letters"),
     (["--set", "seed"], "--set 'seed': expected key.path=value"),
     (["--set", "sead=1"], "--set sead: unknown key; did you mean 'seed'? allowed: name, seed"),
     (["--set", "seed=[1"], "--set seed: line 1, column 3: not YAML"),
-    (["--set", "data.source=a:smile:"], "data.source: Input should be a valid string"),
+    (
+        ["--set", "data.source=a:smile:"],
+        "--set data.source: {'a:smile': None} is no text. Allowed: text;",
+    ),
     (["--set", "data.source='a:smile:'"], "data.source: unknown source 'a:smile:'; allowed"),
     (["--set", "name=[bold]x[/bold]"], "name: "),
-    (["--set", "methods.llrd.space.lr=0"], "methods.llrd: lr: 0: Input should be greater than 0"),
+    (
+        ["--set", "methods.llrd.space.lr=0"],
+        "--set methods.llrd.space.lr: 0 is too small. Allowed: above 0",
+    ),
     (["--set", "a\nb=1"], "--set a b: unknown key"),
 ]
 
@@ -216,7 +280,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
         (b"", "expected keys and values"),
         (b"a: [", "line 1, column 5: not YAML"),
         (b"\xff\xfe", "cannot be read ('utf-8' codec"),
-        (b"data: {source: digits}", "methods: Field required"),
+        (b"data: {source: digits}", "methods: this key is missing"),
         (b"a: 2001-13-01", "not YAML: a value cannot be read"),
         (b"data: {source: digits}\nmethods: {llrd: {space: {blocks: 11}}}", "starts from a probe"),
     ],
@@ -230,20 +294,33 @@ def test_a_bad_file_is_one_line_and_exit_code_2(
     check_refused([str(path)], message, capsys)
 
 
-def test_a_bad_file_is_refused_before_slow_imports(file: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "said", "light"),
+    [
+        (["--trails", "3"], "--trails: unknown option", True),
+        (["FILE", "--set", "seed=-1"], "--set seed: ", False),
+        (["evaluate", "/nonexistent"], "/nonexistent: not a run's directory", False),
+        (["FILE", "--out", "OUT"], "OUT/small already holds a run; --resume", False),
+    ],
+)
+def test_a_mistake_is_refused_before_slow_imports(
+    arguments: list[str], said: str, light: bool, file: str, tmp_path: Path
+) -> None:
+    held = tmp_path / "small"
+    held.mkdir()
+    started = TrialStarted(Cell(10, "frozen"), 0, "default", {}, None)
+    (held / "events.jsonl").write_text(journal_line(started))
+    given = [{"FILE": file, "OUT": str(tmp_path)}.get(word, word) for word in arguments]
     code = (
         "import sys; from run_search import main; code = main(sys.argv[1:]); "
-        "print(code, *sorted({'ray', 'torch', 'torchvision', 'open_clip'} & {*sys.modules}))"
+        "slow = {'ray', 'torch', 'torchvision', 'open_clip', 'pandas', 'scipy', 'matplotlib'}; "
+        "print(code, *sorted(slow & {*sys.modules}), 'optuna' in sys.modules)"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code, file, "--set", "seed=-1"],
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", code, *given], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert run.stdout == "2\n"
-    assert run.stderr.startswith("error: --set seed: ")
+    assert run.stdout == f"2 {not light}\n"
+    assert run.stderr.startswith(f"error: {said.replace('OUT', str(tmp_path))}")
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--resume"])
@@ -272,7 +349,7 @@ def test_a_fault_of_ours_is_not_taken_for_the_users(file: str, calls: Calls) -> 
         (["evaluate", "DIR", "--address", "auto"], True, 0, ""),
         (["evaluate", "DIR"], InputError("DIR: has no final\nfits"), 2, "DIR: has no final fits"),
         (["evaluate"], True, 2, "the following arguments are required: RESULTS_DIR"),
-        (["evaluate", "DIR", "--resume"], True, 2, "unrecognized arguments: --resume"),
+        (["evaluate", "DIR", "--resume"], True, 2, "--resume: unknown option"),
         (
             ["evaluate", "DIR"],
             KeyboardInterrupt(),
@@ -297,6 +374,7 @@ def test_evaluate_says_it_by_its_exit_code(
         return result
 
     monkeypatch.setattr("tune.evaluate.evaluate", instead)
+    monkeypatch.setattr("search_spaces.recorded.read_recorded", lambda run_dir: None)
     assert main(arguments) == code
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == (code > 1)

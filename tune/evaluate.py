@@ -8,7 +8,6 @@ from pathlib import Path
 
 import ray
 import torch
-from pydantic import ValidationError
 from rich.console import Console
 
 from errors import InputError
@@ -18,7 +17,6 @@ from models.exported import Description, load_exported
 from models.loading import Pretrained
 from models.selection import select
 from records import (
-    EXPERIMENT,
     TEST,
     TEST_IMAGES,
     Cell,
@@ -27,15 +25,14 @@ from records import (
     read_final_fits,
     weights_path,
 )
-from search_spaces import Experiment
-from tune.run_dir import EARLIER
+from search_spaces.recorded import read_recorded
+from terminal import say
 from tune.setup import Prepared, feature_stage, identity_of, prepare
 from tune.trials.final_fits import score_tests
 from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.cluster import connected
 from tune.workers.object_store import SharedSplit, fetch
 from tune.workers.survey import resolved_precision
-from yaml_files import read_yaml, text_of
 
 Exported = tuple[Description, dict[str, torch.Tensor]]
 Fits = Mapping[Path, FinalFitResult]
@@ -51,7 +48,7 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
         InputError: it is no run's directory, it has no final fits, its weights were not kept, or
             data or encoder are no longer what they were.
     """
-    experiment, before = _read_experiment(run_dir)
+    experiment, before = read_recorded(run_dir)
     cells = [Cell(p, m) for p in experiment.data.partitions for m in experiment.methods]
     results = read_final_fits(run_dir)
     fits = _by_weights(run_dir, [fit for cell in cells for fit in results.get(cell, {}).values()])
@@ -67,7 +64,7 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
         if seed not in results.get(cell, {})
     ]
     for name in missing:
-        console.print(f"{name}: its final fit is missing; --resume makes it", markup=False)
+        say(console, f"{name}: its final fit is missing; --resume makes it")
     for fit, scores in _scored(prepared, run_dir, fits, address):
         for name, was in fit.tests.items():
             if (found := scores.get(name)) is None:
@@ -77,28 +74,13 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
             figures += 1
             same += found == was
             on = "" if name == TEST else f" on {name}"
-            console.print(
+            say(
+                console,
                 f"{fit.cell} seed {fit.seed}{on}: {found.accuracy:.6f}, was {was.accuracy:.6f}"
                 + (f"; {differ} predictions differ" if differ else ""),
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
             )
-    console.print(f"{same} of {figures} figures are the same to the last prediction")
+    say(console, f"{same} of {figures} figures are the same to the last prediction")
     return same == figures and not missing
-
-
-def _read_experiment(run_dir: Path) -> tuple[Experiment, Mapping[str, str]]:
-    path = run_dir / EXPERIMENT
-    try:
-        tree = read_yaml(text_of(path), str(path))
-        before = dict(tree.pop("identity"))
-        tree.pop(EARLIER, None)
-        return Experiment.model_validate(tree), before
-    except InputError:
-        raise
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, ValidationError):
-        raise InputError(f"{run_dir}: not a run's directory, or of another version") from None
 
 
 def _by_weights(run_dir: Path, fits: Iterable[FinalFitResult]) -> Fits:

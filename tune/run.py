@@ -17,6 +17,7 @@ from records import CHECKPOINTS, Footnote, JournalWriter, RunFinished, RunStarte
 from report import Summary, write_report
 from report.optuna import write_studies
 from search_spaces import Experiment
+from terminal import say
 from tune.monitor.metrics import Gauges
 from tune.monitor.watch import Watch, duration
 from tune.run_dir import RunDirectory
@@ -73,11 +74,11 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     _warn(prepared, options, console)
     source, keys = prepared.dataset.source, prepared.dataset.train.keys
     with connected(experiment.resources, options.address, 0) as cluster:
-        console.print(cluster.describe())
+        say(console, cluster.describe())
         found = survey(cluster, source, keys)
         for node in found.nodes:
             sees = "sees" if node.sees_images else "does NOT see"
-            console.print(f"{node.address} {sees} the images; code from {node.code}", markup=False)
+            say(console, f"{node.address} {sees} the images; code from {node.code}")
         found.check(experiment.data.source)
 
 
@@ -121,8 +122,8 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                 ) as cluster,
                 Gauges(experiment.name) as gauges,
             ):
-                console.print(cluster.describe(), highlight=False)
-                console.print(f"dashboard: {cluster.dashboard}", highlight=False)
+                say(console, cluster.describe())
+                say(console, f"dashboard: {cluster.dashboard}")
                 least = STARTUP + prepared.plan.least_seconds(cluster.slot, cluster.slots)
                 _say_if_late(options, began, least, console)
                 watch = Watch(console, gauges, journal)
@@ -130,7 +131,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                 _run_stages(site, search, storage, resolved, options, began)
         write_studies(directory.path)
         journal.write(RunFinished(round(options.now() - began, 3)))
-    console.print(f"done in {duration(options.now() - began)}", highlight=False)
+    say(console, f"done in {duration(options.now() - began)}")
     _say_if_late(options, began, 0.0, console)
 
 
@@ -166,10 +167,10 @@ def _say_if_late(options: Options, began: float, least: float, console: Console)
     late = options.now() - began + least - (options.time_budget or math.inf)
     if late > 0:
         how = "too short for all final fits, by at least" if least else "missed by"
-        console.print(f"time budget: {how} {duration(late)}", highlight=False)
+        say(console, f"time budget: {how} {duration(late)}")
 
 
 def _warn(prepared: Prepared, options: Options, console: Console) -> None:
     for warning in (prepared.plan.warning(options.out), *prepared.pretrained.assumed):
         if warning:
-            console.print(f"warning: {warning}", highlight=False, markup=False)
+            say(console, f"warning: {warning}")

@@ -38,6 +38,7 @@ from records import (
     read_journal,
 )
 from search_spaces import Experiment
+from search_spaces.recorded import EARLIER
 from tune.features.stage import Skipped
 
 EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_tests",
@@ -51,7 +52,6 @@ CONTENTS = {
     "identity.model": "the encoder's weights or its preprocessing",
     "identity.text": "the weights of the text tower or its tokenizer",
 }
-EARLIER = "earlier_methods"
 MENDED = "put it back, or --name starts another"
 
 

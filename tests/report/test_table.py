@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from errors import InputError
-from records import SetScore
+from records import Footnote, SetScore
 from report import write_report
+from report.grid import Grid
+from terminal import Terminal
 from tests.report.run_writer import PROBE, RunWriter, predictions
+from tests.test_text import HOSTILE
 
 GOLDEN = """\
 # digits: test accuracy (%)
@@ -40,6 +43,7 @@ What it shows (intervals over seeds):
 
 Warnings:
 
+- There is no result for 10/seed_llrd: it has no trial
 - 1/seed_llrd has one final seed: intervals do not cover the draw of the training images
 
 Notes:
@@ -57,7 +61,6 @@ search
 - seed_llrd is below frozen at 1% (by 6.0 points on test and 5.0 points on validation)
 - The winners of llrd moved the encoder's weights by 3.1% to 8.4% and were best after 41 steps
 - The winners of seed_llrd moved the encoder's weights by 3.1% and were best after 40 steps
-- There is no result for 10/seed_llrd
 - The search made 7 trials (stopped early: 1, failed: 1; see trials.csv)
 - Trials took 8 device-seconds and final fits 42; features are not counted
 - Early stopping saved 11% of the search's device-seconds
@@ -81,7 +84,7 @@ def test_markdown_of_a_small_run(finished: RunWriter) -> None:
 def test_terminal_shows_every_cell_and_note(finished: RunWriter) -> None:
     text = io.StringIO()
     report = write_report(finished.run_dir)
-    report.render(Console(file=text, width=80, color_system=None))
+    report.render(Terminal(file=text, width=80, color_system=None))
     shown = " ".join(text.getvalue().split())
     summary = report
     for row in summary.grid.rows:
@@ -97,10 +100,31 @@ def test_five_methods_fit_eighty_columns(finished: RunWriter) -> None:
     finished.winner("100/frozen", 0.7, PROBE)
     summary = finished.summary()
     for width, interval in ((80, "70.0±24.8"), (100, "70.0 ± 24.8")):
-        text = io.StringIO()
-        Console(file=text, width=width).print(summary.grid.terminal(Console(width=width)))
-        row = text.getvalue().splitlines()[-1]
+        row = printed(summary.grid, width).splitlines()[-1]
         assert row.count(interval) == len(methods)
+
+
+def printed(grid: Grid, width: int, encoding: str = "utf-8") -> str:
+    """What a terminal of some columns shows of a table."""
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="legible")
+    console = Terminal(width=width, file=file, color_system=None)
+    grid.render(console)
+    file.seek(0)
+    return file.read()
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 50, 60, 80])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_no_figure_is_broken_on_a_narrow_terminal(
+    finished: RunWriter, width: int, encoding: str
+) -> None:
+    grid = finished.summary().grid
+    shown = printed(grid, width, encoding)
+    assert all(len(line) <= max(width, 12) for line in shown.splitlines())
+    figures = re.findall(r"[+-]?\d+\.\d+", " ".join(c.text for row in grid.rows for c in row))
+    assert sorted(re.findall(r"(?<![\d.])-?\d+\.\d+|\+\d+\.\d+", shown.replace("+-", "± "))) == (
+        sorted(figures)
+    )
 
 
 def test_accuracy_table_csv(finished: RunWriter) -> None:
@@ -256,7 +280,8 @@ def test_run_that_has_only_begun(writer: RunWriter) -> None:
     writer.experiment(["frozen", "llrd"], [1, 10])
     report = write_report(writer.run_dir)
     assert writer.table()["test_accuracy"].isna().all()
-    assert "There is no result for 1/frozen, 1/llrd, 10/frozen and 10/llrd" in report.notes
+    cells = "1/frozen, 1/llrd, 10/frozen and 10/llrd"
+    assert report.missing == [f"There is no result for {cells}: it has no trial"]
     assert (writer.run_dir / "accuracy.png").exists()
 
 
@@ -324,3 +349,21 @@ def test_labels_that_are_not_those_it_was_scored_by_are_refused(finished: RunWri
     path.write_text(path.read_text().replace("test,7.png,1", "test,7.png,2"))
     with pytest.raises(InputError, match=r"^1/frozen, seed 0: accuracy 0.76.* on test, but 0.75"):
         write_report(finished.run_dir)
+
+
+def test_no_footnote_and_no_name_changes_the_report(writer: RunWriter) -> None:
+    run_dir = writer.run_dir.rename(writer.run_dir.with_name("cost_$5_$ [red]|#<b>"))
+    writer.run_dir = run_dir
+    writer.experiment(["frozen"], [10])
+    writer.final_fits("10/frozen", [0.5])
+    for text in HOSTILE[:-1]:
+        writer.event(Footnote(text))
+    report = write_report(run_dir)  # and the plot, whose title is no TeX
+    text = (run_dir / "accuracy_table.md").read_text()
+    assert text.startswith(r"# cost\_\$5\_\$ \[red\]\|\#\<b\>: test accuracy (%)")
+    assert "\x1b" not in text
+    assert "\n## Injected" not in text
+    file = io.StringIO()
+    report.render(Terminal(file=file, force_terminal=True, color_system=None, width=200))
+    assert file.getvalue().replace("\n", "").isprintable()
+    assert "cost_$5_$ [red]|#<b>:" in file.getvalue()

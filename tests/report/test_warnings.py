@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from records import RunStarted, SetScore
+from records import Cell, RunStarted, SetScore, TrialEnded
 from tests.report.run_writer import PROBE, TUNED, RunWriter, predictions
 
 
@@ -115,13 +115,32 @@ def test_a_final_fit_that_failed_is_warned_of_until_it_is_made(failing: RunWrite
 def test_reasons_are_short_and_given_once(failing: RunWriter) -> None:
     for seed, reason in enumerate(["out of memory", "the fit\ndiverged", "out of memory"]):
         failing.failed_fit("10/llrd", seed, reason)
-    assert warnings(failing) == [
-        "3 of 3 final fits of 10/llrd failed (out of memory; the fit diverged): "
-        "the cell has no result"
+    assert warnings(failing) == []
+    assert failing.summary().missing == [
+        "There is no result for 10/llrd: its final fits failed: out of memory"
     ]
-    failing.failed_fit("10/llrd", 0, 1000 * "x")
-    (line,) = warnings(failing)
+    for seed in range(3):
+        failing.failed_fit("10/llrd", seed, 1000 * "x")
+    (line,) = failing.summary().missing
     assert len(line) < 300
+
+
+def test_cells_without_a_winner_are_named_with_the_commonest_reason(writer: RunWriter) -> None:
+    writer.experiment(["frozen", "llrd"], [1, 10])
+    for cell in ("1/frozen", "10/frozen", "1/llrd"):
+        for number, reason in enumerate(["out of\nmemory", "no module models", "out of\nmemory"]):
+            writer.trial(cell, number, [], status=None)
+            writer.event(TrialEnded(Cell.parse(cell), number, "failed", reason))
+    writer.trial("1/llrd", 3, [0.5], status=None)
+    writer.trial("10/llrd", 0, [0.5])
+    writer.winner("10/llrd", 0.5, TUNED)
+    assert writer.summary().missing == [
+        "There is no result for 1/frozen and 10/frozen: "
+        "all its trials failed, most often: out of memory",
+        "There is no result for 1/llrd: its search has no winner yet",
+        "There is no result for 10/llrd: its final fits are not made",
+    ]
+    assert "most often: out of memory" in writer.summary().markdown()
 
 
 def test_where_all_but_one_failed_the_figure_is_that_one(failing: RunWriter) -> None:

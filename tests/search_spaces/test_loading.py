@@ -145,9 +145,9 @@ def test_a_setting_changes_one_user_of_an_anchor(tmp_path: Path) -> None:
         ("seed=[1", "--set seed: line 1, column 3: not YAML"),
         ("seed=*a", "--set seed: line 1, column 1: not YAML"),
         ("data.source.kind=3", "--set 'data.source.kind=3': source holds a value, not keys"),
-        ("data=3", "data: expected keys and values, got 3"),
-        ("serach.trials=3", "serach: unknown key; did you mean 'search'?"),
-        ("search..trials=3", "search.: unknown key; allowed: trials"),
+        ("data=3", "data: 3 has no keys. Allowed: keys and values"),
+        ("serach.trials=3", "serach.trials: unknown key; did you mean 'search'?"),
+        ("search..trials=3", "--set 'search..trials=3': expected key.path=value"),
         ("a\nb=3", "a b: unknown key; allowed: name, seed"),
     ],
 )

@@ -14,8 +14,6 @@ from statistics import mean
 import psutil
 from rich.console import Console
 from rich.filesize import decimal, pick_unit_and_suffix
-from rich.markup import escape
-from rich.table import Table
 
 from errors import InputError
 from files import check_folder, nearest
@@ -24,6 +22,7 @@ from models.flops import group_flops, sample_flops
 from models.recipe import Recipe
 from models.selection import Selection, select
 from search_spaces import Experiment, MethodConfig
+from terminal import print_rows, say
 from tune.features.cached_boundaries import choose_boundaries
 
 FEATURES_SHARE = 0.25  # of memory, for all features at the boundaries that are chosen
@@ -168,52 +167,51 @@ class Plan:
     def render_data(self, console: Console) -> None:
         """Print what the run is about: its images, their classes, what to know of them."""
         images = ", ".join(f"{count} {split}" for split, count in self.images.items())
-        source = escape(str(self.experiment.data.source))
-        console.print(f"[bold]{self.experiment.name}[/]: {source}, images: {images}")
+        say(console, f"{self.experiment.name}: {self.experiment.data.source}, images: {images}")
         for line in self.data_lines:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(console, line)
 
     def render(self, console: Console) -> None:
         """Print the plan."""
         self.render_data(console)
         experiment = self.experiment
-        encoder = f"encoder: {experiment.model.name} {experiment.model.pretrained or ''}"
-        console.print(encoder, markup=False)
+        say(console, f"encoder: {experiment.model.name} {experiment.model.pretrained or ''}")
         columns = ("cells", "trials a cell", "samples a trial", "a sample", "from pixels")
-        methods = Table("method", *columns, box=None)
-        partitions = len(experiment.data.partitions)
+        partitions, methods = len(experiment.data.partitions), []
         for name in experiment.methods:
             trials, samples = experiment.trials(name), experiment.horizon(name)
             costs = [_flops(cost) for cost in self.sample_flops[name]]
-            methods.add_row(name, str(partitions), str(trials), f"{samples:,}", *costs)
-        console.print(methods)
-        features = Table("boundary", "per image", "on disk", "in memory", box=None)
+            methods.append((name, str(partitions), str(trials), f"{samples:,}", *costs))
+        print_rows(console, ("method", *columns), methods)
+        features = []
         for boundary in self.boundaries:
             size = self.image_bytes[boundary]
             views = experiment.views if boundary in self.view_boundaries else 0
             total = size * (sum(self.images.values()) + views * self.images["train"])
             mapped = size * max(self.images.values()) > self.map_above
-            features.add_row(
-                boundary,
-                decimal(size),
-                decimal(total),
-                "memory-mapped" if mapped else decimal(total),
-            )
-        console.print(features)
+            in_memory = "memory-mapped" if mapped else decimal(total)
+            features.append((boundary, decimal(size), decimal(total), in_memory))
+        print_rows(console, ("boundary", "per image", "on disk", "in memory"), features)
         encoded = sum(self.images.values()) + self.images["train"] * experiment.views
-        console.print(
+        say(
+            console,
             f"compute: features {_flops(encoded * self.encoder_flops)}, search at most "
             f"{_flops(self.search_flops[0])} (through the whole encoder: "
-            f"{_flops(self.search_flops[1])})"
+            f"{_flops(self.search_flops[1])})",
+            wrap=True,
         )
         fits = experiment.final.seeds * len(experiment.methods) * partitions
-        console.print(
+        say(
+            console,
             f"{self.trials} trials, {fits} final fits; features take {decimal(self.disk_bytes)} of "
-            f"{decimal(self.free_disk)} free on disk"
+            f"{decimal(self.free_disk)} free on disk",
+            wrap=True,
         )
-        console.print(
+        say(
+            console,
             f"results: weights take up to {decimal(self.export_bytes)}, checkpoints of trials that "
-            f"wait up to {decimal(self.checkpoint_bytes)} while it searches"
+            f"wait up to {decimal(self.checkpoint_bytes)} while it searches",
+            wrap=True,
         )
 
 

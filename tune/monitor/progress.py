@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from records import Cell
+from terminal import fits
 from tune.monitor.metrics import (
     ENDED,
     SAMPLES_PER_SECOND,
@@ -76,14 +77,15 @@ class Progress(ray_tune.Callback):
         speeds = sample_readings(self._search, self._rates, self._watch.now())
         return {**search_readings(self._search, self._clock), **speeds}
 
-    def _table(self) -> Stack:
+    def _table(self) -> Stack | Text:
         cells = self._search.cells
         methods = list(dict.fromkeys(cell.method for cell in cells))
         table = Table("partition", *methods, box=None, header_style="bold", pad_edge=False)
         for partition in dict.fromkeys(cell.partition for cell in cells):
             texts = [_cell(s) for cell, s in cells.items() if cell.partition == partition]
             table.add_row(f"{partition:g}%", *texts)
-        return Stack(table, Text(self._line(), style="dim"))
+        line = Text(self._line(), style="dim")
+        return Stack(table, line) if fits(self._watch.console, table) else line
 
     def _line(self) -> str:
         statuses = states(self._search)

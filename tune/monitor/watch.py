@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.text import Text
 
 from records import Cell, JournalWriter, StageEnded
+from terminal import say
 from tune.monitor import metrics
 from tune.monitor.metrics import Gauges, Rate
 from tune.search.search import Search
@@ -34,7 +36,7 @@ class Watch:
 
     def print(self, text: str) -> None:
         """Print a line as it is, however long."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(self.console, text)
 
     @contextmanager
     def line(self, text: str) -> Iterator[Callable[[str], None]]:
@@ -44,8 +46,9 @@ class Watch:
         silent.
         """
         if self.console.is_terminal:
-            with self.console.status(text) as status:
-                yield status.update
+            spinner = "dots" if self.console.encoding.startswith("utf") else "line"
+            with self.console.status(Text(text), spinner=spinner) as status:
+                yield lambda text: status.update(Text(text))
             return
         due = Every(PLAIN_INTERVAL, self.now)
         yield lambda text: self.print(text) if due.passed() else None

@@ -20,6 +20,7 @@ from pyarrow.fs import LocalFileSystem
 from rich.console import Console
 
 from errors import InputError, one_line
+from terminal import say
 from tune.storage.copier import Copier, files_of
 from tune.storage.fetch import fetch, refusing
 from tune.storage.storage import Storage
@@ -73,7 +74,7 @@ def mirrored(
     """
 
     def warn(text: str) -> None:
-        console.print(f"warning: --storage: {text}", highlight=False, markup=False)
+        say(console, f"warning: --storage: {text}")
 
     copier = Copier(directory, storage, fetch(directory, storage, resume))
     with refusing(f"--storage: cannot write to {storage.path}"):

@@ -139,7 +139,9 @@ def test_a_search_with_it_is_resumed_from_anywhere(toy: Path, tmp_path: Path) ->
 
 
 def test_its_settings_are_checked_as_others_are(toy: Path) -> None:
-    with pytest.raises(InputError, match=r"search\.median\.share: Input should be less than 1"):
+    with pytest.raises(
+        InputError, match=r"search\.median\.share: 2 is too large\. Allowed: below 1"
+    ):
         load_experiment(toy, ["search.median.share=2"])
     with pytest.raises(InputError, match=r"search\.median\.shares: unknown key; did you mean 'sh"):
         load_experiment(toy, ["search.median.shares=2"])

@@ -1,0 +1,76 @@
+"""The keys of a search space, with their defaults and what they mean, from the schema itself."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from models.recipe import Settings
+from search_spaces.schedulers import SETTINGS
+from search_spaces.schema import Experiment, SearchConfig
+
+WIDTH, MEANINGS = 98, 42  # columns: of a line, and where what a key means begins
+WIDEST = 60  # characters of a default; longer ones are named by their number of entries
+
+
+def described_keys() -> Iterator[str]:
+    """Yield each dotted key, its default and what it means, in lines to print below each other."""
+    yield from _keys(Experiment, "")
+    for name in Settings.model_fields:
+        yield _line(Settings, name, "methods.NAME.space.")
+
+
+def _keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        inner = _model(field.annotation)
+        if inner is None:
+            yield _line(model, name, prefix)
+        else:
+            below = f"{name}.NAME" if get_origin(field.annotation) is dict else name
+            yield from _keys(inner, f"{prefix}{below}.")
+    if model is SearchConfig:
+        for section, settings in SETTINGS.items():
+            yield from _keys(settings, f"{prefix}{section}.")
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    """Return the section that a field holds, or holds by name; None if it holds a value."""
+    held = get_args(annotation)[1] if get_origin(annotation) is dict else annotation
+    return held if inspect.isclass(held) and issubclass(held, BaseModel) else None
+
+
+def _line(model: type[BaseModel], name: str, prefix: str) -> str:
+    field = model.model_fields[name]
+    value = "" if field.is_required() else f"={_plain(field.get_default())}"
+    notes = [(field.description or _attributes(model).get(name, "")).replace("`", "").rstrip(".")]
+    if get_origin(field.annotation) is Literal:
+        notes.append(f"one of {', '.join(get_args(field.annotation))}")
+    if field.is_required():
+        notes.append("needed")
+    line = f"{f'{prefix}{name}{value}':<{MEANINGS - 2}}  {'; '.join(filter(None, notes))}"
+    return textwrap.fill(line.rstrip(), WIDTH, subsequent_indent=" " * MEANINGS)
+
+
+def _plain(value: Any) -> str:
+    """Write a default as `--set` takes it."""
+    if value is PydanticUndefined:
+        return "{}"
+    text = json.dumps(value, default=str).strip('"')
+    return text if len(text) <= WIDEST else f"[{len(value)} entries]"
+
+
+def _attributes(model: type[BaseModel]) -> dict[str, str]:
+    """Return what the docstrings of a model and its parents say of its fields."""
+    found: dict[str, str] = {}
+    for parent in reversed(model.__mro__):
+        text = (parent.__doc__ or "").partition("Attributes:")[2]
+        for names, meaning in re.findall(r"^ {8}([\w, ]+): ((?:.|\n {12})+)", text, re.MULTILINE):
+            found |= dict.fromkeys(names.split(", "), " ".join(meaning.split()))
+    return found
