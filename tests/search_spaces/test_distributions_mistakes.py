@@ -54,7 +54,11 @@ BAD_FORMS = [
     ("lr", {"quniform": [1, 2, 1e-300]}, "more than 1000000000000 steps; write uniform"),
     ("warmup", {"quniform": [0, 0.5, 1e-323]}, "more than 1000000000000 steps; write uniform"),
     ("lr", {"choice": [i + 1 for i in range(1001)]}, "choice: 1001 values; allowed: 1000 at most"),
-    ("weight_decay", {"bank": [i / 2 for i in range(101)]}, "at most 100 items"),
+    (
+        "weight_decay",
+        {"bank": [i / 2 for i in range(101)]},
+        "has too many entries. Allowed: 100 or fewer",
+    ),
     ("blocks", "1" * 5000, "names no blocks; allowed: none, all, 11, 11-7"),
     ("batch_size", {"quniform": [16, 64, 0.5]}, "whole numbers only; write randint"),
     ("blocks", {"randint": [7, 12]}, "takes no numbers; write it as {choice: [a, b]}"),

@@ -25,7 +25,7 @@ def test_a_run_begins_with_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
     def begin(*_: Any) -> None:
         raise BegunError
 
-    monkeypatch.setattr(tune.run, "RunDirectory", begin)
+    monkeypatch.setattr(tune.run.RunDirectory, "locked", begin)
     said = io.StringIO()
     with pytest.raises(BegunError):
         run(load_experiment(DIGITS), Options(), Console(file=said, width=60))
