@@ -1,0 +1,159 @@
+"""What is wrong on the command line is one line on stderr, and exit code 2."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from errors import InputError
+from records import Cell, TrialStarted
+from records.journal import journal_line
+from run_search import main
+from tests.command_line.conftest import Calls
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+BAD = [
+    (["--trails", "3"], "--trails: unknown option; did you mean '--trials'? --help lists all"),
+    (["{file}", "--sed=3"], "--sed: unknown option; did you mean '--seed'? --help lists all"),
+    (["evalute", "results/x"], "one argument too many; did you mean 'evaluate'? --help"),
+    (["--set", "a..b=1"], "--set 'a..b=1': expected key.path=value"),
+    (["--set", "a.b=1"], "--set a.b: unknown key; allowed: name, seed"),
+    (["--set", "a\x1b[31mb=1"], "--set a\\x1b[31mb: unknown key; allowed: name, seed"),
+    (
+        ["--set", f"search.trials=0x{'f' * 6000}"],
+        "--set search.trials: line 1, column 1: an integer of more than 20 digits",
+    ),
+    (["--time-budget", "1h30"], "'1h30': expected a time, as in 90s, 30m or 1h30m"),
+    (["--time-budget", "30m1h"], "'30m1h': expected a time"),
+    (["--nonsense"], "--nonsense: unknown option; --help lists all"),
+    (["{file}", "--non\nsense"], "--non sense: unknown option"),
+    (["{file}", "another.yaml"], "'another.yaml': one argument too many; --help lists all"),
+    (["{file}", "--seed"], "argument --seed: expected one argument"),
+    (["--seed", "x"], "argument --seed: invalid int value: 'x'"),
+    (["--seed", "-1"], "--seed: -1 is too small. Allowed: 0 or more"),
+    (["--trials", "many"], "argument --trials: invalid int value: 'many'"),
+    (["--trials", "0"], "--trials: 0 is too small. Allowed: 1 or more"),
+    (["--partitions", "ten"], "argument --partitions: 'ten': expected numbers, as in 1,10,100"),
+    (["--partitions", ""], "argument --partitions: '': expected numbers, as in 1,10,100"),
+    (["--partitions", "1,,2"], "argument --partitions: '1,,2': expected numbers"),
+    (["--partitions", "0,10"], "--partitions: partitions must be one or more increasing"),
+    (["--partitions", "10,1"], "--partitions: partitions must be one or more increasing"),
+    (["--partitions", "101"], "--partitions: partitions must be one or more increasing"),
+    (["--partitions", "nan"], "--partitions: partitions must be one or more increasing"),
+    (["--partitions", "inf"], "--partitions: partitions must be one or more increasing"),
+    (["--time-budget", "soon"], "'soon': expected a time, as in 90s, 30m or 1h30m"),
+    (["--time-budget", "0"], "'0': expected a time, as in 90s, 30m or 1h30m"),
+    (["--time-budget", "2 weeks"], "'2 weeks': expected a time"),
+    (["--time-budget", "nan"], "'nan': expected a time"),
+    (["--time-budget=-1h"], "'-1h': expected a time"),
+    (["--methods", ""], "argument --methods: '': expected names, as in frozen,llrd"),
+    (["--methods", "lrd"], "did you mean 'llrd'? allowed: frozen, llrd"),
+    (["--name", "a/b"], "--name: 'a/b' is no name of a run. Allowed: letters, digits"),
+    (["--name", ""], "--name: '' is no name of a run. Allowed: letters"),
+    (["--set", "seed"], "--set 'seed': expected key.path=value"),
+    (["--set", "sead=1"], "--set sead: unknown key; did you mean 'seed'? allowed: name, seed"),
+    (["--set", "seed=[1"], "--set seed: line 1, column 3: not YAML"),
+    (
+        ["--set", "data.source=a:smile:"],
+        "--set data.source: {'a:smile': None} is no text. Allowed: text;",
+    ),
+    (["--set", "data.source='a:smile:'"], "data.source: unknown source 'a:smile:'; allowed"),
+    (["--set", "name=[bold]x[/bold]"], "name: "),
+    (
+        ["--set", "methods.llrd.space.lr=0"],
+        "--set methods.llrd.space.lr: 0 is too small. Allowed: above 0",
+    ),
+    (["--set", "a\nb=1"], "--set a b: unknown key"),
+]
+
+
+def check_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_bad_input_is_one_line_and_exit_code_2(
+    file: str,
+    arguments: list[str],
+    message: str,
+    calls: Calls,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    placed = [argument.replace("{file}", file) for argument in arguments]
+    check_refused([*placed, *([] if file in placed else [file])], message, capsys)
+    assert calls.experiment is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read ([Errno 2] No such file or directory"),
+        (b"", "expected keys and values"),
+        (b"a: [", "line 1, column 5: not YAML"),
+        (b"\xff\xfe", "cannot be read ('utf-8' codec"),
+        (b"data: {source: digits}", "methods: this key is missing"),
+        (b"a: 2001-13-01", "not YAML: a value cannot be read"),
+        (b"data: {source: digits}\nmethods: {llrd: {space: {blocks: 11}}}", "starts from a probe"),
+    ],
+)
+def test_a_bad_file_is_one_line_and_exit_code_2(
+    tmp_path: Path, content: bytes | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    check_refused([str(path)], message, capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "light"),
+    [
+        (["--trails", "3"], "--trails: unknown option", True),
+        (["FILE", "--set", "seed=-1"], "--set seed: ", False),
+        (["evaluate", "/nonexistent"], "/nonexistent: not a run's directory", False),
+        (["FILE", "--out", "OUT"], "OUT/small already holds a run; --resume", False),
+    ],
+)
+def test_a_mistake_is_refused_before_slow_imports(
+    arguments: list[str], said: str, light: bool, file: str, tmp_path: Path
+) -> None:
+    held = tmp_path / "small"
+    held.mkdir()
+    started = TrialStarted(Cell(10, "frozen"), 0, "default", {}, None)
+    (held / "events.jsonl").write_text(journal_line(started))
+    given = [{"FILE": file, "OUT": str(tmp_path)}.get(word, word) for word in arguments]
+    code = (
+        "import sys; from run_search import main; code = main(sys.argv[1:]); "
+        "slow = {'ray', 'torch', 'torchvision', 'open_clip', 'pandas', 'scipy', 'matplotlib'}; "
+        "print(code, *sorted(slow & {*sys.modules}), 'optuna' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, *given], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout == f"2 {not light}\n"
+    assert run.stderr.startswith(f"error: {said.replace('OUT', str(tmp_path))}")
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--resume"])
+def test_what_a_run_refuses_is_one_line_too(
+    file: str, option: str, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "x" * 500 + " [red]:smile:[/red]"
+    calls.error = InputError(f"data.source: {long} is not a folder")
+    check_refused([file, option], f"data.source: {long} is not a folder", capsys)
+
+
+def test_a_fault_of_ours_is_not_taken_for_the_users(file: str, calls: Calls) -> None:
+    calls.error = ValueError("a bug")
+    with pytest.raises(ValueError, match="a bug"):
+        main([file])
