@@ -18,7 +18,7 @@ import tune.run
 from errors import InputError
 from run_search import main, parse
 from search_spaces import Experiment
-from tests.command_line.conftest import Calls
+from tests.command_line.conftest import SPACE, Calls
 from tune.run import Options
 
 ROOT = Path(__file__).resolve().parents[2]
