@@ -15,8 +15,11 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent
 DEFAULT = ROOT / "search_spaces" / "digits.yaml"
+CREDENTIALS = re.compile(r"(?<=://)[^@\s]*:[^@\s]*(?=@)|(?<=client_secret=)[^&\s]+")
 EXIT_CODES = """exit codes:
   0    every cell has a result (evaluate: every figure is the same)
   1    a cell has no winner or no result (evaluate: a figure differs), or a fault
@@ -110,6 +114,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add(
         "--storage",
         metavar="URL",
+        type=_storage,
         help="copy runs, and write checkpoints, there: s3://BUCKET/FOLDER, a path",
     )
     add(
@@ -156,6 +161,15 @@ def _names(text: str) -> list[str]:
     return names
 
 
+def _storage(text: str) -> str:
+    if CREDENTIALS.search(text):
+        raise argparse.ArgumentTypeError(
+            "keys in a URL are seen by all users of this machine; give them in the environment "
+            "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+        )
+    return text
+
+
 def _duration(text: str) -> float:
     number = r"(\d{1,9}(?:\.\d+)?)"
     if plain := re.fullmatch(number, text.strip()):
@@ -182,17 +196,45 @@ def main(argv: list[str] | None = None) -> int:
 def _main(given: list[str]) -> int:
     try:
         if given[:1] == ["evaluate"]:
-            return _evaluate(parse_evaluate(given[1:]))
-        return _search(parse(given))
+            return _evaluate(parse_evaluate(given[1:]), given)
+        return _search(parse(given), given)
+    except InputError as error:  # a mistyped option may hold a key
+        raise InputError(CREDENTIALS.sub("***", str(error))) from error
     except KeyboardInterrupt:
-        resume = [] if "--resume" in given or given[:1] == ["evaluate"] else ["--resume"]
-        this = [os.path.relpath(sys.executable), os.path.relpath(__file__)]
-        command = shlex.join([*this, *given, *resume])
-        say(Terminal(stderr=True), f"interrupted; nothing is lost, continue with: {command}")
+        say(Terminal(stderr=True), f"interrupted; {_how_to_go_on(given)}")
         return INTERRUPTED
 
 
-def _evaluate(arguments: argparse.Namespace) -> int:
+def _how_to_go_on(given: list[str]) -> str:
+    resume = [] if "--resume" in given or given[:1] == ["evaluate"] else ["--resume"]
+    this = [os.path.relpath(sys.executable), os.path.relpath(__file__)]
+    return f"nothing is lost, continue with: {shlex.join([*this, *given, *resume])}"
+
+
+@contextmanager
+def _told_if_killed(given: list[str], address: str | None) -> Iterator[None]:
+    """Have a small process say how to go on if this one is ended within the block.
+
+    If one of Ray's servers is killed, Ray ends this process without a word to Python.
+    """
+    from tune.workers.private import private_folder
+
+    watch = 'read -r _ || printf "%s\\n" "$1" >&2'
+    line = "error: this process or Ray was killed, perhaps for want of memory"
+    if address is None:
+        line += f" (Ray's logs: {private_folder()}/ray/session_latest/logs)"
+    with subprocess.Popen(
+        ["/bin/sh", "-c", watch, "sh", f"{line}; {_how_to_go_on(given)}"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    ) as watcher:
+        try:
+            yield
+        finally:
+            watcher.communicate(b"over\n")
+
+
+def _evaluate(arguments: argparse.Namespace, given: list[str]) -> int:
     from search_spaces.recorded import read_recorded
 
     read_recorded(arguments.run_dir)  # before Ray and torch, which take seconds to import
@@ -201,10 +243,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     set_ray_environment(loopback=arguments.address is None)
     from tune.evaluate import evaluate
 
-    return 0 if evaluate(arguments.run_dir, arguments.address, Terminal()) else FAILED
+    with _told_if_killed(given, arguments.address):
+        return 0 if evaluate(arguments.run_dir, arguments.address, Terminal()) else FAILED
 
 
-def _search(arguments: argparse.Namespace) -> int:
+def _search(arguments: argparse.Namespace, given: list[str]) -> int:
     experiment = _experiment(arguments)
     if not (arguments.resume or arguments.dry_run):
         from records.journal import refuse_held  # as `run` does, after seconds of imports
@@ -227,7 +270,10 @@ def _search(arguments: argparse.Namespace) -> int:
         dry_run(experiment, options, Terminal())
         return 0
     signal.signal(signal.SIGTERM, _interrupt)
-    with full_disk_reported(options.out / experiment.name):
+    with (
+        full_disk_reported(options.out / experiment.name),
+        _told_if_killed(given, arguments.address),
+    ):
         report = run(experiment, options, Terminal(stderr=True))
     for line in report.missing:
         say(Terminal(stderr=True), f"error: {line}")
@@ -258,5 +304,13 @@ def _interrupt(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _keep_stdout() -> None:
+    """Leave standard output to `sys.stdout`: what libraries write there goes to stderr."""
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = os.fdopen(kept, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+
+
 if __name__ == "__main__":
+    _keep_stdout()
     sys.exit(main())

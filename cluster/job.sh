@@ -7,19 +7,28 @@ set -euo pipefail
 
 bin=${CLIP_SEARCH_BIN:-$PWD/.venv/bin}  # a virtual environment that all hosts see
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
-# A token for this job alone, in a file of its owner's: command lines, logs and the batch system's
-# spool hold its path, no more. All hosts see it, and no working_dir that Ray ships contains it.
-export RAY_AUTH_TOKEN_PATH=${CLIP_SEARCH_TOKENS:-$HOME/.ray}/clip-search-$job.token
+export RAY_TMPDIR=${RAY_TMPDIR:-/tmp}/clip-search-$UID  # on every host; private.sh makes it
+token_folder=
 ray_pids=()
 search_pid=
 stopped=
 
+# A token for this job alone, in a new folder of its owner's: command lines, logs and the batch
+# system's spool hold its path, no more. All hosts see it; no working_dir that Ray ships contains it.
+make_token() {
+    local tokens=${CLIP_SEARCH_TOKENS:-$HOME/.ray}
+    (umask 077 && mkdir -p "$tokens")
+    if [[ $(find -H "$tokens" -maxdepth 0 -perm -o+w ! -perm -1000) ]]; then
+        echo "$tokens: every user can replace what lies there; set CLIP_SEARCH_TOKENS" >&2
+        return 1
+    fi
+    token_folder=$(mktemp -d "$tokens/clip-search-$job.XXXXXXXX")
+    export RAY_AUTH_TOKEN_PATH=$token_folder/token
+    (umask 077 && "$bin/python" -c 'import secrets; print(secrets.token_hex(32))' \
+        > "$RAY_AUTH_TOKEN_PATH")
+}
+
 start_ray() {
-    (
-        umask 077
-        mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")"
-        "$bin/python" -c 'import secrets; print(secrets.token_hex(32))' > "$RAY_AUTH_TOKEN_PATH"
-    )
     # Other jobs may share this host: no port is a fixed one.
     local ip port client dashboard i
     read -r port client dashboard < <("$bin/python" -c '
@@ -28,7 +37,7 @@ sockets = [socket.create_server(("", 0)) for _ in range(3)]
 print(*(s.getsockname()[1] for s in sockets))')
     # Elsewhere `ray start` may not see this shell's environment.
     local start=(env "RAY_AUTH_MODE=$RAY_AUTH_MODE" "RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH"
-        "RAY_USAGE_STATS_ENABLED=0" "$bin/ray" start --block --dashboard-agent-listen-port=0)
+        "RAY_USAGE_STATS_ENABLED=0" bash "$PWD/cluster/private.sh" "$RAY_TMPDIR" "$bin/ray" start --block --dashboard-agent-listen-port=0)
     if ((${#hosts[@]} == 1)); then
         ip=127.0.0.1
         export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0  # all that Ray starts keeps to loopback
@@ -71,7 +80,7 @@ end_ray() {
     trap '' TERM USR1 USR2
     ((${#ray_pids[@]} == 0)) || kill -TERM "${ray_pids[@]}" 2> /dev/null || true
     wait || true
-    rm -f "$RAY_AUTH_TOKEN_PATH"
+    [[ -z $token_folder ]] || rm -rf "$token_folder"
 }
 
 # USR1: the time is almost up, so go on in another job. TERM, USR2: cancelled or preempted.
@@ -79,6 +88,7 @@ run_job() {
     trap 'stop time' USR1
     trap 'stop cancelled' TERM USR2
     trap end_ray EXIT
+    make_token
     start_ray
     local code=0
     search "$@" || code=$?

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
+from matplotlib import rc_context, style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -26,6 +26,7 @@ LONGEST_NAME = 50  # characters of a run's name in the title
 LABEL_GAP = 0.05  # of the axis; of two partitions closer than this, one has a label
 
 
+@style.context("default")  # whatever a matplotlibrc in the current folder says
 def draw_accuracy(table: pd.DataFrame, name: str, path: Path) -> None:
     """Draw the accuracy table of the run `name` as a PNG of 1200 x 750 pixels.
 

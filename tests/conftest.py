@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -69,6 +71,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["CLIP_SEARCH_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment() -> Iterator[None]:
+    """What Ray's processes get from their start: keys, and one folder for the files of all Rays.
+
+    The folder is a short one, as sockets lie in it.
+    """
+    from tests.object_store import KEYS
+
+    folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
+    os.environ |= KEYS | {"RAY_TMPDIR": folder}
+    yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import yaml
 CLUSTER = Path(__file__).resolve().parents[1] / "cluster"
 REQUIREMENTS = CLUSTER.parent / "requirements.txt"
 LAUNCHERS = ("aws.yaml", "on-premise.yaml")
-SCRIPTS = ("job.sh", "slurm.sh", "sge.sh")
+SCRIPTS = ("job.sh", "private.sh", "slurm.sh", "sge.sh")
 
 
 def load(name: str) -> Any:
@@ -53,6 +53,25 @@ def test_launched_clusters_ask_for_a_token(name: str) -> None:
     for setting in ("RAY_AUTH_MODE=token", "RAY_USAGE_STATS_ENABLED=0"):
         assert all(setting in f"{container} {command}" for command in started)
     assert "--dashboard-host=127.0.0.1" in started[0]
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_launched_clusters_keep_their_files_to_their_owner(name: str) -> None:
+    config = load(name)
+    container = " ".join(config.get("docker", {}).get("run_options", []))
+    for kind in ("head_start_ray_commands", "worker_start_ray_commands"):
+        before, start = [*config["setup_commands"], *config[kind]][-2:]
+        (folder,) = re.findall(r"RAY_TMPDIR=(\S+)", f"{container} {start}")
+        makes = [c for c in [*config["setup_commands"], before] if c.startswith("mkdir")]
+        assert len(makes) == 1
+        assert "-m 700" in makes[0]
+        assert folder in makes[0]
+
+
+def test_the_images_ray_keeps_its_files_to_its_owner() -> None:
+    text = (CLUSTER / "Dockerfile").read_text()
+    (folder,) = re.findall(r"RAY_TMPDIR=(\S+)", text)
+    assert f"\nRUN mkdir -m 700 {folder}\n" in text
 
 
 def test_images_hold_the_ray_of_the_requirements() -> None:

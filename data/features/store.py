@@ -35,11 +35,11 @@ class MissingFeaturesError(LookupError):
 def cache_root(configured: Path | None) -> Path:
     """Find the cache directory: as configured, else $CLIP_SEARCH_CACHE, else the user's cache."""
     if configured is not None:
-        return expanded(configured, "features.cache")
+        return expanded(configured, "features.cache").absolute()
     if chosen := os.environ.get("CLIP_SEARCH_CACHE"):
-        return expanded(chosen, "CLIP_SEARCH_CACHE")
+        return expanded(chosen, "CLIP_SEARCH_CACHE").absolute()
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return expanded(home, "XDG_CACHE_HOME") / "clip-adaptation-search"
+    return expanded(home, "XDG_CACHE_HOME").absolute() / "clip-adaptation-search"
 
 
 class FeatureStore:

@@ -55,7 +55,7 @@ def test_a_slurm_job_with_a_real_cluster(batch: BatchSystem, tmp_path: Path) -> 
     slurm = {**SLURM, "SLURM_CPUS_PER_TASK": "1"}
     first = batch.submit("slurm.sh", *tiny(tmp_path / "out", "frozen,llrd"), **slurm)
     wait_for_a_trial(run_dir, first)
-    (file,) = batch.tokens
+    _, file = batch.tokens
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     token = file.read_text().strip()
     assert len(token) == 64

@@ -11,7 +11,7 @@ import pytest
 from errors import InputError
 from records import Cell, TrialStarted
 from records.journal import journal_line
-from run_search import main
+from run_search import main, parse
 from tests.command_line.conftest import Calls
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,6 +92,30 @@ def test_bad_input_is_one_line_and_exit_code_2(
     placed = [argument.replace("{file}", file) for argument in arguments]
     check_refused([*placed, *([] if file in placed else [file])], message, capsys)
     assert calls.experiment is None
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--storage=s3://AKIA:sEcR/et@bucket/folder?nonsense=1",
+        "--storage=abfs://:sEcR/et@account/folder",
+        "--storage=abfs://folder@account/?client_id=me&client_secret=sEcR/et",
+        "--storge=s3://AKIA:sEcR/et@bucket/folder",
+    ],
+)
+def test_keys_in_a_url_are_refused_and_never_shown(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([option]) == 2
+    said = capsys.readouterr().err
+    assert "sEcR" not in said
+    assert "et@" not in said.replace("***@", "")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/folder", "hdfs://me@host:8020/folder", "/a:b@c/d"])
+def test_urls_without_keys_are_taken(url: str) -> None:
+    assert parse(["--storage", url]).storage == url
 
 
 @pytest.mark.parametrize(

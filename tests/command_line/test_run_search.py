@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,6 +221,22 @@ def test_the_line_is_made_of_sys_argv_too(
     monkeypatch.setattr(run_search.sys, "argv", ["run_search.py", file])
     assert main() == 130
     assert capsys.readouterr().err.endswith(f"python run_search.py {file} --resume\n")
+
+
+@pytest.mark.parametrize(
+    ("end", "told"), [("os._exit(1)", True), ("os.kill(os.getpid(), 9)", True), ("pass", False)]
+)
+def test_a_process_that_is_ended_from_below_says_how_to_continue(end: str, told: bool) -> None:
+    code = f"import os, run_search\nwith run_search._told_if_killed(['a b'], 'auto'): {end}"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=run_search.ROOT, capture_output=True, text=True
+    )
+    assert run.stdout == ""
+    lines = run.stderr.splitlines()
+    assert len(lines) == told
+    if told:
+        assert lines[0].startswith("error: this process or Ray was killed")
+        assert lines[0].endswith("run_search.py 'a b' --resume")
 
 
 def test_sigterm_is_an_interruption(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from matplotlib import rc_context
 from matplotlib.image import imread
 
 from report import write_report
@@ -26,6 +27,15 @@ def test_any_partitions(finished: RunWriter, partitions: list[float]) -> None:
     finished.experiment(["frozen", "llrd"], partitions)
     write_report(finished.run_dir)
     assert size(finished.run_dir / "accuracy.png") == (750, 1200)
+
+
+def test_no_matplotlibrc_changes_it(finished: RunWriter) -> None:
+    """Matplotlib reads one in the current folder, whoever may have put it there."""
+    with rc_context({"savefig.bbox": "tight", "text.usetex": True, "axes.facecolor": "red"}):
+        write_report(finished.run_dir)
+    found = (finished.run_dir / "accuracy.png").read_bytes()
+    write_report(finished.run_dir)
+    assert (finished.run_dir / "accuracy.png").read_bytes() == found
 
 
 def test_crowded_partitions_share_labels_and_the_last_keeps_its_own() -> None:

@@ -114,7 +114,8 @@ class BatchSystem:
 
     @property
     def tokens(self) -> list[Path]:
-        return list((self.folder / "tokens").glob("*"))
+        """The job's folder for its token and the token's file, while it has them."""
+        return sorted((self.folder / "tokens").rglob("*"))
 
 
 def write_scripts(folder: Path, scripts: dict[str, str]) -> Path:

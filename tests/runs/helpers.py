@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import psutil
+import pytest
 from PIL import Image
 from rich.console import Console
 
@@ -137,6 +138,33 @@ def start(out: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         cwd=ROOT,
         **options,
     )
+
+
+def shadows(folder: Path) -> Path:
+    """Make a folder of files named as modules of ours and of Python's; none may be imported.
+
+    Whoever imports one adds its name to the file that is returned, and fails.
+    """
+    folder.mkdir()
+    told = folder / "imported"
+    for name in ("data", "errors", "files", "models", "random", "tune"):
+        code = f"open({str(told)!r}, 'a').write({name!r})\nraise ImportError('not ours')\n"
+        (folder / f"{name}.py").write_text(code)
+    return told
+
+
+def reached_by_others(folder: Path) -> list[str]:
+    """What another user can read or write in a folder or below it, but for the folder itself.
+
+    The user is one that owns nothing. Only root can ask as another.
+    """
+    if os.geteuid():
+        pytest.skip("not root")
+    find = ["find", str(folder), "-mindepth", "1", "(", "-readable", "-o", "-writable", ")"]
+    found = subprocess.run(
+        find, capture_output=True, text=True, user=54321, group=54321, extra_groups=[], cwd="/"
+    )
+    return found.stdout.splitlines()
 
 
 def listening(pid: int) -> set[str]:

@@ -24,6 +24,7 @@ from tests.runs.batch_system import (
     secrets_shown,
     write_scripts,
 )
+from tests.runs.helpers import ROOT
 
 ARGUMENTS = ("a space.yaml", "--out", "results")
 
@@ -69,7 +70,8 @@ def check_cluster(stub: BatchSystem, cpus: tuple[int, int]) -> None:
 def test_a_slurm_job_ends_in_time_and_its_next_turn_finishes(stub: BatchSystem) -> None:
     job = stub.submit("slurm.sh", *ARGUMENTS, **SLURM)
     wait_for_the_search(stub, job)
-    (file,) = stub.tokens
+    folder, file = stub.tokens
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     token = file.read_text().strip()
     assert len(token) == 64
@@ -95,6 +97,47 @@ def test_a_slurm_job_ends_in_time_and_its_next_turn_finishes(stub: BatchSystem) 
     assert [line.split()[0] for line in stub.lines("started")] == ["alpha", "beta"] * 2
     assert stub.lines("signals")[3:] == ["ray TERM", "ray TERM"]
     assert stub.tokens == []
+
+
+def test_a_job_refuses_a_token_folder_in_which_anybody_could_replace_it(
+    stub: BatchSystem, tmp_path: Path
+) -> None:
+    (stub.folder / "tokens").mkdir()
+    (stub.folder / "tokens").chmod(0o777)
+    job = stub.submit("slurm.sh", *ARGUMENTS, **SLURM)
+    said = job.communicate(timeout=60)[0]
+    assert job.returncode == 1
+    assert "set CLIP_SEARCH_TOKENS" in said
+    assert stub.tokens == stub.lines("programs") == []
+
+
+def test_a_token_is_not_written_to_what_another_user_has_made(stub: BatchSystem) -> None:
+    """A file of the name that once was known before, and readable to all."""
+    (stub.folder / "tokens").mkdir()
+    trap = stub.folder / "tokens" / f"clip-search-slurm-{SLURM['SLURM_JOB_ID']}.token"
+    trap.touch()
+    trap.chmod(0o666)
+    job = stub.submit("slurm.sh", *ARGUMENTS, **SLURM)
+    wait_for_the_search(stub, job)
+    os.kill(job.pid, signal.SIGTERM)
+    job.communicate(timeout=60)
+    assert len(stub.lines("token")[0]) == 64
+    assert trap.read_text() == ""
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_rays_folder_on_a_host_is_made_for_its_owner_or_refused(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "private"
+    script = ["bash", str(ROOT / "cluster/private.sh"), str(folder), "printenv", "RAY_TMPDIR"]
+    assert subprocess.check_output(script, text=True) == f"{folder}\n"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(mode)
+    again = subprocess.run(script, capture_output=True, text=True)
+    assert again.returncode == (mode != 0o700)
+    assert ("is not yours alone" in again.stderr) == (mode != 0o700)
+    (tmp_path / "link").symlink_to(folder)
+    script[2] = str(tmp_path / "link")
+    assert subprocess.run(script, capture_output=True).returncode == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])

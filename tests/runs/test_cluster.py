@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.runs.helpers import ROOT, events
+from tests.runs.helpers import ROOT, events, shadows
 from tests.runs.two_nodes import LARGE_GPU, SMALL_GPU
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("two_nodes")
+    shadows(out / "here")
     script = [sys.executable, "-m", "tests.runs.two_nodes", str(out)]
     finished = subprocess.run(script, capture_output=True, text=True, timeout=500, cwd=ROOT)
     assert finished.returncode == 0, finished.stderr
@@ -28,6 +29,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_search_over_two_nodes_runs_the_shipped_copy(run_dir: Path) -> None:
     assert pd.read_csv(run_dir / "accuracy_table.csv").test_accuracy.notna().tolist() == [True] * 3
+    assert not (run_dir.parent / "here" / "imported").exists()
     (view,) = events(run_dir, "nodes")
     assert len(view["nodes"]) == 3  # the head has no room for trials
     for node in view["nodes"]:

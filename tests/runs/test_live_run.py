@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import stat
 import tempfile
 import time
 import urllib.request
@@ -20,7 +19,7 @@ import pytest
 
 from tests.chaos import LONG
 from tests.chaos.processes import LIMIT, count, running, wait_for
-from tests.runs.helpers import events, listening
+from tests.runs.helpers import events, listening, reached_by_others
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 GAUGES = (
@@ -41,7 +40,9 @@ class Seen:
         missing: of GAUGES, those that no metrics port showed.
         addresses: those that it and all it started listened on.
         servers: the environments of Ray's servers.
-        token: the file of Ray's token.
+        reached: what another user could read or write of Ray's files.
+        left: Ray's files afterwards.
+        home: the home folder.
         code: the exit code after the signal,
         seconds: which came so many seconds later.
         errors: the last of what it printed to stderr.
@@ -53,7 +54,9 @@ class Seen:
     missing: list[str]
     addresses: set[str]
     servers: list[dict[str, str]]
-    token: Path
+    reached: list[str]
+    left: list[Path]
+    home: Path
     code: int
     seconds: float
     errors: str
@@ -68,8 +71,10 @@ def seen(
     # A folder of its own: Ray's runs on a machine share the file that names the metrics' ports.
     # A short one, as it has sockets in it.
     temporary = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+    temporary.chmod(0o1777)  # as /tmp is
+    folder = temporary / f"clip-search-{os.getuid()}" / "ray"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    environment |= {"HOME": str(home), "RAY_TMPDIR": str(temporary)}
+    environment |= {"HOME": str(home / "none"), "RAY_TMPDIR": str(temporary)}
     endless = ("--set", "data.partitions=[10]", "--trials", "400")
     run_dir = home / "out" / "small"
     try:
@@ -81,10 +86,11 @@ def seen(
             assert wait_for(lambda: count(run_dir, "trial_report") >= 8, process)
             missing, deadline = list(GAUGES), time.monotonic() + LIMIT
             while missing and process.poll() is None and time.monotonic() < deadline:
-                metrics = "".join(_metrics(target) for target in _metrics_targets(temporary))
+                metrics = "".join(_metrics(target) for target in _metrics_targets(folder))
                 missing = [text for text in GAUGES if text not in metrics]
             addresses = listening(process.pid)
             servers = _servers(process.pid)
+            reached = reached_by_others(temporary)
             process.send_signal(request.param)
             began = time.monotonic()
             _, errors = process.communicate(timeout=30)
@@ -95,7 +101,9 @@ def seen(
                 missing=missing,
                 addresses=addresses,
                 servers=servers,
-                token=home / ".ray" / "auth_token",
+                reached=reached,
+                left=list(folder.glob("session_2*")),
+                home=home / "none",
                 code=process.returncode,
                 seconds=time.monotonic() - began,
                 errors=errors,
@@ -128,9 +136,9 @@ def _metrics(target: str) -> str:
         return ""
 
 
-def _metrics_targets(temporary: Path) -> list[str]:
+def _metrics_targets(folder: Path) -> list[str]:
     """Where Prometheus would look for the run's metrics."""
-    file = temporary / "ray" / "prom_metrics_service_discovery.json"
+    file = folder / "prom_metrics_service_discovery.json"
     return [target for entry in json.loads(file.read_text()) for target in entry["targets"]]
 
 
@@ -151,8 +159,16 @@ def test_rays_servers_ask_for_a_token_and_report_to_nobody(seen: Seen) -> None:
     (server,) = seen.servers
     assert server["RAY_USAGE_STATS_ENABLED"] == "0"
     assert server["RAY_AUTH_MODE"] == "token"
-    assert stat.S_IMODE(seen.token.stat().st_mode) == 0o600
-    assert len(seen.token.read_text()) == 64
+    assert len(server["RAY_AUTH_TOKEN"]) == 64
+
+
+def test_another_user_reaches_none_of_rays_files(seen: Seen) -> None:
+    assert seen.reached == []
+
+
+def test_a_run_leaves_no_token_and_none_of_rays_files(seen: Seen) -> None:
+    assert seen.left == []
+    assert not (seen.home / ".ray").exists()
 
 
 def test_an_interrupted_run_says_how_to_continue(seen: Seen) -> None:

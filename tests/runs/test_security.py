@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.runs.helpers import command
+from tests.runs.helpers import ROOT, command, reached_by_others
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -37,6 +37,7 @@ class Head:
 
     address: str
     dashboard: str
+    files: Path
 
     def ask(self, path: str, token: str | None = None, body: dict[str, str] | None = None) -> Any:
         """The dashboard's answer; raises HTTPError where it refuses."""
@@ -56,11 +57,12 @@ def head() -> Iterator[Head]:
     for each in sockets:
         each.close()
     # In a folder of its own, a short one: its address is left behind there, for others to try.
-    temporary = tempfile.mkdtemp(prefix="r", dir="/tmp")
+    temporary = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+    temporary.chmod(0o1777)  # as /tmp is
     process = subprocess.Popen(
         [
+            *("bash", str(ROOT / "cluster/private.sh"), str(temporary / "private")),
             *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"),
-            f"--temp-dir={temporary}",
             *(f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=1"),
             *(f"--ray-client-server-port={client}", "--dashboard-agent-listen-port=0"),
         ],
@@ -73,7 +75,7 @@ def head() -> Iterator[Head]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    running = Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
+    running = Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", temporary)
     try:
         wait_until_up(running)
         yield running
@@ -91,6 +93,11 @@ def wait_until_up(head: Head) -> None:
         except OSError:
             time.sleep(0.5)
     pytest.fail("the dashboard did not start")
+
+
+def test_another_user_reaches_none_of_its_files(head: Head) -> None:
+    assert list(head.files.glob("private/ray/session_2*/sockets/raylet"))
+    assert reached_by_others(head.files) == []
 
 
 @pytest.mark.parametrize(("token", "code"), [(None, 401), ("f" * 64, 403)])

@@ -3,7 +3,7 @@
 python -m tests.runs.two_nodes OUT: run by test_cluster.py in a process of its own, as the
 session's Ray must not know of the cluster. The head has no room for trials; each of the two other
 nodes claims one GPU, of another size. The run, `OUT/small`, has a cache of its own and a copy in an
-object store; what neither tells is written to `OUT/told.json`.
+object store; what neither tells is written to `OUT/told.json`. It runs in the folder `OUT/here`.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def main(out: Path) -> int:
     for size in (SMALL_GPU, LARGE_GPU):
         add_node(cluster, out / "tools", size)
     cluster.wait_for_nodes()
+    os.chdir(out / "here")
     try:
         cache = ("--set", f"features.cache={out / 'cache'}")
         with object_store("runs") as bucket:

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import chdir, closing, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tune.storage.storage import Storage
 
 INTERVAL = 5.0  # seconds from the end of a copy to the beginning of the next
 LAST = 3.0  # seconds for the last copy of an interrupted run
+ROOT = Path(__file__).resolve().parents[2]
 WAKE = 0.5  # seconds of waiting after which Python sees a signal that came just before
 FAILURES = 2  # failed copies before a warning; one may be of a file that was just replaced
 SPAWN = multiprocessing.get_context("spawn")  # forked, pyarrow's and Ray's threads would be missing
@@ -76,7 +77,7 @@ def mirrored(
     def warn(text: str) -> None:
         say(console, f"warning: --storage: {text}")
 
-    copier = Copier(directory, storage, fetch(directory, storage, resume))
+    copier = Copier(directory.absolute(), storage, fetch(directory, storage, resume))
     with refusing(f"--storage: cannot write to {storage.path}"):
         with storage.writing(".writable") as file:
             file.write(b"")
@@ -119,7 +120,8 @@ class _Child:
         """Start the process; signals to the whole process group do not reach it."""
         ours = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
-            self._process.start()  # with this mask
+            with chdir(ROOT):  # from where it imports before anything else
+                self._process.start()  # with this mask
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, ours)
         self._theirs.close()

@@ -6,19 +6,23 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._common.utils import get_ray_address_file
 
 from errors import InputError, one_line
 from search_spaces import ResourcesConfig
 from tune.workers.machines import alive, slots_at
+from tune.workers.private import open_to_all, private_folder
 from tune.workers.ray_environment import set_ray_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXCLUDED = [".git", ".venv", "results", "docs", "benchmarks"]
 EXCLUDED += [".cache", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"]
 MINIMUM_STORE = 200 << 20
+OPEN = "warning: RAY_AUTH_MODE is {}, not token: whoever reaches Ray's ports can run code as you"
 
 
 @dataclass(frozen=True)
@@ -71,46 +76,115 @@ def connected(
 ) -> Iterator[Cluster]:
     """Start a local Ray, or join the cluster at `address`; leave it at the end.
 
-    The object store of a local Ray holds `store_bytes`.
+    The object store of a local Ray holds `store_bytes`. Its files go with it, unless the block
+    fails: then its logs may say why.
 
     Raises:
-        InputError: no cluster answers at the address, or no node has room for one trial.
+        InputError: Ray does not start here, no cluster answers at the address, others can change
+            the code that it runs, or no node has room for one trial.
     """
-    started, dashboard = not ray.is_initialized(), None
-    if started:
-        terminate = signal.getsignal(signal.SIGTERM)
-        dashboard = _init(address, store_bytes).dashboard_url
-        signal.signal(signal.SIGTERM, terminate)  # Ray has replaced it
+    if ray.is_initialized():
+        yield _describe(resources, None, grows=address is not None)
+        return
+    terminate = signal.getsignal(signal.SIGTERM)
+    context = _start(store_bytes) if address is None else _join(address)
+    signal.signal(signal.SIGTERM, terminate)  # Ray has replaced it
+    failed = True
     try:
-        yield _describe(resources, dashboard, grows=address is not None)
+        _check_closed(address, context.address_info)
+        if (mode := os.environ.get("RAY_AUTH_MODE", "unset").lower()) != "token":  # Ray may set it
+            print(OPEN.format(mode), file=sys.stderr)
+        # A thread of Ray's prints there what befalls its servers; its logs have that too.
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            yield _describe(resources, context.dashboard_url, grows=address is not None)
+        failed = False
+    except (InputError, KeyboardInterrupt):
+        failed = False
+        raise
     finally:
-        if started:
-            ray.shutdown()
+        ray.shutdown()
+        if address is None and not failed:
+            shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
 
 
-def _init(address: str | None, store_bytes: int) -> Any:
-    """Start or join Ray; return its context."""
-    set_ray_environment(loopback=address is None)  # for whoever has not done so before the import
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        _keep_token_private()
-        options |= {
-            "address": "local",  # whatever RAY_ADDRESS says, and whatever else runs here
-            "include_dashboard": True,
-            "dashboard_host": "127.0.0.1",
-            "object_store_memory": max(MINIMUM_STORE, store_bytes),
-        }
-        return ray.init(**options)
+def _start(store_bytes: int) -> Any:
+    """Start a Ray on this machine, for this run; return its context."""
+    set_ray_environment(loopback=True)  # for whoever has not done so before the import
+    _set_token()
+    folder = private_folder() / "ray"
+    try:
+        return _init(
+            address="local",  # whatever RAY_ADDRESS says, and whatever else runs here
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            object_store_memory=max(MINIMUM_STORE, store_bytes),
+            _temp_dir=str(folder),
+        )
+    except Exception as error:  # of many kinds; Ray's time-out is a plain Exception
+        raise InputError(
+            f"Ray does not start here ({one_line(error, 300)}); its logs are in "
+            f"{folder}/session_latest/logs; on a busy machine try again"
+        ) from None
+
+
+def _join(address: str) -> Any:
+    """Join a running Ray; return its context."""
+    set_ray_environment(loopback=False)
+    if address == "auto" and not os.environ.get("RAY_ADDRESS"):
+        address = _found_here()
     _check_answers(address)
+    options: dict[str, Any] = {}
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a submitted job has shipped its code
         options["runtime_env"] = {"working_dir": str(ROOT), "excludes": EXCLUDED}
     try:
-        return ray.init(address=address, **options)
-    except (ray.exceptions.RayError, ConnectionError, ValueError, TimeoutError) as error:
+        return _init(address=address, **options)
+    except (ray.exceptions.RayError, OSError, ValueError) as error:
         raise InputError(
             f"--address {address}: no Ray cluster answers ({one_line(error)}); one that asks for a "
             "token needs RAY_AUTH_MODE=token, and the token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
         ) from None
+    except RuntimeError as error:  # of other versions
+        raise InputError(
+            f"--address {address}: cannot join ({one_line(error, 400)}); needed are the cluster's "
+            "Python and Ray"
+        ) from None
+
+
+def _init(**options: Any) -> Any:
+    # Workers, and what the dashboard starts, import from this folder before any other.
+    with chdir(ROOT):
+        return ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+
+
+def _found_here() -> str:
+    """Return the address of this user's last `ray start` on this machine.
+
+    Ray itself would take that of anybody's processes, or of a file that anybody may write.
+    """
+    file = Path(get_ray_address_file(None))
+    with suppress(OSError):
+        owners = {file.stat().st_uid, file.parent.stat().st_uid}
+        if owners <= {0, os.geteuid()} and not open_to_all(file.parent):
+            return file.read_text().strip()
+    raise InputError(
+        f"--address auto: no cluster is named in {file}, or others can change that; needed is "
+        "HOST:PORT, or RAY_TMPDIR as the cluster was started with"
+    )
+
+
+def _check_closed(address: str | None, about: Mapping[str, Any]) -> None:
+    """Refuse a cluster whose code on this machine any user could change."""
+    folder = about.get("session_dir")
+    if address is not None and folder and (found := open_to_all(Path(folder))):
+        raise InputError(open_cluster("this machine", found))
+
+
+def open_cluster(machine: str, folder: Path) -> str:
+    """Say that any user of a machine can change the code that a cluster runs there."""
+    return (
+        f"--address: every user of {machine} can change what this cluster runs, in {folder}; start "
+        "the cluster with RAY_TMPDIR naming a folder of mode 700 (docs/cluster.md)"
+    )
 
 
 def _check_answers(address: str) -> None:
@@ -130,18 +204,18 @@ def _check_answers(address: str) -> None:
         ) from None
 
 
-def _keep_token_private() -> None:
-    """Make a local Ray's token private: who reads it can run code as this user."""
+def _set_token() -> None:
+    """Give a local Ray a token: the user's, if it is the user's alone, else one for this process.
+
+    Ray's processes get it by their environment, which no other user can read.
+    """
     if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
         return
-    path = Path.home() / ".ray" / "auth_token"
-    with suppress(OSError):  # a home that cannot be written to: Ray says so itself
-        path.parent.mkdir(exist_ok=True)
-        with suppress(FileExistsError):
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w") as file:
-                file.write(secrets.token_hex(32))
-        path.chmod(0o600)
+    with suppress(OSError):
+        about = (Path.home() / ".ray" / "auth_token").stat()
+        if about.st_uid == os.geteuid() and not about.st_mode & 0o077:
+            return
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _describe(resources: ResourcesConfig, dashboard: str | None, grows: bool) -> Cluster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -15,6 +16,8 @@ SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
+PATHS = ("RAY_TMPDIR", "RAY_AUTH_TOKEN_PATH")  # Ray is started in another folder
+LONGEST = 14  # of TMPDIR: sockets lie deep in it, and the path of a socket has 107 bytes at most
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
@@ -25,3 +28,12 @@ def set_ray_environment(loopback: bool) -> None:
     """
     for name, value in (SETTINGS | (LOOPBACK if loopback else {})).items():
         os.environ.setdefault(name, value)
+    for name in PATHS:
+        if given := os.environ.get(name):
+            os.environ[name] = os.path.abspath(os.path.expanduser(given))
+    if len(os.environ.get("TMPDIR", "")) > LONGEST:
+        del os.environ["TMPDIR"]
+    try:
+        Path.home()
+    except RuntimeError:  # a user whom the system does not know; Ray's import fails without one
+        os.environ["HOME"] = "/nonexistent"

@@ -6,6 +6,7 @@ import random
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -17,8 +18,9 @@ from errors import InputError, one_line
 from models.config import PrecisionName
 from models.device import Device, available_device
 from records import NodeView
-from tune.workers.cluster import ROOT, Cluster
+from tune.workers.cluster import ROOT, Cluster, open_cluster
 from tune.workers.machines import alive
+from tune.workers.private import open_to_all
 
 SAMPLE = 50  # images of which a machine tries to read one
 BUSY = 60.0  # seconds to wait for a GPU that somebody else may hold; then it is not asked
@@ -42,7 +44,11 @@ class Survey:
 
 
 def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> Survey:
-    """Ask every machine whether it sees any of a few images `keys`, and what else it has."""
+    """Ask every machine whether it sees any of a few images `keys`, and what else it has.
+
+    Raises:
+        InputError: on a machine of a cluster any user could change the code that it runs.
+    """
     nodes = alive()
     sample = tuple(random.Random(0).sample(keys, min(SAMPLE, len(keys))))
     if len(nodes) == 1 and not cluster.grows:  # this process is on it, and runs its code
@@ -50,6 +56,11 @@ def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> Survey
     else:
         look = ray.remote(num_cpus=0)(_look)
         answers = ray.get([_on(node, look).remote(source, sample) for node in nodes])
+        find = ray.remote(num_cpus=0)(_open_folder)
+        asked = [_on(node, find).remote() for node in nodes]
+        for about, found in zip(nodes.values(), ray.get(asked), strict=True):
+            if found:
+                raise InputError(open_cluster(about["NodeManagerAddress"], found))
     views, unseen = [], {}
     for (node, about), (trouble, code, gpu) in zip(nodes.items(), answers, strict=True):
         views.append(NodeView(node, about["NodeManagerAddress"], not trouble, code, gpu))
@@ -69,6 +80,10 @@ def _look(source: ImageSource, keys: tuple[str, ...]) -> tuple[str, str, int | N
         if not (trouble := _trouble(source, key)):
             break
     return trouble, str(ROOT), _gpu_bytes()
+
+
+def _open_folder() -> Path | None:
+    return open_to_all(ROOT)
 
 
 def _gpu_bytes() -> int | None:

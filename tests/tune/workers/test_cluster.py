@@ -1,13 +1,20 @@
-"""What is asked of an address before Ray is."""
+"""What is asked of an address before Ray is, and how Ray's failures are told."""
 
 from __future__ import annotations
 
+import os
 import socket
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import ray
 
 from errors import InputError
-from tune.workers.cluster import _check_answers
+from search_spaces import ResourcesConfig
+from tune.workers.cluster import _check_answers, _check_closed, _found_here, _set_token, connected
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
@@ -34,3 +41,126 @@ def test_a_port_is_not_taken_by_what_16_bits_leave_of_it() -> None:
 
 def test_ray_finds_a_cluster_of_this_machine_itself() -> None:
     _check_answers("auto")
+
+
+FAILURES = [
+    OSError("validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: /x"),
+    PermissionError(13, "Permission denied", "/tmp/ray/session_1"),
+    ValueError("The configured object store size (12.8 GB) exceeds /dev/shm size"),
+    RuntimeError("Could not determine home directory."),
+    Exception("The current node timed out during startup.\nThis could happen because"),
+]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[Path]:
+    """Have ray.init fail; returns the folders in which it was called."""
+    called = []
+
+    def init(**_: Any) -> None:
+        called.append(Path.cwd())
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    return called
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: str(error)[:20])
+def test_a_ray_that_does_not_start_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    called = failing(monkeypatch, error)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as told, connected(ResourcesConfig(), None, 0):
+        pass
+    line = str(told.value)
+    assert line.startswith(f"Ray does not start here ({' '.join(str(error).split())}")
+    assert "\n" not in line
+    assert "session_latest/logs" in line
+    assert Path.cwd() == tmp_path
+    assert called != [tmp_path]  # nothing is imported from there
+
+
+def test_a_cluster_of_another_version_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    mismatch = (
+        "Version mismatch: The cluster was started with:\n    Ray: 2.60.0\n    Python: 3.11.9"
+    )
+    failing(monkeypatch, RuntimeError(mismatch))
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(InputError) as told, connected(ResourcesConfig(), "auto", 0):
+        pass
+    assert str(told.value).startswith("--address auto: cannot join (Version mismatch: ")
+    assert "Python: 3.11.9" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_cluster_whose_code_any_user_could_change_is_not_joined() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        session = Path(folder) / "session"
+        session.mkdir()
+        session.chmod(0o777)
+        about = {"session_dir": str(session)}
+        _check_closed("auto", about)  # closed by the folder that it lies in
+        Path(folder).chmod(0o755)
+        with pytest.raises(InputError, match=rf"can change what this cluster runs, in {session}"):
+            _check_closed("auto", about)
+        _check_closed(None, about)  # made by this run
+    _check_closed("ray://host:1", {})  # this machine is none of the cluster's
+
+
+def test_auto_takes_the_address_that_nobody_else_can_have_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        with pytest.raises(InputError, match=r"--address auto: .* needed is HOST:PORT"):
+            _found_here()
+        ray_folder = Path(folder) / "ray"
+        ray_folder.mkdir()
+        (ray_folder / "ray_current_cluster").write_text("127.0.0.1:7\n")
+        ray_folder.chmod(0o777)
+        assert _found_here() == "127.0.0.1:7"  # closed by the folder that it lies in
+        Path(folder).chmod(0o755)
+        with pytest.raises(InputError, match="others can change that"):
+            _found_here()
+        if os.geteuid() == 0:
+            ray_folder.chmod(0o755)
+            os.chown(ray_folder, 54321, 54321)
+            with pytest.raises(InputError, match="others can change that"):
+                _found_here()
+
+
+@pytest.mark.parametrize("mode", ["token", "disabled", None])
+def test_a_ray_that_asks_for_no_token_is_told(
+    mode: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, RuntimeError())
+    context = SimpleNamespace(address_info={"session_dir": "/nonexistent"}, dashboard_url=None)
+    monkeypatch.setattr(ray, "init", lambda **_: context)
+    monkeypatch.setattr("tune.workers.cluster._describe", lambda *_, **__: None)
+    monkeypatch.setenv("RAY_AUTH_MODE", mode or "")
+    if mode is None:
+        monkeypatch.delenv("RAY_AUTH_MODE")
+    with connected(ResourcesConfig(), None, 0):
+        print("of Ray's")
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert ("can run code as you" in output.err) == (mode != "token")
+    assert len(output.err.splitlines()) == (mode != "token")
+
+
+@pytest.mark.parametrize(("mode", "taken"), [(0o600, True), (0o644, False), (None, False)])
+def test_the_users_token_is_taken_if_nobody_else_knows_it(
+    mode: int | None, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    if mode is not None:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray/auth_token").touch(mode)
+    _set_token()
+    token = os.environ.pop("RAY_AUTH_TOKEN", "")
+    assert len(token) == (0 if taken else 64)
