@@ -244,7 +244,11 @@ def _evaluate(arguments: argparse.Namespace, given: list[str]) -> int:
     from tune.evaluate import evaluate
 
     with _told_if_killed(given, arguments.address):
-        return 0 if evaluate(arguments.run_dir, arguments.address, Terminal()) else FAILED
+        return (
+            0
+            if evaluate(arguments.run_dir, arguments.address, Terminal(file=sys.stdout))
+            else FAILED
+        )
 
 
 def _search(arguments: argparse.Namespace, given: list[str]) -> int:
@@ -267,7 +271,7 @@ def _search(arguments: argparse.Namespace, given: list[str]) -> int:
         storage=arguments.storage,
     )
     if arguments.dry_run:
-        dry_run(experiment, options, Terminal())
+        dry_run(experiment, options, Terminal(file=sys.stdout))
         return 0
     signal.signal(signal.SIGTERM, _interrupt)
     with (
