@@ -1,4 +1,4 @@
-"""The exact linear probe: penalised logistic regression solved by L-BFGS."""
+"""The exact linear probe: logistic regression, pulled to a given head, solved by L-BFGS."""
 
 from __future__ import annotations
 
@@ -21,39 +21,53 @@ def solve_probes(
     classes: int,
     decays: Sequence[float],
     label_smoothing: float = 0.0,
+    anchor: LinearHead | None = None,
 ) -> tuple[list[LinearHead], int]:
-    """Minimise mean cross-entropy + decay / 2 |W|^2, without the bias, for every decay in `decays`.
+    """Minimise mean cross-entropy + decay / 2 |W - W_0|^2 for every decay in `decays`.
+
+    Without an anchor W_0 is zero, and the bias is free. With one, the bias is pulled to the
+    anchor's as well, so that the strongest decay gives the anchor itself.
 
     L-BFGS with a strong Wolfe line search (Liu & Nocedal 1989), in float64. It is here because
-    scikit-learn's takes one penalty at a time and runs on no GPU. The problem is convex, so it
-    has one solution; with no decay and separable classes it has none, and the head is where
-    `MAX_ITERATIONS` ended. Each solution is where the next weaker decay starts, which costs a
-    fraction of starting anew. It is found in coordinates in which the curvature there is near the
-    identity (`_curvature`): embeddings are so correlated that their own take up to ten times the
-    iterations.
+    scikit-learn's takes one penalty at a time, pulls to zero alone and runs on no GPU. The problem
+    is convex, so it has one solution; with no decay and separable classes it has none, and the head
+    is where `MAX_ITERATIONS` ended. Each solution is where the next weaker decay starts, which
+    costs a fraction of starting anew. It is found in coordinates in which the curvature there is
+    near the identity (`_curvature`): embeddings are so correlated that their own take up to ten
+    times the iterations.
 
     Returns:
         A head for each decay, in the embeddings' type, and the iterations of all together.
     """
     x = F.pad(embeddings.double(), (0, 1), value=1.0)  # the bias is one weight more
     target = F.one_hot(labels, classes).to(x) * (1 - label_smoothing) + label_smoothing / classes
-    weight = x.new_zeros(classes, x.shape[1])
-    penalised = torch.ones_like(weight[0])
-    penalised[-1] = 0
+    centre = x.new_zeros(classes, x.shape[1])
+    penalised = torch.ones_like(centre[0])
+    if anchor is None:
+        penalised[-1] = 0
+    else:
+        centre = torch.cat([anchor.weight, anchor.bias[:, None]], dim=1).to(x)
+    moved, offset = torch.zeros_like(centre), x @ centre.T
     solved: dict[float, LinearHead] = {}
     iterations = 0
     for decay in sorted(set(decays), reverse=True):
-        weight, steps = _solve(x, target, weight, decay * penalised)
+        moved, steps = _solve(x, target, moved, decay * penalised, offset)
         iterations += steps
-        head = weight.to(embeddings.dtype)
+        head = (centre + moved).to(embeddings.dtype)
         solved[decay] = LinearHead(head[:, :-1].clone(), head[:, -1].clone())
     return [solved[decay] for decay in decays], iterations
 
 
 @torch.no_grad()
-def _solve(x: Tensor, target: Tensor, start: Tensor, penalty: Tensor) -> tuple[Tensor, int]:
-    """Minimise from `start`: the weight (C, d + 1), and the iterations that it took."""
-    curvature = _curvature(x, start, penalty)
+def _solve(
+    x: Tensor, target: Tensor, start: Tensor, penalty: Tensor, offset: Tensor
+) -> tuple[Tensor, int]:
+    """Minimise over what is added to logits `offset` (n, C), from `start`.
+
+    Returns:
+        The weight (C, d + 1) that is added, and the iterations that it took.
+    """
+    curvature = _curvature(x, x @ start.T + offset, penalty)
     # curvature = root root^T; all is NaN from here on where an embedding is.
     root: Tensor = torch.linalg.cholesky_ex(curvature)[0]
     inverse: Tensor = torch.linalg.solve_triangular(
@@ -71,7 +85,7 @@ def _solve(x: Tensor, target: Tensor, start: Tensor, penalty: Tensor) -> tuple[T
     )
 
     def loss() -> Tensor:
-        log_p = F.log_softmax(whitened @ solution.T, dim=1)
+        log_p = F.log_softmax(whitened @ solution.T + offset, dim=1)
         weight = solution @ inverse
         shrunk = weight * penalty
         # By hand: half the time of autograd's.
@@ -82,12 +96,12 @@ def _solve(x: Tensor, target: Tensor, start: Tensor, penalty: Tensor) -> tuple[T
     return solution @ inverse, int(optimizer.state[solution]["n_iter"])
 
 
-def _curvature(x: Tensor, weight: Tensor, penalty: Tensor) -> Tensor:
-    """The objective's second derivative (d, d) at `weight`, in the mean over the classes.
+def _curvature(x: Tensor, logits: Tensor, penalty: Tensor) -> Tensor:
+    """The objective's second derivative (d, d) at `logits` (n, C), in the mean over the classes.
 
     For class c it is X^T diag(p_c (1 - p_c)) X / n + penalty; terms between classes are left out.
     """
-    p = torch.softmax(x @ weight.T, dim=1)
+    p = torch.softmax(logits, dim=1)
     confusion = (p * (1 - p)).mean(dim=1, keepdim=True)
     curvature = (x * confusion).T @ x / len(x)
     curvature.diagonal().add_(penalty + RIDGE * curvature.diagonal().mean())

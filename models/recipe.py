@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Annotated, Any, Literal
 
@@ -21,20 +22,24 @@ def _bank(value: Any) -> Any:
 
 
 Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
-Decay = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Scale = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+STEPS_DECAY = 100.0  # what a step can take; a penalty that is solved for may be any
 
 
 class Settings(BaseModel):
     """The settings of one fit, by the names used in search spaces, each checked by itself.
 
-    `head_lr` and `weight_decay` may hold several values: the fit then trains one head for every
-    pair of them, a *bank*. Only a frozen encoder (`blocks: none`) may have a bank of more than
-    one head, as heads that share trained blocks would disturb each other.
+    `head_lr`, `weight_decay` and `anchor` may hold several values: the fit then trains one head for
+    every combination of those that its solver uses, a *bank*. Only a frozen encoder (`blocks:
+    none`) may have a bank of more than one head, as heads that share trained blocks would disturb
+    each other.
 
     A probe can be solved instead of trained: `solver: lbfgs` minimises the mean cross-entropy
-    plus `weight_decay`/2 times the squared norm of the head's weight, to convergence, for each
-    weight decay (scikit-learn's `LogisticRegression` with C = 1 / (weight_decay n)). `solver:
-    none` leaves the head where it starts: with `head_start: zero_shot`, CLIP's own classifier.
+    plus `weight_decay`/2 times the squared distance of the head's weight from `anchor` times the
+    text head, to convergence. With `anchor: 0` it is scikit-learn's `LogisticRegression` with C = 1
+    / (weight_decay n); with 1, the strongest decay gives CLIP's own classifier. `solver: none`
+    leaves the head where it starts: with `head_start: zero_shot`, at that classifier.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +55,11 @@ class Settings(BaseModel):
     )
     weight_decay: Annotated[tuple[Decay, ...], BeforeValidator(_bank)] = Field(
         (0.0,), min_length=1, max_length=100, description="decoupled weight decay (AdamW)"
+    )
+    anchor: Annotated[tuple[Scale, ...], BeforeValidator(_bank)] = Field(
+        (0.0,),
+        min_length=1,
+        description="solver lbfgs: the multiple of the text head that weight_decay pulls to",
     )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the horizon spent warming up")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -99,6 +109,10 @@ class Recipe(Settings):
         solver = SOLVERS[self.solver]
         if len(self.bank) > 1 and not self.frozen_encoder:
             raise ValueError("several head_lr or weight_decay at once need blocks: none")
+        if self.takes_steps and any(self.anchor):
+            raise ValueError("anchor needs solver: lbfgs")
+        if self.takes_steps and max(self.weight_decay) > STEPS_DECAY:
+            raise ValueError(f"weight_decay above {STEPS_DECAY:g} needs solver: lbfgs")
         if not solver.trains_encoder and not self.frozen_encoder:
             raise ValueError(f"solver: {self.solver} needs blocks: none")
         if solver.only_start not in (None, self.head_start):
@@ -121,13 +135,18 @@ class Recipe(Settings):
     @property
     def start(self) -> str:
         """Where the head starts from, if it matters: probe, zero_shot or zeros."""
-        if not SOLVERS[self.solver].uses_start:
-            return "zeros"
-        if self.frozen_encoder and self.head_start == "probe":
+        start = SOLVERS[self.solver].start(self)
+        if self.frozen_encoder and start == "probe":
             return "zeros"  # it is a probe itself
-        return self.head_start
+        return start
 
     @property
-    def bank(self) -> tuple[tuple[float, float], ...]:
-        """The (head_lr, weight_decay) of every head of the bank."""
-        return SOLVERS[self.solver].heads(self)
+    def bank(self) -> tuple[dict[str, float], ...]:
+        """The settings of every head of the bank, by name."""
+        names = SOLVERS[self.solver].banked
+        combinations = itertools.product(*(getattr(self, name) for name in names))
+        return tuple(dict(zip(names, values, strict=True)) for values in combinations)
+
+    def of_head(self, index: int) -> Recipe:
+        """Return the recipe of one head of the bank."""
+        return self.model_copy(update={k: (v,) for k, v in self.bank[index].items()})

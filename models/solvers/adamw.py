@@ -26,7 +26,8 @@ class AdamW(StepSolver):
         from models.head import BankAdamW
 
         recipe = selection.recipe
-        heads = BankAdamW(model.head, recipe.bank)
+        settings = [(head["head_lr"], head["weight_decay"]) for head in recipe.bank]
+        heads = BankAdamW(model.head, settings)
         grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
         for p in selection.parameters:
             decay = recipe.weight_decay[0] if p.decays else 0.0

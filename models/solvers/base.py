@@ -6,7 +6,6 @@ mistake in a search space is reported at once. So a solver imports what computes
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
@@ -27,30 +26,27 @@ class Solver(ABC):
         name: what recipes call it.
         trains: whether it finds anything, or leaves the heads as they start.
         trains_encoder: whether it can train layers of the encoder as well.
-        uses_rates: whether `head_lr` plays a part, and `uses_decays` whether `weight_decay` does.
-        uses_start: whether its result depends on where the heads start.
+        banked: the settings that play a part in the heads, of which a recipe may hold several
+            values: there is one head for every combination.
         only_start: the one `head_start` that it can begin from; None where any will do.
     """
 
     name: ClassVar[str]
     trains: ClassVar[bool] = True
     trains_encoder: ClassVar[bool] = False
-    uses_rates: ClassVar[bool] = False
-    uses_decays: ClassVar[bool] = True
-    uses_start: ClassVar[bool] = True
+    banked: ClassVar[tuple[str, ...]] = ()
     only_start: ClassVar[str | None] = None
 
-    def heads(self, recipe: Recipe) -> tuple[tuple[float, float], ...]:
-        """List the (head_lr, weight_decay) of every head: all pairs of what plays a part."""
-        rates = recipe.head_lr if self.uses_rates else recipe.head_lr[:1]
-        decays = recipe.weight_decay if self.uses_decays else recipe.weight_decay[:1]
-        return tuple(itertools.product(rates, decays))
+    def start(self, recipe: Recipe) -> str:
+        """Return the head that it needs to begin from: probe, zero_shot, or zeros for none."""
+        return recipe.head_start
 
 
 class StepSolver(Solver):
     """A solver that trains in steps, over the horizon, by the gradients of batches."""
 
-    trains_encoder = uses_rates = True
+    trains_encoder = True
+    banked = ("head_lr", "weight_decay")
 
     @abstractmethod
     def optimizers(self, selection: Selection, model: Classifier) -> list[Optimizer]:
@@ -66,4 +62,7 @@ class DirectSolver(Solver):
 
     @abstractmethod
     def solve(self, recipe: Recipe, embeddings: Tensor, labels: Tensor, heads: HeadBank) -> int:
-        """Set `heads` to the solution for embeddings (n, d); returns the number of iterations."""
+        """Set `heads` to the solution for embeddings (n, d); returns the number of iterations.
+
+        Each of `heads` is at the start when this is called.
+        """

@@ -18,7 +18,6 @@ class NoSolver(DirectSolver):
 
     name = "none"
     trains = False
-    uses_decays = False
     only_start = "zero_shot"
 
     def solve(self, recipe: Recipe, embeddings: Tensor, labels: Tensor, heads: HeadBank) -> int:
