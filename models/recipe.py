@@ -24,7 +24,6 @@ def _bank(value: Any) -> Any:
 Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Scale = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
-STEPS_DECAY = 100.0  # what a step can take; a penalty that is solved for may be any
 
 
 class Settings(BaseModel):
@@ -109,10 +108,6 @@ class Recipe(Settings):
         solver = SOLVERS[self.solver]
         if len(self.bank) > 1 and not self.frozen_encoder:
             raise ValueError("several head_lr or weight_decay at once need blocks: none")
-        if self.takes_steps and any(self.anchor):
-            raise ValueError("anchor needs solver: lbfgs")
-        if self.takes_steps and max(self.weight_decay) > STEPS_DECAY:
-            raise ValueError(f"weight_decay above {STEPS_DECAY:g} needs solver: lbfgs")
         if not solver.trains_encoder and not self.frozen_encoder:
             raise ValueError(f"solver: {self.solver} needs blocks: none")
         if solver.only_start not in (None, self.head_start):
@@ -146,6 +141,10 @@ class Recipe(Settings):
         names = SOLVERS[self.solver].banked
         combinations = itertools.product(*(getattr(self, name) for name in names))
         return tuple(dict(zip(names, values, strict=True)) for values in combinations)
+
+    def chosen(self, index: int) -> dict[str, float]:
+        """Return the settings of one head of a bank; nothing where there is only one."""
+        return self.bank[index] if len(self.bank) > 1 else {}
 
     def of_head(self, index: int) -> Recipe:
         """Return the recipe of one head of the bank."""

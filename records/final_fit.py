@@ -37,7 +37,7 @@ class FinalFitResult:
         val_accuracy: that of the weights that validation chose.
         samples_chosen, steps_chosen: training samples and steps after which it chose them.
         weight_distance: how far the encoder's trained weights have moved, relative to their norm.
-        head_lr, weight_decay: of the head that validation chose.
+        chosen: the settings of the head of a bank that validation chose; empty without a bank.
         alpha: how far the weights are from their start to the tuned ones (1), where it was chosen.
         ema: whether validation chose the averaged weights, where there were any.
         gradient_norms: layer group -> kind of parameter -> norm.
@@ -54,8 +54,7 @@ class FinalFitResult:
     samples_chosen: int
     steps_chosen: int
     weight_distance: float
-    head_lr: float
-    weight_decay: float
+    chosen: dict[str, float]
     alpha: float | None
     ema: bool | None
     gradient_norms: dict[str, dict[str, float]]

@@ -87,6 +87,7 @@ _SETTINGS: dict[str, Callable[[Any], str]] = {
 }
 _SETTINGS_AT_OPTIMUM: dict[str, Callable[[Any], str]] = {
     "weight_decay": lambda value: f"L2 {_plain(value)}",
+    "anchor": lambda value: f"pulled to {_plain(value)} of the text head" if value else "",
     "label_smoothing": _SETTINGS["label_smoothing"],
     "views": _views,
 }

@@ -27,13 +27,14 @@ from pydantic import ValidationError
 
 from errors import did_you_mean
 from models.recipe import Recipe, Settings
+from models.solvers import SOLVERS
 from search_spaces.mistakes import explained
 
 Params = dict[str, Any]
 MANY = 10_000  # the most configurations of a finite space that are counted, and so tried
 CHOICES = 1000  # the most of one parameter
 STEPS = 10**12  # the most values of a `quniform`
-BANKS = ("head_lr", "weight_decay")  # the parameters that may hold several values at once
+BANKS = ("head_lr", "weight_decay", "anchor")  # the parameters that may hold several values at once
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,7 @@ def parse_space(space: Mapping[str, Any], default: Mapping[str, Any]) -> Space:
     first = {name: _first_value(name, value, fixed, searched) for name, value in default.items()}
     parsed = Space(fixed, searched, first)
     _check_combinations(parsed)
+    _check_solver(parsed)
     return parsed
 
 
@@ -268,6 +270,7 @@ def _check_order(fixed: Params, searched: Mapping[str, Parameter]) -> None:
         known.add(name)
 
 
+STEPS_DECAY = 100.0  # the largest weight decay of a solver that takes steps
 _RELATED = ("blocks", "solver", "head_start")  # what a recipe checks together, beside banks
 
 
@@ -281,6 +284,25 @@ def _check_combinations(space: Space) -> None:
         except ValueError as rule:
             allowed = ", ".join(f"{name}: {value}" for name, value in params.items())
             raise ValueError(f"{rule}; the space allows {allowed}") from None
+
+
+def _check_solver(space: Space) -> None:
+    """Refuse an anchor, or a decay that no step can take, where the heads may not be solved for."""
+    stepping = [name for name in space.reachable("solver") if "anchor" not in SOLVERS[name].banked]
+    for name, most in (("anchor", 0.0), ("weight_decay", STEPS_DECAY)):
+        if stepping and _highest(space, name) > most:
+            raise ValueError(f"{name} above {most:g} needs solver: lbfgs")
+
+
+def _highest(space: Space, name: str) -> float:
+    """Return the largest value of a parameter that holds numbers."""
+    if name not in space.searched:
+        value = space.fixed.get(name, 0.0)
+        return float(max(value) if isinstance(value, tuple) else value)
+    distribution = space.searched[name].distribution
+    if isinstance(distribution, CategoricalDistribution):
+        return float(max(map(float, distribution.choices)))  # type: ignore[arg-type]
+    return float(_numeric(distribution).high)
 
 
 def _bank_beside(space: Space, name: str, blocks: str) -> tuple[float, ...] | None:

@@ -152,13 +152,18 @@ class MethodConfig(_Config):
 
     @property
     def needs_zero_shot(self) -> bool:
-        """Whether a trial may start from the text tower's classifier."""
-        return "zero_shot" in self.parsed.reachable("head_start")
+        """Whether a trial may start from the text tower's classifier, or be pulled to it."""
+        reachable = self.parsed.reachable
+        return "zero_shot" in reachable("head_start") or any(map(_pulls, reachable("anchor")))
 
     @property
     def views(self) -> int:
         """The largest number of augmented copies of an image that a trial may use."""
         return int(max(self.parsed.reachable("views")))
+
+
+def _pulls(anchor: Any) -> bool:
+    return any(anchor) if isinstance(anchor, list | tuple) else bool(anchor)
 
 
 class Experiment(_Config):

@@ -42,7 +42,7 @@ def test_a_bank_finds_its_good_head(encoder: Encoder) -> None:
     fit = probe(encoder, head_lr=[1e-7, 0.05], weight_decay=[0, 0.1])
     evaluation = fit.train_until(600)
     assert evaluation.val_accuracy == 1
-    assert fit.recipe.bank[evaluation.head][0] == 0.05
+    assert fit.recipe.bank[evaluation.head]["head_lr"] == 0.05
     logits = fit.logits(clusters(60, 2))
     assert logits.shape == (4, 60, CLASSES)
     head = fit.restore_best()
@@ -54,8 +54,8 @@ def test_a_bank_finds_its_good_head(encoder: Encoder) -> None:
 def test_every_head_of_a_bank_is_its_own_fit(encoder: Encoder) -> None:
     together = probe(encoder, head_lr=[1e-3, 0.05], weight_decay=[0, 0.5], warmup=0.2)
     together.train_until(300)
-    for i, (rate, decay) in enumerate(together.recipe.bank):
-        alone = probe(encoder, head_lr=rate, weight_decay=decay, warmup=0.2)
+    for i, head in enumerate(together.recipe.bank):
+        alone = probe(encoder, **head, warmup=0.2)
         alone.train_until(300)
         torch.testing.assert_close(
             together.model.head.weight[i], alone.model.head.weight[0], rtol=1e-5, atol=1e-6

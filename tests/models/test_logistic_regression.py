@@ -28,11 +28,22 @@ def probabilities(head: LinearHead, x: Tensor = X) -> Tensor:
     return (x @ head.weight.T + head.bias).softmax(-1)
 
 
-def objective(head: LinearHead, decay: float, smoothing: float = 0.0) -> Tensor:
+ANCHOR = LinearHead(
+    torch.randn(CLASSES, DIM, generator=GENERATOR, dtype=torch.float64),
+    torch.randn(CLASSES, generator=GENERATOR, dtype=torch.float64),
+)
+
+
+def objective(
+    head: LinearHead, decay: float, smoothing: float = 0.0, anchor: LinearHead | None = None
+) -> Tensor:
     """The penalised mean loss, as the docstring has it."""
     logits = X @ head.weight.T + head.bias
     fitted = F.cross_entropy(logits, LABELS, label_smoothing=smoothing)
-    return fitted + decay / 2 * head.weight.square().sum()
+    if anchor is None:
+        return fitted + decay / 2 * head.weight.square().sum()
+    moved = (head.weight - anchor.weight).square().sum() + (head.bias - anchor.bias).square().sum()
+    return fitted + decay / 2 * moved
 
 
 @pytest.mark.parametrize("decay", [1e-4, 1e-3, 1e-2, 0.1, 1.0])
@@ -50,13 +61,29 @@ def test_the_solution_is_scikit_learns(decay: float) -> None:
     torch.testing.assert_close(head.bias - shift, theirs.bias, rtol=0, atol=1e-3)
 
 
-@given(st.floats(0, 0.5), decays.filter(bool))
-@settings(max_examples=10, deadline=None)
-def test_the_solution_has_no_gradient(smoothing: float, decay: float) -> None:
-    (head,), _ = solve_probes(X, LABELS, CLASSES, [decay], smoothing)
+@given(st.floats(0, 0.5), decays.filter(bool), st.sampled_from([None, ANCHOR]))
+@settings(max_examples=20, deadline=None)
+def test_the_solution_has_no_gradient(
+    smoothing: float, decay: float, anchor: LinearHead | None
+) -> None:
+    (head,), _ = solve_probes(X, LABELS, CLASSES, [decay], smoothing, anchor)
     leaves = [head.weight.requires_grad_(), head.bias.requires_grad_()]
-    for gradient in torch.autograd.grad(objective(head, decay, smoothing), leaves):
+    for gradient in torch.autograd.grad(objective(head, decay, smoothing, anchor), leaves):
         assert gradient.abs().max() <= 2 * GRADIENT_TOLERANCE
+
+
+def test_the_strongest_pull_is_the_anchor_itself() -> None:
+    (head,), _ = solve_probes(X, LABELS, CLASSES, [1e9], anchor=ANCHOR)
+    logits, expected = (X @ each.weight.T + each.bias for each in (head, ANCHOR))
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-6)
+
+
+def test_an_anchor_at_zero_pulls_the_bias_as_well() -> None:
+    nothing = LinearHead(torch.zeros(CLASSES, DIM), torch.zeros(CLASSES))
+    (pulled,), _ = solve_probes(X, LABELS, CLASSES, [0.1], anchor=nothing)
+    (plain,), _ = solve_probes(X, LABELS, CLASSES, [0.1])
+    assert objective(pulled, 0.1) >= objective(plain, 0.1)
+    assert pulled.bias.norm() < plain.bias.norm()
 
 
 def test_smoothing_is_not_no_smoothing() -> None:

@@ -48,6 +48,7 @@ from models.recipe import Recipe
         ({"solver": "none"}, "solver: none needs head_start: zero_shot"),
         ({"views": -1}, "greater than or equal to 0"),
         ({"views": 65}, "less than or equal to 64"),
+        ({"anchor": -1}, "greater than or equal to 0"),
         ({"momentum": 0.9}, "not permitted"),
     ],
 )
@@ -58,16 +59,24 @@ def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> Non
 
 def test_a_bank_is_every_pair() -> None:
     recipe = Recipe(head_lr=[1e-3, 1e-2], weight_decay=[0, 0.1, 1])
-    assert recipe.bank == tuple((lr, wd) for lr in (1e-3, 1e-2) for wd in (0.0, 0.1, 1.0))
-    assert Recipe(head_lr=0.5, weight_decay=0.1).bank == ((0.5, 0.1),)
-    assert Recipe(blocks="1", head_lr=[0.5]).bank == ((0.5, 0.0),)
+    assert recipe.bank == tuple(
+        {"head_lr": lr, "weight_decay": wd} for lr in (1e-3, 1e-2) for wd in (0.0, 0.1, 1.0)
+    )
+    assert Recipe(blocks="1", head_lr=[0.5]).bank == ({"head_lr": 0.5, "weight_decay": 0.0},)
+
+
+def test_one_head_of_a_bank_has_a_recipe_of_its_own() -> None:
+    recipe = Recipe(solver="lbfgs", anchor=[0, 0.3], weight_decay=[0.1, 1])
+    assert recipe.chosen(2) == {"anchor": 0.3, "weight_decay": 0.1}
+    assert recipe.of_head(2) == Recipe(solver="lbfgs", anchor=0.3, weight_decay=0.1)
+    assert Recipe(head_lr=0.5, weight_decay=0.1).chosen(0) == {}  # nothing was chosen
 
 
 def test_a_solver_has_no_rates_and_none_has_no_decays_either() -> None:
     settings = {"head_lr": [1e-3, 1e-2], "weight_decay": [0, 0.1, 1]}
     solved = Recipe(solver="lbfgs", **settings)
     kept = Recipe(solver="none", head_start="zero_shot", **settings)
-    assert [decay for _, decay in solved.bank] == [0, 0.1, 1]
+    assert [head["weight_decay"] for head in solved.bank] == [0, 0.1, 1]
     assert len(kept.bank) == 1
     assert not solved.takes_steps
     assert not kept.takes_steps
@@ -78,6 +87,8 @@ def test_a_solver_has_no_rates_and_none_has_no_decays_either() -> None:
     [
         ({}, "zeros"),  # a probe is what others start from
         ({"solver": "lbfgs", "head_start": "zero_shot"}, "zeros"),
+        ({"solver": "lbfgs", "anchor": 0}, "zeros"),
+        ({"solver": "lbfgs", "anchor": [0, 1]}, "zero_shot"),
         ({"solver": "none", "head_start": "zero_shot"}, "zero_shot"),
         ({"head_start": "zero_shot"}, "zero_shot"),
         ({"blocks": "1"}, "probe"),

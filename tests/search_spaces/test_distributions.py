@@ -16,12 +16,17 @@ from optuna.samplers import RandomSampler
 
 from models.recipe import Recipe
 from search_spaces import Params, Space, parse_space
-from search_spaces.distributions import DISTRIBUTIONS, MANY
+from search_spaces.distributions import BANKS, DISTRIBUTIONS, MANY
 
 pytestmark = pytest.mark.filterwarnings("ignore:The distribution is specified:UserWarning")
 UNIT = {"warmup", "label_smoothing"}
 RATES = {"lr": (1e-6, 100.0), "head_lr": (1e-6, 100.0), "weight_decay": (1e-6, 100.0)}
-BOUNDS = {**RATES, "llrd_decay": (0.01, 1.0), **dict.fromkeys(UNIT, (0.0, 0.9))}
+BOUNDS = {
+    **RATES,
+    "anchor": (0.0, 0.0),
+    "llrd_decay": (0.01, 1.0),
+    **dict.fromkeys(UNIT, (0.0, 0.9)),
+}
 WHOLE = {"batch_size": 512, "views": 64}
 WORDS = {"blocks", "kinds", "head_start", "solver"}
 BLOCKS = ["none", "11", "11-7", "all"]
@@ -108,7 +113,7 @@ def forms(draw: st.DrawFn, name: str, frozen: bool) -> Any:
     if kind == "choice" or name in WORDS:
         return {"choice": draw(st.lists(values, min_size=1, max_size=4, unique=True))}
     if kind == "bank":
-        return {"bank": [draw(values)]} if name in ("head_lr", "weight_decay") else draw(values)
+        return {"bank": [draw(values)]} if name in BANKS else draw(values)
     if name in WHOLE:
         low, high = sorted(draw(st.lists(values, min_size=2, max_size=2, unique=True)))
         form = draw(st.sampled_from(["randint", "lograndint", "quniform"]))

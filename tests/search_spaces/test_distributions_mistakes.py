@@ -130,12 +130,27 @@ def test_a_condition_on_a_parameter_below_is_refused() -> None:
         parse_space({"llrd_decay": DECAY, "blocks": {"choice": ["11", "11-7"]}}, {})
 
 
+def test_an_anchor_needs_heads_that_are_solved_for() -> None:
+    solved = parsed(blocks="none", solver="lbfgs", anchor={"bank": [0, 1]}, weight_decay=[1, 1e9])
+    assert solved.fixed["anchor"] == (0.0, 1.0)
+    for name, form in (
+        ("anchor", {"bank": [0, 1]}),
+        ("anchor", {"uniform": [0, 1]}),
+        ("anchor", 1),
+    ):
+        with pytest.raises(ValueError, match="anchor above 0 needs solver: lbfgs"):
+            parsed(blocks="none", **{name: form})
+    for form in (101, {"loguniform": [1e-3, 1e3]}, {"choice": [1, 1000]}):
+        with pytest.raises(ValueError, match="weight_decay above 100 needs solver: lbfgs"):
+            parsed(blocks="11", weight_decay=form)
+
+
 @pytest.mark.parametrize("blocks", ["11", {"choice": ["none", "11"]}])
 def test_a_bank_never_meets_trained_blocks(blocks: Any) -> None:
     with pytest.raises(ValueError, match=r"^several head_lr .* need blocks: none; .* blocks: 11, "):
         parsed(blocks=blocks, head_lr={"bank": [1e-3, 1e-2]})
     single = parsed(blocks=blocks, head_lr={"bank": [1e-3]})
-    assert all(Recipe(**params).bank == ((1e-3, 0.0),) for params, _ in samples(single, 0))
+    assert all(Recipe(**params).chosen(0) == {} for params, _ in samples(single, 0))
 
 
 @pytest.mark.parametrize(

@@ -161,8 +161,7 @@ class FinalFitWorker:
         alpha, ema = _choose_weights(trained, experiment.final.wise_ft)
         best = trained.best
         assert best is not None
-        head_lr, weight_decay = recipe.bank[best.head]
-        recipe = recipe.model_copy(update={"head_lr": (head_lr,), "weight_decay": (weight_decay,)})
+        chosen, recipe = recipe.chosen(best.head), recipe.of_head(best.head)
         boundary = context.boundary(recipe)
         scores = score_tests(
             self.tests, lambda test: trained.logits(test.examples(boundary))[best.head]
@@ -177,8 +176,7 @@ class FinalFitWorker:
             samples_chosen=best.samples,
             steps_chosen=best.steps,
             weight_distance=best.weight_distance,
-            head_lr=head_lr,
-            weight_decay=weight_decay,
+            chosen=chosen,
             alpha=alpha,
             ema=ema,
             gradient_norms=trained.gradient_norms(),

@@ -86,10 +86,6 @@ class SuffixTrial(ray_tune.Trainable):
         return report
 
     def _report(self, evaluation: Evaluation, fit: Fit) -> TrialReport:
-        recipe, chosen = fit.recipe, {}
-        if len(recipe.bank) > 1:
-            head_lr, weight_decay = recipe.bank[evaluation.head]
-            chosen = {"head_lr": head_lr, "weight_decay": weight_decay}
         return TrialReport(
             milestone=self._milestone,
             taken_up=self._taken_up,
@@ -104,7 +100,7 @@ class SuffixTrial(ray_tune.Trainable):
             diverged=not evaluation.finite,
             seconds=round(self._seconds, 4),
             node=ray.get_runtime_context().get_node_id()[:8],
-            chosen=chosen,
+            chosen=fit.recipe.chosen(evaluation.head),
         )
 
     def _context(self) -> TrialContext:

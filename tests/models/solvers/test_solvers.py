@@ -83,6 +83,22 @@ def test_an_exact_solution_needs_no_start(encoder: Encoder) -> None:
     assert_same(weights(fits[0]), weights(fits[1]))
 
 
+def test_every_anchor_has_a_head_for_every_decay(encoder: Encoder) -> None:
+    text = start()
+    fit = solved(encoder, start=text, anchor=[0, 0.5, 1])
+    fit.train_until(HORIZON)
+    x, y = torch.from_numpy(TRAIN.features.copy()), torch.from_numpy(TRAIN.labels)
+    halved = LinearHead(text.weight / 2, text.bias / 2)
+    expected = [
+        head
+        for anchor in (None, halved, text)
+        for head in solve_probes(x, y, CLASSES, BANK, anchor=anchor)[0]
+    ]
+    assert len(expected) == len(fit.recipe.bank) == 9
+    for i, head in enumerate(expected):
+        assert_same(vars(fit.model.head.head(i)), vars(head))
+
+
 @pytest.mark.parametrize("boundary", ["pixels", "block 2", "final"])
 def test_embeddings_are_computed_from_any_boundary(encoder: Encoder, boundary: str) -> None:
     images, labels = pixels(24), np.arange(24) % CLASSES
@@ -149,7 +165,6 @@ from models.solvers import DirectSolver
 
 class Means(DirectSolver):
     name = "means"
-    uses_decays = uses_start = False
 
     def solve(self, recipe, embeddings, labels, heads):
         classes = range(heads.bias.shape[1])
