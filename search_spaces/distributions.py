@@ -296,13 +296,11 @@ def _check_solver(space: Space) -> None:
 
 def _highest(space: Space, name: str) -> float:
     """Return the largest value of a parameter that holds numbers."""
-    if name not in space.searched:
-        value = space.fixed.get(name, 0.0)
-        return float(max(value) if isinstance(value, tuple) else value)
-    distribution = space.searched[name].distribution
-    if isinstance(distribution, CategoricalDistribution):
-        return float(max(map(float, distribution.choices)))  # type: ignore[arg-type]
-    return float(_numeric(distribution).high)
+    value = space.fixed.get(name, 0.0)
+    if name in space.searched:
+        distribution: Any = space.searched[name].distribution
+        value = getattr(distribution, "choices", None) or distribution.high
+    return float(max(value) if isinstance(value, tuple) else value)
 
 
 def _bank_beside(space: Space, name: str, blocks: str) -> tuple[float, ...] | None:
