@@ -230,11 +230,8 @@ def check_recipe(params: Params) -> None:
     for name, value in params.items():
         _check_known(name)
         with _prefixed(name):
-            checked, given = (
-                _checked(name, value),
-                tuple(value) if isinstance(value, list) else value,
-            )
-            if checked != given or isinstance(value, bool):
+            given = tuple(value) if isinstance(value, list) else value
+            if _checked(name, value) != given or isinstance(value, bool):
                 raise ValueError(f"{value!r} is of the wrong type")
     _recipe(params)
 
