@@ -9,7 +9,6 @@ import secrets
 import shutil
 import signal
 import socket
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ray._common.utils import get_ray_address_file
 
 from errors import InputError, one_line
 from search_spaces import ResourcesConfig
+from terminal import Terminal, say
 from tune.workers.machines import alive, slots_at
 from tune.workers.private import open_to_all, private_folder
 from tune.workers.ray_environment import set_ray_environment
@@ -93,7 +93,7 @@ def connected(
     try:
         _check_closed(address, context.address_info)
         if (mode := os.environ.get("RAY_AUTH_MODE", "unset").lower()) != "token":  # Ray may set it
-            print(OPEN.format(mode), file=sys.stderr)
+            say(Terminal(stderr=True), OPEN.format(mode))
         # A thread of Ray's prints there what befalls its servers; its logs have that too.
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
             yield _describe(resources, context.dashboard_url, grows=address is not None)
