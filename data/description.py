@@ -1,4 +1,4 @@
-"""What people are told of a data set before a run: its classes, what was passed over, warnings."""
+"""Describe a data set before a run: its classes, what was passed over, warnings."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from errors import InputError
 from files import replacing
 from text import cell, cell_text
 
-if TYPE_CHECKING:  # pandas takes half a second to import, and mistakes are told without it
+if TYPE_CHECKING:  # pandas takes half a second to import, and mistakes are reported without it
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray

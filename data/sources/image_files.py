@@ -110,7 +110,7 @@ def is_image(path: Path) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a large image
             Image.open(path, formats=FORMATS).close()
-    except Exception:  # whatever it is, it is no image; an unreadable one of a known ending is told
+    except Exception:  # it is no image; one with a known ending is reported later
         return False
     return True
 

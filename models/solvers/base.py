@@ -26,8 +26,8 @@ class Solver(ABC):
         name: what recipes call it.
         trains: whether it finds anything, or leaves the heads as they start.
         trains_encoder: whether it can train layers of the encoder as well.
-        banked: the settings that play a part in the heads, of which a recipe may hold several
-            values: there is one head for every combination.
+        banked: the settings that each head has one value of. A recipe may hold several values of
+            each; there is one head for every combination.
         only_start: the one `head_start` that it can begin from; None where any will do.
     """
 

@@ -47,7 +47,7 @@ class Plan:
         encoder_flops: operations of the whole encoder's forward pass on one image.
         sample_flops: mean operations of each method's trials on one training sample, over its
             choices of layers: from the cached boundaries, and from pixels.
-        data_lines: what people are told of the data set.
+        data_lines: the description of the data set, to be printed.
     """
 
     experiment: Experiment

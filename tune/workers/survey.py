@@ -22,7 +22,7 @@ from tune.workers.cluster import ROOT, Cluster, open_cluster
 from tune.workers.machines import alive
 from tune.workers.private import open_to_all
 
-SAMPLE = 50  # images of which a machine tries to read one
+SAMPLE = 50  # images that a machine tries until it has read one
 BUSY = 60.0  # seconds to wait for a GPU that somebody else may hold; then it is not asked
 
 
