@@ -244,11 +244,8 @@ def _evaluate(arguments: argparse.Namespace, given: list[str]) -> int:
     from tune.evaluate import evaluate
 
     with _told_if_killed(given, arguments.address):
-        return (
-            0
-            if evaluate(arguments.run_dir, arguments.address, Terminal(file=sys.stdout))
-            else FAILED
-        )
+        same = evaluate(arguments.run_dir, arguments.address, Terminal(file=sys.stdout))
+    return 0 if same else FAILED
 
 
 def _search(arguments: argparse.Namespace, given: list[str]) -> int:
