@@ -7,6 +7,7 @@ or a column of a table. It needs neither Ray nor torch.
 from records.cell import Cell
 from records.encoding import decode, encode
 from records.events import (
+    LOST,
     End,
     Event,
     FinalFitFailed,
@@ -85,6 +86,7 @@ __all__ = [
     "IMPORTANCE",
     "JOURNAL",
     "LOCK",
+    "LOST",
     "PLOT",
     "SKIPPED",
     "STUDIES",

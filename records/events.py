@@ -9,6 +9,9 @@ from records.cell import Cell
 
 Kind = Literal["zero_shot", "probe", "tuned"]
 End = Literal["completed", "stopped", "diverged", "failed", "cut"]
+"""How a trial ends."""
+LOST: tuple[End, ...] = ("failed", "diverged")
+"""The ends of a trial that went wrong."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
-from records import TEST
+from records import LOST, TEST
 from report.device_seconds import cost_notes
 from report.formatting import listed, span
 from report.gradients import gradient_notes
@@ -130,7 +130,7 @@ def _missing(run: Run) -> Iterator[str]:
 def _trials(run: Run) -> Iterator[str]:
     """Count the trials by how they ended."""
     counts = Counter(trial.status for trial in run.history.trials.values())
-    failed = counts["failed"] + counts["diverged"]
+    failed = sum(counts[end] for end in LOST)
     parts = [f"stopped early: {counts['stopped']}", f"failed: {failed}"]
     parts += [f"cut by the time budget: {counts['cut']}"] if counts["cut"] else []
     parts += [f"paused: {counts['paused']}"] if counts["paused"] else []

@@ -8,12 +8,11 @@ from itertools import chain, groupby
 from typing import Any
 
 from errors import one_line
-from records import TEST, Cell
+from records import LOST, TEST, Cell
 from report.formatting import listed
 from report.run import Run
 
 NAMED = 3  # cells that a warning names; it counts the others
-LOST = ("failed", "diverged")  # how a trial ends that can be no winner
 FEW_IMAGES = 100  # in a test split with fewer, one image is more than a point of accuracy
 
 NOT_COVERED = "intervals do not cover the draw of the training images"

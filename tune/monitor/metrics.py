@@ -11,11 +11,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from ray.util.metrics import Gauge
 
-from records import Cell
+from records import Cell, End
 from tune.search.cell_search import CellSearch
 from tune.search.search import Search
 from tune.search.time_budget import TimeBudget
@@ -28,7 +28,7 @@ RUN = "run"
 """A tag of every metric: the experiment's name. A cluster may run several."""
 
 CELL_TAGS = ("partition", "method")
-ENDED = ("completed", "stopped", "diverged", "failed", "cut")
+ENDED: tuple[End, ...] = get_args(End)
 STATES = ("running", "paused", *ENDED, "left")
 """Of trials, in the journal's words; `left` are those not proposed yet."""
 

@@ -7,6 +7,7 @@ import random
 from functools import cache
 
 from models.recipe import Recipe
+from records import LOST
 from tune.search.cell_search import CellSearch
 from tune.search.schedulers import Scheduler
 from tune.search.search import DEFAULT
@@ -34,7 +35,7 @@ class ExpectedSamples:
         if state.finished:
             return 0.0
         trials = state.trials
-        lost = [n for n, trial in trials.items() if trial.ended in ("diverged", "failed")]
+        lost = [n for n, trial in trials.items() if trial.ended in LOST]
         seen = sum(trial.samples for n, trial in trials.items() if n not in lost)
         steps = Recipe(**state.space.first()).takes_steps  # else it is solved for, and judged once
         points = state.milestones if steps else (state.horizon,)
