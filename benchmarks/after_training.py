@@ -30,7 +30,8 @@ ADDITIONS = ("averaged", "interpolated", "views")
 
 def trained(lab: Laboratory, fit: Fit, method: str) -> Fit:
     """Train a fit to its horizon."""
-    for point in milestones(lab.experiment.horizon(method), lab.experiment.search, fit.images):
+    horizon = lab.experiment.horizon(method, fit.images)
+    for point in milestones(horizon, lab.experiment.search, fit.images):
         fit.train_until(point)
     return fit
 

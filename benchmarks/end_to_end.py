@@ -39,7 +39,8 @@ class Finished:
     Attributes:
         seconds, memory: wall time and peak bytes of the whole command.
         slots: trials that run at a time.
-        trials: the run's trials.csv, and the `last_accuracy` that each trial reported.
+        trials: the run's trials.csv, with each trial's `horizon` and the `last_accuracy` that it
+            reported.
         final_seconds: seconds of each final fit, of probes too, by method.
     """
 
@@ -89,6 +90,11 @@ def run_ours(space: Path, settings: Sequence[str], folder: Path) -> Finished:
         last.get((Cell(float(partition), str(method)), int(trial)))
         for partition, method, trial in trials[["partition", "method", "trial"]].to_numpy()
     ]
+    images = {fit.partition: fit.n_train for fit in fits}
+    trials["horizon"] = [
+        experiment.horizon(str(method), images[float(partition)])
+        for partition, method in trials[["partition", "method"]].to_numpy()
+    ]
     finals = pd.Series([fit.seconds for fit in fits], index=[fit.method for fit in fits])
     return Finished(experiment, seconds, memory, slots, trials, finals)
 
@@ -108,7 +114,7 @@ def as_job(ours: Finished, trials: pd.DataFrame, folder: Path) -> Job:
     same = []
     for trial in trials.to_dict("records"):
         rows = partition_rows(labels, groups, trial["partition"], experiment.seed)
-        horizon = experiment.horizon(trial["method"])
+        horizon = experiment.horizon(trial["method"], len(rows))
         same.append(
             Trial(
                 json.loads(trial["config"]),
@@ -190,8 +196,8 @@ def extrapolated(ours: Finished, chosen: pd.DataFrame, answer: Answer) -> float:
     total = 0.0
     for method in ours.tuned:
         whole = float(of_method.get(method, mean(work)))
-        samples = ours.trials.samples[ours.trials.method == method]
-        share = (samples / ours.experiment.horizon(method)).clip(upper=1)
+        trials = ours.trials[ours.trials.method == method]
+        share = (trials.samples / trials.horizon).clip(upper=1)
         finals = int((ours.final_seconds.index == method).sum())
         total += whole * (float(share.sum()) + finals) + start * (len(share) + finals)
     return total

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data import Split, derived_seed, load_dataset, partition_rows
+from data import Split, cache_root, derived_seed, load_dataset, partition_rows
 from models import (
     HEAD,
     PIXELS,
@@ -21,6 +21,7 @@ from models import (
     load_pretrained,
     select,
 )
+from models.zero_shot import Prompts
 from search_spaces import Experiment, Params
 
 BATCH = 64  # images in one pass
@@ -42,7 +43,11 @@ class Laboratory:
         configs = list(configs)
         self.experiment = experiment
         self.dataset = load_dataset(experiment.data)
-        self._pretrained = load_pretrained(experiment.model)
+        prompts = None
+        if experiment.needs_zero_shot:
+            prompts = Prompts(self.dataset.words, experiment.data.templates)
+        cache = cache_root(experiment.features.cache) / "zero_shot"
+        self._pretrained = load_pretrained(experiment.model, prompts, cache)
         self.encoder = self._pretrained.encoder
         self._device = Device("cpu", experiment.model.precision)
         self._splits = {
@@ -104,26 +109,27 @@ class Laboratory:
         """A fit as a run makes it (`TrialContext.fit`), judged by all validation images.
 
         Raises:
-            ValueError: the head starts from the text tower, or the configuration asks for more
-                views than were encoded.
+            ValueError: the configuration asks for more views than were encoded.
         """
         recipe = Recipe(**config)
-        if recipe.start == "zero_shot" or recipe.views > len(self._views):
-            raise ValueError("heads start from probes or zeros, on views that were encoded")
+        if recipe.views > len(self._views):
+            raise ValueError(f"{len(self._views)} views were encoded, not {recipe.views}")
+        if recipe.start != "probe":
+            start = self._pretrained.zero_shot if recipe.start == "zero_shot" else None
         selection = select(recipe, self.encoder)
         boundary = selection.boundary
         views = tuple(view[boundary] for view in self._views[: recipe.views])
-        train = self.examples("train", boundary)
+        train, rows = self.examples("train", boundary), self.rows(partition, seed)
         return Fit(
             self.encoder,
             selection,
             boundary,
-            FeatureDataset(train.features, train.labels, self.rows(partition, seed), views),
+            FeatureDataset(train.features, train.labels, rows, views),
             self.examples("val", boundary),
             classes=len(self.dataset.classes),
-            horizon=self.experiment.horizon(method),
+            horizon=self.experiment.horizon(method, len(rows)),
             seed=derived_seed(self.experiment.seed, seed, "order"),
-            start=start if recipe.start == "probe" else None,
+            start=start,
             average=average,
             device=self._device,
         )
@@ -140,5 +146,5 @@ class Laboratory:
         config = self.experiment.methods[method].parsed.first()
         fit = self.fit(config, method, partition, seed=seed)
         for share in (1 / 3, 2 / 3, 1) if fit.recipe.takes_steps else (1,):
-            fit.train_until(round(share * self.experiment.horizon(method)))
+            fit.train_until(round(share * self.experiment.horizon(method, fit.images)))
         return fit.restore_best()

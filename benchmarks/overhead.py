@@ -34,7 +34,7 @@ from models import Recipe, select
 from records import JournalWriter
 from search_spaces import Experiment, load_experiment
 from tune.search.search import Proposal, Search
-from tune.setup import Prepared, feature_stage, prepare, training_images
+from tune.setup import Prepared, feature_stage, prepare
 from tune.storage.storage import Storage
 from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.trainable import SuffixTrial
@@ -162,7 +162,7 @@ def trained(arguments: argparse.Namespace) -> list[Row]:
     """Measure an experiment's own search."""
     experiment = load_experiment(arguments.space, arguments.set)
     prepared, watch = prepare(experiment), Watch()
-    images = training_images(prepared.experiment, prepared.dataset.train)
+    images = prepared.partitions
     with local_cluster(experiment, arguments.slots, prepared.plan.store_bytes) as cluster:
         context = new_context(prepared, cluster)
         search, span = watched_search(experiment, images, context, cluster, WatchedTrial, watch)
@@ -191,7 +191,7 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
         arguments.space, [*settings, *arguments.set], trials=2 * arguments.slots
     )
     prepared, watch, slots = prepare(experiment), Watch(), arguments.slots
-    images = training_images(prepared.experiment, prepared.dataset.train)
+    images = prepared.partitions
     with local_cluster(experiment, slots, prepared.plan.store_bytes) as cluster:
         context, idle = new_context(prepared, cluster), bare(slots)
         arrays = [*context.train.features.values(), *context.val.features.values()]

@@ -25,6 +25,7 @@ from benchmarks.fits import Laboratory
 from files import replacing
 from models import Evaluation, LinearHead
 from search_spaces import Experiment, Params, load_experiment
+from search_spaces.schema import MOST
 
 SHARES = (1 / 27, 1 / 16, 1 / 9, 1 / 8, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4, 1)
 """The points of a curve, in shares of the horizon: every rung of halving by 2, 3 and 4."""
@@ -52,8 +53,8 @@ def curve(
 
 
 def points(experiment: Experiment, method: str) -> list[int]:
-    """Return the samples at which a curve is evaluated."""
-    return [round(share * experiment.horizon(method)) for share in SHARES]
+    """Return the samples at which a curve is evaluated, at every partition."""
+    return [round(share * experiment.horizon(method, MOST)) for share in SHARES]
 
 
 def main() -> None:
@@ -68,7 +69,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     partitions = [float(piece) for piece in arguments.partitions.split(",")]
-    experiment = load_experiment(arguments.space, arguments.set)
+    uncut = f"search.epochs={MOST}"  # small partitions too: what a shorter horizon loses is seen
+    experiment = load_experiment(arguments.space, [uncut, *arguments.set])
     configs = configurations(experiment, arguments.method, arguments.configs)
     lab = Laboratory(experiment, configs, ("train", "val"))
     table: dict[str, Any] = {
@@ -77,7 +79,7 @@ def main() -> None:
         "method": arguments.method,
         "space": experiment.methods[arguments.method].space,
         "default": experiment.methods[arguments.method].default,
-        "horizon": experiment.horizon(arguments.method),
+        "horizon": experiment.horizon(arguments.method, MOST),
         "points": points(experiment, arguments.method),
         "n_val": len(lab.dataset.val),
         "partitions": partitions,

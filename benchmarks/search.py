@@ -31,6 +31,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from models.results import score
 from records import JournalWriter, TrialReport
 from search_spaces import Experiment, Params, parse_space
+from search_spaces.schema import MOST
 from tune.search.cell_search import CellSearch
 from tune.search.search import Proposal, Search
 from tune.search.simulation import Flight, Player, a_report
@@ -127,7 +128,7 @@ class Table:
         """Return an experiment of the method, and of a probe that it waits for."""
         method = {"space": self.content["space"], "default": self.content["default"]}
         probe = {"space": {"blocks": "none"}, "trials": 1, "samples": 1}
-        search = {"trials": trials, "samples": self.horizon, **settings}
+        search = {"trials": trials, "samples": self.horizon, "epochs": MOST, **settings}
         return Experiment.model_validate(
             {
                 "name": self.name,

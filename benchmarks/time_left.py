@@ -72,9 +72,9 @@ class Replay:
         if now <= search.time:
             return clock.left(state)
         clock.begin_fits()
-        hands[0], left = now, dict.fromkeys(state.cells, clock.seeds)
+        hands[0], left = now, {cell: found.seeds for cell, found in state.cells.items()}
         for _, cell, seconds in (fit for fit in self._fits if fit[0] <= now):
-            clock.fit_ended(state, cell, clock.seeds - left[cell], seconds)
+            clock.fit_ended(state, cell, state.cells[cell].seeds - left[cell], seconds)
             left[cell] -= 1
         return clock.fits_left(state, left)
 

@@ -204,6 +204,12 @@ class Fit:
             weight_distance=self._weight_distance(),
         )
 
+    def val_correct(self, head: int) -> list[int]:
+        """Return 1 for each validation image that a head of the bank is right about, else 0."""
+        labels = torch.from_numpy(self._val.labels[self._val.rows])
+        found: list[int] = (self.logits(self._val)[head].argmax(-1) == labels).int().tolist()
+        return found
+
     def interpolated_score(self) -> float:
         """Score the weights half-way back to their start, 0 at least; the fit stays as it is."""
         now = _copied(self.weights())

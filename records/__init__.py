@@ -4,7 +4,7 @@ Nothing outside this room spells a key of an event, of a trial's report or of a 
 or a column of a table. It needs neither Ray nor torch.
 """
 
-from records.cell import Cell
+from records.cell import BEST, Cell
 from records.encoding import decode, encode
 from records.events import (
     LOST,
@@ -31,10 +31,12 @@ from records.events import (
     Winner,
 )
 from records.final_fit import (
+    AUTO,
     TEST,
     FinalFitResult,
     SetScore,
     find_final_fit,
+    planned_seeds,
     read_final_fits,
     write_final_fit,
 )
@@ -75,6 +77,8 @@ from records.tables import (
 
 __all__ = [
     "ACCURACY",
+    "AUTO",
+    "BEST",
     "BEST_CONFIGS",
     "CHECKPOINTS",
     "DUPLICATES",
@@ -134,6 +138,7 @@ __all__ = [
     "find_final_fit",
     "holds_run",
     "parse_journal",
+    "planned_seeds",
     "read_final_fits",
     "read_journal",
     "read_test_images",

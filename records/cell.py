@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+BEST = "best"
+"""What stands for a partition's best method; no method has this name."""
+
 
 class Cell(NamedTuple):
     """A (partition, method): it has its own rungs, its own study and its own winner."""

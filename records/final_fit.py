@@ -13,8 +13,24 @@ from records.cell import Cell
 from records.encoding import decode, encode
 from records.layout import FINAL_FITS, final_fit_path, is_final_fit
 
+AUTO = "auto"
+"""In place of the number of final seeds: see `planned_seeds`."""
 TEST = "test"
 """The name of the test split among the test sets; the others have the experiment's names."""
+
+
+def planned_seeds(seeds: int | str, partition: float, images: int) -> int:
+    """Return how many final fits a winner gets, of a partition with so many training images.
+
+    `auto` gives more where few images are drawn, as much depends on which, and fits are short: 8
+    below 50 images, 6 below 200, and 3 from there on and at 100%, where nothing is drawn. No
+    result has a part in it.
+    """
+    if seeds != AUTO:
+        return int(seeds)
+    if partition == 100 or images >= 200:
+        return 3
+    return 8 if images < 50 else 6
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,7 @@ class FinalFitResult:
 
     Attributes:
         val_accuracy: that of the weights that validation chose.
+        val_correct: 1 for each validation image that they are right about, else 0.
         samples_chosen, steps_chosen: training samples and steps after which it chose them.
         weight_distance: how far the encoder's trained weights have moved, relative to their norm.
         chosen: the settings of the head of a bank that validation chose; empty without a bank.
@@ -51,6 +68,7 @@ class FinalFitResult:
     n_train: int
     n_val: int
     val_accuracy: float
+    val_correct: list[int]
     samples_chosen: int
     steps_chosen: int
     weight_distance: float

@@ -104,6 +104,7 @@ class AccuracyRow(NamedTuple):
     saved_seconds: float
     alpha: float | None
     ema: float | None
+    best: bool
 
 
 class TrialRow(NamedTuple):

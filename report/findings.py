@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from itertools import chain, pairwise, takewhile
 
-from records import TEST
+from records import BEST, TEST
 from report.formatting import listed
 from report.intervals import Interval
 from report.run import Run
@@ -19,7 +19,8 @@ def findings(run: Run) -> list[str]:
     if run.baseline is None:
         return []
     lines = chain(
-        _at_each_partition(run, run.baseline),
+        _best(run),
+        _at_each_partition(run, run.compared, run.baseline),
         average_findings(run, run.baseline),
         *(_enough(run, method) for method in dict.fromkeys([run.compared, run.baseline]) if method),
         _as_data_grows(run, run.baseline),
@@ -69,15 +70,35 @@ def _means(pairs: Collection[tuple[Scores, Scores]]) -> tuple[Scores, Scores] | 
     return (ours, theirs) if ours and theirs else None
 
 
-def _at_each_partition(run: Run, baseline: str) -> Iterator[str]:
-    """Compare the method whose gain is shown; partitions with one outcome share a sentence."""
-    if (method := run.compared) is None or method == baseline:
+def _best(run: Run) -> Iterator[str]:
+    """Compare the best method of each partition with zero-shot."""
+    if run.zero_shot is not None:
+        yield from _compared(
+            BEST,
+            run.zero_shot,
+            {
+                partition: difference
+                for partition in run.partitions
+                if (best := run.best(partition)) not in (None, run.zero_shot)
+                and (difference := run.difference(partition, str(best), run.zero_shot))
+            },
+        )
+
+
+def _at_each_partition(run: Run, method: str | None, baseline: str) -> Iterator[str]:
+    """Compare the method whose gain is shown with the baseline."""
+    if method is None or method == baseline:
         return
     differences = {
         partition: difference
         for partition in run.partitions
         if (difference := run.difference(partition, method, baseline))
     }
+    yield from _compared(method, baseline, differences)
+
+
+def _compared(method: str, baseline: str, differences: Mapping[float, Interval]) -> Iterator[str]:
+    """Say what is shown at which partition; those with one outcome share a sentence."""
     shown = {partition: d for partition, d in differences.items() if d.shown}
     for sign in (1, -1):
         same = {partition: d for partition, d in shown.items() if d.mean * sign > 0}

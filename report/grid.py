@@ -112,20 +112,13 @@ def accuracy_grid(run: Run, test_set: str = TEST) -> Grid:
 
 
 def _row(run: Run, partition: float, test_set: str) -> list[GridCell]:
-    """Return a row without its gain; bold is the best by validation, as test must not select."""
-    validation = {
-        method: winner.val_accuracy
-        for method in run.methods
-        if (winner := run.winner(partition, method))
-    }
-    best = max(validation.values(), default=None)
+    """Return a row without its gain; the best is by validation, as test must not select."""
+    best = run.best(partition)
     cells = [GridCell(f"{partition:g}"), GridCell(_images(run, partition, lambda fit: fit.n_train))]
     for method in run.methods:
         scores = run.scores(partition, method, test_set)
-        leads = method in validation and validation[method] == best
-        cells.append(
-            GridCell(scores.interval().points(), bold=leads) if scores else GridCell(EMPTY)
-        )
+        text = scores.interval().points() if scores else EMPTY
+        cells.append(GridCell(text, bold=method == best))
     return cells
 
 

@@ -67,7 +67,10 @@ def _reading(run: Run) -> Iterator[str]:
         "Intervals are not corrected for multiple comparisons and do not include the randomness "
         "of the search"
     )
-    yield "Bold marks the best validation accuracy of its row"
+    yield (
+        "Best (bold) is by the validation accuracy of the final fits: of the methods within one "
+        "standard error of the highest, the cheapest to train and to serve"
+    )
     if run.compared and run.baseline:
         paired = "by seed and by image" if run.test_labels else "by seed"
         yield f"The gain is {run.compared} minus {run.baseline} on test, paired {paired}"
@@ -119,7 +122,7 @@ def _below_zero_shot(run: Run) -> Iterator[str]:
 def _missing(run: Run) -> Iterator[str]:
     """Count the final fits to make, and name cells whose final fits have different winners."""
     made = sum(len(run.final_fits(*cell)) for cell in run.cells())
-    asked = (run.seeds or 0) * sum(run.winner(*cell) is not None for cell in run.cells())
+    asked = sum(run.planned(cell.partition) or 0 for cell in run.cells() if run.winner(*cell))
     if made < asked:
         yield f"{made} of {asked} final fits are made; resume the run for the others"
     for cell in run.cells():

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from errors import InputError
 from records import (
+    AUTO,
     DUPLICATES,
     EXPERIMENT,
     IMPORTANCE,
@@ -27,10 +28,12 @@ from records import (
     RunHistory,
     TrialHistory,
     Winner,
+    planned_seeds,
     read_final_fits,
     read_journal,
     read_test_images,
 )
+from report.best import best_method
 from report.intervals import Interval
 from report.scores import Scores
 
@@ -44,7 +47,7 @@ class Run:
     Attributes:
         partitions, methods: the table's rows and columns, in the experiment's order.
         gain: the method to compare with the baseline, if the experiment names one.
-        seeds: planned number of final fits per winner; None if it is not known.
+        seeds: final fits that the experiment asks for; None if it is not known.
         test_labels, test_groups: as `read_test_images` returns them.
         skipped: number of images that could not be used.
     """
@@ -53,7 +56,7 @@ class Run:
     partitions: tuple[float, ...]
     methods: tuple[str, ...]
     gain: str | None
-    seeds: int | None
+    seeds: int | str | None
     history: RunHistory
     fits: dict[Cell, dict[int, FinalFitResult]]
     test_labels: Mapping[str, NDArray[np.int64]]
@@ -77,12 +80,19 @@ class Run:
     def failures(self, partition: float, method: str) -> list[str]:
         """Return why final fits of a cell failed, for the planned seeds without a result."""
         cell = Cell(partition, method)
-        made = self.fits.get(cell, {})
+        made, planned = self.fits.get(cell, {}), self.planned(partition)
         return [
             reason
             for (of, seed), reason in self.history.failed_fits.items()
-            if of == cell and seed not in made and (self.seeds is None or seed < self.seeds)
+            if of == cell and seed not in made and (planned is None or seed < planned)
         ]
+
+    def planned(self, partition: float) -> int | None:
+        """Return how many final fits each winner of a partition gets; None if it is not known."""
+        made = [fit for method in self.methods for fit in self.final_fits(partition, method)]
+        if self.seeds is None or (self.seeds == AUTO and not made):
+            return None
+        return planned_seeds(self.seeds, partition, made[0].n_train if made else 0)
 
     def trials(self, partition: float, method: str) -> list[TrialHistory]:
         """Return the trials of a cell."""
@@ -91,6 +101,10 @@ class Run:
     def scores(self, partition: float, method: str, test_set: str = TEST) -> Scores | None:
         """Return the scores of a cell's final fits on a test set; None if it has none."""
         return self._scores.get((Cell(partition, method), test_set))
+
+    def best(self, partition: float) -> str | None:
+        """Return the method that validation chooses for a partition; None before its final fits."""
+        return self._best[partition]
 
     def difference(
         self, partition: float, ours: str, theirs: str, test_set: str = TEST
@@ -124,6 +138,19 @@ class Run:
             return self.gain or "llrd"
         tuned = self._methods_of("tuned")
         return next((method for method in self.methods if method in tuned), None)
+
+    @cached_property
+    def _best(self) -> dict[float, str | None]:
+        found = {}
+        for partition in self.partitions:
+            cells = {method: Cell(partition, method) for method in self.methods}
+            known = {
+                method: (self.history.winners[cell], self.fits[cell])
+                for method, cell in cells.items()
+                if cell in self.history.winners and self.fits.get(cell)
+            }
+            found[partition] = best_method(known)
+        return found
 
     @cached_property
     def _scores(self) -> dict[tuple[Cell, str], Scores]:
@@ -198,7 +225,7 @@ def read_run(run_dir: Path) -> Run:
 
 def _read_experiment(
     path: Path,
-) -> tuple[tuple[float, ...], tuple[str, ...], str | None, int | None]:
+) -> tuple[tuple[float, ...], tuple[str, ...], str | None, int | str | None]:
     """Return the partitions, the methods, the method whose gain is shown, and the final seeds."""
     try:
         experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -210,3 +237,10 @@ def _read_experiment(
     if gain is not None and gain not in methods:
         raise InputError(f"{path}: report.gain is {gain!r}, not one of {', '.join(methods)}")
     return partitions, methods, gain, seeds
+
+
+def best_methods(run_dir: Path) -> dict[float, str]:
+    """Name the best method of every partition whose final fits are there."""
+    run = read_run(run_dir)
+    found = {partition: run.best(partition) for partition in run.partitions}
+    return {partition: method for partition, method in found.items() if method}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from records import BEST
 from report.device_seconds import row_cost
 from report.findings import average_findings, drop_finding, findings
 from report.formatting import describe
@@ -32,8 +33,7 @@ class Summary:
 
     Attributes:
         seconds: device-seconds of each row.
-        chosen: the method whose winners are described, if there is one.
-        descriptions: the configurations of these winners, one for each row.
+        best: the best method of each row and its winner's configuration.
         heading: that of the findings.
         extra: the tables of the further test sets.
         missing: warnings of cells without a result, and why.
@@ -41,8 +41,7 @@ class Summary:
 
     grid: Grid
     seconds: list[str]
-    chosen: str | None
-    descriptions: list[str]
+    best: list[str]
     heading: str
     findings: list[str]
     extra: list[ExtraTest]
@@ -51,10 +50,8 @@ class Summary:
     notes: list[str]
 
     def markdown(self) -> str:
-        """Return the report in Markdown; seconds and descriptions are the table's last columns."""
-        further = [Column("device-seconds", self.seconds)]
-        if self.chosen:
-            further.append(Column(f"{self.chosen} winner", self.descriptions, align=":---"))
+        """Return the report in Markdown; seconds and best methods are the table's last columns."""
+        further = [Column("device-seconds", self.seconds), Column(BEST, self.best, align=":---")]
         lines = [f"# {markdown(self.grid.title)}", "", *self.grid.markdown(further), ""]
         lines += _list(self.heading, self.findings)
         for test in self.extra:
@@ -71,9 +68,8 @@ class Summary:
                 say(console, line, style, wrap=True)
 
         self.grid.render(console)
-        if self.chosen:
-            for row, words in zip(self.grid.rows, self.descriptions, strict=True):
-                say_all([f"{self.chosen} winner at {row[0].text}%: {words}"])
+        for row, words in zip(self.grid.rows, self.best, strict=True):
+            say_all([f"{BEST} at {row[0].text}%: {words}"])
         say_all(self.findings, "bold")
         for test in self.extra:
             test.grid.render(console)
@@ -84,12 +80,10 @@ class Summary:
 
 def summarise(run: Run) -> Summary:
     """Make the report of a run."""
-    chosen = run.compared or run.baseline
     return Summary(
         grid=accuracy_grid(run),
         seconds=[_seconds(row_cost(run, partition).spent) for partition in run.partitions],
-        chosen=chosen,
-        descriptions=[_describe(run, p, chosen) for p in run.partitions] if chosen else [],
+        best=[_best(run, partition) for partition in run.partitions],
         heading="What it shows:" if run.test_labels else "What it shows (intervals over seeds):",
         findings=findings(run),
         extra=[_extra_test(run, name) for name in run.extra_tests],
@@ -105,9 +99,10 @@ def _extra_test(run: Run, name: str) -> ExtraTest:
     return ExtraTest(accuracy_grid(run, name), [*([drop] if drop else []), *averages])
 
 
-def _describe(run: Run, partition: float, method: str) -> str:
-    winner = run.winner(partition, method)
-    return describe(winner.config, winner.kind) if winner else EMPTY
+def _best(run: Run, partition: float) -> str:
+    method = run.best(partition)
+    winner = run.winner(partition, method) if method else None
+    return f"{method}: {describe(winner.config, winner.kind)}" if winner else EMPTY
 
 
 def _seconds(seconds: float) -> str:

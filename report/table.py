@@ -21,6 +21,7 @@ _PANDAS_TYPES = {
     int | None: "Int64",
     str: "object",
     str | None: "object",
+    bool: "bool",
 }
 
 
@@ -29,7 +30,8 @@ def accuracy_table(run: Run) -> pd.DataFrame:
 
     Accuracies are fractions. The `test_ci95` columns are half-widths of 95% confidence intervals:
     from both sources, from seeds and from images. `alpha` is a mean over seeds, `ema` a share of
-    them. Every further test set adds two columns.
+    them. `best` marks the method that validation chooses for its partition. Every further test set
+    adds two columns.
     """
     rows = [_accuracy_row(run, *cell)._asdict() | _extra_tests(run, *cell) for cell in run.cells()]
     types = {name: _PANDAS_TYPES[hint] for name, hint in get_type_hints(AccuracyRow).items()}
@@ -96,6 +98,7 @@ def _accuracy_row(run: Run, partition: float, method: str) -> AccuracyRow:
         saved_seconds=cost.saved,
         alpha=mean_of_known(fit.alpha for fit in fits),
         ema=mean_of_known(fit.ema for fit in fits),
+        best=run.best(partition) == method,
     )
 
 

@@ -112,7 +112,7 @@ def _failed_fits(run: Run) -> Iterator[str]:
         reasons, made = run.failures(*cell), len(run.final_fits(*cell))
         if not (reasons and made):
             continue
-        asked = run.seeds or made + len(reasons)
+        asked = run.planned(cell.partition) or made + len(reasons)
         rest = {1: "the cell shows the other one alone"}
         yield (
             f"{len(reasons)} of {asked} final fits of {cell} failed "

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from data import DataConfig
 from errors import did_you_mean, shown
 from models.config import AugmentationConfig, ModelConfig
 from models.solvers import SOLVERS
+from records import AUTO, BEST
 from search_spaces.distributions import Space, parse_space
 from search_spaces.schedulers import SETTINGS, SchedulerConfig, parse_sections
 
+MOST_SEEDS = 100
 MOST = 10**12  # trials or samples: more than anyone needs, and a number that fits everywhere
 
 
@@ -31,6 +33,9 @@ class SearchConfig(_Config):
     trials: int = Field(16, ge=1, le=MOST, description="configurations a cell tries")
     samples: int = Field(
         100_000, ge=1, le=MOST, description="the horizon: training samples a full trial sees"
+    )
+    epochs: int = Field(
+        40, ge=1, le=MOST, description="the most times it sees each image, where these are few"
     )
     evaluations: int = Field(
         3, ge=1, le=10_000, description="evenly spaced evaluations, beside those at rungs"
@@ -66,10 +71,19 @@ class SearchConfig(_Config):
         return found
 
 
+def _seeds(value: Any) -> Any:
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if value == AUTO or (number and 1 <= value <= MOST_SEEDS):
+        return value
+    raise ValueError(f"{shown(value)} is no number of seeds; allowed: 1 to {MOST_SEEDS}, or {AUTO}")
+
+
 class FinalConfig(_Config):
     """How winners are measured, and which final weights are tried on validation."""
 
-    seeds: int = Field(3, ge=1, le=100, description="final fits of each winner")
+    seeds: Annotated[int | str, BeforeValidator(_seeds)] = Field(
+        AUTO, description="final fits of each winner; auto: 3 to 8, more where images are few"
+    )
     ema: bool = Field(True, description="try the weights averaged over steps")
     wise_ft: tuple[float, ...] = Field(
         (0.5, 0.75), description="shares of the way from start to tuned weights to try"
@@ -187,6 +201,8 @@ class Experiment(_Config):
         for name in methods:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
                 raise ValueError(f"{shown(name)}: letters, digits, _ and - only, 64 at most")
+            if name == BEST:
+                raise ValueError(f"{BEST}: is the report's own column; allowed: another name")
         return methods
 
     @model_validator(mode="after")
@@ -224,9 +240,9 @@ class Experiment(_Config):
         config = self.methods[method]
         return int(min(config.trials or self.search.trials, config.parsed.size))
 
-    def horizon(self, method: str) -> int:
-        """Return the training samples that a full trial of the method sees."""
-        return self.methods[method].samples or self.search.samples
+    def horizon(self, method: str, images: int) -> int:
+        """Return the training samples that a full trial of the method sees, of so many images."""
+        return min(self.methods[method].samples or self.search.samples, self.search.epochs * images)
 
     def resolved(self) -> dict[str, Any]:
         """Return plain values, as `experiment.yaml` holds them."""

@@ -60,7 +60,7 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
     missing = [
         f"{cell} seed {seed}"
         for cell in cells
-        for seed in range(experiment.final.seeds)
+        for seed in range(prepared.plan.seeds[cell.partition])
         if seed not in results.get(cell, {})
     ]
     for name in missing:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from files import check_folder
 from records import CHECKPOINTS, Footnote, JournalWriter, RunFinished, RunStarted
-from report import Summary, write_report
+from report import Summary, best_methods, write_report
 from report.optuna import write_studies
 from search_spaces import Experiment
 from terminal import say
@@ -23,7 +23,7 @@ from tune.monitor.watch import Watch, duration
 from tune.run_dir import RunDirectory
 from tune.search.search import Search
 from tune.search.time_budget import STARTUP, TimeBudget
-from tune.setup import Prepared, final_fits_of, identity_of, prepare, training_images
+from tune.setup import Prepared, final_fits_of, identity_of, prepare
 from tune.stages import (
     Site,
     expected_test_seconds,
@@ -106,8 +106,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
     ):
         resolved = directory.resolved(experiment, identity_of(prepared))
         events, made_of = directory.events, resolved["identity"]
-        images = training_images(experiment, prepared.dataset.train)
-        search = Search(experiment, journal, images)
+        search = Search(experiment, journal, prepared.partitions)
         search.replay(events, RunStarted(bool(events), experiment.seed, made_of, versions()))
         for warning in (*prepared.dataset.warnings, *prepared.pretrained.assumed):
             journal.write(Footnote(warning))
@@ -129,6 +128,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                 watch = Watch(console, gauges, journal)
                 site = Site(prepared, directory, journal, events, cluster, watch)
                 _run_stages(site, search, storage, resolved, options, began)
+        directory.write_winners(search.winners(), experiment.probe, best_methods(directory.path))
         write_studies(directory.path)
         journal.write(RunFinished(round(options.now() - began, 3)))
     say(console, f"done in {duration(options.now() - began)}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +18,7 @@ from errors import InputError, one_line
 from files import replacing
 from models.recipe import Recipe
 from records import (
+    BEST,
     BEST_CONFIGS,
     EXPERIMENT,
     FILES,
@@ -182,8 +185,16 @@ class RunDirectory:
                 "--name starts another"
             )
 
-    def write_winners(self, winners: Mapping[Cell, Winner], probe: str | None) -> None:
-        """Write `best_configs.yaml`: each `config` is a `space:` of fixed values."""
+    def write_winners(
+        self,
+        winners: Mapping[Cell, Winner],
+        probe: str | None,
+        best: Mapping[float, str] = MappingProxyType({}),
+    ) -> None:
+        """Write `best_configs.yaml`: each `config` is a `space:` of fixed values.
+
+        `best` names a partition's best method, which stands first there, once it is known.
+        """
         tree: dict[str, dict[str, Any]] = {}
         for cell, winner in winners.items():
             entry: dict[str, Any] = {
@@ -195,6 +206,9 @@ class RunDirectory:
             if Recipe(**winner.config).start == "probe":
                 entry["starts_from"] = probe
             tree.setdefault(f"{cell.partition:g}", {})[cell.method] = entry
+        for partition, method in best.items():
+            row = tree[f"{partition:g}"]
+            tree[f"{partition:g}"] = {BEST: {"method": method, **deepcopy(row[method])}} | row
         self._write(BEST_CONFIGS, yaml.safe_dump(tree, sort_keys=False))
 
     def write_skipped(self, skipped: Iterable[Skipped], splits: Collection[str]) -> None:

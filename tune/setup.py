@@ -44,13 +44,18 @@ FINGERPRINT = 32  # characters of it in a folder's name
 
 @dataclass(frozen=True)
 class Prepared:
-    """An experiment with its data listed, its encoder loaded and its plan checked."""
+    """An experiment with its data listed, its encoder loaded and its plan checked.
+
+    Attributes:
+        partitions: number of training images of each partition, as the search draws it.
+    """
 
     experiment: Experiment
     dataset: Dataset
     pretrained: Pretrained
     plan: Plan
     cache: Path
+    partitions: Mapping[float, int]
 
 
 def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
@@ -59,8 +64,9 @@ def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
     Where a search follows, no two partitions may be the same images.
     """
     dataset = load_dataset(experiment.data)
+    partitions = training_images(experiment, dataset.train)
     if searches:
-        _check_partitions(experiment, dataset.train)
+        _check_partitions(partitions, "images" if dataset.train.groups is None else "groups")
     cache = cache_root(experiment.features.cache)
     prompts = None
     if experiment.needs_zero_shot:
@@ -71,9 +77,10 @@ def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
     name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
     files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
     cached = sum(file.stat().st_size for file in files)
-    plan = make_plan(experiment, pretrained.encoder, images, cache, cached, describe(dataset))
+    lines = describe(dataset)
+    plan = make_plan(experiment, pretrained.encoder, images, partitions, cache, cached, lines)
     plan.check(cache)
-    return Prepared(experiment, dataset, pretrained, plan, cache)
+    return Prepared(experiment, dataset, pretrained, plan, cache, partitions)
 
 
 def feature_stage(
@@ -130,10 +137,10 @@ def training_images(experiment: Experiment, train: Split) -> dict[float, int]:
     }
 
 
-def _check_partitions(experiment: Experiment, train: Split) -> None:
+def _check_partitions(partitions: Mapping[float, int], units: str) -> None:
     """Raise InputError where partitions are of one size: being nested, they are one set."""
     alike: dict[int, list[str]] = {}
-    for partition, images in training_images(experiment, train).items():
+    for partition, images in partitions.items():
         alike.setdefault(images, []).append(f"{partition:g}")
     same = [(listed(names), images) for images, names in alike.items() if len(names) > 1]
     if not same:
@@ -143,14 +150,15 @@ def _check_partitions(experiment: Experiment, train: Split) -> None:
     clauses += [f"{names}% the same {images}" for names, images in others]
     raise InputError(
         f"data.partitions: {', '.join(clauses)} (a partition is of whole "
-        f"{'images' if train.groups is None else 'groups'}, at least one of every class); "
+        f"{units}, at least one of every class); "
         "allowed: one partition for each training set, drop the others"
     )
 
 
 def final_fits_of(prepared: Prepared, winners: Mapping[Cell, Winner]) -> list[FinalFitJob]:
     """List the final fits that an experiment asks for."""
-    return final_fits(winners, prepared.experiment.final, prepared.dataset.scored_digest)
+    final, digest = prepared.experiment.final, prepared.dataset.scored_digest
+    return final_fits(winners, final, prepared.plan.seeds, digest)
 
 
 def placement(

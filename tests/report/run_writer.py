@@ -43,6 +43,7 @@ class RunWriter:
         self.run_dir = run_dir
         (run_dir / "final_fits").mkdir(parents=True)
         self.events: list[Event] = []
+        self.validation: dict[str, float] = {}
 
     def experiment(self, methods: Sequence[str], partitions: Sequence[float], **more: Any) -> None:
         """Write `experiment.yaml`."""
@@ -74,7 +75,11 @@ class RunWriter:
             self.event(TrialEnded(*trial, status, ""))
 
     def winner(self, cell: str, val_accuracy: float, config: Mapping[str, Any]) -> None:
-        """Append a winner, of the kind that its configuration looks like."""
+        """Append a winner, of the kind that its configuration looks like.
+
+        Final fits written after it have its validation accuracy: the first images are right.
+        """
+        self.validation[cell] = val_accuracy
         tuned = config.get("blocks", "none") != "none"
         untrained = not config or config.get("solver") == "none"
         kind: Kind = "zero_shot" if untrained else "tuned" if tuned else "probe"
@@ -87,8 +92,13 @@ class RunWriter:
         for seed, accuracy in enumerate(test_accuracies):
             scores = {"test": SetScore(accuracy, predictions(accuracy))}
             moved = 0.0 if method == "frozen" else 0.031
-            fields = {"tests": scores, "weight_distance": moved, **more}
+            fields = {"tests": scores, "weight_distance": moved, **self._validated(cell), **more}
             write_final_fit(self.run_dir, a_result(Cell.parse(cell), seed, **fields))
+
+    def _validated(self, cell: str) -> dict[str, Any]:
+        accuracy = self.validation.get(cell, 0.5)
+        right = round(360 * accuracy)
+        return {"val_accuracy": accuracy, "val_correct": [1] * right + [0] * (360 - right)}
 
     def edit_fit(self, cell: str, seed: int, **changes: Any) -> None:
         """Change fields of one final fit."""

@@ -26,7 +26,7 @@ from tests.tune.search.simulated import rungs_of
 from tune.search.schedulers import rung_milestones
 from tune.search.search import Search
 from tune.search.trial_record import DEFAULT_ORIGIN
-from tune.setup import prepare, training_images
+from tune.setup import prepare
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 KILLS, TRIALS = times(1, 18), times(4, 25)  # of the search; one more among the final fits
@@ -118,12 +118,12 @@ def _check_studies(run_dir: Path, experiment: Experiment) -> None:
         told = sorted(trial.state.name for trial in study.trials)
         assert told == sorted(states[s] for (cell, _), s in ends.items() if cell == name)
 
-    images = training_images(experiment, prepare(experiment).dataset.train)
+    images = prepare(experiment).partitions
     search = Search(experiment, JournalWriter(run_dir / "check.jsonl"), images)
     search.replay(read_journal(run_dir / "events.jsonl"))
     for cell, state in search.cells.items():
-        horizon, of = experiment.horizon(cell.method), images[cell.partition]
-        rungs = set(rung_milestones(horizon, experiment.search, of))
+        of = images[cell.partition]
+        rungs = set(rung_milestones(state.horizon, experiment.search, of))
         expected: dict[int, dict[int, float]] = {rung: {} for rung in rungs}
         judged = {(e["cell"], e["trial"]) for e in started if e["origin"] != DEFAULT_ORIGIN}
         for report in reports:

@@ -179,7 +179,9 @@ def test_views_are_trained_on_from_where_they_are_cached(context: TrialContext) 
 @pytest.mark.parametrize(
     ("methods", "settings", "asked"),
     [
-        (["frozen", "seed_llrd"], [], False),
+        (["frozen", "seed_llrd"], [], True),
+        (["frozen", "seed_llrd"], ["methods.frozen.space.anchor=0"], False),
+        (["frozen_zeros"], [], False),
         (["zero_shot"], [], True),
         (["seed_llrd"], ["methods.seed_llrd.space.head_start=zero_shot"], True),
         (["seed_llrd"], ["methods.seed_llrd.space.head_start=zeros"], False),

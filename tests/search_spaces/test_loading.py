@@ -32,11 +32,16 @@ def test_every_shipped_space_loads(path: Path) -> None:
 
 def test_the_default_is_the_table_of_the_readme() -> None:
     experiment = load_experiment(SPACES / "digits.yaml")
-    methods = ["zero_shot", "frozen", "layer_norm", "llrd", "seed_llrd"]
+    methods = ["zero_shot", "frozen", "frozen_zeros", "layer_norm", "llrd", "seed_llrd"]
     assert list(experiment.methods) == methods
     assert experiment.probe == "frozen"
     assert experiment.needs_zero_shot
-    assert [experiment.trials(m) for m in methods if m not in ("layer_norm", "llrd")] == [1, 3, 1]
+    assert [experiment.trials(m) for m in methods if m not in ("layer_norm", "llrd")] == [
+        1,
+        3,
+        3,
+        1,
+    ]
     first = experiment.methods["llrd"].parsed.first()
     assert (first["blocks"], first["lr"], first["llrd_decay"]) == ("11-7", 1e-3, 0.8)
 

@@ -136,8 +136,8 @@ def test_a_mistake_in_the_file_is_told_of_the_file(tmp_path: Path) -> None:
         ("search.ashas.rungs=2", "search.ashas.rungs: unknown key; did you mean 'asha'? allowed:"),
         ("search.sampler=grid", "search.sampler: 'grid' is unknown. Allowed: 'tpe' or 'random'"),
         ("search=", "search: null has no keys. Allowed: keys and values"),
-        ("final.seeds=0", "final.seeds: 0 is too small. Allowed: 1 or more"),
-        ("final.seeds=101", "final.seeds: 101 is too large. Allowed: 100 or less"),
+        ("final.seeds=0", "final.seeds: 0 is no number of seeds; allowed: 1 to 100, or auto"),
+        ("final.seeds=101", "final.seeds: 101 is no number of seeds; allowed: 1 to 100, or auto"),
         (
             "resources.gpus_per_trial=0",
             "resources.gpus_per_trial: 0 is too small. Allowed: above 0",

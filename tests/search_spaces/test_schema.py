@@ -143,4 +143,11 @@ def test_budgets_and_horizons_are_the_methods_own_or_the_searchs() -> None:
         search={"trials": 9, "samples": 50},
     )
     assert [experiment.trials(m) for m in experiment.methods] == [3, 9, 1]
-    assert [experiment.horizon(m) for m in experiment.methods] == [7, 50, 50]
+    assert [experiment.horizon(m, 100) for m in experiment.methods] == [7, 50, 50]
+
+
+def test_few_images_are_seen_no_more_often_than_epochs_say() -> None:
+    methods = {"frozen": {**FROZEN, "samples": 7}, "llrd": LLRD}
+    experiment = build(methods, search={"samples": 50, "epochs": 3})
+    horizons = {n: [experiment.horizon(m, n) for m in experiment.methods] for n in (2, 10, 17)}
+    assert horizons == {2: [6, 6], 10: [7, 30], 17: [7, 50]}

@@ -65,6 +65,17 @@ def test_winners_are_told_with_the_probe_they_start_from(tmp_path: Path) -> None
     }
 
 
+def test_the_best_method_of_a_partition_stands_first_with_its_configuration(tmp_path: Path) -> None:
+    winners = {
+        w.cell: w for w in (winner(1, "a", blocks="11"), winner(1, "b", blocks="11-7", lr=1e-5))
+    }
+    RunDirectory(tmp_path, True).write_winners(winners, None, {1.0: "b"})
+    row = read_best(tmp_path)["1"]
+    assert list(row) == ["best", "a", "b"]
+    assert row["best"] == {"method": "b", **row["b"]}
+    assert "&" not in (tmp_path / "best_configs.yaml").read_text()  # no YAML aliases
+
+
 @pytest.mark.parametrize("method", [FROZEN, LLRD, FIXED, ZEROS], ids=["bank", "llrd", "fix", "0"])
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6))

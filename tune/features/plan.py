@@ -21,6 +21,8 @@ from models.encoder import HEAD, PIXELS, Encoder
 from models.flops import group_flops, sample_flops
 from models.recipe import Recipe
 from models.selection import Selection, select
+from records import planned_seeds
+from report.formatting import span
 from search_spaces import Experiment, MethodConfig
 from terminal import print_rows, say
 from tune.features.cached_boundaries import choose_boundaries
@@ -43,6 +45,7 @@ class Plan:
         trained_bytes: the most that a fit of each method trains, in bytes of float32.
         image_bytes: bytes of one image's features at each cached boundary.
         images: number of images in each split.
+        partition_images: number of training images of each partition.
         cached_bytes: bytes of this encoder's features that are on disk already.
         encoder_flops: operations of the whole encoder's forward pass on one image.
         sample_flops: mean operations of each method's trials on one training sample, over its
@@ -56,6 +59,7 @@ class Plan:
     trained_bytes: dict[str, int]
     image_bytes: dict[str, int]
     images: dict[str, int]
+    partition_images: Mapping[float, int]
     encoder_bytes: int
     cached_bytes: int
     free_disk: int
@@ -63,6 +67,12 @@ class Plan:
     encoder_flops: int
     sample_flops: dict[str, tuple[float, float]]
     data_lines: Sequence[str] = ()
+
+    @property
+    def seeds(self) -> dict[float, int]:
+        """The number of final fits that a winner of each partition gets."""
+        seeds = self.experiment.final.seeds
+        return {p: planned_seeds(seeds, p, images) for p, images in self.partition_images.items()}
 
     @property
     def arrays(self) -> list[int]:
@@ -100,8 +110,7 @@ class Plan:
         """The most bytes that the final fits' weights in the encoder take."""
         if not self.experiment.final.export:
             return 0
-        partitions = len(self.experiment.data.partitions)
-        return self.experiment.final.seeds * partitions * sum(self.trained_bytes.values())
+        return sum(self.seeds.values()) * sum(self.trained_bytes.values())
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -119,8 +128,7 @@ class Plan:
         """Operations of training all trials, if none is stopped: as planned, and from pixels."""
         experiment, planned, whole = self.experiment, 0.0, 0.0
         for name, (from_cache, from_pixels) in self.sample_flops.items():
-            trials = len(experiment.data.partitions) * experiment.trials(name)
-            samples = trials * experiment.horizon(name)
+            samples = experiment.trials(name) * sum(self._horizons(name))
             planned += samples * from_cache
             whole += samples * from_pixels
         return planned, whole
@@ -130,12 +138,16 @@ class Plan:
 
         The first seed's may find themselves trained by the search.
         """
-        experiment, flops = self.experiment, 0.0
+        flops = 0.0
         for name, (from_cache, _) in self.sample_flops.items():
-            fits = (experiment.final.seeds - 1) * len(experiment.data.partitions)
-            flops += fits * experiment.horizon(name) * from_cache
+            further = zip(self.seeds.values(), self._horizons(name), strict=True)
+            flops += from_cache * sum((seeds - 1) * horizon for seeds, horizon in further)
         speed = sum(FASTEST.get(kind, 0.0) * count for kind, count in slot.items())
         return flops / (speed * slots)
+
+    def _horizons(self, method: str) -> list[int]:
+        """Return the samples that a full fit of the method sees at each partition."""
+        return [self.experiment.horizon(method, n) for n in self.partition_images.values()]
 
     @property
     def trials(self) -> int:
@@ -179,9 +191,9 @@ class Plan:
         columns = ("cells", "trials a cell", "samples a trial", "a sample", "from pixels")
         partitions, methods = len(experiment.data.partitions), []
         for name in experiment.methods:
-            trials, samples = experiment.trials(name), experiment.horizon(name)
-            costs = [_flops(cost) for cost in self.sample_flops[name]]
-            methods.append((name, str(partitions), str(trials), f"{samples:,}", *costs))
+            trials, costs = experiment.trials(name), map(_flops, self.sample_flops[name])
+            samples = span(self._horizons(name), "{:,}".format)
+            methods.append((name, str(partitions), str(trials), samples, *costs))
         print_rows(console, ("method", *columns), methods)
         features = []
         for boundary in self.boundaries:
@@ -200,7 +212,7 @@ class Plan:
             f"{_flops(self.search_flops[1])})",
             wrap=True,
         )
-        fits = experiment.final.seeds * len(experiment.methods) * partitions
+        fits = sum(self.seeds.values()) * len(experiment.methods)
         say(
             console,
             f"{self.trials} trials, {fits} final fits; features take {decimal(self.disk_bytes)} of "
@@ -219,6 +231,7 @@ def make_plan(
     experiment: Experiment,
     encoder: Encoder,
     images: dict[str, int],
+    partition_images: Mapping[float, int],
     cache: Path,
     cached_bytes: int = 0,
     data_lines: Sequence[str] = (),
@@ -233,7 +246,8 @@ def make_plan(
     # Every configuration of a method is as likely as any other.
     wanted: Counter[int] = Counter()
     for name, boundaries in starts.items():
-        samples = experiment.trials(name) * experiment.horizon(name) / len(boundaries)
+        fits = sum(experiment.horizon(name, images) for images in partition_images.values())
+        samples = experiment.trials(name) * fits / len(boundaries)
         wanted.update({encoder.index(b): n * samples for b, n in Counter(boundaries).items()})
     views = images["train"] * experiment.views
     copies = {b: sum(images.values()) + views * (b in augmented) for b in encoder.boundaries}
@@ -259,6 +273,7 @@ def make_plan(
         },
         image_bytes={b: image_bytes[b] for b in chosen},
         images=images,
+        partition_images=partition_images,
         encoder_bytes=sum(4 * p.numel() for p in encoder.parameters()),
         cached_bytes=cached_bytes,
         free_disk=free_disk,

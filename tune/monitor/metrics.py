@@ -116,7 +116,7 @@ def search_readings(search: Search, clock: TimeBudget) -> Readings:
             readings[TRIALS, (*labels(cell), name)] = count
         spent = sum(trial.seconds for trial in state.trials.values())
         readings[DEVICE_SECONDS, (*labels(cell), "search")] = spent
-        readings[FINAL_FITS_LEFT, labels(cell)] = clock.seeds
+        readings[FINAL_FITS_LEFT, labels(cell)] = state.seeds
         if winner := state.winner():
             readings[BEST, labels(cell)] = winner.val_accuracy
     left = clock.left(search)

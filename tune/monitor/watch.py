@@ -113,7 +113,8 @@ class Watch:
 
             def ended(cell: Cell, took: float, made: bool) -> None:
                 if made:
-                    clock.fit_ended(search, cell, clock.seeds - to_make[cell], took)
+                    seeds = search.cells[cell].seeds
+                    clock.fit_ended(search, cell, seeds - to_make[cell], took)
                     to_make[cell] -= 1
                     seconds[cell] = seconds.get(cell, 0.0) + took
                 else:

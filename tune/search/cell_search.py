@@ -17,6 +17,7 @@ from records import (
     TrialReported,
     TrialStarted,
     Winner,
+    planned_seeds,
 )
 from search_spaces import Experiment, Params, check_recipe
 from tune.search.sampler import entropy, propose
@@ -30,7 +31,9 @@ class CellSearch:
     def __init__(self, cell: Cell, experiment: Experiment, images: int) -> None:
         method = experiment.methods[cell.method]
         self.cell, self.space, self.needs_probe = cell, method.parsed, method.needs_probe
-        self.budget, self.horizon = experiment.trials(cell.method), experiment.horizon(cell.method)
+        self.budget = experiment.trials(cell.method)
+        self.horizon = experiment.horizon(cell.method, images)
+        self.seeds = planned_seeds(experiment.final.seeds, cell.partition, images)
         self._search, self._seed = experiment.search, experiment.seed
         self.milestones = milestones(self.horizon, self._search, images)
         self.scheduler = new_scheduler(self._search, self.horizon, self.budget, images)

@@ -49,7 +49,6 @@ class TimeBudget:
     ) -> None:
         self._experiment, self._slots = experiment, slots
         self._budget, self._began, self._now = budget, began, now
-        self.seeds = experiment.final.seeds
         self._test_seconds = test_seconds
         smallest = min(experiment.data.partitions)
         self._samples = ExpectedSamples(experiment.search.transfer, smallest)
@@ -119,7 +118,7 @@ class TimeBudget:
         self._fits_took += seconds
         longest = max(RECENT, 2 * self._slots)
         recent = self._recent.setdefault((cell.method, made > 0), deque(maxlen=longest))
-        recent.append((self._fits(search, cell)[min(made, self.seeds - 1)], seconds))
+        recent.append((self._fits(search, cell)[min(made, search.cells[cell].seeds - 1)], seconds))
 
     def fits_left(
         self,
@@ -135,7 +134,7 @@ class TimeBudget:
         to_come = []
         for cell, count in left.items():
             costs = self._fits(search, cell)
-            for made in range(self.seeds - count + failed.get(cell, 0), self.seeds):
+            for made in range(len(costs) - count + failed.get(cell, 0), len(costs)):
                 # A first fit may train little, and says nothing of the others.
                 recent = self._recent.get((cell.method, made > 0), ())
                 # As if one more had taken what is expected: one alone tells little.
@@ -155,20 +154,19 @@ class TimeBudget:
 
         The first goes on from where the winner's trial stands.
         """
-        whole, winner = self._full_fit(search, cell), search.cells[cell].winner()
+        whole, state = self._full_fit(search, cell), search.cells[cell]
         trained = 0.0
-        if winner:
-            samples = search.cells[cell].trials[winner.trial].samples
-            trained = min(1.0, samples / self._experiment.horizon(cell.method))
-        return [whole * (1 - trained + AFTER), *[whole * (1 + AFTER)] * (self.seeds - 1)]
+        if winner := state.winner():
+            trained = min(1.0, state.trials[winner.trial].samples / state.horizon)
+        return [whole * (1 - trained + AFTER), *[whole * (1 + AFTER)] * (state.seeds - 1)]
 
     def _full_fit(self, search: Search, cell: Cell) -> float:
         """Return the device-seconds of the cell's best trial, to the horizon."""
-        horizon = self._experiment.horizon(cell.method)
-        if winner := search.cells[cell].winner():
-            trial = search.cells[cell].trials[winner.trial]
-            return trial.seconds * max(1.0, horizon / trial.samples)
-        return horizon * (_seconds_per_sample(search, cell.method) or 0.0)
+        state = search.cells[cell]
+        if winner := state.winner():
+            trial = state.trials[winner.trial]
+            return trial.seconds * max(1.0, state.horizon / trial.samples)
+        return state.horizon * (_seconds_per_sample(search, cell.method) or 0.0)
 
 
 def _seconds_per_sample(search: Search, method: str) -> float | None:

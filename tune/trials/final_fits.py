@@ -69,12 +69,15 @@ class FinalFitJob:
         return weights_path(run_dir, self.cell, self.seed)
 
 
-def final_fits(winners: Mapping[Cell, Winner], final: FinalConfig, data: str) -> list[FinalFitJob]:
+def final_fits(
+    winners: Mapping[Cell, Winner], final: FinalConfig, seeds: Mapping[float, int], data: str
+) -> list[FinalFitJob]:
     """List every winner with every seed: by seed, and the largest partitions first.
 
     Each seed chooses the head of a bank on validation anew, as a fit that trains the encoder
-    chooses its number of steps: what suits one draw of few images need not suit another. `data`
-    names the splits that fits are chosen and scored on.
+    chooses its number of steps: what suits one draw of few images need not suit another. `seeds`
+    counts the fits at each partition, and `data` names the splits that they are chosen and scored
+    on.
     """
     fits = []
     for cell, winner in winners.items():
@@ -84,7 +87,7 @@ def final_fits(winners: Mapping[Cell, Winner], final: FinalConfig, data: str) ->
         rests_on = json.dumps([data, after])
         fits += [
             FinalFitJob(cell, winner.trial, seed, winner.tried, probe, rests_on)
-            for seed in range(final.seeds)
+            for seed in range(seeds[cell.partition])
         ]
     return sorted(fits, key=lambda fit: (fit.seed, -fit.cell.partition))
 
@@ -173,6 +176,7 @@ class FinalFitWorker:
             n_train=len(context.rows(cell.partition, fit.seed)),
             n_val=len(context.val_rows(cell.partition, fit.seed)),
             val_accuracy=best.val_accuracy,
+            val_correct=trained.val_correct(best.head),
             samples_chosen=best.samples,
             steps_chosen=best.steps,
             weight_distance=best.weight_distance,

@@ -60,14 +60,15 @@ class TrialContext:
         elif recipe.start == "zero_shot":
             start = self._pretrained.zero_shot
         boundary, share = self.boundary(recipe), self.experiment.resources.gpus_per_trial
+        rows = self.rows(cell.partition, seed)
         return Fit(
             self.encoder,
             select(recipe, self.encoder),
             boundary,
-            self.train.examples(boundary, self.rows(cell.partition, seed), recipe.views),
+            self.train.examples(boundary, rows, recipe.views),
             self.val.examples(boundary, self.val_rows(cell.partition, seed)),
             classes=len(self.classes),
-            horizon=self.experiment.horizon(cell.method),
+            horizon=self.experiment.horizon(cell.method, len(rows)),
             seed=derived_seed(self.experiment.seed, seed, "order"),
             start=start,
             average=self.experiment.final.ema and not recipe.frozen_encoder,
@@ -103,8 +104,8 @@ class TrialContext:
 
     def milestones(self, fit: Fit, method: str) -> tuple[int, ...]:
         """Return the samples at which a fit is evaluated: once, if it takes no steps."""
-        horizon, search = self.experiment.horizon(method), self.experiment.search
-        return milestones(horizon, search, fit.images, fit.recipe.takes_steps)
+        horizon = self.experiment.horizon(method, fit.images)
+        return milestones(horizon, self.experiment.search, fit.images, fit.recipe.takes_steps)
 
     def run(self, fit: Fit, method: str) -> None:
         """Train a fit through the milestones before it, or until it diverges."""

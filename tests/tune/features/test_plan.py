@@ -61,7 +61,8 @@ def planned(
             "methods": {"frozen": FROZEN, **methods} if probe else methods,
         }
     )
-    return make_plan(experiment, encoder, images, Path("/nowhere/yet"))
+    sizes = {10.0: images["train"] // 10, 100.0: images["train"]}
+    return make_plan(experiment, encoder, images, sizes, Path("/nowhere/yet"))
 
 
 def choice(*values: str) -> dict[str, Any]:
@@ -203,8 +204,9 @@ def test_final_fits_take_their_operations_at_the_speed_that_slots_have(encoder: 
     final = {"seeds": 3}  # the first of which the search may have trained
     plan = planned(encoder, {"blocks": "2"}, final=final)
     flops = sum(
-        2 * 2 * plan.experiment.horizon(name) * from_cache
+        2 * plan.experiment.horizon(name, images) * from_cache
         for name, (from_cache, _) in plan.sample_flops.items()
+        for images in plan.partition_images.values()
     )
     core, gpu = plan_module.FASTEST["CPU"], plan_module.FASTEST["GPU"]
     assert plan.least_seconds({"CPU": 2.0}, 4) == pytest.approx(flops / (8 * core))
@@ -255,7 +257,7 @@ def test_a_plan_is_printed(encoder: Encoder) -> None:
     text = console.export_text()
     for words in ("planned", "100 train, 20 val, 30 test", "frozen", "block 2", "8 trials"):
         assert words in text
-    assert "12 final fits" in text
+    assert "22 final fits" in text  # of two methods: 8 of 10 images, and 3 of all
 
 
 def test_a_plan_names_a_source_with_brackets_as_it_is(encoder: Encoder) -> None:

@@ -61,13 +61,14 @@ def experiment(
     **search: Any,
 ) -> Experiment:
     """Two partitions, three methods; milestones 10, 30, 60, 90 of which 10, 30, 90 are rungs."""
-    settings = {"trials": 4, "samples": 90, "sampler": "random", "transfer": 0}
+    settings = {"trials": 4, "samples": 90, "epochs": 1000, "sampler": "random", "transfer": 0}
     return Experiment.model_validate(
         {
             "name": "simulated",
             "seed": seed,
             "data": {"source": "digits", "partitions": partitions},
             "search": {**settings, **search},
+            "final": {"seeds": 3},
             "methods": methods or {"frozen": FROZEN, "llrd": LLRD, "fixed": FIXED},
         }
     )
@@ -134,7 +135,7 @@ class Simulation(Player):
         self._scorer, self._prospects = scorer, prospects
         events = read_journal(path)
         self.journal = JournalWriter(path)
-        images = {partition: images.get(partition, 0) for partition in spec.data.partitions}
+        images = {partition: images.get(partition, 1) for partition in spec.data.partitions}
         search = Search(spec, self.journal, images)
         search.replay(events)
         draw = random.Random(seed)

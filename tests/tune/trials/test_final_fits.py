@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,11 @@ PROBE = {"blocks": "none", "head_lr": 1e-2}
 TUNED = {"blocks": "11-7", "lr": 1e-4, "head_lr": (1e-3,)}
 
 DATA = "digest of data"
+
+
+def each(seeds: int) -> dict[float, int]:
+    """So many final fits at every partition."""
+    return dict.fromkeys((1.0, 12.5, 100.0), seeds)
 
 
 def winner(
@@ -64,27 +70,27 @@ def export(fit: FinalFitJob, run_dir: Path) -> None:
 
 
 def test_every_winner_is_fitted_once_with_every_seed() -> None:
-    fits = final_fits(WINNERS, FinalConfig(seeds=3), DATA)
+    fits = final_fits(WINNERS, FinalConfig(), each(3), DATA)
     assert len(fits) == 15
     assert {(fit.cell, fit.seed) for fit in fits} == {(g, s) for g in WINNERS for s in range(3)}
     assert all(fit.config == WINNERS[fit.cell].config for fit in fits)
 
 
 def test_all_winners_are_measured_once_before_any_twice_and_large_partitions_first() -> None:
-    fits = final_fits(WINNERS, FinalConfig(seeds=2), DATA)
+    fits = final_fits(WINNERS, FinalConfig(), each(2), DATA)
     assert [fit.seed for fit in fits] == [0] * 5 + [1] * 5
     partitions = [fit.cell.partition for fit in fits]
     assert partitions == [100, 100, 12.5, 1, 1] * 2
 
 
 def test_heads_start_from_the_probe_that_the_winner_started_from() -> None:
-    probes = {fit.cell: fit.probe for fit in final_fits(WINNERS, FinalConfig(seeds=1), DATA)}
+    probes = {fit.cell: fit.probe for fit in final_fits(WINNERS, FinalConfig(), each(1), DATA)}
     assert probes[Cell(1, "llrd")] == PROBE
     assert probes[Cell(100, "llrd")] == {**PROBE, "head_lr": 1e-3}
     assert probes[Cell(12.5, "llrd")] is None
     assert probes[Cell(1, "frozen")] is None
     zeros = winner(1, "llrd", {**TUNED, "head_start": "zeros"}, PROBE)
-    assert [fit.probe for fit in final_fits({zeros.cell: zeros}, FinalConfig(seeds=1), DATA)] == [
+    assert [fit.probe for fit in final_fits({zeros.cell: zeros}, FinalConfig(), each(1), DATA)] == [
         None
     ]
 
@@ -93,16 +99,16 @@ def test_every_seed_of_a_bank_chooses_its_own_head() -> None:
     bank = {**PROBE, "weight_decay": (1e-3, 1e-1)}
     chosen = winner(1, "frozen", {**PROBE, "weight_decay": 1e-1})
     found = dataclasses.replace(chosen, tried=bank)
-    fits = final_fits({found.cell: found}, FinalConfig(seeds=2), DATA)
+    fits = final_fits({found.cell: found}, FinalConfig(), each(2), DATA)
     assert [fit.config for fit in fits] == [bank, bank]
 
 
 def test_no_winners_no_fits() -> None:
-    assert final_fits({}, FinalConfig(seeds=3), DATA) == []
+    assert final_fits({}, FinalConfig(), each(3), DATA) == []
 
 
 def test_every_fit_has_a_file_of_its_own(tmp_path: Path) -> None:
-    fits = final_fits(WINNERS, FinalConfig(seeds=3), DATA)
+    fits = final_fits(WINNERS, FinalConfig(), each(3), DATA)
     assert len({fit.path(tmp_path) for fit in fits}) == len(fits)
     assert {fit.path(tmp_path).parent for fit in fits} == {tmp_path / "final_fits"}
     names = {fit.path(tmp_path).name for fit in fits}
@@ -151,40 +157,40 @@ def test_the_key_survives_a_resume(tmp_path: Path) -> None:
     fits = []
     for _ in range(2):  # the second replays the first
         search = Simulation(experiment(), path).run().search
-        fits.append([f.fit_key for f in final_fits(search.winners(), FinalConfig(seeds=2), DATA)])
+        fits.append([f.fit_key for f in final_fits(search.winners(), FinalConfig(), each(2), DATA)])
     assert fits[0] == fits[1]
     assert len(fits[0]) == 12
 
 
 def test_without_results_all_is_pending(tmp_path: Path) -> None:
-    fits = final_fits(WINNERS, FinalConfig(seeds=2), DATA)
+    fits = final_fits(WINNERS, FinalConfig(), each(2), DATA)
     assert pending(fits, tmp_path, export=False) == fits
 
 
 def test_finished_fits_are_not_pending_and_more_seeds_are(tmp_path: Path) -> None:
-    for done in final_fits(WINNERS, FinalConfig(seeds=2), DATA):
+    for done in final_fits(WINNERS, FinalConfig(), each(2), DATA):
         finish(done, tmp_path)
-    assert pending(final_fits(WINNERS, FinalConfig(seeds=2), DATA), tmp_path, export=False) == []
-    more = pending(final_fits(WINNERS, FinalConfig(seeds=3), DATA), tmp_path, export=False)
+    assert pending(final_fits(WINNERS, FinalConfig(), each(2), DATA), tmp_path, export=False) == []
+    more = pending(final_fits(WINNERS, FinalConfig(), each(3), DATA), tmp_path, export=False)
     assert [f.seed for f in more] == [2] * 5
 
 
 def test_a_new_winner_is_fitted_again(tmp_path: Path) -> None:
-    for done in final_fits(WINNERS, FinalConfig(seeds=2), DATA):
+    for done in final_fits(WINNERS, FinalConfig(), each(2), DATA):
         finish(done, tmp_path)
     cell = Cell(12.5, "llrd")
     better = {**WINNERS, cell: winner(12.5, "llrd", {**TUNED, "lr": 1e-3})}
-    again = pending(final_fits(better, FinalConfig(seeds=2), DATA), tmp_path, export=False)
+    again = pending(final_fits(better, FinalConfig(), each(2), DATA), tmp_path, export=False)
     assert {(f.cell, f.seed) for f in again} == {(cell, 0), (cell, 1)}
 
 
 def test_a_new_probe_leaves_alone_what_started_from_the_old_one(tmp_path: Path) -> None:
-    for done in final_fits(WINNERS, FinalConfig(seeds=1), DATA):
+    for done in final_fits(WINNERS, FinalConfig(), each(1), DATA):
         finish(done, tmp_path)
     better = {**WINNERS, Cell(1, "frozen"): winner(1, "frozen", {**PROBE, "head_lr": 1e-1})}
     again = {
         fit.cell
-        for fit in pending(final_fits(better, FinalConfig(seeds=1), DATA), tmp_path, export=False)
+        for fit in pending(final_fits(better, FinalConfig(), each(1), DATA), tmp_path, export=False)
     }
     assert again == {Cell(1, "frozen")}
 
@@ -199,7 +205,7 @@ def test_a_file_that_is_no_result_is_fitted_again(tmp_path: Path, content: str) 
 
 
 def test_a_result_without_the_weights_to_keep_is_fitted_again(tmp_path: Path) -> None:
-    fits = final_fits(WINNERS, FinalConfig(seeds=2), DATA)
+    fits = final_fits(WINNERS, FinalConfig(), each(2), DATA)
     for done in fits:
         finish(done, tmp_path)
     assert pending(fits, tmp_path, export=True) == fits
@@ -214,11 +220,11 @@ def test_a_result_without_the_weights_to_keep_is_fitted_again(tmp_path: Path) ->
 
 
 def test_weights_are_discarded_with_their_result_and_kept_with_it(tmp_path: Path) -> None:
-    for done in final_fits(WINNERS, FinalConfig(seeds=2), DATA):
+    for done in final_fits(WINNERS, FinalConfig(), each(2), DATA):
         finish(done, tmp_path)
         export(done, tmp_path)
     new = winner(1, "llrd", {**TUNED, "lr": 1e-3}, PROBE)
-    discard_others(final_fits({**WINNERS, new.cell: new}, FinalConfig(seeds=1), DATA), tmp_path)
+    discard_others(final_fits({**WINNERS, new.cell: new}, FinalConfig(), each(1), DATA), tmp_path)
     results = {path.stem for path in (tmp_path / "final_fits").iterdir()}
     weights = {path.stem for path in (tmp_path / "winners").iterdir()}
     assert results == weights
@@ -226,12 +232,13 @@ def test_weights_are_discarded_with_their_result_and_kept_with_it(tmp_path: Path
 
 
 def test_fits_of_other_winners_and_of_seeds_too_many_are_discarded(tmp_path: Path) -> None:
-    for done in final_fits(WINNERS, FinalConfig(seeds=5), DATA):
+    for done in final_fits(WINNERS, FinalConfig(), each(5), DATA):
         finish(done, tmp_path)
     new = winner(1, "llrd", {**TUNED, "lr": 1e-3}, PROBE)
     wanted = final_fits(
         {new.cell: new, Cell(100, "llrd"): WINNERS[Cell(100, "llrd")]},
-        FinalConfig(seeds=3),
+        FinalConfig(),
+        each(3),
         DATA,
     )
     discard_others(wanted, tmp_path)
@@ -255,7 +262,9 @@ def prepared(extra: Sequence[str] = (), **final: Any) -> Prepared:
     }
     spec = experiment().model_copy(update={"final": FinalConfig(**final)})
     nothing: Any = None
-    return Prepared(spec, dataclasses.replace(dataset, tests=sets), nothing, nothing, Path("cache"))
+    plan: Any = SimpleNamespace(seeds=each(final.get("seeds", 3)))
+    dataset = dataclasses.replace(dataset, tests=sets)
+    return Prepared(spec, dataset, nothing, plan, Path("cache"), {})
 
 
 def fit_keys(prepared: Prepared) -> list[str]:
@@ -281,22 +290,25 @@ def test_results_do_not_rest_on_the_number_of_seeds_or_the_order_of_tests() -> N
 
 
 def test_what_is_tried_after_training_concerns_what_trains_the_encoder(tmp_path: Path) -> None:
-    for done in final_fits(WINNERS, FinalConfig(seeds=1), DATA):
+    for done in final_fits(WINNERS, FinalConfig(), each(1), DATA):
         finish(done, tmp_path)
     plain = FinalConfig(seeds=1, ema=False, wise_ft=())
-    again = {fit.cell for fit in pending(final_fits(WINNERS, plain, DATA), tmp_path, export=False)}
+    again = {
+        fit.cell
+        for fit in pending(final_fits(WINNERS, plain, each(1), DATA), tmp_path, export=False)
+    }
     assert again == {cell for cell in WINNERS if cell.method == "llrd"}
 
 
 def test_a_method_whose_name_ends_like_a_seed_keeps_its_results(tmp_path: Path) -> None:
     other = fit(cell=Cell(1, "llrd-seed2"))
     finish(other, tmp_path)
-    discard_others(final_fits(WINNERS, FinalConfig(seeds=1), DATA), tmp_path)
+    discard_others(final_fits(WINNERS, FinalConfig(), each(1), DATA), tmp_path)
     assert other.path(tmp_path).exists()
 
 
 def test_seconds_of_earlier_fits_are_summed_by_cell(tmp_path: Path) -> None:
-    one, *others, last = final_fits(WINNERS, FinalConfig(seeds=2), DATA)
+    one, *others, last = final_fits(WINNERS, FinalConfig(), each(2), DATA)
     (same,) = [fit for fit in others if fit.cell == one.cell]
     for fit, seconds in ((one, 2.5), (same, 3.0), (last, 7.0)):
         finish(fit, tmp_path, seconds=seconds)

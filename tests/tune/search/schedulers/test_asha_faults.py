@@ -24,7 +24,7 @@ nan = math.nan
 Curve = Callable[[int], float]
 
 
-def play(path: Path, curves: Sequence[Curve], images: int = 0, **search: Any) -> Simulation:
+def play(path: Path, curves: Sequence[Curve], images: int = 1, **search: Any) -> Simulation:
     """Search one cell whose trial number n has the curve n; rungs at 10, 30 and 90."""
     spec = experiment(methods={"curves": {"space": SPACE}}, partitions=(1,),
                       **{"trials": len(curves), **search})  # fmt: skip

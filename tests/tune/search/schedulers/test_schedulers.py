@@ -92,7 +92,7 @@ DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "architecture.md"
 
 SPACE = """
 data: {source: digits, partitions: [1]}
-search: {trials: 12, samples: 90, scheduler: median, median: {share: 0.3}}
+search: {trials: 12, samples: 90, epochs: 90, scheduler: median, median: {share: 0.3}}
 methods: {zeros: {space: {blocks: "11", head_start: zeros, lr: {loguniform: [1e-5, 1e-2]}}}}
 """
 
