@@ -77,7 +77,7 @@ def test_what_is_not_yaml_is_one_line_with_its_place(text: str, message: str) ->
     began = time.process_time()
     with pytest.raises(InputError) as error:
         read_yaml(text, "here")
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 5  # what grows would take minutes
     line = str(error.value)
     assert line.startswith(f"here: {message}")
     assert len(line.splitlines()) == 1

@@ -98,7 +98,7 @@ def test_best_configs_can_be_searched_as_they_are(results: Path) -> None:
     assert set(best) == {"10", "100"}
     for methods in best.values():
         for entry in methods.values():
-            space = MethodConfig(space=entry["config"]).parsed
+            space = MethodConfig(space=entry["config"]).parsed  # that of `best`, too
             assert space.first() == entry["config"]
             assert space.searched == {}
 

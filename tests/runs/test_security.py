@@ -24,6 +24,7 @@ from tests.runs.helpers import ROOT, command, reached_by_others
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 TOKEN = "0123456789abcdef" * 4
+RAYLET = "private/ray/session_2*/sockets/raylet"
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -86,17 +87,20 @@ def head() -> Iterator[Head]:
 
 
 def wait_until_up(head: Head) -> None:
+    """Wait for the dashboard and the raylet: either may be the first."""
     for _ in range(120):
         try:
             head.ask("/api/jobs/", TOKEN)
-            return
+            if list(head.files.glob(RAYLET)):
+                return
         except OSError:
-            time.sleep(0.5)
-    pytest.fail("the dashboard did not start")
+            pass
+        time.sleep(0.5)
+    pytest.fail("the dashboard or the raylet did not start")
 
 
 def test_another_user_reaches_none_of_its_files(head: Head) -> None:
-    assert list(head.files.glob("private/ray/session_2*/sockets/raylet"))
+    assert list(head.files.glob(RAYLET))
     assert reached_by_others(head.files) == []
 
 

@@ -49,7 +49,7 @@ GROWING = "[&a0 [x], " + ", ".join(
 def test_what_grows_is_refused_at_once_and_briefly(file: Path, setting: str, message: str) -> None:
     began = time.process_time()
     line = refused(file, setting)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 5  # what grows would take minutes
     assert message in line
     assert len(line) < 1000
 
