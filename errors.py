@@ -52,6 +52,10 @@ def shown(value: object) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `did you mean 'near'? ` if one of `known` is near to `name`, else nothing."""
-    near = difflib.get_close_matches(name[:100], list(known), 1)
-    return f"did you mean {near[0]!r}? " if near else ""
+    """Return `did you mean 'near'? ` if one of `known` is near to `name`, else nothing.
+
+    Capitals do not count.
+    """
+    cased = {each.casefold(): each for each in known}
+    near = difflib.get_close_matches(name[:100].casefold(), cased, 1)
+    return f"did you mean {cased[near[0]]!r}? " if near else ""

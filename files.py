@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -16,12 +17,18 @@ from errors import InputError
 
 
 def check_folder(folder: Path, key: str) -> None:
-    """Raise InputError, which names the option `key`, unless a folder can be written to or made."""
+    """Raise InputError, which names the option `key`, unless a folder can be written to or made.
+
+    It makes a folder there and removes it: the rights of a place do not tell what root may do.
+    """
     place = nearest(folder)
     if not place.is_dir():
         raise InputError(f"{key}: {place} is not a folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"{key}: cannot write to {place}")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", dir=place):
+            pass
+    except OSError as error:
+        raise InputError(f"{key}: cannot write to {place}: {error.strerror}") from None
 
 
 def expanded(path: Path | str, key: str) -> Path:

@@ -128,7 +128,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="1h30m",
         help="end in time, final fits included: 90s, 30m, 2h, 1d, or seconds",
     )
-    add("--address", metavar="ADDR", help="join a running Ray cluster (auto, HOST:PORT)")
+    add(
+        "--address",
+        type=_address,
+        metavar="ADDR",
+        help="join a running Ray cluster (auto, HOST:PORT)",
+    )
     add("--dry-run", action="store_true", help="print the plan and stop")
     return parser.parse(arguments)
 
@@ -142,7 +147,9 @@ def parse_evaluate(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run_dir", type=Path, metavar="RESULTS_DIR")
-    parser.add_argument("--address", metavar="ADDR", help="join a running Ray cluster")
+    parser.add_argument(
+        "--address", type=_address, metavar="ADDR", help="join a running Ray cluster"
+    )
     return parser.parse(arguments)
 
 
@@ -159,6 +166,13 @@ def _names(text: str) -> list[str]:
     if not names:
         raise argparse.ArgumentTypeError(f"{text!r}: expected names, as in frozen,llrd")
     return names
+
+
+def _address(text: str) -> str:
+    place = re.fullmatch(r"(?:ray://)?(?:\[[^\s\]]+\]|[^\s:/]+):(\d{1,5})", text)
+    if text == "auto" or (place and 0 < int(place[1]) < 65536):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r}: expected auto or HOST:PORT, as in 10.0.0.1:6379")
 
 
 def _storage(text: str) -> str:
@@ -181,7 +195,9 @@ def _duration(text: str) -> float:
         pieces = zip(match.groups(), units.values(), strict=True) if match else ()
         seconds = sum(float(piece) * unit for piece, unit in pieces if piece)
     if not seconds:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a time, as in 90s, 30m or 1h30m")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected a time, as in 90s, 30m or 1h30m (nine digits at most)"
+        )
     return seconds
 
 
@@ -250,10 +266,10 @@ def _evaluate(arguments: argparse.Namespace, given: list[str]) -> int:
 
 def _search(arguments: argparse.Namespace, given: list[str]) -> int:
     experiment = _experiment(arguments)
-    if not (arguments.resume or arguments.dry_run):
-        from records.journal import refuse_held  # as `run` does, after seconds of imports
+    folder, fresh = arguments.out / experiment.name, not (arguments.resume or arguments.dry_run)
+    from tune.places import check_places
 
-        refuse_held(arguments.out / experiment.name)
+    check_places(experiment, folder, arguments.storage, fresh)
     from tune.workers.ray_environment import set_ray_environment
 
     set_ray_environment(loopback=arguments.address is None)
@@ -272,7 +288,7 @@ def _search(arguments: argparse.Namespace, given: list[str]) -> int:
         return 0
     signal.signal(signal.SIGTERM, _interrupt)
     with (
-        full_disk_reported(options.out / experiment.name),
+        full_disk_reported(folder),
         _told_if_killed(given, arguments.address),
     ):
         report = run(experiment, options, Terminal(stderr=True))

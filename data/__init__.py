@@ -1,7 +1,7 @@
 """Images, labels, splits, partitions and feature files, without Ray, torch or models."""
 
 from data.config import DataConfig, SourceConfig
-from data.dataset import Dataset, Split, TestSet, load_dataset
+from data.dataset import Dataset, Split, TestSet, check_sources, load_dataset
 from data.description import describe
 from data.duplicates import Duplicate, SplitContent, find_duplicates, perceptual_hash
 from data.features import FeatureStore, MissingFeaturesError, cache_root
@@ -22,6 +22,7 @@ __all__ = [
     "TestSet",
     "UnreadableImageError",
     "cache_root",
+    "check_sources",
     "derived_seed",
     "describe",
     "find_duplicates",

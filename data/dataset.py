@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -148,11 +149,26 @@ def load_dataset(config: DataConfig) -> Dataset:
     return Dataset(classes, words, train, val, listing.source, tests, warnings, tuple(passed_over))
 
 
+def check_sources(config: DataConfig) -> None:
+    """Raise InputError if a source's place is not there; no image is listed."""
+    extra = {f"data.extra_tests.{name}": source for name, source in config.extra_tests.items()}
+    for section, source in {"data": config, **extra}.items():
+        with _in_section(section):
+            SOURCES[source.kind].check(source)
+
+
 def _list_images(config: SourceConfig, section: str) -> Listing:
     """List a source's images; errors start with `section`, the experiment's key that holds it."""
-    try:
+    with _in_section(section):
         return SOURCES[config.kind].list_images(config)
-    except InputError as error:  # it starts with a key of SourceConfig
+
+
+@contextmanager
+def _in_section(section: str) -> Iterator[None]:
+    """Put the key that holds a source before errors, which start with one of its own keys."""
+    try:
+        yield
+    except InputError as error:
         raise InputError(f"{section}.{error}") from error
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from errors import InputError
+from files import expanded
+
 LOCAL_DIR = "local-dir:"
+CONFIG = "open_clip_config.json"
+ROOT = Path(__file__).resolve().parents[1]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 Share = Annotated[float, Field(gt=0, le=1)]
 Aspect = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -31,6 +37,28 @@ class ModelConfig(BaseModel):
                 "allowed: null, or an open_clip name"
             )
         return self
+
+
+def local_folder(name: str) -> Path | None:
+    """Find the folder of a `local-dir:` model; None for a model of another kind.
+
+    A relative folder that is not here may be the bundled one, seen from elsewhere.
+
+    Raises:
+        InputError: there is no such folder, or no configuration in it.
+    """
+    if not name.startswith(LOCAL_DIR):
+        return None
+    folder = expanded(name.removeprefix(LOCAL_DIR), "model.name")
+    if not folder.is_absolute() and not folder.is_dir():
+        folder = ROOT / folder
+    for needed in ("", CONFIG):
+        if not (folder / needed).exists():
+            raise InputError(
+                f"model.name: {folder / needed} does not exist; local-dir: needs a folder with "
+                f"{CONFIG} and weights"
+            )
+    return folder.resolve()
 
 
 class AugmentationConfig(BaseModel):

@@ -23,16 +23,14 @@ from torch import Tensor
 from errors import InputError, did_you_mean, one_line, shown
 from files import expanded
 from models.checkpoints import check_finite, readable
-from models.config import LOCAL_DIR, ModelConfig
+from models.config import CONFIG, LOCAL_DIR, ModelConfig, local_folder
 from models.encoder import Encoder
 from models.head import LinearHead
-from models.local_folder import CONFIG, check_config
+from models.local_folder import check_config
 from models.tags import options_of_file, options_of_tag
 from models.towers import family_of, split_tower
 from models.zero_copy import Weights, join_weights, split_weights
 from models.zero_shot import Prompts, zero_shot_head
-
-ROOT = Path(__file__).resolve().parent.parent
 
 BOUNDARIES = 2
 """Goes up when the features at a boundary change; those cached before are not used then."""
@@ -190,7 +188,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _checked_name(name: str) -> str:
-    if not name.startswith(LOCAL_DIR):
+    if (folder := local_folder(name)) is None:
         known = open_clip.list_models()
         cleaned = name.replace("/", "-")  # as OpenAI writes them
         if cleaned in known:
@@ -205,17 +203,7 @@ def _checked_name(name: str) -> str:
             f"model.name: unknown model {shown(name)}; {hint}allowed: local-dir:FOLDER or one of "
             f"open_clip's {len(known)} names, such as ViT-B-32"
         )
-    folder = expanded(name.removeprefix(LOCAL_DIR), "model.name")
-    # A relative folder that is not here may be the bundled one, seen from elsewhere.
-    if not folder.is_absolute() and not folder.is_dir():
-        folder = ROOT / folder
-    for needed in ("", CONFIG):
-        if not (folder / needed).exists():
-            raise InputError(
-                f"model.name: {folder / needed} does not exist; local-dir: needs a folder with "
-                f"{CONFIG} and weights"
-            )
-    return f"{LOCAL_DIR}{folder.resolve()}"
+    return f"{LOCAL_DIR}{folder}"
 
 
 def _checked_tag(name: str, tag: str | None) -> str:

@@ -11,8 +11,8 @@ import timm
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from errors import shown
+from models.config import CONFIG
 
-CONFIG = "open_clip_config.json"
 LARGEST = 1 << 20  # bytes of the file
 MOST = {"layers": 1000, "image_size": 10_000}
 MOST_ELSEWHERE = 1_000_000

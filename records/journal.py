@@ -70,7 +70,7 @@ def parse_journal(content: bytes, where: str | Path) -> list[Event]:
 
 def damaged(where: str | Path, line: int, why: object = "") -> InputError:
     """Return the error of a journal's line; lines count from 1."""
-    reason = f" ({one_line(why)})" if str(why) else ""
+    reason = f" ({one_line(why)}), or of another version" if str(why) else ""
     return InputError(
         f"{where}: line {line} is damaged{reason}; restore the file from a copy, "
         "or --name starts another"

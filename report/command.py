@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from errors import InputError
 from records import JOURNAL, Event, read_journal
-from terminal import run_main
+from terminal import FAILED, Terminal, run_main, say
 
 
-def run_command(module: str, description: str | None, work: Callable[[Path], None]) -> int:
+def run_command(
+    module: str, description: str | None, work: Callable[[Path], Sequence[str] | None]
+) -> int:
     """Call `work` with the run's directory that the command line names; return the exit code.
 
-    Exit code 2 means that the input is wrong.
+    It is 2 if the input is wrong, and 1 if `work` returns lines on what is missing.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("run_dir", type=Path, help="a run's directory, such as results/digits")
 
     def main() -> int:
-        work(parser.parse_args().run_dir)
-        return 0
+        missing = work(parser.parse_args().run_dir) or ()
+        for line in missing:
+            say(Terminal(stderr=True), f"error: {line}")
+        return FAILED if missing else 0
 
     return run_main(main)
 

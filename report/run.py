@@ -207,14 +207,17 @@ def read_run(run_dir: Path) -> Run:
             raise InputError(f"{run_dir} is not a run's directory: it has no {needed}")
     partitions, methods, gain, seeds = _read_experiment(run_dir / EXPERIMENT)
     test_labels, test_groups = read_test_images(run_dir)
+    events, fits = read_journal(run_dir / JOURNAL), read_final_fits(run_dir)
+    if fits and not events:
+        raise InputError(f"{run_dir / JOURNAL} is empty, but there are final fits; put it back")
     return Run(
         name=run_dir.resolve().name,
         partitions=partitions,
         methods=methods,
         gain=gain,
         seeds=seeds,
-        history=RunHistory.of(read_journal(run_dir / JOURNAL)),
-        fits=read_final_fits(run_dir),
+        history=RunHistory.of(events),
+        fits=fits,
         test_labels=test_labels,
         test_groups=test_groups,
         importance=IMPORTANCE.read(run_dir),

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from errors import InputError
+from errors import InputError, one_line
 from records import EXPERIMENT
+from search_spaces.mistakes import explained
 from search_spaces.schema import Experiment
 from yaml_files import read_yaml, text_of
 
@@ -23,6 +24,10 @@ def read_recorded(run_dir: Path) -> tuple[Experiment, Mapping[str, str]]:
         InputError: `run_dir` is not a run's directory, or its experiment is not understood.
     """
     path = run_dir / EXPERIMENT
+    if not run_dir.is_dir():
+        raise InputError(f"{run_dir}: no such folder; needed is a run's, such as results/digits")
+    if not path.is_file():
+        raise InputError(f"{run_dir} holds no run: it has no {EXPERIMENT}")
     try:
         tree = read_yaml(text_of(path), str(path))
         before = dict(tree.pop("identity"))
@@ -30,5 +35,9 @@ def read_recorded(run_dir: Path) -> tuple[Experiment, Mapping[str, str]]:
         return Experiment.model_validate(tree), before
     except InputError:
         raise
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, ValidationError):
-        raise InputError(f"{run_dir}: not a run's directory, or of another version") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path}: of another version ({place}: {explained(first)})") from None
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: damaged, or of no run ({one_line(error)})") from None

@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.console import Console
 
-from files import check_folder
 from records import CHECKPOINTS, Footnote, JournalWriter, RunFinished, RunStarted
 from report import Summary, best_methods, write_report
 from report.optuna import write_studies
@@ -70,7 +69,6 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
         place_of_copy(folder, options.storage)
     prepared = prepare(experiment)
     prepared.plan.render(console)
-    check_folder(folder, "--out")
     _warn(prepared, options, console)
     source, keys = prepared.dataset.source, prepared.dataset.train.keys
     with connected(experiment.resources, options.address, 0) as cluster:

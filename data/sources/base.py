@@ -102,6 +102,10 @@ class SourceKind(ABC):
     place: ClassVar[str] = "PATH"
     takes_root: ClassVar[bool] = False
 
+    def check(self, config: SourceConfig) -> None:
+        """Raise InputError, as `list_images` does, if the source's place is not there."""
+        return
+
     @abstractmethod
     def list_images(self, config: SourceConfig) -> Listing:
         """List every image of a source, without reading any.

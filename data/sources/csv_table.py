@@ -30,12 +30,22 @@ class CsvTable(SourceKind):
 
     takes_root = True
 
+    def check(self, config: SourceConfig) -> None:
+        """Raise InputError if the table cannot be read, or its root is no folder."""
+        try:
+            with config.path.open("rb"):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"source: cannot read {config.path!s:.200} ({error.strerror})"
+            ) from error
+        if not os.path.isdir(folder := _root(config)):
+            raise InputError(f"root: no folder {folder!s:.200}")
+
     def list_images(self, config: SourceConfig) -> Listing:
         """List every row of the table."""
-        path, columns = config.path, config.columns
-        folder = path.parent if config.root is None else expanded(config.root, "root").absolute()
-        if not os.path.isdir(folder):  # unlike Path's, it knows what to say of a name too long
-            raise InputError(f"root: no folder {folder!s:.200}")
+        self.check(config)
+        path, columns, folder = config.path, config.columns, _root(config)
         table = _read_table(path, columns)
         written = _column(path, table, columns.path)
         _refuse_other_paths(path, folder, written)
@@ -58,6 +68,11 @@ class CsvTable(SourceKind):
         )
 
 
+def _root(config: SourceConfig) -> Path:
+    """Return the folder that image paths lie below."""
+    return config.path.parent if config.root is None else expanded(config.root, "root").absolute()
+
+
 def _read_table(path: Path, columns: ColumnNames) -> pd.DataFrame:
     import pandas as pd  # half a second to import, and needed by this source alone
 
@@ -71,8 +86,6 @@ def _read_table(path: Path, columns: ColumnNames) -> pd.DataFrame:
             na_filter=False,
             encoding="utf-8-sig",
         )
-    except OSError as error:
-        raise InputError(f"source: cannot read {path!s:.200} ({error.strerror})") from error
     except ValueError as error:  # pandas' parser errors, and text that is not UTF-8
         reason = str(error).strip().splitlines()[0]
         if found := _MORE_CELLS.search(reason):

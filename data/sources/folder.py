@@ -36,11 +36,18 @@ class Folder(SourceKind):
     own, is passed over and counted.
     """
 
+    def check(self, config: SourceConfig) -> None:
+        """Raise InputError if there is no such folder."""
+        place = config.path
+        if os.path.isfile(place):
+            raise InputError(f"source: {place} is a file; folder: needs a folder of class folders")
+        if not os.path.isdir(place):  # unlike Path's, it knows what to say of a name too long
+            raise InputError(f"source: no folder {place!s:.200}")
+
     def list_images(self, config: SourceConfig) -> Listing:
         """List every image below the folder, in sorted order."""
+        self.check(config)
         root = config.path
-        if not os.path.isdir(root):  # unlike Path's, it knows what to say of a name too long
-            raise InputError(f"source: no folder {root!s:.200}")
         passed = PassedOver()
         try:
             rows = [

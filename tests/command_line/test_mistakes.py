@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -144,8 +145,39 @@ def test_a_bad_file_is_one_line_and_exit_code_2(
     [
         (["--trails", "3"], "--trails: unknown option", True),
         (["FILE", "--set", "seed=-1"], "--set seed: ", False),
-        (["evaluate", "/nonexistent"], "/nonexistent: not a run's directory", False),
+        (["evaluate", "/nonexistent"], "/nonexistent: no such folder", False),
+        (["evaluate", "/tmp"], "/tmp holds no run", False),
         (["FILE", "--out", "OUT"], "OUT/small already holds a run; --resume", False),
+        (["FILE", "--out", "/proc/x"], "--out: cannot write to /proc: ", False),
+        (["FILE", "--dry-run", "--out", "/dev/null"], "--out: /dev/null is not a folder", False),
+        (
+            ["FILE", "--dry-run", "--storage", "OUT/small/events.jsonl"],
+            "--storage: OUT/small/",
+            False,
+        ),
+        (["FILE", "--dry-run", "--storage", "foo://x"], "--storage foo://x: unknown scheme", False),
+        (
+            ["FILE", "--dry-run", "--address", "foo"],
+            "argument --address: 'foo': expected auto",
+            True,
+        ),
+        (["FILE", "--dry-run", "--address", "a:99999"], "argument --address: 'a:99999': exp", True),
+        (
+            ["FILE", "--dry-run", "--set=data.source=folder:/no"],
+            "data.source: no folder /no",
+            False,
+        ),
+        (
+            ["FILE", "--dry-run", "--set=data.source=folder:FILE"],
+            "data.source: FILE is a file; folder: needs a folder of class folders",
+            False,
+        ),
+        (["FILE", "--dry-run", "--set=data.source=csv:/no.csv"], "data.source: cannot read", False),
+        (
+            ["FILE", "--dry-run", "--set=model.name=local-dir:/no"],
+            "model.name: /no does not exist",
+            False,
+        ),
     ],
 )
 def test_a_mistake_is_refused_before_slow_imports(
@@ -155,7 +187,8 @@ def test_a_mistake_is_refused_before_slow_imports(
     held.mkdir()
     started = TrialStarted(Cell(10, "frozen"), 0, "default", {}, None)
     (held / "events.jsonl").write_text(journal_line(started))
-    given = [{"FILE": file, "OUT": str(tmp_path)}.get(word, word) for word in arguments]
+    names = {"FILE": file, "OUT": str(tmp_path)}
+    given = [re.sub("FILE|OUT", lambda word: names[word[0]], each) for each in arguments]
     code = (
         "import sys; from run_search import main; code = main(sys.argv[1:]); "
         "slow = {'ray', 'torch', 'torchvision', 'open_clip', 'pandas', 'scipy', 'matplotlib'}; "
@@ -165,7 +198,9 @@ def test_a_mistake_is_refused_before_slow_imports(
         [sys.executable, "-c", code, *given], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert run.stdout == f"2 {not light}\n"
-    assert run.stderr.startswith(f"error: {said.replace('OUT', str(tmp_path))}")
+    assert run.stderr.startswith(
+        f"error: {said.replace('OUT', str(tmp_path)).replace('FILE', file)}"
+    )
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--resume"])

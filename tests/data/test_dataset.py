@@ -238,7 +238,7 @@ def test_a_class_that_training_lacks_is_refused(tmp_path: Path) -> None:
         load(tmp_path, street={"source": source})
     assert str(error.value) == (
         f"data.extra_tests.street.source: {source} has class 'B', which train lacks; "
-        "allowed are the 3 classes of train"
+        "did you mean 'b'? allowed are the 3 classes of train"
     )
 
 

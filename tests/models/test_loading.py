@@ -16,8 +16,8 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from models.config import LOCAL_DIR, ModelConfig
-from models.loading import ROOT, _fingerprint, load_pretrained
+from models.config import LOCAL_DIR, ROOT, ModelConfig
+from models.loading import _fingerprint, load_pretrained
 from models.towers import split_tower
 from tests.models.tiny_clip import CONFIG, NAME, folder_of, refusal
 

@@ -48,6 +48,7 @@ def test_images_of_two_classes_have_a_warning_of_their_own(finished: RunWriter) 
 
 def test_few_images_and_a_single_seed_are_warned_of(writer: RunWriter) -> None:
     writer.experiment(["frozen"], [10])
+    writer.winner("10/frozen", 0.5, PROBE)
     writer.final_fits("10/frozen", [0.5, 0.6])
     assert warnings(writer) == []
     writer.fit_path("10/frozen", 1).unlink()
@@ -73,6 +74,7 @@ def test_of_many_groups_with_a_single_seed_the_first_are_named(writer: RunWriter
     partitions = [1, 5, 10, 20, 50, 100]
     writer.experiment(["frozen", "llrd"], partitions, final={"seeds": 3})
     for partition in partitions:
+        writer.winner(f"{partition}/frozen", 0.5, PROBE)
         writer.final_fits(f"{partition}/frozen", [0.5, 0.6, 0.7])
         writer.final_fits(f"{partition}/llrd", [0.5])
     assert warnings(writer) == [

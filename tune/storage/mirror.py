@@ -20,6 +20,7 @@ from pyarrow.fs import LocalFileSystem
 from rich.console import Console
 
 from errors import InputError, one_line
+from files import check_folder
 from terminal import say
 from tune.storage.copier import Copier, files_of
 from tune.storage.fetch import fetch, refusing
@@ -37,11 +38,13 @@ def place_of_copy(directory: Path, place: str) -> Storage:
     """Find where the copy of a run's directory goes, in the folder of all runs that `place` names.
 
     Raises:
-        InputError: no filesystem takes the URL, or one of the two folders would hold the other.
+        InputError: no filesystem takes the URL, the folder cannot be written to, or one of the two
+            folders would hold the other.
     """
     storage = Storage.at(place) / directory.name
     if not isinstance(storage.filesystem, LocalFileSystem):
         return storage
+    check_folder(Path(storage.path), "--storage")
     here, there = directory.resolve(), Path(storage.path).resolve()
     if here == there:
         fault = "is --out"

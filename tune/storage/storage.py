@@ -16,6 +16,7 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSy
 from errors import InputError, one_line
 from files import replacing
 
+SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")  # that pyarrow takes
 OBJECT_STORES = ("s3", "gcs", "abfs")  # these show a file only once it is whole
 ERRORS = (OSError, pa.ArrowException)
 
@@ -32,6 +33,10 @@ class Storage:
         """Find the folder of a path or a URL; raise InputError if no filesystem takes it."""
         if "://" not in str(place):
             return cls(LocalFileSystem(), str(Path(place).absolute()))
+        scheme = str(place).partition("://")[0].lower()
+        if scheme not in SCHEMES:
+            allowed = ", ".join(f"{known}://" for known in SCHEMES)
+            raise InputError(f"--storage {place}: unknown scheme; allowed: a path, {allowed}")
         try:
             filesystem, path = FileSystem.from_uri(str(place))
         except ERRORS as error:
