@@ -23,22 +23,24 @@ def _bank(value: Any) -> Any:
 
 Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 Scale = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 
 
 class Settings(BaseModel):
     """The settings of one fit, by the names used in search spaces, each checked by itself.
 
-    `head_lr`, `weight_decay` and `anchor` may hold several values: the fit then trains one head for
-    every combination of those that its solver uses, a *bank*. Only a frozen encoder (`blocks:
-    none`) may have a bank of more than one head, as heads that share trained blocks would disturb
-    each other.
+    `head_lr`, `weight_decay`, `anchor` and `gda` may hold several values: the fit then trains one
+    head for every combination of those that its solver uses, a *bank*. Only a frozen encoder
+    (`blocks: none`) may have a bank of more than one head, as heads that share trained blocks would
+    disturb each other.
 
     A probe can be solved instead of trained: `solver: lbfgs` minimises the mean cross-entropy
     plus `weight_decay`/2 times the squared distance of the head's weight from `anchor` times the
     text head, to convergence. With `anchor: 0` it is scikit-learn's `LogisticRegression` with C = 1
-    / (weight_decay n); with 1, the strongest decay gives CLIP's own classifier. `solver: none`
-    leaves the head where it starts: with `head_start: zero_shot`, at that classifier.
+    / (weight_decay n); with 1, the strongest decay gives CLIP's own classifier. `solver: gda` adds
+    the classifier of Gaussian classes to the text head. `solver: none` leaves the head where it
+    starts: with `head_start: zero_shot`, at that classifier.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +61,12 @@ class Settings(BaseModel):
         (0.0,),
         min_length=1,
         description="solver lbfgs: the multiple of the text head that weight_decay pulls to",
+    )
+    gda: Annotated[tuple[Share, ...], BeforeValidator(_bank)] = Field(
+        (1.0,),
+        min_length=1,
+        max_length=100,
+        description="solver gda: the weight of the Gaussian classifier beside the text head",
     )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the horizon spent warming up")
     label_smoothing: float = Field(0.0, ge=0, lt=1)

@@ -91,5 +91,12 @@ _SETTINGS_AT_OPTIMUM: dict[str, Callable[[Any], str]] = {
     "label_smoothing": _SETTINGS["label_smoothing"],
     "views": _views,
 }
-_SOLVERS = {"lbfgs": (" (L-BFGS)", _SETTINGS_AT_OPTIMUM)}
+_SETTINGS_OF_GDA: dict[str, Callable[[Any], str]] = {
+    "gda": lambda value: f"{_plain(value)} of it beside the text head",
+    "views": _views,
+}
+_SOLVERS = {
+    "lbfgs": (" (L-BFGS)", _SETTINGS_AT_OPTIMUM),
+    "gda": (" (Gaussian discriminant analysis)", _SETTINGS_OF_GDA),
+}
 """Solvers that a description names: they find the optimum, without rates, batches or a start."""

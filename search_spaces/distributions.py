@@ -34,7 +34,7 @@ Params = dict[str, Any]
 MANY = 10_000  # the most configurations of a finite space that are counted, and so tried
 CHOICES = 1000  # the most of one parameter
 STEPS = 10**12  # the most values of a `quniform`
-BANKS = ("head_lr", "weight_decay", "anchor")  # the parameters that may hold several values at once
+BANKS = ("head_lr", "weight_decay", "anchor", "gda")  # that may hold several values at once
 
 
 @dataclass(frozen=True)

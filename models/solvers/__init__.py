@@ -6,9 +6,12 @@ it to `SOLVERS`.
 
 from models.solvers.adamw import AdamW
 from models.solvers.base import DirectSolver, Solver, StepSolver
+from models.solvers.gda import Gda
 from models.solvers.lbfgs import Lbfgs
 from models.solvers.none import NoSolver
 
 __all__ = ["SOLVERS", "DirectSolver", "Solver", "StepSolver"]
 
-SOLVERS: dict[str, Solver] = {solver.name: solver for solver in (AdamW(), Lbfgs(), NoSolver())}
+SOLVERS: dict[str, Solver] = {
+    solver.name: solver for solver in (AdamW(), Lbfgs(), Gda(), NoSolver())
+}

@@ -42,7 +42,7 @@ from models.recipe import Recipe
         ({"batch_size": 0}, "greater than or equal to 1"),
         ({"batch_size": 2.5}, "integer"),
         ({"head_start": "random"}, "'probe', 'zero_shot' or 'zeros'"),
-        ({"solver": "newton"}, "unknown solver 'newton'; allowed: adamw, lbfgs, none"),
+        ({"solver": "newton"}, "unknown solver 'newton'; allowed: adamw, lbfgs, gda, none"),
         ({"solver": "lbfgs", "blocks": "1"}, "solver: lbfgs needs blocks: none"),
         ({"solver": "none", "blocks": "all"}, "solver: none needs blocks: none"),
         ({"solver": "none"}, "solver: none needs head_start: zero_shot"),

@@ -24,6 +24,7 @@ RATES = {"lr": (1e-6, 100.0), "head_lr": (1e-6, 100.0), "weight_decay": (1e-6, 1
 BOUNDS = {
     **RATES,
     "anchor": (0.0, 0.0),
+    "gda": (0.0, 100.0),
     "llrd_decay": (0.01, 1.0),
     **dict.fromkeys(UNIT, (0.0, 0.9)),
 }

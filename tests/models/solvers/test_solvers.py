@@ -198,7 +198,9 @@ def test_a_direct_solver_is_added_in_one_file(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"blocks": "none", "solver": "means", "weight_decay": [0, 1]}
-    with pytest.raises(ValueError, match="unknown solver 'means'; allowed: adamw, lbfgs, none"):
+    with pytest.raises(
+        ValueError, match="unknown solver 'means'; allowed: adamw, lbfgs, gda, none"
+    ):
         Recipe.model_validate(settings)
     monkeypatch.setitem(SOLVERS, "means", imported(tmp_path, "means", MEANS).Means())
     recipe = Recipe(**parse_space({**settings, "weight_decay": {"bank": [0, 1]}}, {}).first())
