@@ -1,4 +1,4 @@
-"""Class names in words, for the prompts of a zero-shot classifier."""
+"""Class names in words, or descriptions, for the prompts of a zero-shot classifier."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ruamel.yaml.nodes import MappingNode, ScalarNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from errors import InputError, did_you_mean, shown
 from files import expanded
 from yaml_files import read_nodes, text_of
 
+Words = str | tuple[str, ...]
+"""What prompts call a class: words that fill the templates, or descriptions, which stand alone."""
+LONGEST = 1000  # characters of a description; text towers read some 77 tokens
 NODES = 200_000  # in a file of names, which may be those of ImageNet-21k
 
 _NUMBERING = re.compile(r"\A(?:\d+\.|n\d{8} )+(?=[^\W\d])")
@@ -34,10 +37,10 @@ def in_words(name: str) -> str:
     return _HUMP.sub(" ", _NUMBERING.sub("", spaced)) or name
 
 
-def words_of(classes: Sequence[str], file: Path | None) -> tuple[str, ...]:
+def words_of(classes: Sequence[str], file: Path | None) -> tuple[Words, ...]:
     """Find the words of each class: those in the YAML mapping `file`, or else the cleaned name.
 
-    Names and words are text: `01: yes` needs no quotes.
+    A list of sentences describes a class. Names and words are text: `01: yes` needs no quotes.
 
     Raises:
         InputError: `file` cannot be read, is not such a mapping, or has a key that is no class.
@@ -54,11 +57,12 @@ def words_of(classes: Sequence[str], file: Path | None) -> tuple[str, ...]:
     return tuple(given.get(name) or in_words(name) for name in classes)
 
 
-def shared_words(classes: Sequence[str], words: Sequence[str]) -> Iterator[str]:
+def shared_words(classes: Sequence[str], words: Sequence[Words]) -> Iterator[str]:
     """Warn if classes share their words; capitals do not count, as CLIP lowers them."""
     homes: dict[str, list[str]] = {}
     for name, text in zip(classes, words, strict=True):
-        homes.setdefault(text.casefold(), []).append(name)
+        same = (text,) if isinstance(text, str) else tuple(sorted(text))
+        homes.setdefault("\n".join(same).casefold(), []).append(name)
     if shared := [names for names in homes.values() if len(names) > 1]:
         yield (
             f"{sum(map(len, shared))} classes share their words with another, such as "
@@ -86,7 +90,7 @@ def doubtful_labels(classes: Sequence[str]) -> list[str]:
     return lines
 
 
-def _read(file: Path) -> dict[str, str]:
+def _read(file: Path) -> dict[str, Words]:
     where = f"data.class_names: {file}"
     try:
         text = text_of(file, NODES)
@@ -95,14 +99,26 @@ def _read(file: Path) -> dict[str, str]:
     tree = read_nodes(text, where, NODES)  # nodes, so that names stay as they are written
     if not isinstance(tree, MappingNode):
         raise InputError(f"{where}: expected class names and words, such as `apple_pie: apple pie`")
-    words: dict[str, str] = {}
+    words: dict[str, Words] = {}
     for key, value in tree.value:
         place = f"{where}: line {key.start_mark.line + 1}"
-        if not isinstance(key, ScalarNode) or not isinstance(value, ScalarNode):
-            raise InputError(f"{place}: expected one class name and its words")
+        found = value.value if isinstance(value, SequenceNode) else [value]
+        if not isinstance(key, ScalarNode) or not all(isinstance(n, ScalarNode) for n in found):
+            raise InputError(f"{place}: expected one class name and its words, or a list of them")
         if key.value in words:
             raise InputError(f"{place}: {shown(key.value)} stands twice")
-        words[key.value] = " ".join(value.value.split())
-        if not words[key.value]:
+        texts = tuple(_text(text, key.value, where) for text in found)
+        if not texts:
             raise InputError(f"{place}: {shown(key.value)} has no words")
+        words[key.value] = texts if isinstance(value, SequenceNode) else texts[0]
     return words
+
+
+def _text(node: Node, name: str, where: str) -> str:
+    text = " ".join(node.value.split())
+    place = f"{where}: line {node.start_mark.line + 1}"
+    if not text:
+        raise InputError(f"{place}: {shown(name)} has no words")
+    if len(text) > LONGEST:
+        raise InputError(f"{place}: {shown(name)} has a text of more than {LONGEST} characters")
+    return text

@@ -113,7 +113,8 @@ class DataConfig(SourceConfig):
             draws the partition's share of it, as a user with that little data would have.
         max_unreadable: share of a split's images that may be unreadable, in [0, 1].
         templates: prompts of the zero-shot classifier; a class's words replace `{}`.
-        class_names: YAML file of class names and their words; other names are cleaned.
+        class_names: YAML file of class names and their words, or lists of sentences that describe
+            them and are prompts as they stand; other names are cleaned.
         extra_tests: further labelled sets by name, scored once with the winners.
     """
 

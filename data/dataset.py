@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from data.class_names import doubtful_labels, shared_words, words_of
+from data.class_names import Words, doubtful_labels, shared_words, words_of
 from data.config import DataConfig, SourceConfig
 from data.depth import narrow_range
 from data.sources import SOURCES, ImageSource, Listing
@@ -79,7 +79,7 @@ class Dataset:
 
     Attributes:
         classes: class names, those of the training split.
-        words: what prompts call each class.
+        words: what prompts call each class, or its descriptions.
         source: reads the images of train and val.
         tests: the test sets by name; the first is "test".
         warnings: what a user should know about the splits, one line each.
@@ -87,7 +87,7 @@ class Dataset:
     """
 
     classes: tuple[str, ...]
-    words: tuple[str, ...]
+    words: tuple[Words, ...]
     train: Split
     val: Split
     source: ImageSource
@@ -107,7 +107,8 @@ class Dataset:
         return json.dumps([self._digest(self.val, *(self.tests[n].split for n in names)), names])
 
     def _digest(self, *splits: Split) -> str:
-        digest = hashlib.sha256("\n".join((*self.classes, *self.words)).encode())
+        words = (text if isinstance(text, str) else json.dumps(text) for text in self.words)
+        digest = hashlib.sha256("\n".join((*self.classes, *words)).encode())
         for split in splits:
             digest.update("\n".join(split.keys).encode())
             digest.update(split.labels.tobytes())

@@ -13,7 +13,9 @@ LARGEST, SMALLEST = 5, 3  # of more, those that are
 def describe(dataset: Dataset) -> list[str]:
     """Describe a data set in lines, classes first; counts are of train, val and test together."""
     warnings = [f"warning: {line}" for line in dataset.warnings]
-    return [_classes(dataset), *dataset.passed_over, *warnings]
+    described = [len(words) for words in dataset.words if not isinstance(words, str)]
+    lines = [f"{sum(described)} descriptions of {len(described)} classes"] if described else []
+    return [_classes(dataset), *lines, *dataset.passed_over, *warnings]
 
 
 def _classes(dataset: Dataset) -> str:

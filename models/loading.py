@@ -238,7 +238,8 @@ def _fingerprint(tower: torch.nn.Module) -> str:
 def _text_fingerprint(model: torch.nn.Module, name: str, prompts: Prompts) -> str:
     """SHA-256 over all of a model but its image tower, and what its tokenizer makes of a text."""
     tokenizer = open_clip.get_tokenizer(name, context_length=model.context_length)
-    digest = hashlib.sha256(_content("tokens", tokenizer(list(prompts.words))))
+    texts = [text for w in prompts.words for text in ([w] if isinstance(w, str) else w)]
+    digest = hashlib.sha256(_content("tokens", tokenizer(texts)))
     for path, module in model.named_modules():
         if path.split(".")[0] != "visual":
             digest.update(type(module).__name__.encode() + _settings(path, module))

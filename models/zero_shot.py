@@ -11,6 +11,7 @@ from pathlib import Path
 
 import open_clip
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -24,10 +25,22 @@ FORMULA = 1
 
 @dataclass(frozen=True)
 class Prompts:
-    """The texts that make a classifier: every template filled with every class's words."""
+    """The texts that make a classifier.
 
-    words: tuple[str, ...]
+    Attributes:
+        words: of each class: words that fill every template, or sentences that stand alone.
+        templates: with one `{}` each.
+    """
+
+    words: tuple[str | tuple[str, ...], ...]
     templates: tuple[str, ...]
+
+    def of_class(self, number: int) -> list[str]:
+        """Return the texts of a class."""
+        words = self.words[number]
+        if isinstance(words, str):
+            return [template.format(words) for template in self.templates]
+        return list(words)
 
 
 @torch.no_grad()
@@ -36,7 +49,7 @@ def zero_shot_head(
 ) -> LinearHead:
     """Make a linear head over *the embedding* whose logits are those of a CLIP of open_clip.
 
-    A class's weight is the mean of its prompts' normalised text embeddings, normalised again
+    A class's weight is the mean of its texts' normalised embeddings, normalised again
     (Radford et al. 2021, arXiv:2103.00020, section 3.1.4), times the model's logit scale. As our
     embedding has length sqrt(d), the weight is divided by that. `name` finds the tokenizer, and
     `cache` is a folder where heads are kept: 1,000 classes in 80 templates take minutes on a CPU.
@@ -51,15 +64,35 @@ def zero_shot_head(
         file = cache / f"{_text_digest(model, tokenizer, prompts)}.safetensors"
         if (weight := _kept(file)) is not None:
             return LinearHead(weight, torch.zeros(len(weight)))
-    texts = open_clip.build_zero_shot_classifier(
-        model, tokenizer, prompts.words, prompts.templates, num_classes_per_batch=10
-    )  # (d, C)
+    texts = _text_embeddings(model, tokenizer, prompts)
     scale = model.get_parameter("logit_scale").exp()
     weight = (scale / math.sqrt(len(texts)) * texts.T).float().contiguous()
     if file is not None:
         with contextlib.suppress(OSError, SafetensorError), replacing(file) as path:
             save_file({"weight": weight}, path, {"sha256": _digest(weight)})
     return LinearHead(weight, torch.zeros(len(weight)))
+
+
+def _text_embeddings(
+    model: nn.Module, tokenizer: Callable[[list[str]], Tensor], prompts: Prompts
+) -> Tensor:
+    """Return each class's mean embedding, normalised, as a column (d, C)."""
+
+    def encoded(words: list[str], templates: tuple[str, ...]) -> Tensor:
+        columns: Tensor = open_clip.build_zero_shot_classifier(
+            model, tokenizer, words, templates, num_classes_per_batch=10
+        )
+        return columns
+
+    named = [words for words in prompts.words if isinstance(words, str)]
+    columns = iter(encoded(named, prompts.templates).T if named else ())
+    found = [
+        next(columns)
+        if isinstance(words, str)
+        else F.normalize(encoded(list(words), ("{}",)).mean(dim=1), dim=0)
+        for words in prompts.words
+    ]
+    return torch.stack(found, dim=1)
 
 
 def _text_digest(
@@ -73,8 +106,8 @@ def _text_digest(
     for key, weight in sorted(model.state_dict().items()):
         if not key.startswith("visual."):
             digest.update(f"{key} {weight.dtype} {_digest(weight)}".encode())
-    for number, words in enumerate(prompts.words):
-        tokens = tokenizer([template.format(words) for template in prompts.templates])
+    for number in range(len(prompts.words)):
+        tokens = tokenizer(prompts.of_class(number))
         digest.update(_digest(tokens).encode())
         if number == 0:
             encode: Callable[[Tensor], Tensor] = getattr(model, "encode_text")  # noqa: B009

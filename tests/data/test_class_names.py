@@ -56,6 +56,31 @@ def file_of(folder: Path, text: str) -> Path:
     return folder / "names.yaml"
 
 
+def test_a_list_of_sentences_describes_a_class(tmp_path: Path) -> None:
+    file = file_of(tmp_path, "apple_pie:\n  - a round   pie\n  - 'it: has a crust'\nyes: [no]\n")
+    words = words_of(CLASSES, file)
+    assert words == (("a round pie", "it: has a crust"), "01", ("no",), "null")
+    twins = [("b", "a"), "x", ("a", "b"), "y"]
+    (line,) = shared_words(CLASSES, twins)
+    assert line.startswith("2 classes share their words with another, such as 'apple_pie' and")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("yes: []", "line 1: 'yes' has no words"),
+        ("yes: [a, '']", "line 1: 'yes' has no words"),
+        ("yes:\n- a\n- {b: c}", "line 1: expected one class name and its words, or a list"),
+        ("yes:\n- a\n- [b]", "line 1: expected one class name and its words, or a list"),
+        ("yes:\n- a\n- " + "x" * 1001, "line 3: 'yes' has a text of more than 1000 characters"),
+    ],
+)
+def test_what_describes_nothing_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        words_of(CLASSES, file_of(tmp_path, text))
+    assert message in str(error.value)
+
+
 def test_without_a_file_all_names_are_cleaned() -> None:
     assert words_of(CLASSES, None) == ("apple pie", "01", "yes", "null")
 
@@ -87,7 +112,7 @@ def test_many_names_take_a_moment(tmp_path: Path) -> None:
         ("apple_pi: x", "'apple_pi' is no class; did you mean 'apple_pie'? allowed are the 4"),
         ("1: x", "'1' is no class"),
         ("01: a\nyes: b\n01: c", "line 3: '01' stands twice"),
-        ("01: [a, b]", "line 1: expected one class name and its words"),
+        ("01: {a: b}", "line 1: expected one class name and its words"),
         ("01: {a: b}", "line 1: expected one class name and its words"),
         ("[a]: b", "line 1: expected one class name and its words"),
         ("01:", "line 1: '01' has no words"),

@@ -51,7 +51,8 @@ def reference(model: torch.nn.Module, pixels: Tensor, prompts: Prompts) -> Tenso
     tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
     columns = []
     for words in prompts.words:
-        tokens = tokenizer([template.format(words) for template in prompts.templates])
+        filled = [template.format(words) for template in prompts.templates]
+        tokens = tokenizer(filled if isinstance(words, str) else list(words))
         texts = model.encode_text(tokens)
         texts = texts / texts.norm(dim=-1, keepdim=True)
         columns.append(texts.mean(0) / texts.mean(0).norm())
@@ -76,6 +77,23 @@ def test_logits_are_clips(custom: bool, templates: tuple[str, ...], many: int) -
     torch.testing.assert_close(logits, reference(model, pixels, prompts), rtol=0, atol=1e-4)
     with torch.no_grad():
         torch.testing.assert_close(embedded, embedding(model.encode_image(pixels)))
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_sentences_stand_alone_beside_words_that_fill_templates(where: int) -> None:
+    model = tiny()
+    words: list[str | tuple[str, ...]] = list(CLASSES)
+    words[where] = ("a round fruit, {red} or green", "it has a stalk", "sold by the kilo")
+    described = Prompts(tuple(words), TEMPLATES)
+    pixels = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    head = zero_shot_head(model, "ViT-B-32", described)
+    x = embedding(model.encode_image(pixels))
+    assert torch.allclose(
+        x @ head.weight.T, reference(model, pixels, described), rtol=1e-4, atol=1e-4
+    )
+    plain = zero_shot_head(model, "ViT-B-32", PROMPTS)
+    same = (head.weight == plain.weight).all(dim=1).tolist()
+    assert same == [number != where for number in range(3)]
 
 
 def test_a_head_has_no_gradient_and_no_dropout() -> None:
