@@ -98,6 +98,11 @@ class Fit:
             p.key: encoder.group(p.group).get_parameter(p.name).detach()
             for p in selection.parameters
         }
+        # On the fit's device where every step asks for it.
+        self._start: dict[nn.Parameter, tuple[Tensor, bool]] = {}
+        if self.recipe.pull_to_start:
+            start, of_heads = self.initial_weights(), self._head_weights()
+            self._start = {p: (start[key], key in of_heads) for key, p in self.weights().items()}
         self.average_weights = _copied(self.weights()) if average else None
         self._average = get_ema_multi_avg_fn(average_decay(self.batch_size, horizon))
         self._solver = SOLVERS[self.recipe.solver]
@@ -144,6 +149,7 @@ class Fit:
                 group["lr"] = share * group["peak_lr"]
         if self.model.trained:
             self._gradients.clip()
+        self._pull()
         for optimizer in self._optimizers:
             self._scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)  # evaluations need their memory
@@ -171,6 +177,23 @@ class Fit:
             torch.autograd.backward(self._scaler.scale(losses.sum()))
             parts.append(losses.detach())
         return torch.stack(parts).sum(0)
+
+    @torch.no_grad()
+    def _pull(self) -> None:
+        """Draw all that is trained towards its start, heads included (L2-SP).
+
+        Li, Grandvalet & Davoine 2018 (arXiv:1802.01483). It is a step down the gradient of
+        pull_to_start / 2 |w - w_0|^2 at the weight's learning rate, beside the adaptive step as
+        AdamW's decay is. In the loss, Adam would scale it up where the loss has no gradient, and
+        weights that nothing asks to move would swing about their start.
+        """
+        if not self._start:
+            return
+        for group in (group for optimizer in self._optimizers for group in optimizer.param_groups):
+            for parameter in group["params"]:
+                start, of_head = self._start[parameter]
+                rate = group["lr"] * (self.recipe.head_lr[0] if of_head else 1.0)
+                parameter.lerp_(start, min(1.0, rate * self.recipe.pull_to_start))
 
     def _solve(self, solver: DirectSolver) -> None:
         """Set every head of the bank to its solution, and note its loss on the training images."""

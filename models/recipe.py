@@ -62,6 +62,14 @@ class Settings(BaseModel):
         min_length=1,
         description="solver lbfgs: the multiple of the text head that weight_decay pulls to",
     )
+    pull_to_start: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="L2-SP: a penalty of half so much times the squared distance of all that is "
+        "trained from its start",
+    )
     gda: Annotated[tuple[Share, ...], BeforeValidator(_bank)] = Field(
         (1.0,),
         min_length=1,
@@ -114,6 +122,8 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         solver = SOLVERS[self.solver]
+        if len(self.bank) > 1 and self.pull_to_start:
+            raise ValueError("pull_to_start needs one head_lr and one weight_decay")
         if len(self.bank) > 1 and not self.frozen_encoder:
             raise ValueError("several head_lr or weight_decay at once need blocks: none")
         if not solver.trains_encoder and not self.frozen_encoder:

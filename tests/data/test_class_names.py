@@ -113,7 +113,6 @@ def test_many_names_take_a_moment(tmp_path: Path) -> None:
         ("1: x", "'1' is no class"),
         ("01: a\nyes: b\n01: c", "line 3: '01' stands twice"),
         ("01: {a: b}", "line 1: expected one class name and its words"),
-        ("01: {a: b}", "line 1: expected one class name and its words"),
         ("[a]: b", "line 1: expected one class name and its words"),
         ("01:", "line 1: '01' has no words"),
         ("01: ' '", "line 1: '01' has no words"),

@@ -107,14 +107,30 @@ class Reference:
     def trained(self) -> list[nn.Parameter]:
         return [p for p in self.tower.parameters() if p.requires_grad]
 
+    def pull(self, start: list[Tensor], strength: float) -> None:
+        """Step down the gradient of the penalty on the distance from the start, at every rate."""
+        trained = [*self.trained(), *self.head.parameters()]
+        away = [(p - s).square().sum() for p, s in zip(trained, start, strict=True)]
+        gradients = torch.autograd.grad(0.5 * strength * torch.stack(away).sum(), trained)
+        rates = {
+            parameter: group["lr"]
+            for optimizer in (self.encoder_optimizer, self.head_optimizer)
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
+        with torch.no_grad():
+            for parameter, gradient in zip(trained, gradients, strict=True):
+                parameter.sub_(rates[parameter] * gradient)
+
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         embedded = F.normalize(outputs(self.tower, images), dim=-1) * math.sqrt(
             self.head.in_features
         )
         return F.cross_entropy(self.head(embedded), labels, label_smoothing=SMOOTHING)
 
-    def run(self, images: Tensor, labels: Tensor, steps: int) -> list[float]:
+    def run(self, images: Tensor, labels: Tensor, steps: int, pull: float = 0.0) -> list[float]:
         order, losses = ShuffleStream(N, SEED), []
+        start = [p.detach().clone() for p in (*self.trained(), *self.head.parameters())]
         warm = WARMUP * steps
         for step in range(steps):
             positions = torch.from_numpy(order.take(step * BATCH, BATCH))
@@ -128,6 +144,9 @@ class Reference:
             for optimizer in (self.encoder_optimizer, self.head_optimizer):
                 for group in optimizer.param_groups:
                     group["lr"] = factor * group["peak"]
+            if pull:
+                self.pull(start, pull)
+            for optimizer in (self.encoder_optimizer, self.head_optimizer):
                 optimizer.step()
                 optimizer.zero_grad()
             losses.append(loss.item())
@@ -156,6 +175,22 @@ def named_weights(fit: Fit, tower: nn.Module) -> dict[str, nn.Parameter]:
         for group in fit.model.groups
         for name, parameter in group.named_parameters()
     }
+
+
+@pytest.mark.parametrize("pull", [0.01, 3.0])
+@pytest.mark.parametrize("name", ["native", "timm, token"])
+def test_a_pull_to_the_start_is_a_step_down_its_penalty(name: str, pull: float) -> None:
+    tower, images = TOWERS[name](), pixels(N, dtype=torch.float64)
+    reference = Reference.of(tower, 1, 2, "ln+attn+mlp", torch.float64)
+    expected = reference.run(images, torch.from_numpy(LABELS), STEPS, pull)
+    settings = recipe("2-1", "ln+attn+mlp").model_copy(update={"pull_to_start": pull})
+    encoder = split_tower(tower).double()
+    fit = new_fit(encoder, settings, select(settings, encoder).boundary, images)
+    losses = [fit.step().item() for _ in range(STEPS)]
+    np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-9)
+    final = dict(reference.tower.named_parameters())
+    for key, weight in named_weights(fit, tower).items():
+        torch.testing.assert_close(weight.detach(), final[key].detach(), rtol=0, atol=1e-9)
 
 
 # Every tower with all kinds; every combination of kinds on a native and a timm tower, and on one

@@ -25,6 +25,7 @@ BOUNDS = {
     **RATES,
     "anchor": (0.0, 0.0),
     "gda": (0.0, 100.0),
+    "pull_to_start": (0.0, 1000.0),
     "llrd_decay": (0.01, 1.0),
     **dict.fromkeys(UNIT, (0.0, 0.9)),
 }
