@@ -101,8 +101,8 @@ class Fit:
         # On the fit's device where every step asks for it.
         self._start: dict[nn.Parameter, tuple[Tensor, bool]] = {}
         if self.recipe.pull_to_start:
-            start, of_heads = self.initial_weights(), self._head_weights()
-            self._start = {p: (start[key], key in of_heads) for key, p in self.weights().items()}
+            began, of_heads = self.initial_weights(), self._head_weights()
+            self._start = {p: (began[key], key in of_heads) for key, p in self.weights().items()}
         self.average_weights = _copied(self.weights()) if average else None
         self._average = get_ema_multi_avg_fn(average_decay(self.batch_size, horizon))
         self._solver = SOLVERS[self.recipe.solver]
