@@ -14,7 +14,7 @@ LEAST = 0.005  # an importance below it rounds to 0.00 and is left out
 
 def winner_notes(run: Run) -> Iterator[str]:
     """Yield the notes on the winners of each method."""
-    for about in (_movement, _kept_weights, _importance):
+    for about in (_movement, _kept_weights, _luck, _importance):
         for method in run.methods:
             yield from about(run, method)
 
@@ -55,6 +55,25 @@ def _kept_weights(run: Run, method: str) -> Iterator[str]:
         clauses.append(f"averaged weights in {sum(averaged)} of {len(averaged)} fits")
     if clauses:
         yield f"For {method}, validation chose {' and '.join(clauses)}"
+
+
+def _luck(run: Run, method: str) -> Iterator[str]:
+    """Say how much of the winners' validation accuracy was luck: refits on other draws lack it.
+
+    The search has picked the best of several trials on one draw, and its own seed repeats that.
+    """
+    gaps = [
+        winner.val_accuracy - fmean(refits)
+        for partition in run.partitions
+        if (winner := run.winner(partition, method)) and len(run.trials(partition, method)) > 1
+        if (refits := [f.val_accuracy for f in run.final_fits(partition, method) if f.seed])
+    ]
+    if gaps:
+        points = f"{100 * fmean(gaps):.1f} points"
+        yield (
+            f"The winners of {method} had {points} more validation accuracy in the search than in "
+            "refits on other draws: the luck of the pick"
+        )
 
 
 def _importance(run: Run, method: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from report import write_report
-from tests.report.run_writer import RunWriter
+from tests.report.run_writer import TUNED, RunWriter
 
 NORMS = {
     "stem": {"attn": 5.0},
@@ -131,3 +131,21 @@ def test_layer_norms_alone_are_not_judged(finished: RunWriter) -> None:
     norms = {"block 7": {"ln": 0.001}, "block 11": {"ln": 1.0}}
     finished.final_fits("10/llrd", [0.9], gradient_norms=norms)
     assert gradient_notes(finished) == []
+
+
+def test_the_luck_of_the_pick_is_what_refits_on_other_draws_lack(writer: RunWriter) -> None:
+    writer.experiment(["llrd", "seed_llrd"], [1, 10])
+    for cell in ("1/llrd", "10/llrd", "10/seed_llrd"):
+        writer.trial(cell, 0, [0.8])
+        writer.winner(cell, 0.8, TUNED)
+    for cell, refits in (("1/llrd", [0.8, 0.7, 0.74]), ("10/llrd", [0.8, 0.79, 0.79])):
+        writer.trial(cell, 1, [0.5])
+        writer.final_fits(cell, [0.5] * 3)
+        for seed, accuracy in enumerate(refits):
+            writer.edit_fit(cell, seed, val_accuracy=accuracy)
+    writer.final_fits("10/seed_llrd", [0.5] * 3, val_accuracy=0.6)
+    notes = [note for note in writer.summary().notes if "luck" in note]
+    assert notes == [
+        "The winners of llrd had 4.5 points more validation accuracy in the search than in refits "
+        "on other draws: the luck of the pick"
+    ]
