@@ -130,4 +130,4 @@ def test_a_read_only_cache_is_one_line(disk: Path, tmp_path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(InputError) as error, full_disk_reported(tmp_path / "small"):
         run_quietly(experiment_on(disk), tmp_path)
-    assert str(error.value) == f"features.cache: cannot write to {disk}"
+    assert str(error.value) == f"features.cache: cannot write to {disk}: Read-only file system"

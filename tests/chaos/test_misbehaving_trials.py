@@ -55,7 +55,7 @@ class Misbehaving(SuffixTrial):
 def test_misbehaving_trials_are_told_and_the_group_goes_on(tmp_path: Path) -> None:
     spec = experiment(methods={"zeros": ZEROS}, partitions=(100,), scheduler="none", trials=TRIALS)
     with contextlib.closing(JournalWriter(tmp_path / "events.jsonl")) as journal:
-        search = Search(spec, journal, {100: 0})
+        search = Search(spec, journal, {100: 1})
         run_tuner(
             search,
             str(tmp_path),  # type: ignore[arg-type]

@@ -104,11 +104,14 @@ def change_experiment(run_dir: Path, change: Callable[[dict[str, Any]], None]) -
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path, run_dir: Path) -> None:
-    assert "not a run's directory" in refused(tmp_path / "nowhere")
+    assert "nowhere: no such folder" in refused(tmp_path / "nowhere")
+    assert "holds no run" in refused(tmp_path)
     (run_dir / "experiment.yaml").write_bytes(b"\xff\xfe")
-    assert "not a run's directory, or of another version" in refused(run_dir)
+    assert "experiment.yaml: damaged, or of no run ('utf-8' codec" in refused(run_dir)
     (run_dir / "experiment.yaml").write_text("identity: 3")
-    assert "not a run's directory, or of another version" in refused(run_dir)
+    assert "experiment.yaml: damaged, or of no run" in refused(run_dir)
+    (run_dir / "experiment.yaml").write_text("identity: {}\nname: x\nnew_key: 1")
+    assert "experiment.yaml: of another version (data: this key is missing)" in refused(run_dir)
 
 
 def test_a_run_without_results_or_weights_is_refused(run_dir: Path) -> None:

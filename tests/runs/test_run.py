@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_se
 COLUMNS = (
     "partition,method,n_train,n_val,val_accuracy,test_accuracy,test_ci95,seeds,trials,"
     "trials_stopped_early,config,test_ci95_seeds,test_ci95_images,search_seconds,final_seconds,"
-    "saved_seconds,alpha,ema,phone_accuracy,phone_ci95"
+    "saved_seconds,alpha,ema,best,phone_accuracy,phone_ci95"
 )
 COUNTS = {"zero_shot": 1, "frozen": 1, "llrd": 5, "seed_llrd": 1}
 """Trials of a cell."""
