@@ -14,7 +14,7 @@ from models.solvers import SOLVERS, StepSolver
 KINDS = ("ln", "attn", "mlp", "embed", "proj")
 """What a parameter belongs to: a LayerNorm, attention, an MLP; and, outside the blocks, the patch
 and position embedding (`embed`, in the stem) and the projection (`proj`, in final)."""
-NO_BLOCKS, ALL_BLOCKS = "none", "all"
+NO_BLOCKS, ALL_BLOCKS, FINAL_ONLY = "none", "all", "final"
 
 
 def _bank(value: Any) -> Any:
@@ -22,6 +22,7 @@ def _bank(value: Any) -> Any:
 
 
 Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+HeadRate = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 Scale = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
@@ -35,6 +36,9 @@ class Settings(BaseModel):
     (`blocks: none`) may have a bank of more than one head, as heads that share trained blocks would
     disturb each other.
 
+    `blocks: final` with `kinds: proj` trains the projection alone, beside a head that `head_lr: 0`
+    keeps or that is trained too (ProLIP: Fahes et al. 2025, arXiv:2410.05270).
+
     A probe can be solved instead of trained: `solver: lbfgs` minimises the mean cross-entropy
     plus `weight_decay`/2 times the squared distance of the head's weight from `anchor` times the
     text head, to convergence. With `anchor: 0` it is scikit-learn's `LogisticRegression` with C = 1
@@ -45,14 +49,17 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    blocks: str = Field(NO_BLOCKS, description="which blocks to train: none, 11, 11-7, all")
+    blocks: str = Field(NO_BLOCKS, description="which blocks to train: none, final, 11, 11-7, all")
     kinds: str = Field("ln+attn+mlp", description="which kinds of layer in them, joined by +")
     lr: Rate = Field(1e-3, description="peak learning rate at the last block")
     llrd_decay: float = Field(
         1.0, gt=0, le=1, description="factor on the learning rate from each block to the one below"
     )
-    head_lr: Annotated[tuple[Rate, ...], BeforeValidator(_bank)] = Field(
-        (1e-3,), min_length=1, max_length=100, description="peak learning rate of the head"
+    head_lr: Annotated[tuple[HeadRate, ...], BeforeValidator(_bank)] = Field(
+        (1e-3,),
+        min_length=1,
+        max_length=100,
+        description="peak learning rate of the head; 0 keeps it as it starts",
     )
     weight_decay: Annotated[tuple[Decay, ...], BeforeValidator(_bank)] = Field(
         (0.0,), min_length=1, max_length=100, description="decoupled weight decay (AdamW)"
@@ -94,8 +101,8 @@ class Settings(BaseModel):
     @classmethod
     def _blocks_as_text(cls, value: Any) -> Any:
         text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        if isinstance(text, str) and not re.fullmatch(r"none|all|\d{1,4}(-\d{1,4})?", text):
-            raise ValueError(f"{shown(text)} names no blocks; allowed: none, all, 11, 11-7")
+        if isinstance(text, str) and not re.fullmatch(r"none|final|all|\d{1,4}(-\d{1,4})?", text):
+            raise ValueError(f"{shown(text)} names no blocks; allowed: none, final, all, 11, 11-7")
         return text
 
     @field_validator("kinds")
@@ -128,6 +135,8 @@ class Recipe(Settings):
             raise ValueError("several head_lr or weight_decay at once need blocks: none")
         if not solver.trains_encoder and not self.frozen_encoder:
             raise ValueError(f"solver: {self.solver} needs blocks: none")
+        if self.frozen_encoder and self.takes_steps and 0 in self.head_lr:
+            raise ValueError("head_lr: 0 with blocks: none trains nothing; solver: none does that")
         if solver.only_start not in (None, self.head_start):
             raise ValueError(
                 f"solver: {self.solver} needs head_start: {solver.only_start}; there is no other "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from errors import InputError
 from models.encoder import Encoder
-from models.recipe import ALL_BLOCKS, NO_BLOCKS, Recipe
+from models.recipe import ALL_BLOCKS, FINAL_ONLY, NO_BLOCKS, Recipe
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ def select(recipe: Recipe, encoder: Encoder) -> Selection:
     """Find what a recipe trains in an encoder.
 
     The final norm (and attention pooling) is trained with the last block, as in open_clip's
-    `lock_image_tower`; the stem only by `blocks: all`. The learning rate falls by `llrd_decay`
-    from each block to the one below, and is whole at the last block and above (layer-wise
-    learning-rate decay: Howard & Ruder 2018, arXiv:1801.06146; as for ViTs in Bao et al. 2021,
-    arXiv:2106.08254).
+    `lock_image_tower`, or alone by `blocks: final`; the stem only by `blocks: all`. The learning
+    rate falls by `llrd_decay` from each block to the one below, and is whole at the last block and
+    above (layer-wise learning-rate decay: Howard & Ruder 2018, arXiv:1801.06146; as for ViTs in Bao
+    et al. 2021, arXiv:2106.08254).
 
     Raises:
         InputError: the encoder lacks the blocks, or they hold nothing of these kinds.
@@ -93,6 +93,8 @@ def _group_indices(recipe: Recipe, depth: int) -> list[int]:
         return []
     if recipe.blocks == ALL_BLOCKS:
         return list(range(depth + 2))
+    if recipe.blocks == FINAL_ONLY:
+        return [depth + 1]
     ends = [int(end) for end in recipe.blocks.split("-")]
     low, high = min(ends), max(ends)
     if high >= depth:

@@ -43,8 +43,8 @@ def listed(words: Sequence[str]) -> str:
 
 def _layers(config: Mapping[str, Any]) -> str:
     blocks = str(config["blocks"])
-    if blocks == "all":
-        where = "all blocks"
+    if blocks in ("all", "final"):
+        where = "all blocks" if blocks == "all" else "the final layers"
     else:
         where = f"blocks {blocks}" if "-" in blocks else f"block {blocks}"
     return f"{config['kinds']} of {where}" if config.get("kinds") else where
@@ -79,6 +79,7 @@ _SETTINGS: dict[str, Callable[[Any], str]] = {
     "head_lr": lambda value: f"head lr {_rate(value)}",
     "llrd_decay": lambda value: f"decay {_plain(value)}",
     "weight_decay": lambda value: f"wd {_plain(value)}",
+    "pull_to_start": lambda value: f"pull to start {_plain(value)}" if value else "",
     "batch_size": lambda value: f"batch {_plain(value)}",
     "warmup": lambda value: f"warmup {_plain(100.0 * value)}%",
     "label_smoothing": lambda value: f"label smoothing {_plain(value)}",

@@ -179,11 +179,17 @@ def named_weights(fit: Fit, tower: nn.Module) -> dict[str, nn.Parameter]:
 
 @pytest.mark.parametrize("pull", [0.01, 3.0])
 @pytest.mark.parametrize("name", ["native", "timm, token"])
-def test_a_pull_to_the_start_is_a_step_down_its_penalty(name: str, pull: float) -> None:
+@pytest.mark.parametrize(
+    ("blocks", "first", "last", "kinds"),
+    [("2-1", 1, 2, "ln+attn+mlp"), ("final", DEPTH, DEPTH, "ln+proj")],
+)
+def test_a_pull_to_the_start_is_a_step_down_its_penalty(
+    name: str, pull: float, blocks: str, first: int, last: int, kinds: str
+) -> None:
     tower, images = TOWERS[name](), pixels(N, dtype=torch.float64)
-    reference = Reference.of(tower, 1, 2, "ln+attn+mlp", torch.float64)
+    reference = Reference.of(tower, first, last, kinds, torch.float64)
     expected = reference.run(images, torch.from_numpy(LABELS), STEPS, pull)
-    settings = recipe("2-1", "ln+attn+mlp").model_copy(update={"pull_to_start": pull})
+    settings = recipe(blocks, kinds).model_copy(update={"pull_to_start": pull})
     encoder = split_tower(tower).double()
     fit = new_fit(encoder, settings, select(settings, encoder).boundary, images)
     losses = [fit.step().item() for _ in range(STEPS)]

@@ -27,8 +27,9 @@ from tests.models.tiny_towers import at
         lambda encoder: probe(encoder, head_lr=[0.01, 0.05], weight_decay=[0, 0.1], warmup=0.1),
         lambda encoder: tuning(encoder, llrd_decay=0.7, warmup=0.1),
         lambda encoder: tuning(encoder, "block 0", kinds="ln"),
+        lambda encoder: tuning(encoder, pull_to_start=0.1),
     ],
-    ids=["probe", "tuning", "lower boundary"],
+    ids=["probe", "tuning", "lower boundary", "pulled"],
 )
 def test_an_interrupted_fit_goes_on_bit_by_bit(
     encoder: Encoder, build: Callable[[Encoder], Fit], through_a_file: bool

@@ -48,6 +48,7 @@ def names_of(encoder: Encoder, blocks: Any) -> set[str]:
         ("7-11", [7, 8, 9, 10, 11], ["final"]),
         ("0-0", [0], []),
         ("3-5", [3, 4, 5], []),
+        ("final", [], ["final"]),
     ],
 )
 def test_block_ranges(blocks: Any, expected: list[int], others: list[str]) -> None:

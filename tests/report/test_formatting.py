@@ -59,6 +59,11 @@ from report.formatting import _plain, describe, listed, span
             "block 11, 1 augmented view, head start zero_shot",
         ),
         ({"blocks": "11", "views": 0}, "block 11"),
+        (
+            {"blocks": "final", "kinds": "proj", "head_lr": 0.0, "pull_to_start": 0.01},
+            "proj of the final layers, head lr 0, pull to start 0.01",
+        ),
+        ({"blocks": "11", "pull_to_start": 0.0}, "block 11"),
     ],
 )
 def test_describe(config: dict[str, Any], words: str) -> None:
