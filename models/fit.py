@@ -85,6 +85,7 @@ class Fit:
         self._stream = ShuffleStream(len(train), seed, train.copies)
         self._micro_batches = MicroBatches(self.batch_size)
         self._train_loss = [math.nan] * len(self.recipe.bank)
+        self._kept: int | None = None  # the head that is the mean of the best ones
 
         heads = HeadBank(len(self.recipe.bank), encoder.dim, classes).to(dtype)
         if start is not None:
@@ -100,7 +101,7 @@ class Fit:
         }
         # On the fit's device where every step asks for it.
         self._start: dict[nn.Parameter, tuple[Tensor, bool]] = {}
-        if self.recipe.pull_to_start:
+        if self.recipe.pull_to_start and model.trained:
             began, of_heads = self.initial_weights(), self._head_weights()
             self._start = {p: (began[key], key in of_heads) for key, p in self.weights().items()}
         self.average_weights = _copied(self.weights()) if average else None
@@ -202,20 +203,39 @@ class Fit:
         labels = torch.from_numpy(train.labels[train.rows]).repeat(train.copies)
         labels = labels.to(self._device.torch)
         self.steps = solver.solve(self.recipe, embeddings, labels, heads)
+        self._average_best(min(self.recipe.top_k, len(self.recipe.bank)))
         with torch.no_grad():
             self._train_loss = [
                 F.cross_entropy(logits, labels, label_smoothing=smoothing).item()
                 for logits in heads.one_by_one(embeddings)
             ]
 
-    def evaluate(self) -> Evaluation:
-        """Evaluate the present weights on the validation split, by the best head of the bank."""
+    @torch.no_grad()
+    def _average_best(self, count: int) -> None:
+        """Put the mean of the bank's best heads, by validation, in the place of the best one."""
+        if count < 2:
+            return
+        *_, scores = self._judged()
+        best = sorted(range(len(scores)), key=lambda head: -scores[head])[:count]
+        self._kept = best[0]
+        for weight in self.model.head.parameters():
+            weight[self._kept] = weight[best].mean(dim=0)
+
+    def _judged(self) -> tuple[list[float], list[float], list[float]]:
+        """Return the accuracy, loss and score of every head on the validation split."""
         logits = self.logits(self._val)
         labels = torch.from_numpy(self._val.labels[self._val.rows])
         accuracies = (logits.argmax(-1) == labels).double().mean(1).tolist()
         losses = _mean_losses(logits, labels).tolist()
         scores = [score(a, loss, len(labels)) for a, loss in zip(accuracies, losses, strict=True)]
-        best = max(range(len(scores)), key=scores.__getitem__)
+        return accuracies, losses, scores
+
+    def evaluate(self) -> Evaluation:
+        """Evaluate the present weights on the validation split, by the best head of the bank."""
+        accuracies, losses, scores = self._judged()
+        best = self._kept
+        if best is None:
+            best = max(range(len(scores)), key=scores.__getitem__)
         return Evaluation(
             samples=self.samples,
             steps=self.steps,

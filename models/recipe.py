@@ -44,7 +44,8 @@ class Settings(BaseModel):
     text head, to convergence. With `anchor: 0` it is scikit-learn's `LogisticRegression` with C = 1
     / (weight_decay n); with 1, the strongest decay gives CLIP's own classifier. `solver: gda` adds
     the classifier of Gaussian classes to the text head. `solver: none` leaves the head where it
-    starts: with `head_start: zero_shot`, at that classifier.
+    starts: with `head_start: zero_shot`, at that classifier. With `top_k` the mean of a bank's best
+    heads is kept instead of the best one: few validation images cannot tell the best from the next.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,6 +83,12 @@ class Settings(BaseModel):
         min_length=1,
         max_length=100,
         description="solver gda: the weight of the Gaussian classifier beside the text head",
+    )
+    top_k: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="heads of a solved bank, the best on validation, whose mean is kept",
     )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the horizon spent warming up")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -129,8 +136,8 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         solver = SOLVERS[self.solver]
-        if len(self.bank) > 1 and self.pull_to_start:
-            raise ValueError("pull_to_start needs one head_lr and one weight_decay")
+        if self.top_k > 1 and self.takes_steps:
+            raise ValueError("top_k above 1 needs a head that is solved for: solver: lbfgs or gda")
         if len(self.bank) > 1 and not self.frozen_encoder:
             raise ValueError("several head_lr or weight_decay at once need blocks: none")
         if not solver.trains_encoder and not self.frozen_encoder:

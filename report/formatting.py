@@ -74,6 +74,10 @@ def _views(value: Any) -> str:
     return f"{value} augmented view{'' if value == 1 else 's'}" if value else ""
 
 
+def _top_k(value: Any) -> str:
+    return f"mean of the {value} best" if value > 1 else ""
+
+
 _SETTINGS: dict[str, Callable[[Any], str]] = {
     "lr": lambda value: f"lr {_rate(value)}",
     "head_lr": lambda value: f"head lr {_rate(value)}",
@@ -90,10 +94,12 @@ _SETTINGS_AT_OPTIMUM: dict[str, Callable[[Any], str]] = {
     "weight_decay": lambda value: f"L2 {_plain(value)}",
     "anchor": lambda value: f"pulled to {_plain(value)} of the text head" if value else "",
     "label_smoothing": _SETTINGS["label_smoothing"],
+    "top_k": _top_k,
     "views": _views,
 }
 _SETTINGS_OF_GDA: dict[str, Callable[[Any], str]] = {
     "gda": lambda value: f"{_plain(value)} of it beside the text head",
+    "top_k": _top_k,
     "views": _views,
 }
 _SOLVERS = {

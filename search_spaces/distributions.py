@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from errors import did_you_mean
 from models.recipe import Recipe, Settings
-from models.solvers import SOLVERS
+from models.solvers import SOLVERS, StepSolver
 from search_spaces.mistakes import explained
 
 Params = dict[str, Any]
@@ -261,9 +261,8 @@ def _check_order(fixed: Params, searched: Mapping[str, Parameter]) -> None:
     known = set(fixed)
     for name, parameter in searched.items():
         if late := [other for other in parameter.when if other not in known]:
-            raise ValueError(
-                f"{name}: when: {late[0]} must be a parameter of this space, above {name}"
-            )
+            why = f"when: {late[0]} must be a parameter of this space, above {name}"
+            raise ValueError(f"{name}: {why}")
         known.add(name)
 
 
@@ -284,10 +283,13 @@ def _check_combinations(space: Space) -> None:
 
 
 def _check_solver(space: Space) -> None:
-    """Refuse an anchor, or a decay that no step can take, where the heads may not be solved for."""
-    stepping = [name for name in space.reachable("solver") if "anchor" not in SOLVERS[name].banked]
-    for name, most in (("anchor", 0.0), ("weight_decay", STEPS_DECAY)):
-        if stepping and _highest(space, name) > most:
+    """Refuse what only heads that are solved for can have, where they may not be."""
+    solvers = [SOLVERS[name] for name in space.reachable("solver")]
+    highest = {} if all("anchor" in solver.banked for solver in solvers) else {"anchor": 0.0}
+    if any(isinstance(solver, StepSolver) for solver in solvers):
+        highest |= {"weight_decay": STEPS_DECAY, "top_k": 1.0}
+    for name, most in highest.items():
+        if _highest(space, name) > most:
             raise ValueError(f"{name} above {most:g} needs solver: lbfgs")
 
 

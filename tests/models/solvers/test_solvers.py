@@ -99,6 +99,29 @@ def test_every_anchor_has_a_head_for_every_decay(encoder: Encoder) -> None:
         assert_same(vars(fit.model.head.head(i)), vars(head))
 
 
+def test_the_mean_of_the_best_heads_takes_the_place_of_the_best(encoder: Encoder) -> None:
+    each = solved(encoder, weight_decay=BANK)
+    each.train_until(HORIZON)
+    *_, scores = each._judged()
+    order = sorted(range(len(scores)), key=lambda head: -scores[head])
+    fit = solved(encoder, weight_decay=BANK, top_k=2)
+    fit.train_until(HORIZON)
+    assert fit.best is not None
+    assert fit.best.head == order[0]
+    mean = (each.model.head.weight[order[0]] + each.model.head.weight[order[1]]) / 2
+    torch.testing.assert_close(fit.restore_best().weight, mean.detach())
+    for head in order[1:]:
+        assert_same(vars(fit.model.head.head(head)), vars(each.model.head.head(head)))
+    more = solved(encoder, weight_decay=BANK, top_k=50)  # than there are
+    more.train_until(HORIZON)
+    torch.testing.assert_close(more.restore_best().weight, each.model.head.weight.mean(0).detach())
+
+
+def test_heads_that_are_trained_in_steps_are_not_averaged() -> None:
+    with pytest.raises(ValueError, match="top_k above 1 needs a head that is solved for"):
+        Recipe(top_k=2)
+
+
 @pytest.mark.parametrize("boundary", ["pixels", "block 2", "final"])
 def test_embeddings_are_computed_from_any_boundary(encoder: Encoder, boundary: str) -> None:
     images, labels = pixels(24), np.arange(24) % CLASSES
