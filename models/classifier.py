@@ -13,6 +13,7 @@ from models.device import Device
 from models.encoder import Encoder
 from models.feature_dataset import FeatureDataset
 from models.head import HeadBank
+from models.lora import adapt
 from models.micro_batches import MicroBatches
 from models.selection import Selection
 
@@ -22,14 +23,20 @@ EVALUATED = 256  # examples in one pass without gradient
 class Classifier(nn.Module):
     """Layer groups from a boundary up, copied from the encoder, and a bank of heads.
 
-    `trained` holds those parameters of the groups that are trained, by key.
+    `trained` holds those parameters of the groups that are trained, by key. They are LoRA's where
+    the recipe asks for it and a `lora_seed` is given; without one, weights are merged ones.
 
     Raises:
         ValueError: something is trained below `boundary`.
     """
 
     def __init__(
-        self, encoder: Encoder, selection: Selection, boundary: str, head: HeadBank
+        self,
+        encoder: Encoder,
+        selection: Selection,
+        boundary: str,
+        head: HeadBank,
+        lora_seed: int | None = None,
     ) -> None:
         super().__init__()
         if boundary not in selection.boundaries:
@@ -37,9 +44,17 @@ class Classifier(nn.Module):
         first = encoder.index(boundary)
         self.groups = encoder.suffix(boundary)
         self.head = head
-        self.trained = {
-            p.key: self.groups[p.group - first].get_parameter(p.name) for p in selection.parameters
-        }
+        self.trained: dict[str, nn.Parameter] = {}
+        self._merged = {p.key: (p.group - first, p.name) for p in selection.parameters}
+        recipe = selection.recipe
+        for p in selection.parameters:
+            group = self.groups[p.group - first]
+            if p.low_rank and lora_seed is not None:
+                seed = f"{lora_seed} {p.key}"
+                factors = adapt(group, p.name, recipe.lora_rank, recipe.lora_alpha, seed)
+                self.trained |= zip(p.keys, factors, strict=True)
+            else:
+                self.trained[p.key] = group.get_parameter(p.name)
         # The groups below this one are run without gradient.
         self._trained_from = encoder.index(selection.boundary) - first
         self._micro_batches = MicroBatches(EVALUATED)
@@ -53,6 +68,15 @@ class Classifier(nn.Module):
                 # Its running statistics are the encoder's, and are not trained.
                 if isinstance(module, _BatchNorm):
                     module.eval()
+
+    @torch.no_grad()
+    def merged(self) -> dict[str, Tensor]:
+        """Compute the matrices that LoRA adapts; with what else is trained, by its own key."""
+        found = {}
+        for key, (index, name) in self._merged.items():
+            path, _, own = name.rpartition(".")
+            found[key] = getattr(self.groups[index].get_submodule(path), own).detach()
+        return found
 
     def embed(self, x: Tensor) -> Tensor:
         """Map features at the boundary to embeddings (n, d)."""

@@ -59,13 +59,13 @@ class Description(BaseModel):
 
 
 def exported_weights(fit: Fit) -> dict[str, Tensor]:
-    """Copy a fit's best weights: the trained ones by key, and the best head.
+    """Copy a fit's best weights: the trained ones by key, LoRA merged, and the best head.
 
     Raises:
         RuntimeError: the fit diverged.
     """
     head = fit.restore_best()
-    weights = {key: p.detach().clone() for key, p in fit.model.trained.items()}
+    weights = {key: weight.clone() for key, weight in fit.model.merged().items()}
     weights |= {"head/weight": head.weight, "head/bias": head.bias}
     return {key: weight.cpu() for key, weight in weights.items()}
 

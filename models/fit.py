@@ -41,7 +41,7 @@ class Fit:
         encoder: copied from and never changed.
         boundary: where `train` and `val` hold features; one of the selection's.
         horizon: samples at which the learning rate reaches zero.
-        seed: of the order of samples.
+        seed: of the order of samples, and of LoRA's first A.
         start: the head that every head starts as; zeros where None.
         average: whether to keep `average_weights`.
         dtype: the type of the weights; float64 for tests of exactness.
@@ -90,8 +90,8 @@ class Fit:
         heads = HeadBank(len(self.recipe.bank), encoder.dim, classes).to(dtype)
         if start is not None:
             heads.set_heads([start] * len(self.recipe.bank))
-        model = Classifier(encoder, selection, boundary, heads).to(self._device.torch, dtype)
-        self.model = model
+        model = Classifier(encoder, selection, boundary, heads, lora_seed=seed)
+        self.model = model.to(self._device.torch, dtype)
         for parameter in model.trained.values():
             parameter.requires_grad_()
         # The encoder's own weights need no copy: nobody changes them.
@@ -99,6 +99,8 @@ class Fit:
             p.key: encoder.group(p.group).get_parameter(p.name).detach()
             for p in selection.parameters
         }
+        factors = [key for p in selection.parameters if p.low_rank for key in p.keys]
+        self._initial |= _copied({key: model.trained[key] for key in factors})
         # On the fit's device where every step asks for it.
         self._start: dict[nn.Parameter, tuple[Tensor, bool]] = {}
         if self.recipe.pull_to_start and model.trained:
@@ -110,7 +112,11 @@ class Fit:
         self._optimizers: list[torch.optim.Optimizer] = []
         if isinstance(self._solver, StepSolver):
             self._optimizers = self._solver.optimizers(selection, model)
-        places = {p.key: (encoder.group(p.group).name, p.kind) for p in selection.parameters}
+        places = {
+            key: (encoder.group(p.group).name, p.kind)
+            for p in selection.parameters
+            for key in p.keys
+        }
         self._gradients = GradientNorms(model.trained, places, MAX_GRADIENT_NORM)
         # Without trained layers nothing runs in half precision.
         self._scaler = (self._device if model.trained else Device("cpu")).scaler()
@@ -297,7 +303,7 @@ class Fit:
     def _weight_distance(self) -> float:
         """Relative L2 distance of the trained encoder weights from where they began."""
         moved, size = 0.0, 0.0
-        for key, parameter in self.model.trained.items():
+        for key, parameter in self.model.merged().items():
             began = self._initial[key].to(parameter)
             moved += (parameter - began).square().sum().item()
             size += began.square().sum().item()

@@ -56,6 +56,15 @@ class Settings(BaseModel):
     llrd_decay: float = Field(
         1.0, gt=0, le=1, description="factor on the learning rate from each block to the one below"
     )
+    lora_rank: int = Field(
+        0,
+        ge=0,
+        le=65536,
+        description="rank of LoRA on matrices of attn and mlp; 0: train them whole",
+    )
+    lora_alpha: float = Field(
+        16.0, gt=0, le=1e6, allow_inf_nan=False, description="LoRA's products count alpha / rank"
+    )
     head_lr: Annotated[tuple[HeadRate, ...], BeforeValidator(_bank)] = Field(
         (1e-3,),
         min_length=1,

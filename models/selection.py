@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from errors import InputError
 from models.encoder import Encoder
+from models.lora import FACTORS, factor_size
 from models.recipe import ALL_BLOCKS, FINAL_ONLY, NO_BLOCKS, Recipe
 
 
@@ -21,6 +22,7 @@ class TrainedParameter:
         kind: one of `models.recipe.KINDS`.
         lr_scale: its learning rate's share of the recipe's `lr`.
         decays: whether weight decay applies to it.
+        low_rank: whether LoRA adapts it, and it stays as it is itself.
     """
 
     group: int
@@ -29,6 +31,14 @@ class TrainedParameter:
     kind: str
     lr_scale: float
     decays: bool
+    low_rank: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names in files of what a fit trains for it: its own, or those of A and B."""
+        if not self.low_rank:
+            return (self.key,)
+        return tuple(f"{self.key}/lora_{factor}" for factor in FACTORS)
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class Selection:
     Attributes:
         parameters: what it trains in the encoder, from the lowest layer group up.
         boundaries: where a fit can be fed, from "pixels" up to the recipe's own boundary.
-        count: how many numbers the parameters hold.
+        count: how many numbers are trained: those of the parameters, or of LoRA's A and B.
     """
 
     recipe: Recipe
@@ -67,6 +77,9 @@ def select(recipe: Recipe, encoder: Encoder) -> Selection:
     above (layer-wise learning-rate decay: Howard & Ruder 2018, arXiv:1801.06146; as for ViTs in Bao
     et al. 2021, arXiv:2106.08254).
 
+    With `lora_rank`, the matrices of attention and MLPs are adapted by LoRA, and nothing else of
+    these two kinds is trained; the other kinds are trained as without.
+
     Raises:
         InputError: the encoder lacks the blocks, or they hold nothing of these kinds.
     """
@@ -75,12 +88,17 @@ def select(recipe: Recipe, encoder: Encoder) -> Selection:
     for index in _group_indices(recipe, depth):
         group = encoder.group(index)
         for name, kind, parameter in group.parameters_by_kind():
-            if kind in kinds:
+            adaptable = recipe.lora_rank > 0 and kind in ("attn", "mlp")
+            low_rank = adaptable and parameter.ndim == 2
+            if kind in kinds and (low_rank or not adaptable):
                 lr_scale = recipe.llrd_decay ** max(0, depth - index)
                 decays = group.uses_weight_decay(name)
                 key = f"{group.name}/{name}"
-                parameters.append(TrainedParameter(index, name, key, kind, lr_scale, decays))
-                count += parameter.numel()
+                parameters.append(
+                    TrainedParameter(index, name, key, kind, lr_scale, decays, low_rank)
+                )
+                rank = recipe.lora_rank
+                count += factor_size(parameter, rank) if low_rank else parameter.numel()
     if not parameters and recipe.blocks != NO_BLOCKS:
         raise InputError(f"kinds: blocks {recipe.blocks} hold no parameters of {recipe.kinds}")
     lowest = min((p.group for p in parameters), default=len(encoder.groups))

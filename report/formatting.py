@@ -83,6 +83,7 @@ _SETTINGS: dict[str, Callable[[Any], str]] = {
     "head_lr": lambda value: f"head lr {_rate(value)}",
     "llrd_decay": lambda value: f"decay {_plain(value)}",
     "weight_decay": lambda value: f"wd {_plain(value)}",
+    "lora_rank": lambda value: f"LoRA of rank {value}" if value else "",
     "pull_to_start": lambda value: f"pull to start {_plain(value)}" if value else "",
     "batch_size": lambda value: f"batch {_plain(value)}",
     "warmup": lambda value: f"warmup {_plain(100.0 * value)}%",

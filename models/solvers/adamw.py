@@ -31,7 +31,8 @@ class AdamW(StepSolver):
         grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
         for p in selection.parameters:
             decay = recipe.weight_decay[0] if p.decays else 0.0
-            grouped.setdefault((p.lr_scale * recipe.lr, decay), []).append(model.trained[p.key])
+            trained = [model.trained[key] for key in p.keys]
+            grouped.setdefault((p.lr_scale * recipe.lr, decay), []).extend(trained)
         groups = [
             {"params": parameters, "peak_lr": peak, "weight_decay": decay}
             for (peak, decay), parameters in grouped.items()

@@ -25,11 +25,12 @@ BOUNDS = {
     **RATES,
     "anchor": (0.0, 0.0),
     "gda": (0.0, 100.0),
+    "lora_alpha": (0.01, 100.0),
     "pull_to_start": (0.0, 1000.0),
     "llrd_decay": (0.01, 1.0),
     **dict.fromkeys(UNIT, (0.0, 0.9)),
 }
-WHOLE = {"batch_size": 512, "views": 64}
+WHOLE = {"batch_size": 512, "views": 64, "lora_rank": 64}
 WORDS = {"blocks", "kinds", "head_start", "solver"}
 BLOCKS = ["none", "11", "11-7", "all"]
 

@@ -1,0 +1,53 @@
+"""Low-rank adaptation: a frozen matrix plus the product of two small trained ones."""
+
+from __future__ import annotations
+
+import zlib
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
+
+FACTORS = ("a", "b")
+
+
+class LowRank(nn.Module):
+    """Maps a matrix W to W + alpha / rank B A (LoRA: Hu et al. 2021, arXiv:2106.09685).
+
+    A is drawn from `seed`, uniform up to 1 / sqrt(inputs) as in the authors' code, and B is zero:
+    the first forward pass is the frozen one's. A rank above the matrix's own has no use: A and B
+    then have the matrix's.
+    """
+
+    def __init__(self, matrix: Tensor, rank: int, alpha: float, seed: int) -> None:
+        super().__init__()
+        outputs, inputs = matrix.shape
+        inner, generator = min(rank, outputs, inputs), torch.Generator().manual_seed(seed)
+        a = (2 * torch.rand(inner, inputs, generator=generator) - 1) / inputs**0.5
+        self.a = nn.Parameter(a.to(matrix), requires_grad=False)
+        self.b = nn.Parameter(matrix.new_zeros(outputs, inner), requires_grad=False)
+        self._scale = alpha / rank
+
+    def forward(self, matrix: Tensor) -> Tensor:
+        """Add the product, in the weights' own precision: half of it would lose small steps."""
+        with torch.autocast(matrix.device.type, enabled=False):
+            return torch.addmm(matrix, self.b, self.a, alpha=self._scale)
+
+
+def adapt(part: nn.Module, name: str, rank: int, alpha: float, seed: str) -> list[nn.Parameter]:
+    """Make the matrix `name` of `part` a `LowRank` one; returns A and B.
+
+    A fused matrix of queries, keys and values is one matrix here, with one A: so nothing has to
+    know how a tower stores them.
+    """
+    path, _, own = name.rpartition(".")
+    owner = part.get_submodule(path)
+    low_rank = LowRank(getattr(owner, own), rank, alpha, zlib.crc32(seed.encode()))
+    register_parametrization(owner, own, low_rank)
+    return [low_rank.a, low_rank.b]
+
+
+def factor_size(matrix: Tensor, rank: int) -> int:
+    """Count the numbers in A and B."""
+    outputs, inputs = matrix.shape
+    return min(rank, outputs, inputs) * (outputs + inputs)
