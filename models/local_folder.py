@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import timm
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from errors import shown
+from errors import did_you_mean, shown
 from models.config import CONFIG
 
 LARGEST = 1 << 20  # bytes of the file
@@ -21,6 +24,10 @@ SIZES = {
     *("context_length", "vocab_size", "attn_pooler_queries", "attn_pooler_heads"),
 }
 """The options that count something, so that 0 makes no sense."""
+OPTIONS = {
+    section: tuple(field.name for field in dataclasses.fields(kind))
+    for section, kind in {"vision_cfg": CLIPVisionCfg, "text_cfg": CLIPTextCfg}.items()
+}
 
 Channels = BeforeValidator(lambda value: value if isinstance(value, list) else [value] * 3)
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -30,6 +37,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class _Preprocessing(BaseModel):
     """The `preprocess_cfg`; whatever is not given is CLIP's own."""
 
+    model_config = ConfigDict(extra="forbid")
+
+    size: Any = None  # open_clip's own, which the model's image_size follows
     mode: Literal["RGB"] = "RGB"
     mean: Annotated[tuple[Finite, Finite, Finite] | None, Channels] = None
     std: Annotated[tuple[Positive, Positive, Positive] | None, Channels] = None
@@ -49,12 +59,21 @@ def check_config(folder: Path) -> list[str]:
         text = file.read(LARGEST + 1)
     if len(text) > LARGEST:
         raise ValueError(f"{CONFIG} has more than {LARGEST} bytes")
-    tree = json.loads(text)
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{CONFIG} is not JSON: {error}") from None
     if not isinstance(tree, dict) or not isinstance(tree.get("model_cfg"), dict):
         raise ValueError(f"{CONFIG} has no model_cfg with options in it")
+    for section, known in OPTIONS.items():
+        _check_names(tree["model_cfg"].get(section), section, known)
     for name, value in tree["model_cfg"].items():
         _check_option(value, name, name)
-    given = {k: v for k, v in (tree.get("preprocess_cfg") or {}).items() if v is not None}
+    preprocessing = tree.get("preprocess_cfg")
+    if preprocessing is None:
+        preprocessing = {}
+    _check_names(preprocessing, "preprocess_cfg", tuple(_Preprocessing.model_fields))
+    given = {k: v for k, v in preprocessing.items() if v is not None}
     try:
         _Preprocessing.model_validate(given)
     except ValidationError as error:
@@ -68,6 +87,18 @@ def check_config(folder: Path) -> list[str]:
     return [f"{CONFIG} has no preprocess_cfg with mean and std, so CLIP's own are assumed"]
 
 
+def _check_names(section: Any, place: str, known: Collection[str]) -> None:
+    """Check that a section holds options, and no others than are known."""
+    if section is None and place == "text_cfg":
+        return  # of an image tower alone
+    if not isinstance(section, dict):
+        raise ValueError(f"{CONFIG}: {place} is {shown(section)}; allowed: options and values")
+    for name in section:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise ValueError(f"{CONFIG}: {place} has no option {shown(name)}; {hint}see open_clip")
+
+
 def _check_option(value: Any, name: str, place: str) -> None:
     """Check an option of the model, and those inside it."""
     if isinstance(value, dict):
@@ -76,6 +107,8 @@ def _check_option(value: Any, name: str, place: str) -> None:
     elif isinstance(value, list):
         for inner in value:
             _check_option(inner, name, place)
+    elif name in SIZES and value is not None and (isinstance(value, bool | str)):
+        raise ValueError(f"{CONFIG}: {place} is {shown(value)}; allowed: a number")
     elif isinstance(value, int | float) and not isinstance(value, bool):
         least, most = (1 if name in SIZES else -math.inf), MOST.get(name, MOST_ELSEWHERE)
         if not least <= value <= most:  # or not a number

@@ -28,11 +28,14 @@ def options_of_file(name: str) -> tuple[dict[str, Any], list[str]]:
         tag: open_clip.get_pretrained_cfg(name, tag)
         for tag in open_clip.list_pretrained_tags_by_model(name)
     }
+    subject = f"{name} with weights from a file"
     if not tags:
-        return {}, []
+        return {}, [
+            f"{subject} gets CLIP's own preprocessing, as open_clip has no weights of it to go by; "
+            "for another choose local-dir: with a preprocess_cfg"
+        ]
     options: dict[str, Any] = {}
     assumed = []
-    subject = f"{name} with weights from a file"
     quick = [tag for tag, config in tags.items() if _quick(config)]
     if quick and not _quick(open_clip.get_model_config(name) or {}):
         options["force_quick_gelu"] = len(quick) == len(tags)

@@ -39,6 +39,11 @@ def changed(path: Path, section: str, **changes: Any) -> None:
         ("text_cfg", "tokenizer_kwargs", {"trust_remote_code": True}, "would run a tokenizer's"),
         ("vision_cfg", "timm_model_name", "hf-hub:evil/model", "'hf-hub:evil/model'; allowed: a"),
         ("vision_cfg", "timm_model_name", "local-dir:/tmp", "'local-dir:/tmp'; allowed: a name"),
+        ("vision_cfg", "layers", "12", "vision_cfg.layers is '12'; allowed: a number"),
+        ("vision_cfg", "width", True, "vision_cfg.width is True; allowed: a number"),
+        ("vision_cfg", "widht", 3, "vision_cfg has no option 'widht'; did you mean 'width'?"),
+        ("text_cfg", "depth", 3, "text_cfg has no option 'depth'; "),
+        ("preprocess_cfg", "means", 0, "preprocess_cfg has no option 'means'; did you mean 'mean'"),
         ("preprocess_cfg", "std", [0, 0, 0], "preprocess_cfg.std.0: Input should be greater"),
         ("preprocess_cfg", "std", 0, "preprocess_cfg.std.0: Input should be greater than 0, got 0"),
         ("preprocess_cfg", "std", [1, 1], "preprocess_cfg.std.2: Field required"),
@@ -71,6 +76,13 @@ def test_what_no_model_can_be_is_refused_by_name(
 def test_a_configuration_has_a_largest_size(tiny: open_clip.CLIP, tmp_path: Path) -> None:
     name = folder_of(tmp_path / "folder", tiny)
     file = tmp_path / "folder" / "open_clip_config.json"
-    for content, message in ((" " * (1 << 21), "more than"), ("[" * 100_000, "recursion")):
+    for content, message in (
+        (" " * (1 << 21), "more than"),
+        ("[" * 100_000, "is not JSON: maximum recursion"),
+        ('{"model_cfg": {},}', "open_clip_config.json is not JSON: "),
+        ("[]", "open_clip_config.json has no model_cfg"),
+        ('{"model_cfg": {"vision_cfg": []}}', "vision_cfg is []; allowed: options and values"),
+        ('{"model_cfg": {"vision_cfg": {}}, "preprocess_cfg": "x"}', "preprocess_cfg is 'x'; all"),
+    ):
         file.write_text(content)
         assert message in refusal(name)

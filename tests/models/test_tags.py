@@ -108,3 +108,9 @@ def test_a_folder_that_names_no_preprocessing_is_told(tiny: open_clip.CLIP, tmp_
     assert told.assumed == ()
     silent = ModelConfig(name=folder_of(tmp_path / "b", tiny, mean=None))
     assert "CLIP's own are assumed" in load_pretrained(silent).assumed[0]
+
+
+def test_a_model_without_tags_is_told_to_get_clips_preprocessing() -> None:
+    options, (line,) = options_of_file("ViT-S-16")
+    assert options == {}
+    assert line.startswith("ViT-S-16 with weights from a file gets CLIP's own preprocessing, as")
