@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from metrics import Metric, image_weights
 from models.classifier import Classifier
 from models.device import Device
 from models.encoder import Encoder
@@ -44,6 +45,7 @@ class Fit:
         seed: of the order of samples, and of LoRA's first A.
         start: the head that every head starts as; zeros where None.
         average: whether to keep `average_weights`.
+        metric: what accuracies on `val` are.
         dtype: the type of the weights; float64 for tests of exactness.
 
     Attributes:
@@ -70,6 +72,7 @@ class Fit:
         seed: int,
         start: LinearHead | None = None,
         average: bool = False,
+        metric: Metric = "accuracy",
         device: Device | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -80,8 +83,15 @@ class Fit:
         self.best: Evaluation | None = None
         self.best_weights: dict[str, Tensor] = {}
         self._train, self._val, self._horizon = train, val, horizon
+        self._val_weights = torch.from_numpy(image_weights(val.labels[val.rows], metric))
         self._device = device or Device("cpu")
         self._dtype = dtype
+        self._class_weights = None
+        if self.recipe.class_weights == "balanced":
+            seen = train.labels[train.rows]
+            each = torch.zeros(classes, dtype=dtype)
+            each[seen] = torch.from_numpy(image_weights(seen, "balanced_accuracy")).to(dtype)
+            self._class_weights = each.to(self._device.torch)
         self._stream = ShuffleStream(len(train), seed, train.copies)
         self._micro_batches = MicroBatches(self.batch_size)
         self._train_loss = [math.nan] * len(self.recipe.bank)
@@ -179,7 +189,7 @@ class Fit:
             with self._device.autocast():
                 embeddings = self.model.embed(x)
             logits = self.model.head(embeddings.to(self._dtype))
-            losses = _mean_losses(logits, labels, self.recipe.label_smoothing)
+            losses = _mean_losses(logits, labels, self.recipe.label_smoothing, self._class_weights)
             losses = losses * (len(portion) / len(positions))
             torch.autograd.backward(self._scaler.scale(losses.sum()))
             parts.append(losses.detach())
@@ -231,9 +241,10 @@ class Fit:
         """Return the accuracy, loss and score of every head on the validation split."""
         logits = self.logits(self._val)
         labels = torch.from_numpy(self._val.labels[self._val.rows])
-        accuracies = (logits.argmax(-1) == labels).double().mean(1).tolist()
+        accuracies = (self._val_weights * (logits.argmax(-1) == labels)).mean(1).tolist()
         losses = _mean_losses(logits, labels).tolist()
-        scores = [score(a, loss, len(labels)) for a, loss in zip(accuracies, losses, strict=True)]
+        n = len(labels) / float(self._val_weights.min())  # the least that an image counts is 1 / n
+        scores = [score(a, loss, n) for a, loss in zip(accuracies, losses, strict=True)]
         return accuracies, losses, scores
 
     def evaluate(self) -> Evaluation:
@@ -253,10 +264,11 @@ class Fit:
             weight_distance=self._weight_distance(),
         )
 
-    def val_correct(self, head: int) -> list[int]:
-        """Return 1 for each validation image that a head of the bank is right about, else 0."""
+    def val_correct(self, head: int) -> list[float]:
+        """Return what each validation image adds to n times a head's accuracy; 0 if it is wrong."""
         labels = torch.from_numpy(self._val.labels[self._val.rows])
-        found: list[int] = (self.logits(self._val)[head].argmax(-1) == labels).int().tolist()
+        right = self.logits(self._val)[head].argmax(-1) == labels
+        found: list[float] = (self._val_weights * right).tolist()
         return found
 
     def interpolated_score(self) -> float:
@@ -354,15 +366,21 @@ def lr_share(samples: int, batch_size: int, horizon: int, warmup: float) -> floa
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (seen - warmup) / (1 - warmup))))
 
 
-def _mean_losses(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """The mean cross-entropy (H,) of each head's logits (H, n, C)."""
+def _mean_losses(
+    logits: Tensor,
+    labels: Tensor,
+    label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """The mean cross-entropy (H,) of each head's logits (H, n, C), images weighted by class."""
     losses = F.cross_entropy(
         logits.flatten(0, 1),
         labels.repeat(len(logits)),
         label_smoothing=label_smoothing,
         reduction="none",
     )
-    return losses.reshape(len(logits), -1).mean(1)
+    losses = losses.reshape(len(logits), -1)
+    return (losses if class_weights is None else losses * class_weights[labels]).mean(1)
 
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,9 @@ from torch import Tensor
 from models.head import LinearHead
 
 
-def gaussian_head(embeddings: Tensor, labels: Tensor, classes: int) -> LinearHead:
+def gaussian_head(
+    embeddings: Tensor, labels: Tensor, classes: int, balanced: bool = False
+) -> LinearHead:
     """Fit a Gaussian to each class, with one covariance, and return their Bayes classifier.
 
     Embeddings are compared at unit length, as CLIP compares them. The precision is the empirical
@@ -20,6 +22,7 @@ def gaussian_head(embeddings: Tensor, labels: Tensor, classes: int) -> LinearHea
         embeddings: (n, d).
         labels: (n,), from 0 to `classes` - 1.
         classes: number of classes, C.
+        balanced: whether all classes that have images are as likely, however frequent they are.
 
     Returns:
         A head over the embeddings as they are, in their type: log posteriors but for a constant.
@@ -38,6 +41,7 @@ def gaussian_head(embeddings: Tensor, labels: Tensor, classes: int) -> LinearHea
     ridge = scatter.diagonal().sum() / max(n - 1, 1)
     precision = dim * torch.linalg.pinv(scatter + ridge * torch.eye(dim).to(x), hermitian=True)
     weight = means @ precision
-    prior = torch.log(counts / n).clamp(min=-1e4)
+    share = (counts > 0) / (counts > 0).sum() if balanced else counts / n
+    prior = torch.log(share).clamp(min=-1e4)
     bias = prior - 0.5 * (weight * means).sum(dim=1)
     return LinearHead((weight / length).to(embeddings), bias.to(embeddings))

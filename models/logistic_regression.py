@@ -22,8 +22,11 @@ def solve_probes(
     decays: Sequence[float],
     label_smoothing: float = 0.0,
     anchor: LinearHead | None = None,
+    weights: Tensor | None = None,
 ) -> tuple[list[LinearHead], int]:
     """Minimise mean cross-entropy + decay / 2 |W - W_0|^2 for every decay in `decays`.
+
+    With `weights` (n,), of mean 1, each image's cross-entropy counts so much.
 
     Without an anchor W_0 is zero, and the bias is free. With one, the bias is pulled to the
     anchor's as well, so that the strongest decay gives the anchor itself.
@@ -41,6 +44,7 @@ def solve_probes(
     """
     x = F.pad(embeddings.double(), (0, 1), value=1.0)  # the bias is one weight more
     target = F.one_hot(labels, classes).to(x) * (1 - label_smoothing) + label_smoothing / classes
+    counts = x.new_ones(len(x), 1) if weights is None else weights.to(x)[:, None]
     centre = x.new_zeros(classes, x.shape[1])
     penalised = torch.ones_like(centre[0])
     if anchor is None:
@@ -51,7 +55,7 @@ def solve_probes(
     solved: dict[float, LinearHead] = {}
     iterations = 0
     for decay in sorted(set(decays), reverse=True):
-        moved, steps = _solve(x, target, moved, decay * penalised, offset)
+        moved, steps = _solve(x, target, counts, moved, decay * penalised, offset)
         iterations += steps
         head = (centre + moved).to(embeddings.dtype)
         solved[decay] = LinearHead(head[:, :-1].clone(), head[:, -1].clone())
@@ -60,14 +64,14 @@ def solve_probes(
 
 @torch.no_grad()
 def _solve(
-    x: Tensor, target: Tensor, start: Tensor, penalty: Tensor, offset: Tensor
+    x: Tensor, target: Tensor, counts: Tensor, start: Tensor, penalty: Tensor, offset: Tensor
 ) -> tuple[Tensor, int]:
-    """Minimise over what is added to logits `offset` (n, C), from `start`.
+    """Minimise over what is added to logits `offset` (n, C), from `start`; images have `counts`.
 
     Returns:
         The weight (C, d + 1) that is added, and the iterations that it took.
     """
-    curvature = _curvature(x, x @ start.T + offset, penalty)
+    curvature = _curvature(x, x @ start.T + offset, counts, penalty)
     # curvature = root root^T; all is NaN from here on where an embedding is.
     root: Tensor = torch.linalg.cholesky_ex(curvature)[0]
     inverse: Tensor = torch.linalg.solve_triangular(
@@ -89,20 +93,22 @@ def _solve(
         weight = solution @ inverse
         shrunk = weight * penalty
         # By hand: half the time of autograd's.
-        solution.grad = (log_p.exp() - target).T @ whitened / len(x) + shrunk @ inverse.T
-        return 0.5 * (weight * shrunk).sum() - (target * log_p).sum() / len(x)
+        slope = counts * (log_p.exp() - target)
+        solution.grad = slope.T @ whitened / len(x) + shrunk @ inverse.T
+        return 0.5 * (weight * shrunk).sum() - (counts * target * log_p).sum() / len(x)
 
     optimizer.step(loss)
     return solution @ inverse, int(optimizer.state[solution]["n_iter"])
 
 
-def _curvature(x: Tensor, logits: Tensor, penalty: Tensor) -> Tensor:
+def _curvature(x: Tensor, logits: Tensor, counts: Tensor, penalty: Tensor) -> Tensor:
     """The objective's second derivative (d, d) at `logits` (n, C), in the mean over the classes.
 
-    For class c it is X^T diag(p_c (1 - p_c)) X / n + penalty; terms between classes are left out.
+    For class c it is X^T diag(counts p_c (1 - p_c)) X / n + penalty; terms between classes are
+    left out.
     """
     p = torch.softmax(logits, dim=1)
-    confusion = (p * (1 - p)).mean(dim=1, keepdim=True)
+    confusion = counts * (p * (1 - p)).mean(dim=1, keepdim=True)
     curvature = (x * confusion).T @ x / len(x)
     curvature.diagonal().add_(penalty + RIDGE * curvature.diagonal().mean())
     return curvature

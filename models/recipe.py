@@ -101,6 +101,9 @@ class Settings(BaseModel):
     )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the horizon spent warming up")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: in the loss every class counts the same"
+    )
     batch_size: int = Field(64, ge=1, le=65536)
     head_start: Literal["probe", "zero_shot", "zeros"] = Field(
         "probe",

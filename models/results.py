@@ -34,7 +34,7 @@ class Evaluation:
         return math.isfinite(self.train_loss) and math.isfinite(self.val_loss)
 
 
-def score(accuracy: float, loss: float, n: int) -> float:
+def score(accuracy: float, loss: float, n: float) -> float:
     """Compute what fits are ranked by: accuracy first, likelihood second.
 
     With few validation images (n) many fits tie in accuracy. The second term grows as the mean

@@ -51,7 +51,8 @@ class FinalFitResult:
 
     Attributes:
         val_accuracy: that of the weights that validation chose.
-        val_correct: 1 for each validation image that they are right about, else 0.
+        val_correct: what each validation image adds to n times that accuracy: 1 if they are right
+            about it, another weight in balanced accuracy, 0 if they are wrong.
         samples_chosen, steps_chosen: training samples and steps after which it chose them.
         weight_distance: how far the encoder's trained weights have moved, relative to their norm.
         chosen: the settings of the head of a bank that validation chose; empty without a bank.
@@ -68,7 +69,7 @@ class FinalFitResult:
     n_train: int
     n_val: int
     val_accuracy: float
-    val_correct: list[int]
+    val_correct: list[float]
     samples_chosen: int
     steps_chosen: int
     weight_distance: float

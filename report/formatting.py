@@ -74,6 +74,10 @@ def _views(value: Any) -> str:
     return f"{value} augmented view{'' if value == 1 else 's'}" if value else ""
 
 
+def _class_weights(value: Any) -> str:
+    return "balanced classes" if value == "balanced" else ""
+
+
 def _top_k(value: Any) -> str:
     return f"mean of the {value} best" if value > 1 else ""
 
@@ -90,11 +94,13 @@ _SETTINGS: dict[str, Callable[[Any], str]] = {
     "label_smoothing": lambda value: f"label smoothing {_plain(value)}",
     "views": _views,
     "head_start": "head start {}".format,
+    "class_weights": _class_weights,
 }
 _SETTINGS_AT_OPTIMUM: dict[str, Callable[[Any], str]] = {
     "weight_decay": lambda value: f"L2 {_plain(value)}",
     "anchor": lambda value: f"pulled to {_plain(value)} of the text head" if value else "",
     "label_smoothing": _SETTINGS["label_smoothing"],
+    "class_weights": _class_weights,
     "top_k": _top_k,
     "views": _views,
 }

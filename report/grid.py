@@ -97,7 +97,8 @@ class Grid:
 
 def accuracy_grid(run: Run, test_set: str = TEST) -> Grid:
     """Lay out the accuracies on the test split, or on a further set of test images."""
-    on = "test accuracy" if test_set == TEST else f"accuracy on {test_set}"
+    balanced = "balanced " * (run.metric == "balanced_accuracy")
+    on = f"{balanced}test accuracy" if test_set == TEST else f"{balanced}accuracy on {test_set}"
     header = ["partition (%)", "train images", *run.methods]
     rows = [_row(run, partition, test_set) for partition in run.partitions]
     validation = [_images(run, partition, lambda fit: fit.n_val) for partition in run.partitions]

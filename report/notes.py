@@ -68,8 +68,8 @@ def _reading(run: Run) -> Iterator[str]:
         "of the search"
     )
     yield (
-        "Best (bold) is by the validation accuracy of the final fits: of the methods within one "
-        "standard error of the highest, the cheapest to train and to serve"
+        "Best (bold) is by the validation accuracy of the final fits: of the methods within half "
+        "a standard error of the highest, the cheapest to train and to serve"
     )
     if run.compared and run.baseline:
         paired = "by seed and by image" if run.test_labels else "by seed"

@@ -13,6 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from errors import InputError
+from metrics import Metric, image_weights
 from records import (
     AUTO,
     DUPLICATES,
@@ -47,6 +48,7 @@ class Run:
     Attributes:
         partitions, methods: the table's rows and columns, in the experiment's order.
         gain: the method to compare with the baseline, if the experiment names one.
+        metric: what accuracies are.
         seeds: final fits that the experiment asks for; None if it is not known.
         test_labels, test_groups: as `read_test_images` returns them.
         skipped: number of images that could not be used.
@@ -56,6 +58,7 @@ class Run:
     partitions: tuple[float, ...]
     methods: tuple[str, ...]
     gain: str | None
+    metric: Metric
     seeds: int | str | None
     history: RunHistory
     fits: dict[Cell, dict[int, FinalFitResult]]
@@ -177,7 +180,7 @@ class Run:
                     f"{fit.cell}, seed {fit.seed}: {predictions.size} predictions, but "
                     f"{TEST_IMAGES.file} lists {labels.size} images of {test_set}"
                 )
-            correct[fit.seed] = (predictions == labels).astype(float)
+            correct[fit.seed] = image_weights(labels, self.metric) * (predictions == labels)
             if abs(correct[fit.seed].mean() - score.accuracy) > ROUNDING:
                 raise InputError(
                     f"{fit.cell}, seed {fit.seed}: accuracy {score.accuracy:.6f} on {test_set}, "
@@ -205,7 +208,7 @@ def read_run(run_dir: Path) -> Run:
     for needed in (EXPERIMENT, JOURNAL):
         if not (run_dir / needed).is_file():
             raise InputError(f"{run_dir} is not a run's directory: it has no {needed}")
-    partitions, methods, gain, seeds = _read_experiment(run_dir / EXPERIMENT)
+    partitions, methods, gain, metric, seeds = _read_experiment(run_dir / EXPERIMENT)
     test_labels, test_groups = read_test_images(run_dir)
     events, fits = read_journal(run_dir / JOURNAL), read_final_fits(run_dir)
     if fits and not events:
@@ -215,6 +218,7 @@ def read_run(run_dir: Path) -> Run:
         partitions=partitions,
         methods=methods,
         gain=gain,
+        metric=metric,
         seeds=seeds,
         history=RunHistory.of(events),
         fits=fits,
@@ -228,18 +232,19 @@ def read_run(run_dir: Path) -> Run:
 
 def _read_experiment(
     path: Path,
-) -> tuple[tuple[float, ...], tuple[str, ...], str | None, int | str | None]:
-    """Return the partitions, the methods, the method whose gain is shown, and the final seeds."""
+) -> tuple[tuple[float, ...], tuple[str, ...], str | None, Metric, int | str | None]:
+    """Return partitions, methods, the one whose gain is shown, the metric and the final seeds."""
     try:
         experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
         partitions, methods = tuple(experiment["data"]["partitions"]), tuple(experiment["methods"])
         gain = (experiment.get("report") or {}).get("gain")
         seeds = (experiment.get("final") or {}).get("seeds")
+        metric = experiment.get("metric", "accuracy")
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} must hold data.partitions and methods: {error!r}") from error
     if gain is not None and gain not in methods:
         raise InputError(f"{path}: report.gain is {gain!r}, not one of {', '.join(methods)}")
-    return partitions, methods, gain, seeds
+    return partitions, methods, gain, metric, seeds
 
 
 def best_methods(run_dir: Path) -> dict[float, str]:

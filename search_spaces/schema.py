@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from data import DataConfig
 from errors import did_you_mean, shown
+from metrics import Metric
 from models.config import AugmentationConfig, ModelConfig
 from models.solvers import SOLVERS
 from records import AUTO, BEST
@@ -185,6 +186,9 @@ class Experiment(_Config):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     seed: int = Field(0, ge=0, lt=2**31)
+    metric: Metric = Field(
+        "accuracy", description="what is compared and reported: accuracy, or balanced_accuracy"
+    )
     data: DataConfig
     model: ModelConfig = ModelConfig()
     search: SearchConfig = SearchConfig()

@@ -24,6 +24,7 @@ HEAVY = {"ray", "torch", "torchvision", "open_clip", "timm", "pandas", "sklearn"
         ("yaml_files", {"errors"}),
         ("terminal", {"errors"}),
         ("text", {"errors"}),
+        ("metrics", set()),
         ("run_search", {"disk", "errors", "records", "search_spaces", "terminal", "tune"}),
     ],
 )

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from errors import InputError
+from metrics import Metric
 from models.classifier import Classifier, build_classifier
 from models.device import Device, available_device
 from models.exported import Description, load_exported
@@ -122,7 +123,8 @@ def _scored(
             if [*images] != [*zip(before["key"], before["label"], strict=True)]:
                 raise InputError(f"{run_dir}: the images of {name} are not those it was scored on")
             tests |= made.splits
-        worker = Evaluator(pretrained, tests, max(1, int(experiment.resources.cpus_per_trial)))
+        threads = max(1, int(experiment.resources.cpus_per_trial))
+        worker = Evaluator(pretrained, tests, experiment.metric, threads)
         jobs = ((path, load_exported(path)) for path in fits)
         for (path, _), result in pool.map(Evaluator.score, worker, jobs):
             yield fits[path], result_of(result, "evaluate")
@@ -156,6 +158,7 @@ class Evaluator:
 
     pretrained: ray.ObjectRef[Pretrained]
     tests: Mapping[str, SharedSplit]
+    metric: Metric
     threads: int
 
     def score(self, job: tuple[Path, Exported]) -> dict[str, SetScore]:
@@ -166,5 +169,7 @@ class Evaluator:
         device, boundary = Device(available_device(), winner[0].precision), winner[0].boundary
         classifier = _classifier(path, winner, pretrained, device)
         return score_tests(
-            self.tests, lambda test: classifier.logits(test.examples(boundary), device)[0]
+            self.tests,
+            lambda test: classifier.logits(test.examples(boundary), device)[0],
+            self.metric,
         )

@@ -31,7 +31,12 @@ class Gda(DirectSolver):
         from models.micro_batches import cpu_on_oom
 
         text = heads.head(0)
-        found = cpu_on_oom(lambda x, y: gaussian_head(x, y, len(text.bias)), embeddings, labels)
+        balanced = recipe.class_weights == "balanced"
+
+        def fitted(x: Tensor, y: Tensor) -> LinearHead:
+            return gaussian_head(x, y, len(text.bias), balanced)
+
+        found = cpu_on_oom(fitted, embeddings, labels)
         heads.set_heads(
             [
                 LinearHead(

@@ -28,6 +28,9 @@ class Lbfgs(DirectSolver):
 
     def solve(self, recipe: Recipe, embeddings: Tensor, labels: Tensor, heads: HeadBank) -> int:
         """Minimise the loss for every head, on the CPU where the device has no memory for it."""
+        import torch
+
+        from metrics import image_weights
         from models.head import LinearHead
         from models.logistic_regression import solve_probes
         from models.micro_batches import cpu_on_oom
@@ -36,6 +39,10 @@ class Lbfgs(DirectSolver):
 
         def solve(x: Tensor, y: Tensor) -> tuple[list[LinearHead], int]:
             found: list[LinearHead] = []
+            weights = None
+            if recipe.class_weights == "balanced":
+                each = image_weights(y.cpu().numpy(), "balanced_accuracy")
+                weights = torch.from_numpy(each).to(x.device)
             total = 0
             for scale in recipe.anchor:
                 anchor = LinearHead(scale * text.weight, scale * text.bias) if scale else None
@@ -44,6 +51,7 @@ class Lbfgs(DirectSolver):
                     decays=recipe.weight_decay,
                     label_smoothing=recipe.label_smoothing,
                     anchor=anchor,
+                    weights=weights,
                 )
                 found += solved
                 total += iterations

@@ -313,3 +313,36 @@ def test_a_trained_head_sees_the_views(encoder: Encoder) -> None:
     fit = trained_on(encoder, blind, head_lr=0.05, views=1)
     assert fit.best is not None
     assert fit.best.val_accuracy > 0.9
+
+
+def test_balanced_accuracy_counts_classes_the_same(encoder: Encoder) -> None:
+    train, val = clusters(30, 1, spread=3.0), clusters(60, 2, spread=3.0)
+    rows = np.flatnonzero((val.labels == 0) | (np.arange(60) < 20))  # mostly of one class
+    uneven = FeatureDataset(val.features, val.labels, rows)
+    recipe = Recipe(batch_size=10, head_lr=0.05)
+    numbers: Any = {"classes": CLASSES, "horizon": 100, "seed": 0}
+    plain, balanced = (
+        Fit(encoder, select(recipe, encoder), "head", train, uneven, metric=metric, **numbers)
+        for metric in ("accuracy", "balanced_accuracy")
+    )
+    right = plain.train_until(100).val_accuracy, balanced.train_until(100).val_accuracy
+    labels, predictions = val.labels[rows], plain.logits(uneven)[0].argmax(1).numpy()
+    shares = [(predictions[labels == c] == c).mean() for c in np.unique(labels)]
+    assert right == pytest.approx(((predictions == labels).mean(), np.mean(shares)))
+    assert abs(right[0] - right[1]) > 0.01
+    assert np.mean(balanced.val_correct(0)) == pytest.approx(right[1])
+
+
+def test_balanced_class_weights_are_weights_in_the_loss(encoder: Encoder) -> None:
+    data = clusters(30, 1, spread=3.0)
+    rows = np.flatnonzero((data.labels == 0) | (np.arange(30) < 12))
+    uneven = FeatureDataset(data.features, data.labels, rows)
+    recipe = Recipe(batch_size=len(rows), head_lr=0.05, class_weights="balanced")
+    numbers: Any = {"classes": CLASSES, "horizon": 10 * len(rows), "seed": 0}
+    fit = Fit(encoder, select(recipe, encoder), "head", uneven, uneven, **numbers)
+    fit.train_until(3 * len(rows))
+    x, y = torch.from_numpy(uneven.features[rows]), torch.from_numpy(uneven.labels[rows])
+    head = fit.model.head.head(0)
+    logits = x @ head.weight.T + head.bias
+    means = [torch.nn.functional.cross_entropy(logits[y == c], y[y == c]) for c in y.unique()]
+    assert fit.step().item() == pytest.approx(torch.stack(means).mean().item(), rel=1e-5)

@@ -55,6 +55,16 @@ def test_one_image_a_class_is_its_nearest_mean() -> None:
     assert (x @ head.weight.T + head.bias).argmax(1).tolist() == y.tolist()
 
 
+def test_balanced_classes_are_as_likely_as_each_other() -> None:
+    x, y = examples(40)
+    y[y == 2] = 1  # twice as many
+    plain, balanced = (gaussian_head(x, y, 2, balanced) for balanced in (False, True))
+    assert torch.equal(plain.weight, balanced.weight)
+    shift = balanced.bias - plain.bias
+    n = torch.bincount(y).double()
+    assert float(shift[0] - shift[1]) == pytest.approx(float(torch.log(n[1] / n[0])))
+
+
 def test_a_class_without_an_image_is_never_predicted() -> None:
     x, y = examples(30)
     head = gaussian_head(x, y, CLASSES + 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from metrics import image_weights
 from models.head import LinearHead
 from models.logistic_regression import GRADIENT_TOLERANCE, MAX_ITERATIONS, solve_probes
 
@@ -59,6 +62,20 @@ def test_the_solution_is_scikit_learns(decay: float) -> None:
     torch.testing.assert_close(head.weight, theirs.weight, rtol=0, atol=1e-3)
     shift = (head.bias - theirs.bias).mean()
     torch.testing.assert_close(head.bias - shift, theirs.bias, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("decay", [1e-3, 0.1])
+def test_with_balanced_weights_it_is_scikit_learns_too(decay: float) -> None:
+    rows = torch.cat([torch.arange(30), torch.arange(30, N)[LABELS[30:] == 0]])
+    x, y = X[rows], LABELS[rows]
+    weights = torch.from_numpy(image_weights(y.numpy(), "balanced_accuracy"))
+    (head,), _ = solve_probes(x, y, CLASSES, [decay], weights=weights)
+    settings: dict[str, Any] = {"tol": 1e-8, "max_iter": 10000, "class_weight": "balanced"}
+    model = LogisticRegression(C=1 / (decay * len(rows)), **settings).fit(x, y)
+    found = probabilities(head, x).numpy()
+    np.testing.assert_allclose(found, model.predict_proba(x.numpy()), rtol=0, atol=1e-4)
+    (plain,), _ = solve_probes(x, y, CLASSES, [decay])
+    assert not np.allclose(probabilities(plain, x).numpy(), found, atol=0.01)
 
 
 @given(st.floats(0, 0.5), decays.filter(bool), st.sampled_from([None, ANCHOR]))

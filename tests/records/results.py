@@ -16,7 +16,7 @@ def a_result(cell: Cell, seed: int, fit_key: str = "a1", **changes: Any) -> Fina
         "n_train": round(10 * cell.partition),
         "n_val": 360,
         "val_accuracy": 0.5,
-        "val_correct": [0, 1] * 180,
+        "val_correct": [0.0, 1.0] * 180,
         "samples_chosen": 3000,
         "steps_chosen": 40 + seed,
         "weight_distance": 0.031,

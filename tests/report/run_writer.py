@@ -98,7 +98,7 @@ class RunWriter:
     def _validated(self, cell: str) -> dict[str, Any]:
         accuracy = self.validation.get(cell, 0.5)
         right = round(360 * accuracy)
-        return {"val_accuracy": accuracy, "val_correct": [1] * right + [0] * (360 - right)}
+        return {"val_accuracy": accuracy, "val_correct": [1.0] * right + [0.0] * (360 - right)}
 
     def edit_fit(self, cell: str, seed: int, **changes: Any) -> None:
         """Change fields of one final fit."""

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from errors import InputError
+from records import SetScore
 from report.scores import Scores, mean_of
+from tests.report.run_writer import PROBE, RunWriter
 
 SEEDS = st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True)
 
@@ -121,3 +124,20 @@ def test_mean_over_partitions_needs_a_seed_that_all_have() -> None:
     mean = mean_of([Scores({0: 0.5, 1: 0.7}), Scores({1: 0.9, 2: 0.1})])
     assert mean is not None
     assert mean.accuracy == {1: pytest.approx(0.8)}
+
+
+def test_balanced_accuracy_is_recomputed_from_predictions(writer: RunWriter) -> None:
+    """Ten images of class 0 and ninety of class 1, of which one in ten and all are right."""
+    labels = [0] * 10 + [1] * 90
+    lines = [f"test,{i}.png,{label}" for i, label in enumerate(labels)]
+    (writer.run_dir / "test_images.csv").write_text("\n".join(["set,key,label", *lines, ""]))
+    writer.winner("1/frozen", 0.5, PROBE)
+    score = SetScore(0.55, [0] + [1] * 99)
+    writer.final_fits("1/frozen", [0.55] * 3, tests={"test": score})
+    writer.experiment(["frozen"], [1], metric="balanced_accuracy")
+    (row,) = writer.summary().grid.rows
+    assert writer.summary().grid.title == "digits: balanced test accuracy (%)"
+    assert row[2].text.startswith("55.0 ± ")
+    writer.experiment(["frozen"], [1])
+    with pytest.raises(InputError, match=r"accuracy 0.550000 on test, but 0.910000"):
+        writer.summary()

@@ -55,8 +55,8 @@ of samples
 test_images.csv
 - Intervals are not corrected for multiple comparisons and do not include the randomness of the \
 search
-- Best (bold) is by the validation accuracy of the final fits: of the methods within one standard \
-error of the highest, the cheapest to train and to serve
+- Best (bold) is by the validation accuracy of the final fits: of the methods within half a \
+standard error of the highest, the cheapest to train and to serve
 - The gain is llrd minus frozen on test, paired by seed
 - llrd is below frozen at 1% (by 1.0 points on test)
 - seed_llrd is below frozen at 1% (by 6.0 points on test and 5.0 points on validation)

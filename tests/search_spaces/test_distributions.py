@@ -31,7 +31,7 @@ BOUNDS = {
     **dict.fromkeys(UNIT, (0.0, 0.9)),
 }
 WHOLE = {"batch_size": 512, "views": 64, "lora_rank": 64}
-WORDS = {"blocks", "kinds", "head_start", "solver"}
+WORDS = {"blocks", "kinds", "head_start", "solver", "class_weights"}
 BLOCKS = ["none", "11", "11-7", "all"]
 
 
@@ -106,6 +106,8 @@ def forms(draw: st.DrawFn, name: str, frozen: bool) -> Any:
         values = st.sampled_from(["ln", "attn+mlp", "ln+attn+mlp"])
     elif name == "head_start":
         values = st.sampled_from(["probe", "zero_shot", "zeros"])
+    elif name == "class_weights":
+        values = st.sampled_from(["none", "balanced"])
     elif name == "solver":
         values = st.sampled_from(["adamw", "lbfgs"] if frozen else ["adamw"])
     elif name in WHOLE:

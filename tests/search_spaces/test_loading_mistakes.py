@@ -57,7 +57,10 @@ def test_what_grows_is_refused_at_once_and_briefly(file: Path, setting: str, mes
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("seeed=1", "seeed: unknown key; did you mean 'seed'? allowed: name, seed, data, model"),
+        (
+            "seeed=1",
+            "seeed: unknown key; did you mean 'seed'? allowed: name, seed, metric, data, model",
+        ),
         ("data.sauce=x", "data.sauce: unknown key; did you mean 'source'? allowed: source, root"),
         ("data.columns.lable=x", "data.columns.lable: unknown key; did you mean 'label'?"),
         ("model.nam=x", "model.nam: unknown key; did you mean 'name'? allowed: name, pretrained"),

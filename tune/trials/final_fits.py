@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from files import replacing
+from metrics import Metric, weighted_accuracy
 from models.exported import Description, exported_weights, is_exported, save_exported
 from models.final_weights import select_weights
 from models.fit import Fit
@@ -167,7 +168,9 @@ class FinalFitWorker:
         chosen, recipe = recipe.chosen(best.head), recipe.of_head(best.head)
         boundary = context.boundary(recipe)
         scores = score_tests(
-            self.tests, lambda test: trained.logits(test.examples(boundary))[best.head]
+            self.tests,
+            lambda test: trained.logits(test.examples(boundary))[best.head],
+            experiment.metric,
         )
         result = FinalFitResult(
             partition=cell.partition,
@@ -216,13 +219,15 @@ def _choose_weights(fit: Fit, alphas: tuple[float, ...]) -> tuple[float | None, 
 
 
 def score_tests(
-    tests: Mapping[str, SharedSplit], logits: Callable[[SharedSplit], torch.Tensor]
+    tests: Mapping[str, SharedSplit],
+    logits: Callable[[SharedSplit], torch.Tensor],
+    metric: Metric,
 ) -> dict[str, SetScore]:
     """Score each test set by its logits (n, C), which `logits` returns."""
     scores = {}
     for name, test in tests.items():
         predictions = logits(test).argmax(-1).numpy()
-        accuracy = float((predictions == test.labels).mean())
+        accuracy = weighted_accuracy(predictions, test.labels, metric)
         scores[name] = SetScore(accuracy, predictions.tolist())
     return scores
 

@@ -72,6 +72,7 @@ class TrialContext:
             seed=derived_seed(self.experiment.seed, seed, "order"),
             start=start,
             average=self.experiment.final.ema and not recipe.frozen_encoder,
+            metric=self.experiment.metric,
             device=Device(available_device(share), self.precision),
         )
 
