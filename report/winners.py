@@ -69,10 +69,11 @@ def _luck(run: Run, method: str) -> Iterator[str]:
         if (refits := [f.val_accuracy for f in run.final_fits(partition, method) if f.seed])
     ]
     if gaps:
-        points = f"{100 * fmean(gaps):.1f} points"
+        points = f"{100 * fmean(gaps):.1f}"
+        more = f"{points} points more" if float(points) > 0 else "no more"
         yield (
-            f"The winners of {method} had {points} more validation accuracy in the search than in "
-            "refits on other draws: the luck of the pick"
+            f"The winners of {method} had {more} validation accuracy in the search than in refits "
+            f"on other draws{': the luck of the pick' * (more != 'no more')}"
         )
 
 

@@ -62,8 +62,7 @@ standard error of the highest, the cheapest to train and to serve
 - seed_llrd is below frozen at 1% (by 6.0 points on test and 5.0 points on validation)
 - The winners of llrd moved the encoder's weights by 3.1% to 8.4% and were best after 41 steps
 - The winners of seed_llrd moved the encoder's weights by 3.1% and were best after 40 steps
-- The winners of llrd had 0.0 points more validation accuracy in the search than in refits on \
-other draws: the luck of the pick
+- The winners of llrd had no more validation accuracy in the search than in refits on other draws
 - The search made 7 trials (stopped early: 1, failed: 1; see trials.csv)
 - Trials took 8 device-seconds and final fits 42; features are not counted
 - Early stopping saved 11% of the search's device-seconds
