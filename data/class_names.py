@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -58,11 +59,15 @@ def words_of(classes: Sequence[str], file: Path | None) -> tuple[Words, ...]:
 
 
 def shared_words(classes: Sequence[str], words: Sequence[Words]) -> Iterator[str]:
-    """Warn if classes share their words; capitals do not count, as CLIP lowers them."""
+    """Warn if classes share their words; capitals do not count, as CLIP lowers them.
+
+    Nor does it count in which of Unicode's ways a letter is written, which nobody can see.
+    """
     homes: dict[str, list[str]] = {}
     for name, text in zip(classes, words, strict=True):
         same = (text,) if isinstance(text, str) else tuple(sorted(text))
-        homes.setdefault("\n".join(same).casefold(), []).append(name)
+        seen = unicodedata.normalize("NFKC", "\n".join(same)).casefold()
+        homes.setdefault(seen, []).append(name)
     if shared := [names for names in homes.values() if len(names) > 1]:
         yield (
             f"{sum(map(len, shared))} classes share their words with another, such as "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from pathlib import Path, PurePath
@@ -55,6 +56,7 @@ class CsvTable(SourceKind):
             for p in map(PurePath, written)
         ]
         _refuse_duplicates(path, folder, keys)
+        unread = _unread_columns(path, table, columns)
         named = _optional_column(path, table, columns, "split")
         splits = _splits(path, columns.split, named or ["train"] * len(keys))
         groups = _optional_column(path, table, columns, "group")
@@ -65,6 +67,7 @@ class CsvTable(SourceKind):
             labels=tuple(labels),
             splits=tuple(splits),
             groups=None if groups is None else tuple(groups),
+            passed_over=(f"columns passed over: {', '.join(unread)}",) if unread else (),
         )
 
 
@@ -114,6 +117,21 @@ def _check_header(path: Path, header: list[str], columns: ColumnNames) -> None:
     for name in columns.model_dump().values():
         if header.count(name) > 1:
             raise InputError(f"columns: {path} has {header.count(name)} columns {name!r}; keep one")
+
+
+def _unread_columns(path: Path, table: pd.DataFrame, columns: ColumnNames) -> list[str]:
+    """List the columns that are not read; refuse one that looks like a split or a group."""
+    names = columns.model_dump()
+    unread = [str(name) for name in table.columns if name not in names.values()]
+    for field in ("split", "group"):
+        near = difflib.get_close_matches(field, [name.casefold() for name in unread], 1, 0.8)
+        if near and names[field] == field and field not in table.columns:
+            (found,) = (name for name in unread if name.casefold() == near[0])
+            raise InputError(
+                f"columns: {path} has no column {field!r}, but {found!r}, which is not read; name "
+                f"it by columns.{field}, or call it something else"
+            )
+    return unread
 
 
 def _optional_column(

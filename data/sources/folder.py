@@ -116,9 +116,23 @@ def _labelled_images(
         found += [(path, class_folder.name) for path in images]
     if not found:
         _refuse_without_classes(root, folder, split, images=False)
+    if split == "train":
+        _tell_of_inner_folders(folder, found, passed)
     if loose:
         passed.add("image{s} beside the class folders", *loose)
     return found
+
+
+def _tell_of_inner_folders(folder: Path, found: list[tuple[Path, str]], passed: PassedOver) -> None:
+    """Tell of folders inside the class folders that hold all images: they may be the classes."""
+    inner = [path.relative_to(folder).parts[1:-1] for path, _ in found]
+    names = sorted({"/".join(parts) for parts in inner})
+    if all(inner) and len(names) > len({label for _, label in found}):
+        few = ", ".join(names[:5]) + ", …" * (len(names) > 5)
+        passed.told.append(
+            f"all images lie in {len(names)} folders inside the class folders ({few}); if those "
+            "are the classes, name the folder above them, or list the images in a csv:"
+        )
 
 
 def _images_in(folder: Path) -> Iterator[str]:

@@ -41,9 +41,14 @@ NAMED = 5  # endings and folders that are named; others are counted
 
 @dataclass
 class PassedOver:
-    """What was passed over: files by their ending, everything else by the reason."""
+    """What was passed over: files by their ending, everything else by the reason.
+
+    Attributes:
+        told: further lines on what was found.
+    """
 
     files: Counter[str] = field(default_factory=Counter)
+    told: list[str] = field(default_factory=list)
     others: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, reason: str, *names: str) -> None:
@@ -53,6 +58,7 @@ class PassedOver:
     def update(self, other: PassedOver) -> None:
         """Add what another folder's listing passed over."""
         self.files.update(other.files)
+        self.told += other.told
         for reason, names in other.others.items():
             self.add(reason, *names)
 
@@ -63,7 +69,7 @@ class PassedOver:
 
     def lines(self) -> list[str]:
         """Say in lines what was passed over; no lines if nothing was."""
-        lines = []
+        lines = [*self.told]
         if total := self.files.total():
             common = self.files.most_common(NAMED)
             known = [f"{count} {ending or 'without an ending'}" for ending, count in common]

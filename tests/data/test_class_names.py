@@ -160,3 +160,9 @@ def test_classes_of_the_same_words_are_a_warning() -> None:
 def test_names_that_are_no_names_are_doubted(classes: list[str], words: str) -> None:
     assert words in " ".join(doubtful_labels(classes))
     assert bool(words) == bool(doubtful_labels(classes))
+
+
+def test_names_that_only_a_computer_tells_apart_share_their_words() -> None:
+    names = ("caf\u00e9", "cafe\u0301", "tea")  # one letter, and a letter with a mark
+    (line,) = shared_words(names, names)
+    assert line.startswith("2 classes share their words")

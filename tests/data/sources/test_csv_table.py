@@ -137,3 +137,18 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
     for name, message in (("image.csv", "not a CSV file"), ("none.csv", "No such file")):
         with pytest.raises(InputError, match=message):
             SOURCES["csv"].list_images(SourceConfig(source=f"csv:{tmp_path / name}"))
+
+
+@pytest.mark.parametrize("name", ["splits", "Split", "groups", "GROUP"])
+def test_a_column_that_looks_like_split_or_group_is_not_passed_over(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(InputError) as error:
+        listing(tmp_path, f"path,label,{name}\n1.png,a,train\n2.png,b,test\n")
+    field = "group" if "g" in name.lower() else "split"
+    assert f"no column '{field}', but '{name}', which is not read" in str(error.value)
+
+
+def test_columns_that_are_not_read_are_told(tmp_path: Path) -> None:
+    found = listing(tmp_path, "path,label,camera,fold\n1.png,a,x,1\n2.png,b,y,2\n")
+    assert found.passed_over == ("columns passed over: camera, fold",)

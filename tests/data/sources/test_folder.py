@@ -121,7 +121,7 @@ def test_ill_formed_folders_are_refused(tree: Tree, files: list[str], message: s
 def test_class_folders_may_hold_folders(tree: Tree, files: list[str]) -> None:
     listing = list_folder(tree(*files))
     assert listing.keys == tuple(sorted(files, key=lambda file: Path(file).parts))
-    assert listing.passed_over == ()
+    assert not any("passed over" in line for line in listing.passed_over)
 
 
 def test_what_is_passed_over_is_told(tree: Tree) -> None:
@@ -176,3 +176,11 @@ def test_a_name_that_is_no_utf8_is_refused(file: bytes, tree: Tree) -> None:
         pass
     with pytest.raises(InputError, match=r"^source: the name '.*udce.*' is not UTF-8; rename it"):
         list_folder(root)
+
+
+def test_images_that_all_lie_below_the_class_folders_are_told(tree: Tree) -> None:
+    folder = tree("animal/cat/1.png", "animal/dog/2.png", "plant/fern/3.png", "plant/oak/4.png")
+    (line,) = list_folder(folder).passed_over
+    assert line.startswith("all images lie in 4 folders inside the class folders (cat, dog, fern, ")
+    tree("plant/5.png")
+    assert list_folder(folder).passed_over == ()
