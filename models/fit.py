@@ -84,14 +84,10 @@ class Fit:
         self.best_weights: dict[str, Tensor] = {}
         self._train, self._val, self._horizon = train, val, horizon
         self._val_weights = torch.from_numpy(image_weights(val.labels[val.rows], metric))
-        self._device = device or Device("cpu")
-        self._dtype = dtype
-        self._class_weights = None
+        self._device, self._dtype = device or Device("cpu"), dtype
+        self._class_weights: Tensor | None = None
         if self.recipe.class_weights == "balanced":
-            seen = train.labels[train.rows]
-            each = torch.zeros(classes, dtype=dtype)
-            each[seen] = torch.from_numpy(image_weights(seen, "balanced_accuracy")).to(dtype)
-            self._class_weights = each.to(self._device.torch)
+            self._class_weights = _class_weights(train, classes).to(self._device.torch, dtype)
         self._stream = ShuffleStream(len(train), seed, train.copies)
         self._micro_batches = MicroBatches(self.batch_size)
         self._train_loss = [math.nan] * len(self.recipe.bank)
@@ -111,22 +107,15 @@ class Fit:
         }
         factors = [key for p in selection.parameters if p.low_rank for key in p.keys]
         self._initial |= _copied({key: model.trained[key] for key in factors})
-        # On the fit's device where every step asks for it.
-        self._start: dict[nn.Parameter, tuple[Tensor, bool]] = {}
-        if self.recipe.pull_to_start and model.trained:
-            began, of_heads = self.initial_weights(), self._head_weights()
-            self._start = {p: (began[key], key in of_heads) for key, p in self.weights().items()}
+        self._start = self._pulled_to() if self.recipe.pull_to_start and model.trained else {}
         self.average_weights = _copied(self.weights()) if average else None
         self._average = get_ema_multi_avg_fn(average_decay(self.batch_size, horizon))
         self._solver = SOLVERS[self.recipe.solver]
         self._optimizers: list[torch.optim.Optimizer] = []
         if isinstance(self._solver, StepSolver):
             self._optimizers = self._solver.optimizers(selection, model)
-        places = {
-            key: (encoder.group(p.group).name, p.kind)
-            for p in selection.parameters
-            for key in p.keys
-        }
+        names = {p: encoder.group(p.group).name for p in selection.parameters}
+        places = {key: (name, p.kind) for p, name in names.items() for key in p.keys}
         self._gradients = GradientNorms(model.trained, places, MAX_GRADIENT_NORM)
         # Without trained layers nothing runs in half precision.
         self._scaler = (self._device if model.trained else Device("cpu")).scaler()
@@ -194,6 +183,11 @@ class Fit:
             torch.autograd.backward(self._scaler.scale(losses.sum()))
             parts.append(losses.detach())
         return torch.stack(parts).sum(0)
+
+    def _pulled_to(self) -> dict[nn.Parameter, tuple[Tensor, bool]]:
+        """Return where each weight began, on the fit's device, and whether it is a head's."""
+        began, of_heads = self.initial_weights(), self._head_weights()
+        return {p: (began[key], key in of_heads) for key, p in self.weights().items()}
 
     @torch.no_grad()
     def _pull(self) -> None:
@@ -381,6 +375,14 @@ def _mean_losses(
     )
     losses = losses.reshape(len(logits), -1)
     return (losses if class_weights is None else losses * class_weights[labels]).mean(1)
+
+
+def _class_weights(train: FeatureDataset, classes: int) -> Tensor:
+    """Return the weight (C,) of each class's images by which all classes count the same."""
+    seen = train.labels[train.rows]
+    weights = torch.zeros(classes, dtype=torch.float64)
+    weights[seen] = torch.from_numpy(image_weights(seen, "balanced_accuracy"))
+    return weights
 
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
