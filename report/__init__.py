@@ -7,7 +7,7 @@ read. `intervals.py` and `scores.py` compute the numbers; `grid.py`, `findings.p
 and `notes.py` turn them into text, `summary.py` puts it together, and `write.py` writes it.
 """
 
-from report.run import best_methods
+from report.best import best_methods
 from report.summary import Summary
 from report.write import write_report
 

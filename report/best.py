@@ -9,10 +9,24 @@ from statistics import fmean, stdev
 
 import numpy as np
 
-from records import FinalFitResult, Winner
+from records import Cell, FinalFitResult, Winner
 
 WITHIN = 0.5  # standard errors: what is no more accurate than that is chosen by its cost
 Fits = Mapping[int, FinalFitResult]
+
+
+def best_methods(winners: Mapping[Cell, Winner], fits: Mapping[Cell, Fits]) -> dict[float, str]:
+    """Return the best method of every partition whose final fits are there.
+
+    Args:
+        winners: in the order of the table.
+        fits: the final fits of each cell by seed.
+    """
+    rows: dict[float, dict[str, tuple[Winner, Fits]]] = {}
+    for cell, winner in winners.items():
+        if fits.get(cell):
+            rows.setdefault(cell.partition, {})[cell.method] = winner, fits[cell]
+    return {partition: best for partition, row in rows.items() if (best := best_method(row))}
 
 
 def best_method(candidates: Mapping[str, tuple[Winner, Fits]]) -> str | None:

@@ -78,9 +78,9 @@ def _best(run: Run) -> Iterator[str]:
             run.zero_shot,
             {
                 partition: difference
-                for partition in run.partitions
-                if (best := run.best(partition)) not in (None, run.zero_shot)
-                and (difference := run.difference(partition, str(best), run.zero_shot))
+                for partition, best in run.best.items()
+                if best != run.zero_shot
+                and (difference := run.difference(partition, best, run.zero_shot))
             },
         )
 

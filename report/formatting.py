@@ -43,10 +43,8 @@ def listed(words: Sequence[str]) -> str:
 
 def _layers(config: Mapping[str, Any]) -> str:
     blocks = str(config["blocks"])
-    if blocks in ("all", "final"):
-        where = "all blocks" if blocks == "all" else "the final layers"
-    else:
-        where = f"blocks {blocks}" if "-" in blocks else f"block {blocks}"
+    numbered = f"blocks {blocks}" if "-" in blocks else f"block {blocks}"
+    where = {"all": "all blocks", "final": "the final layers"}.get(blocks, numbered)
     return f"{config['kinds']} of {where}" if config.get("kinds") else where
 
 

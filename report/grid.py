@@ -114,7 +114,7 @@ def accuracy_grid(run: Run, test_set: str = TEST) -> Grid:
 
 def _row(run: Run, partition: float, test_set: str) -> list[GridCell]:
     """Return a row without its gain; the best is by validation, as test must not select."""
-    best = run.best(partition)
+    best = run.best.get(partition)
     cells = [GridCell(f"{partition:g}"), GridCell(_images(run, partition, lambda fit: fit.n_train))]
     for method in run.methods:
         scores = run.scores(partition, method, test_set)

@@ -34,7 +34,7 @@ from records import (
     read_journal,
     read_test_images,
 )
-from report.best import best_method
+from report.best import best_methods
 from report.intervals import Interval
 from report.scores import Scores
 
@@ -105,10 +105,6 @@ class Run:
         """Return the scores of a cell's final fits on a test set; None if it has none."""
         return self._scores.get((Cell(partition, method), test_set))
 
-    def best(self, partition: float) -> str | None:
-        """Return the method that validation chooses for a partition; None before its final fits."""
-        return self._best[partition]
-
     def difference(
         self, partition: float, ours: str, theirs: str, test_set: str = TEST
     ) -> Interval | None:
@@ -121,6 +117,12 @@ class Run:
         """The further test sets that final fits were scored on."""
         fits = (fit for cell in self.cells() for fit in self.final_fits(*cell))
         return tuple(dict.fromkeys(name for fit in fits for name in fit.tests if name != TEST))
+
+    @cached_property
+    def best(self) -> dict[float, str]:
+        """The method that validation chooses for each partition that has final fits."""
+        winners = {cell: winner for cell in self.cells() if (winner := self.winner(*cell))}
+        return best_methods(winners, self.fits)
 
     @cached_property
     def zero_shot(self) -> str | None:
@@ -143,19 +145,6 @@ class Run:
         return next((method for method in self.methods if method in tuned), None)
 
     @cached_property
-    def _best(self) -> dict[float, str | None]:
-        found = {}
-        for partition in self.partitions:
-            cells = {method: Cell(partition, method) for method in self.methods}
-            known = {
-                method: (self.history.winners[cell], self.fits[cell])
-                for method, cell in cells.items()
-                if cell in self.history.winners and self.fits.get(cell)
-            }
-            found[partition] = best_method(known)
-        return found
-
-    @cached_property
     def _scores(self) -> dict[tuple[Cell, str], Scores]:
         return {
             (cell, test_set): scores
@@ -168,6 +157,7 @@ class Run:
         """Compare the predictions of a cell's fits with the labels, if these are known."""
         accuracies, correct = {}, {}
         labels = self.test_labels.get(test_set)
+        weights = None if labels is None else image_weights(labels, self.metric)
         for fit in fits:
             if (score := fit.tests.get(test_set)) is None:
                 continue
@@ -180,7 +170,7 @@ class Run:
                     f"{fit.cell}, seed {fit.seed}: {predictions.size} predictions, but "
                     f"{TEST_IMAGES.file} lists {labels.size} images of {test_set}"
                 )
-            correct[fit.seed] = image_weights(labels, self.metric) * (predictions == labels)
+            correct[fit.seed] = weights * (predictions == labels)
             if abs(correct[fit.seed].mean() - score.accuracy) > ROUNDING:
                 raise InputError(
                     f"{fit.cell}, seed {fit.seed}: accuracy {score.accuracy:.6f} on {test_set}, "
@@ -245,10 +235,3 @@ def _read_experiment(
     if gain is not None and gain not in methods:
         raise InputError(f"{path}: report.gain is {gain!r}, not one of {', '.join(methods)}")
     return partitions, methods, gain, metric, seeds
-
-
-def best_methods(run_dir: Path) -> dict[float, str]:
-    """Name the best method of every partition whose final fits are there."""
-    run = read_run(run_dir)
-    found = {partition: run.best(partition) for partition in run.partitions}
-    return {partition: method for partition, method in found.items() if method}

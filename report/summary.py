@@ -100,7 +100,7 @@ def _extra_test(run: Run, name: str) -> ExtraTest:
 
 
 def _best(run: Run, partition: float) -> str:
-    method = run.best(partition)
+    method = run.best.get(partition)
     winner = run.winner(partition, method) if method else None
     return f"{method}: {describe(winner.config, winner.kind)}" if winner else EMPTY
 

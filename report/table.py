@@ -98,7 +98,7 @@ def _accuracy_row(run: Run, partition: float, method: str) -> AccuracyRow:
         saved_seconds=cost.saved,
         alpha=mean_of_known(fit.alpha for fit in fits),
         ema=mean_of_known(fit.ema for fit in fits),
-        best=run.best(partition) == method,
+        best=run.best.get(partition) == method,
     )
 
 

@@ -12,7 +12,14 @@ from typing import Any
 
 from rich.console import Console
 
-from records import CHECKPOINTS, Footnote, JournalWriter, RunFinished, RunStarted
+from records import (
+    CHECKPOINTS,
+    Footnote,
+    JournalWriter,
+    RunFinished,
+    RunStarted,
+    read_final_fits,
+)
 from report import Summary, best_methods, write_report
 from report.optuna import write_studies
 from search_spaces import Experiment
@@ -64,9 +71,6 @@ class Options:
 
 def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     """Print what a run would do."""
-    folder = options.out / experiment.name
-    if options.storage:
-        place_of_copy(folder, options.storage)
     prepared = prepare(experiment)
     prepared.plan.render(console)
     _warn(prepared, options, console)
@@ -126,7 +130,9 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                 watch = Watch(console, gauges, journal)
                 site = Site(prepared, directory, journal, events, cluster, watch)
                 _run_stages(site, search, storage, resolved, options, began)
-        directory.write_winners(search.winners(), experiment.probe, best_methods(directory.path))
+        winners = search.winners()
+        best = best_methods(winners, read_final_fits(directory.path))
+        directory.write_winners(winners, experiment.probe, best)
         write_studies(directory.path)
         journal.write(RunFinished(round(options.now() - began, 3)))
     say(console, f"done in {duration(options.now() - began)}")

@@ -8,7 +8,7 @@ import pytest
 
 from records import Cell, Kind, Winner
 from report.best import Fits, best_method, cost, difference
-from report.run import best_methods
+from report.run import read_run
 from tests.records.results import a_result
 from tests.report.run_writer import PROBE, TUNED, RunWriter
 
@@ -78,12 +78,12 @@ def test_costs() -> None:
 
 
 def test_a_run_names_it(finished: RunWriter) -> None:
-    assert best_methods(finished.run_dir) == {1: "llrd", 10: "llrd"}
+    assert read_run(finished.run_dir).best == {1: "llrd", 10: "llrd"}
     assert finished.table()["best"].sum() == 2
     finished.final_fits("10/frozen", [0.90, 0.91, 0.92], val_accuracy=0.94)
     finished.winner("10/frozen", 0.94, PROBE)
     finished.final_fits("10/frozen", [0.90, 0.91, 0.92])
-    assert best_methods(finished.run_dir) == {1: "llrd", 10: "frozen"}
+    assert read_run(finished.run_dir).best == {1: "llrd", 10: "frozen"}
 
 
 def test_it_is_compared_with_zero_shot(writer: RunWriter) -> None:
