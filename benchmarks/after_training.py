@@ -28,10 +28,9 @@ TUNED = "tuned"
 ADDITIONS = ("averaged", "interpolated", "views")
 
 
-def trained(lab: Laboratory, fit: Fit, method: str) -> Fit:
+def trained(lab: Laboratory, fit: Fit) -> Fit:
     """Train a fit to its horizon."""
-    horizon = lab.experiment.horizon(method, fit.images)
-    for point in milestones(horizon, lab.experiment.search, fit.images):
+    for point in milestones(fit.horizon, lab.experiment.search, fit.images):
         fit.train_until(point)
     return fit
 
@@ -42,7 +41,7 @@ def accuracies(
     """Return the test accuracy of one seed's fit, tuned alone and with each addition."""
     config = lab.experiment.methods[method].parsed.first() | {"views": 0}
     where = (method, partition, lab.probe(partition, seed), seed)
-    averaged = trained(lab, lab.fit(config, *where, average=True), method)
+    averaged = trained(lab, lab.fit(config, *where, average=True))
     tuned, interpolated = lab.fit(config, *where), lab.fit(config, *where)
     for fit in (tuned, interpolated):
         fit.load_state_dict(copy.deepcopy(averaged.state_dict()))
@@ -55,7 +54,7 @@ def accuracies(
         "interpolated": tested(lab, interpolated),
     }
     if views:
-        with_views = trained(lab, lab.fit(config | {"views": views}, *where), method)
+        with_views = trained(lab, lab.fit(config | {"views": views}, *where))
         select_weights(with_views, ())
         found["views"] = tested(lab, with_views)
     return found

@@ -18,11 +18,10 @@ from models import (
     Fit,
     LinearHead,
     Recipe,
-    load_pretrained,
     select,
 )
-from models.zero_shot import Prompts
 from search_spaces import Experiment, Params
+from tune.setup import load_encoder
 
 BATCH = 64  # images in one pass
 Arrays = dict[str, NDArray[np.generic]]
@@ -43,11 +42,8 @@ class Laboratory:
         configs = list(configs)
         self.experiment = experiment
         self.dataset = load_dataset(experiment.data)
-        prompts = None
-        if experiment.needs_zero_shot:
-            prompts = Prompts(self.dataset.words, experiment.data.templates)
-        cache = cache_root(experiment.features.cache) / "zero_shot"
-        self._pretrained = load_pretrained(experiment.model, prompts, cache)
+        cache = cache_root(experiment.features.cache)
+        self._pretrained = load_encoder(experiment, self.dataset, cache)
         self.encoder = self._pretrained.encoder
         self._device = Device("cpu", experiment.model.precision)
         self._splits = {
@@ -146,5 +142,5 @@ class Laboratory:
         config = self.experiment.methods[method].parsed.first()
         fit = self.fit(config, method, partition, seed=seed)
         for share in (1 / 3, 2 / 3, 1) if fit.recipe.takes_steps else (1,):
-            fit.train_until(round(share * self.experiment.horizon(method, fit.images)))
+            fit.train_until(round(share * fit.horizon))
         return fit.restore_best()

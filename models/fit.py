@@ -50,6 +50,7 @@ class Fit:
 
     Attributes:
         images: the number of training images; views do not count.
+        horizon: as given.
         samples: how many training samples have been seen, in `steps` steps.
         batch_size: of every step; no larger than an epoch.
         best: the best evaluation so far, of `best_weights`; None as long as none was finite.
@@ -82,7 +83,7 @@ class Fit:
         self.batch_size = min(self.recipe.batch_size, self.images)
         self.best: Evaluation | None = None
         self.best_weights: dict[str, Tensor] = {}
-        self._train, self._val, self._horizon = train, val, horizon
+        self._train, self._val, self.horizon = train, val, horizon
         self._val_weights = torch.from_numpy(image_weights(val.labels[val.rows], metric))
         self._device, self._dtype = device or Device("cpu"), dtype
         self._class_weights: Tensor | None = None
@@ -140,7 +141,7 @@ class Fit:
         evaluation = self.evaluate()
         if evaluation.finite and (self.best is None or evaluation.score > self.best.score):
             self.best, self.best_weights = evaluation, _copied(self.weights())
-        if prospect and self.model.trained and self.samples < self._horizon:
+        if prospect and self.model.trained and self.samples < self.horizon:
             evaluation = replace(evaluation, prospect=self.interpolated_score())
         return evaluation
 
@@ -148,7 +149,7 @@ class Fit:
         """Train on one batch; returns the loss (H,) of each head on it, before the update."""
         positions = self._stream.take(self.samples, self.batch_size)
         losses = self._micro_batches.run(lambda size: self._backward(positions, size))
-        share = lr_share(self.samples, self.batch_size, self._horizon, self.recipe.warmup)
+        share = lr_share(self.samples, self.batch_size, self.horizon, self.recipe.warmup)
         for optimizer in self._optimizers:
             self._scaler.unscale_(optimizer)
             for group in optimizer.param_groups:

@@ -68,10 +68,7 @@ def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
     if searches:
         _check_partitions(partitions, "images" if dataset.train.groups is None else "groups")
     cache = cache_root(experiment.features.cache)
-    prompts = None
-    if experiment.needs_zero_shot:
-        prompts = Prompts(dataset.words, experiment.data.templates)
-    pretrained = load_pretrained(experiment.model, prompts, cache / "zero_shot")
+    pretrained = load_encoder(experiment, dataset, cache)
     images = {"train": len(dataset.train), "val": len(dataset.val)}
     images |= {name: len(test.split) for name, test in dataset.tests.items()}
     name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
@@ -81,6 +78,14 @@ def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
     plan = make_plan(experiment, pretrained.encoder, images, partitions, cache, cached, lines)
     plan.check(cache)
     return Prepared(experiment, dataset, pretrained, plan, cache, partitions)
+
+
+def load_encoder(experiment: Experiment, dataset: Dataset, cache: Path) -> Pretrained:
+    """Load the encoder, and the text head if a method needs it; `cache` keeps such heads."""
+    prompts = None
+    if experiment.needs_zero_shot:
+        prompts = Prompts(dataset.words, experiment.data.templates)
+    return load_pretrained(experiment.model, prompts, cache / "zero_shot")
 
 
 def feature_stage(

@@ -146,8 +146,7 @@ class Plan:
         return flops / (speed * slots)
 
     def _horizons(self, method: str) -> list[int]:
-        """Return the samples that a full fit of the method sees at each partition."""
-        return [self.experiment.horizon(method, n) for n in self.partition_images.values()]
+        return _horizons(self.experiment, method, self.partition_images)
 
     @property
     def trials(self) -> int:
@@ -246,8 +245,8 @@ def make_plan(
     # Every configuration of a method is as likely as any other.
     wanted: Counter[int] = Counter()
     for name, boundaries in starts.items():
-        fits = sum(experiment.horizon(name, images) for images in partition_images.values())
-        samples = experiment.trials(name) * fits / len(boundaries)
+        fit_samples = sum(_horizons(experiment, name, partition_images))
+        samples = experiment.trials(name) * fit_samples / len(boundaries)
         wanted.update({encoder.index(b): n * samples for b, n in Counter(boundaries).items()})
     views = images["train"] * experiment.views
     copies = {b: sum(images.values()) + views * (b in augmented) for b in encoder.boundaries}
@@ -284,6 +283,11 @@ def make_plan(
         },
         data_lines=data_lines,
     )
+
+
+def _horizons(experiment: Experiment, method: str, images: Mapping[float, int]) -> list[int]:
+    """Return the samples that a full fit of the method sees at each partition, by its images."""
+    return [experiment.horizon(method, count) for count in images.values()]
 
 
 def selections_of(name: str, method: MethodConfig, encoder: Encoder) -> list[Selection]:

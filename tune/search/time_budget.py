@@ -118,7 +118,8 @@ class TimeBudget:
         self._fits_took += seconds
         longest = max(RECENT, 2 * self._slots)
         recent = self._recent.setdefault((cell.method, made > 0), deque(maxlen=longest))
-        recent.append((self._fits(search, cell)[min(made, search.cells[cell].seeds - 1)], seconds))
+        costs = self._fits(search, cell)
+        recent.append((costs[min(made, len(costs) - 1)], seconds))
 
     def fits_left(
         self,

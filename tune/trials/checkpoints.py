@@ -51,8 +51,7 @@ class Checkpoint:
         experiment = context.experiment
         # Another run's file may lie there, on a machine the driver could not clean up.
         names = [str(cell), number, config, probe if fit.recipe.start == "probe" else None]
-        horizon = experiment.horizon(cell.method, fit.images)
-        rests_on = [context.run_fingerprint, experiment.seed, horizon]
+        rests_on = [context.run_fingerprint, experiment.seed, fit.horizon]
         after = [context.precision, experiment.final.ema]
         self._fit_key = json.dumps([*names, *rests_on, *after], sort_keys=True)
 

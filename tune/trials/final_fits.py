@@ -161,7 +161,7 @@ class FinalFitWorker:
             folder, config, probe = self.checkpoints, fit.config, fit.probe
             winner = Checkpoint(folder, context, cell, fit.trial, config, probe, trained)
             winner.take_up(trained)
-        context.run(trained, cell.method)
+        context.run(trained)
         alpha, ema = _choose_weights(trained, experiment.final.wise_ft)
         best = trained.best
         assert best is not None

@@ -103,14 +103,14 @@ class TrialContext:
         cached = self.train.views if recipe.views else self.train.features
         return select(recipe, self.encoder).fed_from(cached)
 
-    def milestones(self, fit: Fit, method: str) -> tuple[int, ...]:
+    def milestones(self, fit: Fit) -> tuple[int, ...]:
         """Return the samples at which a fit is evaluated: once, if it takes no steps."""
-        horizon = self.experiment.horizon(method, fit.images)
-        return milestones(horizon, self.experiment.search, fit.images, fit.recipe.takes_steps)
+        search, trained = self.experiment.search, fit.recipe.takes_steps
+        return milestones(fit.horizon, search, fit.images, trained)
 
-    def run(self, fit: Fit, method: str) -> None:
+    def run(self, fit: Fit) -> None:
         """Train a fit through the milestones before it, or until it diverges."""
-        for milestone in self.milestones(fit, method):
+        for milestone in self.milestones(fit):
             if milestone <= fit.samples:
                 continue  # a fit that was taken up where another process left it
             if not fit.train_until(milestone).finite:
@@ -128,5 +128,5 @@ def _probe_head(
     method = context.experiment.probe
     assert method is not None
     fit = context.fit(Cell(partition, method), probe.model_dump(), None, seed)
-    context.run(fit, method)
+    context.run(fit)
     return fit.restore_best() if fit.best else None
