@@ -102,7 +102,7 @@ def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float,
         "features: through the driver to disk": (gathered, "the driver's storage link"),
         "features: put in order for mapping": (mapped, "the driver's storage link"),
         "search": (trials * step / slots, "arithmetic" if step == cost / on.flops else "storage"),
-        "final fits": (fits * step / slots, "as above"),
+        "final fits": (fits * step / slots, "as in the search"),
     }
 
 

@@ -2,7 +2,7 @@
 
     from models import Fit, ModelConfig, Recipe
 
-`__init__.pyi` lists the names, each of which is imported when it is first asked for (PEP 562).
+`__init__.pyi` lists the names. A name is imported when it is first asked for (PEP 562).
 Recipes and configurations need no torch, which takes seconds to import: a mistake in a search
 space is reported at once.
 """

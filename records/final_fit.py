@@ -20,11 +20,11 @@ TEST = "test"
 
 
 def planned_seeds(seeds: int | str, partition: float, images: int) -> int:
-    """Return how many final fits a winner gets, of a partition with so many training images.
+    """Return how many final fits a winner gets.
 
-    `auto` gives more where few images are drawn, as much depends on which, and fits are short: 8
-    below 50 images, 6 below 200, and 3 from there on and at 100%, where nothing is drawn. No
-    result has a part in it.
+    `auto` goes by the partition's training images: 8 fits below 50, 6 below 200, else 3. Few images
+    make short fits, and much depends on which are drawn. At 100% nothing is drawn, so it is 3. The
+    rule looks at no result.
     """
     if seeds != AUTO:
         return int(seeds)

@@ -245,7 +245,7 @@ class Experiment(_Config):
         return int(min(config.trials or self.search.trials, config.parsed.size))
 
     def horizon(self, method: str, images: int) -> int:
-        """Return the training samples that a full trial of the method sees, of so many images."""
+        """Return the training samples that a full trial sees if a partition has `images` images."""
         return min(self.methods[method].samples or self.search.samples, self.search.epochs * images)
 
     def resolved(self) -> dict[str, Any]:
