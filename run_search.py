@@ -104,6 +104,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="override a key of the YAML file, by a value in YAML; may be repeated",
     )
     add("--partitions", type=_numbers, metavar="1,10,100", help="percentages of the training data")
+    add("--shots", type=_numbers, metavar="1,4,16", help="training images of each class")
     add("--methods", type=_names, default=[], metavar="A,B", help="only these methods")
     add(
         "--trials", type=int, metavar="N", help="trials of each cell, at most one per configuration"
@@ -303,6 +304,7 @@ def _experiment(arguments: argparse.Namespace) -> Experiment:
 
     overrides = {
         "data.partitions": arguments.partitions,
+        "data.shots": arguments.shots,
         "seed": arguments.seed,
         "name": arguments.name,
     }

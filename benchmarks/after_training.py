@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.fits import Laboratory
 from models import Fit, select, select_weights
+from partitions import Partition
 from report.intervals import t_interval
 from search_spaces import load_experiment
 from tune.search.schedulers import milestones
@@ -36,7 +37,7 @@ def trained(lab: Laboratory, fit: Fit) -> Fit:
 
 
 def accuracies(
-    lab: Laboratory, method: str, partition: float, seed: int, views: int
+    lab: Laboratory, method: str, partition: Partition, seed: int, views: int
 ) -> dict[str, float]:
     """Return the test accuracy of one seed's fit, tuned alone and with each addition."""
     config = lab.experiment.methods[method].parsed.first() | {"views": 0}

@@ -20,6 +20,7 @@ from models import (
     Recipe,
     select,
 )
+from partitions import Partition
 from search_spaces import Experiment, Params
 from tune.setup import load_encoder
 
@@ -88,7 +89,7 @@ class Laboratory:
         labels = self._splits[name].labels
         return FeatureDataset(self._features[name][boundary], labels, np.arange(len(labels)))
 
-    def rows(self, partition: float, seed: int) -> NDArray[np.int64]:
+    def rows(self, partition: Partition, seed: int) -> NDArray[np.int64]:
         """Return the rows of train that a run draws for a partition and a final seed."""
         labels, groups = self.dataset.train.labels, self.dataset.train.group_ids
         return partition_rows(labels, groups, partition, self.experiment.seed, seed)
@@ -97,7 +98,7 @@ class Laboratory:
         self,
         config: Params,
         method: str,
-        partition: float,
+        partition: Partition,
         start: LinearHead | None = None,
         seed: int = 0,
         average: bool = False,
@@ -130,7 +131,7 @@ class Laboratory:
             device=self._device,
         )
 
-    def probe(self, partition: float, seed: int = 0) -> LinearHead:
+    def probe(self, partition: Partition, seed: int = 0) -> LinearHead:
         """Return the head that fits start from: the default of the experiment's first probe.
 
         Raises:

@@ -31,6 +31,7 @@ from benchmarks.limits import Peak
 from benchmarks.memory import Held, bare, trials_and_store
 from benchmarks.watched import Nap, SleepingTrial, Step, Watch, WatchedTrial, busy_share, ends, gaps
 from models import Recipe, select
+from partitions import Partition
 from records import JournalWriter
 from search_spaces import Experiment, load_experiment
 from tune.search.search import Proposal, Search
@@ -100,7 +101,7 @@ def local_cluster(experiment: Experiment, slots: int, store: int = 0) -> Iterato
 
 def watched_search(
     experiment: Experiment,
-    images: Mapping[float, int],
+    images: Mapping[Partition, int],
     context: TrialContext,
     cluster: Cluster,
     trainable: type[SuffixTrial],
@@ -148,7 +149,7 @@ def driver(arguments: argparse.Namespace) -> list[Row]:
     """Measure a search whose trials sleep."""
     experiment = sleepers(arguments.trials, arguments.cells, arguments.reports)
     nap = cast(TrialContext, Nap(arguments.seconds))
-    images, watch = dict.fromkeys(experiment.data.partitions, 1), Watch()
+    images, watch = dict.fromkeys(experiment.data.amounts, 1), Watch()
     with local_cluster(experiment, arguments.slots) as cluster:
         search, span = watched_search(experiment, images, nap, cluster, SleepingTrial, watch)
     return [

@@ -24,20 +24,21 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks.fits import Laboratory
 from models import HEAD
+from partitions import Partition
 from search_spaces import load_experiment
 
 GRID = np.logspace(-3, 3, 13)
 """Values of C = 1 / (n weight_decay)."""
 
 
-def ours(lab: Laboratory, partition: float, seed: int) -> float:
+def ours(lab: Laboratory, partition: Partition, seed: int) -> float:
     """Return the test accuracy of the probe's first configuration."""
     head, test = lab.probe(partition, seed), lab.examples("test", HEAD)
     predicted = (torch.from_numpy(test.features) @ head.weight.T + head.bias).argmax(1).numpy()
     return float((predicted == test.labels).mean())
 
 
-def sklearns(lab: Laboratory, partition: float, seed: int) -> float:
+def sklearns(lab: Laboratory, partition: Partition, seed: int) -> float:
     """Return the test accuracy with the C that validates best, the smallest of equals."""
     train, val, test = (lab.examples(name, HEAD) for name in ("train", "val", "test"))
     rows = lab.rows(partition, seed)

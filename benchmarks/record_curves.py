@@ -24,6 +24,7 @@ from optuna.samplers import RandomSampler
 from benchmarks.fits import Laboratory
 from files import replacing
 from models import Evaluation, LinearHead
+from partitions import Partition
 from search_spaces import Experiment, Params, load_experiment
 from search_spaces.schema import MOST
 
@@ -44,7 +45,7 @@ def promised(evaluation: Evaluation) -> float:
 
 
 def curve(
-    lab: Laboratory, config: Params, method: str, partition: float, start: LinearHead
+    lab: Laboratory, config: Params, method: str, partition: Partition, start: LinearHead
 ) -> list[list[float]]:
     """Return [validation accuracy, validation loss, prospect] at every point."""
     fit = lab.fit(config, method, partition, start)

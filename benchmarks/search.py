@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from models.results import score
+from partitions import Partition, named
 from records import JournalWriter, TrialReport
 from search_spaces import Experiment, Params, parse_space
 from search_spaces.schema import MOST
@@ -76,8 +77,12 @@ class Table:
         self.content = json.loads(path.read_text())
         self.name: str = self.content["name"]
         self.configs: list[Params] = self.content["configs"]
-        self.partitions = [float(partition) for partition in self.content["partitions"]]
-        self.images = {float(p): int(n) for p, n in self.content["images"].items()}
+        self.partitions: list[Partition] = [
+            float(partition) for partition in self.content["partitions"]
+        ]
+        self.images: dict[Partition, int] = {
+            float(p): int(n) for p, n in self.content["images"].items()
+        }
         self.horizon: int = self.content["horizon"]
         self.space = parse_space(self.content["space"], self.content["default"])
         # Of each partition: (configurations, points, [accuracy, loss, prospect]).
@@ -114,12 +119,14 @@ class Table:
                     place.append((x - low) / (high - low))
         return np.array(place)
 
-    def at(self, partition: float, config: Params, milestone: int) -> tuple[float, float, float]:
+    def at(
+        self, partition: Partition, config: Params, milestone: int
+    ) -> tuple[float, float, float]:
         """Return validation accuracy, score and prospect of a recorded configuration.
 
         Values between two points are interpolated.
         """
-        curve = self._curves[f"{partition:g}"][self.configs.index(config)]
+        curve = self._curves[named(partition)][self.configs.index(config)]
         points = self.content["points"]
         accuracy, loss, prospect = (float(np.interp(milestone, points, row)) for row in curve.T)
         return accuracy, score(accuracy, loss, self.content["n_val"]), prospect

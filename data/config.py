@@ -13,6 +13,7 @@ from data.sources import SOURCES
 from data.sources.base import SPLIT_NAMES
 from errors import InputError, shown
 from files import expanded, is_url
+from partitions import Partition, Shots
 
 CLIP_TEMPLATES = (
     "itap of a {}.",
@@ -108,7 +109,9 @@ class DataConfig(SourceConfig):
         test_fraction: the same for the test split.
         split_seed: seed of those draws.
         partitions: percentages of the training split, increasing, each in (0, 100]; a partition
-            consists of whole groups if the source names groups.
+            consists of whole groups if the source names groups. May be empty beside `shots`.
+        shots: numbers of images of each class, increasing: further rows of the table, above those
+            of `partitions`. Of groups, if the source names groups; a class with fewer gives all.
         validation: `full` chooses by the whole validation split at every partition; `matched`
             draws the partition's share of it, as a user with that little data would have.
         max_unreadable: share of a split's images that may be unreadable, in [0, 1].
@@ -122,6 +125,7 @@ class DataConfig(SourceConfig):
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     split_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     partitions: tuple[int | float, ...] = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
+    shots: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = ()
     validation: Literal["full", "matched"] = "full"
     max_unreadable: Annotated[float, Field(ge=0, le=1)] = 0.01
     templates: tuple[str, ...] = CLIP_TEMPLATES
@@ -132,15 +136,22 @@ class DataConfig(SourceConfig):
     @classmethod
     def _increasing_percentages(cls, partitions: tuple[float, ...]) -> tuple[float, ...]:
         rule = "partitions must be one or more increasing percentages above 0 and up to 100"
-        if not partitions:
-            raise ValueError(f"{rule}; none given")
         for percent in partitions:
             if not 0 < percent <= 100:
                 raise ValueError(f"{rule}, not {percent:g}")
-        for before, after in pairwise(partitions):
-            if before >= after:
-                raise ValueError(f"{rule}; {after:g} follows {before:g}")
+        _check_increasing(partitions, rule)
         return partitions
+
+    @field_validator("shots")
+    @classmethod
+    def _increasing_shots(cls, shots: tuple[int, ...]) -> tuple[int, ...]:
+        _check_increasing(shots, "shots must be increasing numbers of images of each class")
+        return shots
+
+    @property
+    def amounts(self) -> tuple[Partition, ...]:
+        """The rows of the table: the shots, then the percentages."""
+        return (*map(Shots, self.shots), *self.partitions)
 
     @field_validator("templates")
     @classmethod
@@ -164,8 +175,16 @@ class DataConfig(SourceConfig):
         return extra_tests
 
     @model_validator(mode="after")
-    def _leave_some_to_train(self) -> Self:
+    def _some_to_train(self) -> Self:
+        if not self.amounts:
+            raise ValueError("partitions and shots are both empty; allowed: one or more in either")
         drawn = self.val_fraction + self.test_fraction
         if drawn >= 1:
             raise ValueError(f"val_fraction + test_fraction must stay below 1, not {drawn:g}")
         return self
+
+
+def _check_increasing(numbers: tuple[float, ...], rule: str) -> None:
+    for before, after in pairwise(numbers):
+        if before >= after:
+            raise ValueError(f"{rule}; {after:g} follows {before:g}")

@@ -11,9 +11,12 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from partitions import Partition, Shots
 
 Indices = NDArray[np.int64]
 
@@ -66,23 +69,32 @@ def partition_indices(
     groups of the order are taken until the rows come nearest to `round(percent / 100 * n)`, but at
     least the groups that hold every class. Without those, the size is off by half a group at most.
     """
-    ids: Indices = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)[1]
-    homes = np.arange(len(ids)) if groups is None else numbered(groups)
-    sizes = np.bincount(homes)
-    strata = ids if groups is None else _most_frequent(ids, homes)
-    order = _quantile_order(strata, sizes, np.random.default_rng(seed))
-    needed = _covering(ids, np.argsort(order)[homes])
-    order = np.concatenate([order[needed], np.delete(order, needed)])
-    misses = np.abs(np.cumsum(sizes[order]) - round(percent / 100 * len(ids)))
-    drawn = np.zeros(len(order), dtype=bool)
-    drawn[order[: max(len(needed), int(misses.argmin()) + 1)]] = True
-    return np.flatnonzero(drawn[homes])
+    walk = _Walk.of(labels, seed, groups)
+    order = np.concatenate([walk.order[walk.needed], np.delete(walk.order, walk.needed)])
+    misses = np.abs(np.cumsum(walk.sizes[order]) - round(percent / 100 * len(walk.homes)))
+    return walk.rows(order[: max(len(walk.needed), int(misses.argmin()) + 1)])
+
+
+def shot_indices(
+    labels: ArrayLike, shots: int, seed: int, groups: ArrayLike | None = None
+) -> Indices:
+    """Draw the first `shots` rows of every class, or all that it has; nested in every larger draw.
+
+    Where rows come in groups, it is the first `shots` groups of every class, and the groups that
+    hold a class which is the most frequent one of no group.
+    """
+    walk = _Walk.of(labels, seed, groups)
+    of_class = walk.strata[walk.order]
+    by_class = np.argsort(of_class, kind="stable")
+    starts = np.searchsorted(of_class[by_class], of_class[by_class])
+    first = by_class[np.arange(len(by_class)) - starts < shots]
+    return walk.rows(walk.order[np.union1d(first, walk.needed)])
 
 
 def partition_rows(
     labels: ArrayLike,
     groups: ArrayLike | None,
-    percent: float,
+    partition: Partition,
     seed: int,
     final_seed: int = 0,
     purpose: str = "partition",
@@ -92,7 +104,42 @@ def partition_rows(
     The search has `final_seed` 0; each final seed has a draw of its own. `purpose` is "partition"
     for training images, "validation" for validation images.
     """
-    return partition_indices(labels, percent, derived_seed(seed, final_seed, purpose), groups)
+    seed = derived_seed(seed, final_seed, purpose)
+    if isinstance(partition, Shots):
+        return shot_indices(labels, partition.number, seed, groups)
+    return partition_indices(labels, partition, seed, groups)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """The seeded order in which rows, or their groups, are drawn.
+
+    Attributes:
+        homes: the unit of each row: its group, or the row itself.
+        sizes, strata: the rows of each unit, and the class it counts towards.
+        order: the units as they are drawn.
+        needed: places in it of the first units that hold every class.
+    """
+
+    homes: Indices
+    sizes: Indices
+    strata: Indices
+    order: Indices
+    needed: Indices
+
+    @classmethod
+    def of(cls, labels: ArrayLike, seed: int, groups: ArrayLike | None) -> _Walk:
+        ids: Indices = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)[1]
+        homes = np.arange(len(ids)) if groups is None else numbered(groups)
+        sizes = np.bincount(homes)
+        strata = ids if groups is None else _most_frequent(ids, homes)
+        order = _quantile_order(strata, sizes, np.random.default_rng(seed))
+        return cls(homes, sizes, strata, order, _covering(ids, np.argsort(order)[homes]))
+
+    def rows(self, units: Indices) -> Indices:
+        drawn = np.zeros(len(self.order), dtype=bool)
+        drawn[units] = True
+        return np.flatnonzero(drawn[self.homes])
 
 
 def derived_seed(seed: int, final_seed: int, purpose: str) -> int:

@@ -13,6 +13,7 @@ from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from partitions import Partition, Shots, named, parsed
 from records.cell import Cell
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def _plain(value: Any) -> Any:
     match value:
         case Cell():
             return str(value)
+        case Shots():
+            return named(value)
         case float():
             return value if math.isfinite(value) else None
         case dict():
@@ -91,6 +94,8 @@ def _record(kind: type[R], line: Mapping[str, Any]) -> R:
 def _value(hint: Any, value: Any) -> Any:
     """Turn a JSON value into one of the type `hint`; raises TypeError or ValueError otherwise."""
     origin, arguments = get_origin(hint), get_args(hint)
+    if hint == Partition:
+        return parsed(_checked(value, int | float | str))
     if origin in (Union, UnionType):
         return None if value is None else _value(arguments[0], value)
     if origin is Literal:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from errors import InputError
 from files import replacing
+from partitions import Partition
 from records.cell import Cell
 from records.encoding import decode, encode
 from records.layout import FINAL_FITS, final_fit_path, is_final_fit
@@ -19,7 +20,7 @@ TEST = "test"
 """The name of the test split among the test sets; the others have the experiment's names."""
 
 
-def planned_seeds(seeds: int | str, partition: float, images: int) -> int:
+def planned_seeds(seeds: int | str, partition: Partition, images: int) -> int:
     """Return how many final fits a winner gets.
 
     `auto` goes by the partition's training images: 8 fits below 50, 6 below 200, else 3. Few images
@@ -63,7 +64,7 @@ class FinalFitResult:
         tests: test set -> score; `test` is the first.
     """
 
-    partition: float
+    partition: Partition
     method: str
     seed: int
     n_train: int

@@ -29,7 +29,8 @@ def final_fit_path(run_dir: Path, cell: Cell, seed: int) -> Path:
 
 def is_final_fit(path: Path) -> bool:
     """Whether a file is named like a final fit's result; other programs leave files, too."""
-    return re.fullmatch(r"\d[\d.e+-]*-[A-Za-z0-9][\w-]*-seed\d+\.json", path.name) is not None
+    partition, method = r"\d(?:[\d.e+-]*|\d*shot)", r"[A-Za-z0-9][\w-]*"
+    return re.fullmatch(rf"{partition}-{method}-seed\d+\.json", path.name) is not None
 
 
 def weights_path(run_dir: Path, cell: Cell, seed: int) -> Path:

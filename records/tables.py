@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from errors import InputError
 from files import replacing
+from partitions import Partition
 from text import cell, cell_text
 
 if TYPE_CHECKING:  # pandas takes half a second to import, and mistakes are reported without it
@@ -86,7 +87,7 @@ class ListedImage(NamedTuple):
 class AccuracyRow(NamedTuple):
     """A row of `accuracy_table.csv`: a cell. Every further test set adds two columns."""
 
-    partition: float
+    partition: Partition
     method: str
     n_train: int | None
     n_val: int | None
@@ -110,7 +111,7 @@ class AccuracyRow(NamedTuple):
 class TrialRow(NamedTuple):
     """A row of `trials.csv`."""
 
-    partition: float
+    partition: Partition
     method: str
     trial: int
     status: str

@@ -9,20 +9,21 @@ from statistics import fmean, stdev
 
 import numpy as np
 
+from partitions import Partition
 from records import Cell, FinalFitResult, Winner
 
 WITHIN = 0.5  # standard errors: what is no more accurate than that is chosen by its cost
 Fits = Mapping[int, FinalFitResult]
 
 
-def best_methods(winners: Mapping[Cell, Winner], fits: Mapping[Cell, Fits]) -> dict[float, str]:
+def best_methods(winners: Mapping[Cell, Winner], fits: Mapping[Cell, Fits]) -> dict[Partition, str]:
     """Return the best method of every partition whose final fits are there.
 
     Args:
         winners: in the order of the table.
         fits: the final fits of each cell by seed.
     """
-    rows: dict[float, dict[str, tuple[Winner, Fits]]] = {}
+    rows: dict[Partition, dict[str, tuple[Winner, Fits]]] = {}
     for cell, winner in winners.items():
         if fits.get(cell):
             rows.setdefault(cell.partition, {})[cell.method] = winner, fits[cell]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from partitions import Partition
 from report.run import Run
 
 
@@ -28,7 +29,7 @@ class Cost:
         return Cost(self.search + other.search, self.final + other.final, self.saved + other.saved)
 
 
-def cost_of(run: Run, partition: float, method: str) -> Cost:
+def cost_of(run: Run, partition: Partition, method: str) -> Cost:
     """Return the cost of a cell.
 
     A stopped trial saved the samples that it had left up to the horizon, at its own pace. The
@@ -45,7 +46,7 @@ def cost_of(run: Run, partition: float, method: str) -> Cost:
     return Cost(sum(trial.seconds for trial in trials), final, sum(saved))
 
 
-def row_cost(run: Run, partition: float) -> Cost:
+def row_cost(run: Run, partition: Partition) -> Cost:
     """Return the cost of a row of the table."""
     return sum((cost_of(run, partition, method) for method in run.methods), Cost())
 

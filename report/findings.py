@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, pairwise, takewhile
 
+from partitions import Partition, Shots, titled
 from records import BEST, TEST
-from report.formatting import listed
+from report.formatting import amounts, listed
 from report.intervals import Interval
 from report.run import Run
 from report.scores import Scores, mean_of
@@ -41,7 +42,7 @@ def average_findings(run: Run, baseline: str, test_set: str = TEST) -> Iterator[
             continue
         where = f"on average over {len(pairs)} partitions"
         if len(pairs) == 1:
-            where = f"at {next(iter(pairs)):g}%"
+            where = f"at {titled(next(iter(pairs)))}"
         if difference := means[0].minus(means[1]):
             yield _one(where, method, baseline, difference)
 
@@ -97,7 +98,9 @@ def _at_each_partition(run: Run, method: str | None, baseline: str) -> Iterator[
     yield from _compared(method, baseline, differences)
 
 
-def _compared(method: str, baseline: str, differences: Mapping[float, Interval]) -> Iterator[str]:
+def _compared(
+    method: str, baseline: str, differences: Mapping[Partition, Interval]
+) -> Iterator[str]:
     """Say what is shown at which partition; those with one outcome share a sentence."""
     shown = {partition: d for partition, d in differences.items() if d.shown}
     for sign in (1, -1):
@@ -105,21 +108,21 @@ def _compared(method: str, baseline: str, differences: Mapping[float, Interval])
         if len(same) > 1:
             yield _several(same, method, baseline)
         else:
-            yield from (_one(f"at {p:g}%", method, baseline, d) for p, d in same.items())
+            yield from (_one(f"at {titled(p)}", method, baseline, d) for p, d in same.items())
     rest = {partition: d for partition, d in differences.items() if not d.shown}
     if len(rest) > 1:
-        where = f"at {listed([f'{partition:g}' for partition in rest])}%"
+        where = f"at {amounts([*rest])}"
         if rest == differences:
             where = f"at any of the {len(rest)} partitions"
         yield f"No difference between {method} and {baseline} is shown {where}"
     else:
-        yield from (_one(f"at {p:g}%", method, baseline, d) for p, d in rest.items())
+        yield from (_one(f"at {titled(p)}", method, baseline, d) for p, d in rest.items())
 
 
-def _several(differences: Mapping[float, Interval], method: str, baseline: str) -> str:
+def _several(differences: Mapping[Partition, Interval], method: str, baseline: str) -> str:
     verb = _verb(next(iter(differences.values())))
     amounts = [
-        f"{_amount(d)} at {partition:g}% ({_ends(d)})" for partition, d in differences.items()
+        f"{_amount(d)} at {titled(partition)} ({_ends(d)})" for partition, d in differences.items()
     ]
     return f"{method} {verb} {baseline}, in points: {listed(amounts)}"
 
@@ -154,13 +157,13 @@ def _enough(run: Run, method: str) -> Iterator[str]:
         return
     for margin in MARGINS:
         if bounded := _bounded(gains, margin):
-            start = f"From {bounded[-1]:g}% ({_images(run, bounded[-1], method)} images) on"
+            start = f"From {titled(bounded[-1])} ({_images(run, bounded[-1], method)} images) on"
             points = f"{100 * margin:g} point{'' if margin == MARGINS[0] else 's'}"
             numbers = _bracketed(gains[bounded[-1]])
             yield f"{start}, more images bring {method} at most {points} {numbers}"
             return
     last = gains[smaller[-1]]
-    step = f"{smaller[-1]:g} to {largest:g}%"
+    step = f"{titled(smaller[-1])} to {titled(largest)}"
     if all(gain.shown and gain.mean > 0 for gain in gains.values()):
         points = f"{_amount(last)} points from {step} ({_ends(last)})"
         more = f"more than {_images(run, largest, method)} images may help"
@@ -170,18 +173,25 @@ def _enough(run: Run, method: str) -> Iterator[str]:
         yield f"How many images {method} needs is not shown: from {step} it may gain {points}"
 
 
-def _bounded(gains: dict[float, Interval], margin: float) -> list[float]:
+def _bounded(gains: dict[Partition, Interval], margin: float) -> list[Partition]:
     """List the partitions from the largest down to the last whose gain the margin bounds."""
-    return list(takewhile(lambda partition: gains[partition].high <= margin, reversed(gains)))
+    return list(takewhile(lambda partition: gains[partition].high <= margin, reversed([*gains])))
 
 
-def _images(run: Run, partition: float, method: str) -> int:
+def _images(run: Run, partition: Partition, method: str) -> int:
     return run.final_fits(partition, method)[0].n_train
 
 
-def _by_size(run: Run, method: str) -> dict[float, Scores]:
-    """Return a method's scores, smallest partition first."""
-    found = {partition: run.scores(partition, method) for partition in sorted(run.partitions)}
+def _by_size(run: Run, method: str) -> dict[Partition, Scores]:
+    """Return a method's scores, smallest partition first.
+
+    They are those of the percentages, or of the shots where there are no two percentages: draws of
+    the two kinds differ in more than their size.
+    """
+    percents = sorted(p for p in run.partitions if not isinstance(p, Shots))
+    shots = sorted(p for p in run.partitions if isinstance(p, Shots))
+    compared: Sequence[Partition] = percents if len(percents) > 1 or not shots else shots
+    found = {partition: run.scores(partition, method) for partition in compared}
     return {partition: scores for partition, scores in found.items() if scores}
 
 
@@ -196,7 +206,7 @@ def _as_data_grows(run: Run, baseline: str) -> Iterator[str]:
     falls = {pair: change for pair, change in changes.items() if change.shown and change.mean < 0}
     for (low, high), change in falls.items():
         points = f"{_amount(change)} points"
-        yield f"{baseline} falls by {points} from {low:g} to {high:g}% ({_ends(change)})"
+        yield f"{baseline} falls by {points} from {titled(low)} to {titled(high)} ({_ends(change)})"
     if changes and not falls:
         yield f"{baseline} is nowhere shown to fall as data grows"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from partitions import Partition, Shots
 from records import Kind
 
 
@@ -39,6 +40,14 @@ def span(values: Iterable[float], show: Callable[[float], str]) -> str:
 def listed(words: Sequence[str]) -> str:
     """Write an enumeration: `60, 70 and 80`."""
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def amounts(partitions: Sequence[Partition]) -> str:
+    """Write an enumeration of partitions: `1, 2 and 4 shots and 10 and 30%`."""
+    shots = [f"{p.number}" for p in partitions if isinstance(p, Shots)]
+    percents = [f"{p:g}" for p in partitions if not isinstance(p, Shots)]
+    parts = [f"{listed(shots)} shot{'' if shots == ['1'] else 's'}"] if shots else []
+    return " and ".join([*parts, *([f"{listed(percents)}%"] if percents else [])])
 
 
 def _layers(config: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from statistics import fmean
 
 import pandas as pd
 
+from partitions import Partition
 from records import GRADIENTS
 from report.formatting import listed, span
 from report.run import Run
@@ -47,7 +48,7 @@ def gradient_notes(run: Run) -> Iterator[str]:
         )
 
 
-def _norms(run: Run, partition: float, method: str) -> dict[tuple[str, str], float]:
+def _norms(run: Run, partition: Partition, method: str) -> dict[tuple[str, str], float]:
     """Return (layer group, kind) -> mean norm over the seeds of one cell."""
     norms: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for fit in run.final_fits(partition, method):

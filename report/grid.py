@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from errors import one_line
+from partitions import Partition, Shots, named, titled
 from records import TEST, FinalFitResult
 from report.formatting import span
 from report.run import Run
@@ -99,8 +100,10 @@ def accuracy_grid(run: Run, test_set: str = TEST) -> Grid:
     """Lay out the accuracies on the test split, or on a further set of test images."""
     balanced = "balanced " * (run.metric == "balanced_accuracy")
     on = f"{balanced}test accuracy" if test_set == TEST else f"{balanced}accuracy on {test_set}"
-    header = ["partition (%)", "train images", *run.methods]
-    rows = [_row(run, partition, test_set) for partition in run.partitions]
+    shots = any(isinstance(partition, Shots) for partition in run.partitions)
+    header = ["partition" if shots else "partition (%)", "train images", *run.methods]
+    names = {partition: (titled if shots else named)(partition) for partition in run.partitions}
+    rows = [_row(run, partition, name, test_set) for partition, name in names.items()]
     validation = [_images(run, partition, lambda fit: fit.n_val) for partition in run.partitions]
     if len({*validation} - {EMPTY}) > 1:
         header.insert(2, "validation images")
@@ -112,10 +115,10 @@ def accuracy_grid(run: Run, test_set: str = TEST) -> Grid:
     return Grid(f"{run.name}: {on} (%)", header, rows)
 
 
-def _row(run: Run, partition: float, test_set: str) -> list[GridCell]:
+def _row(run: Run, partition: Partition, name: str, test_set: str) -> list[GridCell]:
     """Return a row without its gain; the best is by validation, as test must not select."""
     best = run.best.get(partition)
-    cells = [GridCell(f"{partition:g}"), GridCell(_images(run, partition, lambda fit: fit.n_train))]
+    cells = [GridCell(name), GridCell(_images(run, partition, lambda fit: fit.n_train))]
     for method in run.methods:
         scores = run.scores(partition, method, test_set)
         text = scores.interval().points() if scores else EMPTY
@@ -123,13 +126,13 @@ def _row(run: Run, partition: float, test_set: str) -> list[GridCell]:
     return cells
 
 
-def _images(run: Run, partition: float, count: Callable[[FinalFitResult], int]) -> str:
+def _images(run: Run, partition: Partition, count: Callable[[FinalFitResult], int]) -> str:
     """Write how many images the final fits of a row had."""
     fits = [fit for method in run.methods for fit in run.final_fits(partition, method)]
     return span([count(fit) for fit in fits], str) if fits else EMPTY
 
 
-def _gain(run: Run, partition: float, test_set: str) -> str | None:
+def _gain(run: Run, partition: Partition, test_set: str) -> str | None:
     if run.compared is None or run.baseline is None or run.compared == run.baseline:
         return None
     gain = run.difference(partition, run.compared, run.baseline, test_set)

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
+from partitions import Shots, titled
 from records import LOST, TEST
 from report.device_seconds import cost_notes
-from report.formatting import listed, span
+from report.formatting import amounts, listed, span
 from report.gradients import gradient_notes
 from report.intervals import RESAMPLES
 from report.run import Run
@@ -48,6 +49,8 @@ def _reading(run: Run) -> Iterator[str]:
         "Each seed draws its partition anew from the training images; "
         "at 100% it changes only the order of samples"
     )
+    if any(isinstance(partition, Shots) for partition in run.partitions):
+        yield "N shots are N training images of each class, or N groups where there are groups"
     images = f"{span([fit.n_test for fits in found for fit in fits], str)} test images"
     if (groups := run.test_groups.get(TEST)) is not None:
         source = f"{images} in {groups.max() + 1} groups (bootstrap over groups"
@@ -98,7 +101,7 @@ def _losses(run: Run, method: str, baseline: str) -> Iterator[str]:
         }
         points = [f"{_points(-d)} on {split}" for split, d in differences.items() if d < 0]
         if points:
-            yield f"at {partition:g}% (by {' and '.join(points)})"
+            yield f"at {titled(partition)} (by {' and '.join(points)})"
 
 
 def _below_zero_shot(run: Run) -> Iterator[str]:
@@ -108,13 +111,13 @@ def _below_zero_shot(run: Run) -> Iterator[str]:
     above = []
     for method in run.methods:
         below = [
-            f"{partition:g}"
+            partition
             for partition in run.partitions
             if (difference := run.difference(partition, method, run.zero_shot))
             and difference.mean < 0
         ]
         if below:
-            above.append(f"{method} at {listed(below)}%")
+            above.append(f"{method} at {amounts(below)}")
     if above:
         yield f"On test {run.zero_shot} is above {listed(above)}"
 

@@ -17,6 +17,7 @@ from matplotlib.ticker import NullLocator
 from matplotlib.transforms import offset_copy
 
 from errors import one_line
+from partitions import Partition, Shots, titled
 
 # Okabe and Ito's palette, safe for colour-blind readers; markers help in grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -46,8 +47,9 @@ def _draw(table: pd.DataFrame, name: str, path: Path) -> None:
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+    table = table.assign(x=table["partition"].map(_places(table)))
     drawn = table.dropna(subset=["test_accuracy"])
-    _set_partitions(axes, table)
+    _set_partitions(axes, table.dropna(subset=["x"]))
     if drawn.empty:
         axes.text(0.5, 0.5, "no final fits yet", transform=axes.transAxes, ha="center", color="0.4")
     else:
@@ -59,12 +61,12 @@ def _draw(table: pd.DataFrame, name: str, path: Path) -> None:
 
 def _draw_methods(axes: Axes, drawn: pd.DataFrame, methods: Sequence[str]) -> None:
     for place, method in enumerate(methods):
-        rows = drawn[drawn["method"] == method].sort_values("partition")
+        rows = drawn[drawn["method"] == method].sort_values("x")
         if rows.empty:
             continue
         shift = DODGE * (place - (len(methods) - 1) / 2)
         axes.errorbar(
-            rows["partition"].to_numpy(),
+            rows["x"].to_numpy(),
             100 * rows["test_accuracy"].to_numpy(),
             yerr=100 * rows["test_ci95"].fillna(0.0).to_numpy(),
             label=method,
@@ -88,10 +90,22 @@ def _set_accuracies(axes: Axes, drawn: pd.DataFrame) -> None:
     axes.set_ylim(max(low - margin, -1.0), min(high + margin, 101.0))
 
 
+def _places(table: pd.DataFrame) -> dict[Partition, float]:
+    """Return where each partition is drawn: at its percentage or, beside shots, at its images."""
+    rows = table[["partition", "n_train"]].drop_duplicates("partition")
+    if any(isinstance(partition, Shots) for partition in rows["partition"]):
+        rows = table[["partition", "n_train"]].dropna().drop_duplicates("partition")
+        return dict(zip(rows["partition"], rows["n_train"].astype(float), strict=True))
+    return dict(zip(rows["partition"], rows["partition"], strict=True))
+
+
 def _set_partitions(axes: Axes, table: pd.DataFrame) -> None:
     """Scale and label the x axis; it is logarithmic if partitions span more than tenfold."""
-    images = table.groupby("partition")["n_train"].first().astype("string").fillna("")
-    partitions = [float(partition) for partition in images.index]
+    if table.empty:
+        return
+    rows = table.groupby("partition", sort=False)[["x", "n_train"]].first().sort_values("x")
+    images, titles = rows["n_train"].astype("string").fillna(""), [*map(titled, rows.index)]
+    partitions = rows["x"].to_list()
     spread = partitions[-1] > 10 * partitions[0]
     if spread:
         axes.set_xscale("log")
@@ -101,10 +115,10 @@ def _set_partitions(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_xlim(*((10**low, 10**high) if spread else (low, high)))
     shown = _apart(places / (high - low))
     axes.set_xticks(
-        [partitions[i] for i in shown], [f"{partitions[i]:g}%\n{images.iloc[i]}" for i in shown]
+        [partitions[i] for i in shown], [f"{titles[i]}\n{images.iloc[i]}" for i in shown]
     )
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("training split used (%), and its number of images")
+    axes.set_xlabel("training split used, and its number of images")
 
 
 def _apart(places: Sequence[float]) -> list[int]:

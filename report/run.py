@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from errors import InputError
 from metrics import Metric, image_weights
+from partitions import Partition, Shots
 from records import (
     AUTO,
     DUPLICATES,
@@ -55,7 +56,7 @@ class Run:
     """
 
     name: str
-    partitions: tuple[float, ...]
+    partitions: tuple[Partition, ...]
     methods: tuple[str, ...]
     gain: str | None
     metric: Metric
@@ -72,15 +73,15 @@ class Run:
         """Yield every cell, row by row."""
         return (Cell(partition, method) for partition in self.partitions for method in self.methods)
 
-    def winner(self, partition: float, method: str) -> Winner | None:
+    def winner(self, partition: Partition, method: str) -> Winner | None:
         """Return the winner of a cell, once its search is over."""
         return self.history.winners.get(Cell(partition, method))
 
-    def final_fits(self, partition: float, method: str) -> list[FinalFitResult]:
+    def final_fits(self, partition: Partition, method: str) -> list[FinalFitResult]:
         """Return the final fits of a cell, by seed."""
         return list(self.fits.get(Cell(partition, method), {}).values())
 
-    def failures(self, partition: float, method: str) -> list[str]:
+    def failures(self, partition: Partition, method: str) -> list[str]:
         """Return why final fits of a cell failed, for the planned seeds without a result."""
         cell = Cell(partition, method)
         made, planned = self.fits.get(cell, {}), self.planned(partition)
@@ -90,23 +91,23 @@ class Run:
             if of == cell and seed not in made and (planned is None or seed < planned)
         ]
 
-    def planned(self, partition: float) -> int | None:
+    def planned(self, partition: Partition) -> int | None:
         """Return how many final fits each winner of a partition gets; None if it is not known."""
         made = [fit for method in self.methods for fit in self.final_fits(partition, method)]
         if self.seeds is None or (self.seeds == AUTO and not made):
             return None
         return planned_seeds(self.seeds, partition, made[0].n_train if made else 0)
 
-    def trials(self, partition: float, method: str) -> list[TrialHistory]:
+    def trials(self, partition: Partition, method: str) -> list[TrialHistory]:
         """Return the trials of a cell."""
         return self.history.by_cell.get(Cell(partition, method), [])
 
-    def scores(self, partition: float, method: str, test_set: str = TEST) -> Scores | None:
+    def scores(self, partition: Partition, method: str, test_set: str = TEST) -> Scores | None:
         """Return the scores of a cell's final fits on a test set; None if it has none."""
         return self._scores.get((Cell(partition, method), test_set))
 
     def difference(
-        self, partition: float, ours: str, theirs: str, test_set: str = TEST
+        self, partition: Partition, ours: str, theirs: str, test_set: str = TEST
     ) -> Interval | None:
         """Return the difference in accuracy of two methods, paired by seed and by image."""
         a, b = (self.scores(partition, method, test_set) for method in (ours, theirs))
@@ -119,7 +120,7 @@ class Run:
         return tuple(dict.fromkeys(name for fit in fits for name in fit.tests if name != TEST))
 
     @cached_property
-    def best(self) -> dict[float, str]:
+    def best(self) -> dict[Partition, str]:
         """The method that validation chooses for each partition that has final fits."""
         winners = {cell: winner for cell in self.cells() if (winner := self.winner(*cell))}
         return best_methods(winners, self.fits)
@@ -222,11 +223,12 @@ def read_run(run_dir: Path) -> Run:
 
 def _read_experiment(
     path: Path,
-) -> tuple[tuple[float, ...], tuple[str, ...], str | None, Metric, int | str | None]:
+) -> tuple[tuple[Partition, ...], tuple[str, ...], str | None, Metric, int | str | None]:
     """Return partitions, methods, the one whose gain is shown, the metric and the final seeds."""
     try:
         experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
-        partitions, methods = tuple(experiment["data"]["partitions"]), tuple(experiment["methods"])
+        data, methods = experiment["data"], tuple(experiment["methods"])
+        partitions = (*map(Shots, data.get("shots", ())), *data["partitions"])
         gain = (experiment.get("report") or {}).get("gain")
         seeds = (experiment.get("final") or {}).get("seeds")
         metric = experiment.get("metric", "accuracy")

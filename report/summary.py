@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from partitions import Partition, titled
 from records import BEST
 from report.device_seconds import row_cost
 from report.findings import average_findings, drop_finding, findings
@@ -33,7 +34,7 @@ class Summary:
 
     Attributes:
         seconds: device-seconds of each row.
-        best: the best method of each row and its winner's configuration.
+        best: by row (`10%`), the best method and its winner's configuration.
         heading: that of the findings.
         extra: the tables of the further test sets.
         missing: warnings of cells without a result, and why.
@@ -41,7 +42,7 @@ class Summary:
 
     grid: Grid
     seconds: list[str]
-    best: list[str]
+    best: dict[str, str]
     heading: str
     findings: list[str]
     extra: list[ExtraTest]
@@ -51,7 +52,10 @@ class Summary:
 
     def markdown(self) -> str:
         """Return the report in Markdown; seconds and best methods are the table's last columns."""
-        further = [Column("device-seconds", self.seconds), Column(BEST, self.best, align=":---")]
+        further = [
+            Column("device-seconds", self.seconds),
+            Column(BEST, [*self.best.values()], align=":---"),
+        ]
         lines = [f"# {markdown(self.grid.title)}", "", *self.grid.markdown(further), ""]
         lines += _list(self.heading, self.findings)
         for test in self.extra:
@@ -68,8 +72,7 @@ class Summary:
                 say(console, line, style, wrap=True)
 
         self.grid.render(console)
-        for row, words in zip(self.grid.rows, self.best, strict=True):
-            say_all([f"{BEST} at {row[0].text}%: {words}"])
+        say_all(f"{BEST} at {where}: {words}" for where, words in self.best.items())
         say_all(self.findings, "bold")
         for test in self.extra:
             test.grid.render(console)
@@ -83,7 +86,7 @@ def summarise(run: Run) -> Summary:
     return Summary(
         grid=accuracy_grid(run),
         seconds=[_seconds(row_cost(run, partition).spent) for partition in run.partitions],
-        best=[_best(run, partition) for partition in run.partitions],
+        best={titled(partition): _best(run, partition) for partition in run.partitions},
         heading="What it shows:" if run.test_labels else "What it shows (intervals over seeds):",
         findings=findings(run),
         extra=[_extra_test(run, name) for name in run.extra_tests],
@@ -99,7 +102,7 @@ def _extra_test(run: Run, name: str) -> ExtraTest:
     return ExtraTest(accuracy_grid(run, name), [*([drop] if drop else []), *averages])
 
 
-def _best(run: Run, partition: float) -> str:
+def _best(run: Run, partition: Partition) -> str:
     method = run.best.get(partition)
     winner = run.winner(partition, method) if method else None
     return f"{method}: {describe(winner.config, winner.kind)}" if winner else EMPTY

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 import pandas as pd
 
+from partitions import Partition, named
 from records import AccuracyRow, TrialRow, set_columns
 from report.device_seconds import cost_of
 from report.run import Run
@@ -22,6 +23,7 @@ _PANDAS_TYPES = {
     str: "object",
     str | None: "object",
     bool: "bool",
+    Partition: "object",
 }
 
 
@@ -66,13 +68,13 @@ def trials_table(run: Run) -> pd.DataFrame:
 
 
 def to_csv(table: pd.DataFrame, float_format: str | None = None) -> str:
-    """Write a table as CSV, with partitions as `10`, not `10.000000`, and no text as a formula."""
-    partitions = table["partition"].map("{:g}".format)
+    """Write a table as CSV, with partitions as `10` or `4shot`, and no text as a formula."""
+    partitions = table["partition"].map(named)
     safe = table.map(lambda value: cell(value) if isinstance(value, str) else value)
     return safe.assign(partition=partitions).to_csv(index=False, float_format=float_format)
 
 
-def _accuracy_row(run: Run, partition: float, method: str) -> AccuracyRow:
+def _accuracy_row(run: Run, partition: Partition, method: str) -> AccuracyRow:
     winner = run.winner(partition, method)
     scores = run.scores(partition, method)
     test = scores.interval() if scores else None
@@ -102,7 +104,7 @@ def _accuracy_row(run: Run, partition: float, method: str) -> AccuracyRow:
     )
 
 
-def _extra_tests(run: Run, partition: float, method: str) -> dict[str, float | None]:
+def _extra_tests(run: Run, partition: Partition, method: str) -> dict[str, float | None]:
     cells: dict[str, float | None] = {}
     for name in run.extra_tests:
         if scores := run.scores(partition, method, name):

@@ -25,6 +25,7 @@ HEAVY = {"ray", "torch", "torchvision", "open_clip", "timm", "pandas", "sklearn"
         ("terminal", {"errors"}),
         ("text", {"errors"}),
         ("metrics", set()),
+        ("partitions", set()),
         ("run_search", {"disk", "errors", "records", "search_spaces", "terminal", "tune"}),
     ],
 )

@@ -50,7 +50,7 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
             data or encoder are no longer what they were.
     """
     experiment, before = read_recorded(run_dir)
-    cells = [Cell(p, m) for p in experiment.data.partitions for m in experiment.methods]
+    cells = [Cell(p, m) for p in experiment.data.amounts for m in experiment.methods]
     results = read_final_fits(run_dir)
     fits = _by_weights(run_dir, [fit for cell in cells for fit in results.get(cell, {}).values()])
     prepared = prepare(experiment, searches=False)

@@ -17,6 +17,7 @@ from data import Dataset, Split
 from errors import InputError, one_line
 from files import replacing
 from models.recipe import Recipe
+from partitions import Partition, named
 from records import (
     BEST,
     BEST_CONFIGS,
@@ -44,7 +45,7 @@ from search_spaces import Experiment
 from search_spaces.recorded import EARLIER
 from tune.features.stage import Skipped
 
-EXTENDABLE = ("name", "data.partitions", "data.max_unreadable", "data.extra_tests",
+EXTENDABLE = ("name", "data.partitions", "data.shots", "data.max_unreadable", "data.extra_tests",
               "search.trials", "final", "resources", "features.cache", "features.batch_size",
               "report")  # fmt: skip
 """Keys that a resumed run may change: they add to what was done, or don't touch results."""
@@ -189,7 +190,7 @@ class RunDirectory:
         self,
         winners: Mapping[Cell, Winner],
         probe: str | None,
-        best: Mapping[float, str] = MappingProxyType({}),
+        best: Mapping[Partition, str] = MappingProxyType({}),
     ) -> None:
         """Write `best_configs.yaml`: each `config` is a `space:` of fixed values.
 
@@ -205,10 +206,10 @@ class RunDirectory:
             }
             if Recipe(**winner.config).start == "probe":
                 entry["starts_from"] = probe
-            tree.setdefault(f"{cell.partition:g}", {})[cell.method] = entry
+            tree.setdefault(named(cell.partition), {})[cell.method] = entry
         for partition, method in best.items():
-            row = tree[f"{partition:g}"]
-            tree[f"{partition:g}"] = {BEST: {"method": method, **deepcopy(row[method])}} | row
+            row = tree[named(partition)]
+            tree[named(partition)] = {BEST: {"method": method, **deepcopy(row[method])}} | row
         self._write(BEST_CONFIGS, yaml.safe_dump(tree, sort_keys=False))
 
     def write_skipped(self, skipped: Iterable[Skipped], splits: Collection[str]) -> None:
@@ -266,8 +267,8 @@ def _check_continues(previous: Mapping[str, Any], now: Mapping[str, Any], path: 
             )
         raise InputError(
             f"--resume: {key} is {after.get(key)!r}, but {path} was made with "
-            f"{before.get(key)!r}; allowed to change: trials, partitions, methods, final seeds; "
-            "--name starts another run"
+            f"{before.get(key)!r}; allowed to change: trials, partitions, shots, methods, "
+            "final seeds; --name starts another run"
         )
 
 

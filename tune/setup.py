@@ -27,8 +27,9 @@ from models.encoder import PIXELS
 from models.flops import training_memory
 from models.loading import Pretrained, load_pretrained
 from models.zero_shot import Prompts
+from partitions import Partition, Shots
 from records import Cell, NodeView, Winner
-from report.formatting import listed
+from report.formatting import amounts
 from search_spaces import Experiment
 from tune.features.plan import Plan, make_plan, selections_of
 from tune.features.stage import FeatureStage
@@ -55,7 +56,7 @@ class Prepared:
     pretrained: Pretrained
     plan: Plan
     cache: Path
-    partitions: Mapping[float, int]
+    partitions: Mapping[Partition, int]
 
 
 def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
@@ -133,28 +134,29 @@ def run_fingerprint(prepared: Prepared) -> str:
     )
 
 
-def training_images(experiment: Experiment, train: Split) -> dict[float, int]:
+def training_images(experiment: Experiment, train: Split) -> dict[Partition, int]:
     """Count the training images of each partition, as the search draws it."""
     labels, groups = train.labels, train.group_ids
     return {
         partition: len(partition_rows(labels, groups, partition, experiment.seed))
-        for partition in experiment.data.partitions
+        for partition in experiment.data.amounts
     }
 
 
-def _check_partitions(partitions: Mapping[float, int], units: str) -> None:
-    """Raise InputError where partitions are of one size: being nested, they are one set."""
-    alike: dict[int, list[str]] = {}
+def _check_partitions(partitions: Mapping[Partition, int], units: str) -> None:
+    """Raise InputError where percentages, or shots, are one set: nested draws of one size."""
+    alike: dict[tuple[str, int], list[Partition]] = {}
     for partition, images in partitions.items():
-        alike.setdefault(images, []).append(f"{partition:g}")
-    same = [(listed(names), images) for images, names in alike.items() if len(names) > 1]
+        key = "data.shots" if isinstance(partition, Shots) else "data.partitions"
+        alike.setdefault((key, images), []).append(partition)
+    same = {where: names for where, names in alike.items() if len(names) > 1}
     if not same:
         return
-    (first, images), *others = same
-    clauses = [f"{first}% are the same {images} training images"]
-    clauses += [f"{names}% the same {images}" for names, images in others]
+    (key, images), *others = same
+    clauses = [f"{amounts(same[key, images])} are the same {images} training images"]
+    clauses += [f"{amounts(same[other])} the same {other[1]}" for other in others]
     raise InputError(
-        f"data.partitions: {', '.join(clauses)} (a partition is of whole "
+        f"{key}: {', '.join(clauses)} (a partition is of whole "
         f"{units}, at least one of every class); "
         "allowed: one partition for each training set, drop the others"
     )

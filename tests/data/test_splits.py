@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.splits import partition_indices, partition_rows, stratified_split
+from data.splits import partition_indices, partition_rows, shot_indices, stratified_split
+from partitions import Shots
 
 labels_of_rows = st.lists(st.integers(0, 6), min_size=1, max_size=120)
 seeds = st.integers(0, 5)
@@ -237,3 +238,36 @@ def test_final_seeds_and_validation_have_draws_of_their_own() -> None:
     assert drawn(final_seed=1) < drawn(percent=50, final_seed=1)
     for rows in draws:
         assert {row // 2 for row in rows} == {row // 2 for row in rows if row ^ 1 in rows}
+
+
+@given(labels_of_rows, st.integers(1, 20), seeds)
+def test_shots_are_so_many_rows_of_every_class(labels: list[int], shots: int, seed: int) -> None:
+    rows = shot_indices(labels, shots, seed)
+    counts = Counter(labels[row] for row in rows)
+    assert counts == {label: min(shots, n) for label, n in Counter(labels).items()}
+    assert list(rows) == sorted(set(rows))
+
+
+@given(grouped_rows, st.integers(1, 4), st.integers(1, 4), seeds)
+def test_shots_nest_and_take_whole_groups_and_every_class(
+    rows: Rows, one: int, other: int, seed: int
+) -> None:
+    labels, groups = zip(*rows, strict=True)
+    small, large = ({*shot_indices(labels, n, seed, groups)} for n in sorted((one, other)))
+    assert small <= large
+    assert {labels[row] for row in small} == {*labels}
+    drawn = {groups[row] for row in small}
+    assert {row for row, group in enumerate(groups) if group in drawn} == small
+
+
+def test_with_groups_a_shot_is_a_group() -> None:
+    labels, groups = np.repeat([0, 1], 12), [str(row // 3) for row in range(24)]
+    drawn = shot_indices(labels, 2, 0, groups)
+    assert len({groups[row] for row in drawn}) == 4
+    assert Counter(labels[drawn].tolist()) == {0: 6, 1: 6}
+
+
+def test_a_fit_draws_its_shots_by_its_seed() -> None:
+    labels = np.arange(300) % 3
+    draws = [partition_rows(labels, None, Shots(4), 0, seed).tolist() for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]

@@ -86,10 +86,10 @@ def test_falling_baseline_is_found(compared: RunWriter) -> None:
         accuracies = [accuracy - 0.01, accuracy, accuracy + 0.01]
         compared.final_fits(f"{partition}/frozen", accuracies)
     findings = compared.summary().findings
-    assert findings[-1] == "frozen falls by 10.0 points from 10 to 20% (10.0 to 10.0)"
+    assert findings[-1] == "frozen falls by 10.0 points from 10% to 20% (10.0 to 10.0)"
     compared.test_images()  # 10 of 100 images: 10.0 ± 5.9
     finding = compared.summary().findings[-1]
-    assert finding.startswith("frozen falls by 10.0 points from 10 to 20% (4.")
+    assert finding.startswith("frozen falls by 10.0 points from 10% to 20% (4.")
 
 
 def test_baseline_that_wavers_within_its_interval_does_not_fall(compared: RunWriter) -> None:
@@ -120,7 +120,7 @@ def test_what_a_run_cannot_see_is_no_need(compared: RunWriter) -> None:
     # 20% is (paired) 6.0 ± 2.5 above 10%, and 8.5 ± 12.4 above 1%: of this, nothing follows.
     findings = fits(compared, {1: [0.49, 0.55, 0.59], 10: [0.57] * 3, 20: [0.62, 0.63, 0.64]})
     wanted = (
-        "How many images llrd needs is not shown: from 10 to 20% it may gain 8.5 points (+6.0, "
+        "How many images llrd needs is not shown: from 10% to 20% it may gain 8.5 points (+6.0, "
     )
     assert any(line.startswith(f"{wanted}3.5 to") for line in findings)
 
@@ -128,7 +128,7 @@ def test_what_a_run_cannot_see_is_no_need(compared: RunWriter) -> None:
 def test_a_method_that_gains_to_the_end_may_need_more(compared: RunWriter) -> None:
     findings = fits(compared, {1: FLAT, 10: NONE, 20: [0.60, 0.61, 0.62]})
     assert (
-        "llrd still gains 10.0 points from 10 to 20% (10.0 to 10.0): more than 200 images may help"
+        "llrd still gains 10.0 points from 10% to 20% (10.0 to 10.0): more than 200 images may help"
     ) in findings
 
 

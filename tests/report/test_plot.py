@@ -29,6 +29,12 @@ def test_any_partitions(finished: RunWriter, partitions: list[float]) -> None:
     assert size(finished.run_dir / "accuracy.png") == (750, 1200)
 
 
+def test_shots_are_drawn_at_their_images(finished: RunWriter) -> None:
+    finished.experiment(["frozen", "llrd"], [], data={"partitions": [1, 10], "shots": [2, 9]})
+    write_report(finished.run_dir)  # the shots have no fits yet
+    assert size(finished.run_dir / "accuracy.png") == (750, 1200)
+
+
 def test_no_matplotlibrc_changes_it(finished: RunWriter) -> None:
     """Matplotlib reads one in the current folder, whoever may have put it there."""
     with rc_context({"savefig.bbox": "tight", "text.usetex": True, "axes.facecolor": "red"}):

@@ -16,7 +16,7 @@ from records import Footnote, SetScore
 from report import write_report
 from report.grid import Grid
 from terminal import Terminal
-from tests.report.run_writer import PROBE, RunWriter, predictions
+from tests.report.run_writer import PROBE, TUNED, RunWriter, predictions
 from tests.test_text import HOSTILE
 
 GOLDEN = """\
@@ -37,8 +37,8 @@ What it shows (intervals over seeds):
 - No difference between llrd and frozen is shown on average over 2 partitions \
 (+1.0, -0.2 to 2.2)
 - No difference between seed_llrd and frozen is shown at 1% (-6.0)
-- llrd still gains 18.0 points from 1 to 10% (15.5 to 20.5): more than 100 images may help
-- frozen still gains 14.0 points from 1 to 10% (14.0 to 14.0): more than 100 images may help
+- llrd still gains 18.0 points from 1% to 10% (15.5 to 20.5): more than 100 images may help
+- frozen still gains 14.0 points from 1% to 10% (14.0 to 14.0): more than 100 images may help
 - frozen is nowhere shown to fall as data grows
 
 Warnings:
@@ -368,3 +368,24 @@ def test_no_footnote_and_no_name_changes_the_report(writer: RunWriter) -> None:
     report.render(Terminal(file=file, force_terminal=True, color_system=None, width=200))
     assert file.getvalue().replace("\n", "").isprintable()
     assert "cost_$5_$ [red]|#<b>:" in file.getvalue()
+
+
+def test_shots_are_rows_of_their_own(writer: RunWriter) -> None:
+    writer.experiment(["frozen", "llrd"], [], data={"partitions": [10, 50], "shots": [1, 4]})
+    for place, cell in enumerate(("1shot", "4shot", "10", "50")):
+        for method, config in (("frozen", PROBE), ("llrd", TUNED)):
+            accuracy = 0.4 + 0.1 * place + 0.3 * (method == "llrd")
+            writer.trial(f"{cell}/{method}", 0, [accuracy])
+            writer.winner(f"{cell}/{method}", accuracy, config)
+            writer.final_fits(f"{cell}/{method}", [accuracy] * 3)
+    report = write_report(writer.run_dir)
+    text, rows = report.markdown(), rows_of(writer.run_dir / "accuracy_table.csv")
+    assert [row["partition"] for row in rows[::2]] == ["1shot", "4shot", "10", "50"]
+    for title in ("| 1 shot |", "| 4 shots |", "| 10% |", "| 50% |"):
+        assert title in text
+    assert (
+        "llrd gains over frozen, in points: 30.0 at 1 shot (30.0 to 30.0), 30.0 at 4 shots" in text
+    )
+    # More images are compared among percentages alone.
+    assert "llrd still gains 10.0 points from 10% to 50%" in text
+    assert "N shots are N training images of each class" in text

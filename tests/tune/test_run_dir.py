@@ -208,7 +208,7 @@ def test_what_results_rest_on_may_not_change(run: Path, setting: str, key: str) 
     message = str(error.value)
     assert message.startswith(f"--resume: {key}")
     assert f"but {run} was made with" in message
-    assert "allowed to change: trials, partitions, methods, final seeds" in message
+    assert "allowed to change: trials, partitions, shots, methods, final seeds" in message
     assert len(message.splitlines()) == 1
     assert (run / "experiment.yaml").read_bytes() == before
 

@@ -21,6 +21,7 @@ from models.encoder import HEAD, PIXELS, Encoder
 from models.flops import group_flops, sample_flops
 from models.recipe import Recipe
 from models.selection import Selection, select
+from partitions import Partition
 from records import planned_seeds
 from report.formatting import span
 from search_spaces import Experiment, MethodConfig
@@ -59,7 +60,7 @@ class Plan:
     trained_bytes: dict[str, int]
     image_bytes: dict[str, int]
     images: dict[str, int]
-    partition_images: Mapping[float, int]
+    partition_images: Mapping[Partition, int]
     encoder_bytes: int
     cached_bytes: int
     free_disk: int
@@ -69,7 +70,7 @@ class Plan:
     data_lines: Sequence[str] = ()
 
     @property
-    def seeds(self) -> dict[float, int]:
+    def seeds(self) -> dict[Partition, int]:
         """The number of final fits that a winner of each partition gets."""
         seeds = self.experiment.final.seeds
         return {p: planned_seeds(seeds, p, images) for p, images in self.partition_images.items()}
@@ -121,7 +122,7 @@ class Plan:
         """
         kept = {n: 1 + math.ceil(self.experiment.trials(n) / 2) for n in self.trained_bytes}
         a_row = sum(kept[name] * 5 * size for name, size in self.trained_bytes.items())
-        return a_row * len(self.experiment.data.partitions)
+        return a_row * len(self.experiment.data.amounts)
 
     @property
     def search_flops(self) -> tuple[float, float]:
@@ -153,7 +154,7 @@ class Plan:
         """Number of trials in all cells."""
         methods = self.experiment.methods
         per_partition = sum(self.experiment.trials(method) for method in methods)
-        return per_partition * len(self.experiment.data.partitions)
+        return per_partition * len(self.experiment.data.amounts)
 
     def check(self, cache: Path) -> None:
         """Raise InputError if the features do not fit on the cache's disk, or cannot go there."""
@@ -188,7 +189,7 @@ class Plan:
         experiment = self.experiment
         say(console, f"encoder: {experiment.model.name} {experiment.model.pretrained or ''}")
         columns = ("cells", "trials a cell", "samples a trial", "a sample", "from pixels")
-        partitions, methods = len(experiment.data.partitions), []
+        partitions, methods = len(experiment.data.amounts), []
         for name in experiment.methods:
             trials, costs = experiment.trials(name), map(_flops, self.sample_flops[name])
             samples = span(self._horizons(name), "{:,}".format)
@@ -230,7 +231,7 @@ def make_plan(
     experiment: Experiment,
     encoder: Encoder,
     images: dict[str, int],
-    partition_images: Mapping[float, int],
+    partition_images: Mapping[Partition, int],
     cache: Path,
     cached_bytes: int = 0,
     data_lines: Sequence[str] = (),
@@ -285,7 +286,7 @@ def make_plan(
     )
 
 
-def _horizons(experiment: Experiment, method: str, images: Mapping[float, int]) -> list[int]:
+def _horizons(experiment: Experiment, method: str, images: Mapping[Partition, int]) -> list[int]:
     """Return the samples that a full fit of the method sees at each partition, by its images."""
     return [experiment.horizon(method, count) for count in images.values()]
 

@@ -15,6 +15,7 @@ from typing import Any, Self, get_args
 
 from ray.util.metrics import Gauge
 
+from partitions import named
 from records import Cell, End
 from tune.search.cell_search import CellSearch
 from tune.search.search import Search
@@ -89,7 +90,7 @@ class Rate:
 
 def labels(cell: Cell) -> tuple[str, str]:
     """Return the values of a cell's tags."""
-    return f"{cell.partition:g}", cell.method
+    return named(cell.partition), cell.method
 
 
 def states_of(cell: CellSearch) -> Counter[str]:

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from partitions import titled
 from records import Cell
 from terminal import fits
 from tune.monitor.metrics import (
@@ -83,7 +84,7 @@ class Progress(ray_tune.Callback):
         table = Table("partition", *methods, box=None, header_style="bold", pad_edge=False)
         for partition in dict.fromkeys(cell.partition for cell in cells):
             texts = [_cell(s) for cell, s in cells.items() if cell.partition == partition]
-            table.add_row(f"{partition:g}%", *texts)
+            table.add_row(titled(partition), *texts)
         line = Text(self._line(), style="dim")
         return Stack(table, line) if fits(self._watch.console, table) else line
 

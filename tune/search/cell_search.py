@@ -26,10 +26,18 @@ from tune.search.trial_record import DEFAULT_ORIGIN, FROM_PARTITION, TrialRecord
 
 
 class CellSearch:
-    """The state of one cell, whose partition has this number of training images."""
+    """The state of one cell.
 
-    def __init__(self, cell: Cell, experiment: Experiment, images: int) -> None:
+    Args:
+        cell: its partition and its method.
+        experiment: with the method's space and the settings of the search.
+        images: training images of the partition.
+        place: of the partition among all, from 0 for the smallest.
+    """
+
+    def __init__(self, cell: Cell, experiment: Experiment, images: int, place: int) -> None:
         method = experiment.methods[cell.method]
+        self.place = place
         self.cell, self.space, self.needs_probe = cell, method.parsed, method.needs_probe
         self.budget = experiment.trials(cell.method)
         self.horizon = experiment.horizon(cell.method, images)

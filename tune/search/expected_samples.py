@@ -22,12 +22,11 @@ class ExpectedSamples:
     Which of them go on does not matter here, and how many do hardly depends on the scores.
 
     Args:
-        handed: trials of a cell that repeat what did well at a smaller partition.
-        smallest: the partition that has none of them.
+        handed: trials of a cell that repeat what did well at a smaller partition, if there is one.
     """
 
-    def __init__(self, handed: int, smallest: float) -> None:
-        self._handed, self._smallest = handed, smallest
+    def __init__(self, handed: int) -> None:
+        self._handed = handed
         self._whole = cache(self._whole_cell)
 
     def left(self, state: CellSearch) -> float:
@@ -51,7 +50,7 @@ class ExpectedSamples:
         """Return the samples that this number of a cell's trials see, from first to last."""
         if not steps:
             return trials * state.horizon
-        handed = self._handed if state.cell.partition > self._smallest else 0
+        handed = self._handed if state.place else 0
         most = min(trials, PLAYED)
         whole: float = _played(state.scheduler, most, min(handed, trials // 2))
         if trials > most:

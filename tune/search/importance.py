@@ -9,6 +9,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, create_trial
 
+from partitions import named
 from records import Cell
 from search_spaces import Experiment, Space
 from tune.search.cell_search import CellSearch
@@ -48,7 +49,7 @@ def importances(experiment: Experiment, cells: Mapping[Cell, CellSearch]) -> Ite
         for cell, state in cells.items():
             if cell.method == method:
                 ranked = list(_ranked(state))
-                yield from _evaluated(f"{cell.partition:g}", method, config.parsed, ranked)
+                yield from _evaluated(named(cell.partition), method, config.parsed, ranked)
                 pooled += ranked
         yield from _evaluated(ALL, method, config.parsed, pooled)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from partitions import Partition, named
 from records import (
     Cell,
     End,
@@ -66,18 +67,20 @@ class Search:
         self,
         experiment: Experiment,
         journal: JournalWriter,
-        images: Mapping[float, int],
+        images: Mapping[Partition, int],
         sampler: Callable[[CellSearch, int], Params] = CellSearch.sampled,
     ) -> None:
         self._journal, self._sampler = journal, sampler
         self._probe = experiment.probe
         self._awaited = any(method.needs_probe for method in experiment.methods.values())
         self._transfer = experiment.search.transfer
+        by_size = sorted(experiment.data.amounts, key=images.__getitem__)
+        self._partitions = len(by_size)
         self._listeners: list[Callable[[Cell, int], None]] = []
         self.closed: str | None = None
         self.cells = {
-            cell: CellSearch(cell, experiment, images[partition])
-            for partition in experiment.data.partitions
+            cell: CellSearch(cell, experiment, images[partition], by_size.index(partition))
+            for partition in experiment.data.amounts
             for method in experiment.methods
             for cell in (Cell(partition, method),)
         }
@@ -145,9 +148,7 @@ class Search:
         probe = state.cell.method == self._probe and self._awaited
         lag = 0.0
         if self._transfer and not probe:
-            partitions = sorted({cell.partition for cell in self.cells})
-            place = partitions.index(state.cell.partition)
-            lag = LEAD * place / max(1, len(partitions) - 1)
+            lag = LEAD * state.place / max(1, self._partitions - 1)
         served = state.proposed / state.budget
         return not state.orphans, not probe, state.proposed > 0, served + lag
 
@@ -178,7 +179,7 @@ class Search:
             if found:
                 partition, config = found
                 config = completed(state.space, config, state.entropy(number))
-                return f"{FROM_PARTITION}{partition:g}", config
+                return f"{FROM_PARTITION}{named(partition)}", config
         return SAMPLER, self._sampler(state, number)
 
     def _ready(self, state: CellSearch) -> bool:

@@ -50,8 +50,7 @@ class TimeBudget:
         self._experiment, self._slots = experiment, slots
         self._budget, self._began, self._now = budget, began, now
         self._test_seconds = test_seconds
-        smallest = min(experiment.data.partitions)
-        self._samples = ExpectedSamples(experiment.search.transfer, smallest)
+        self._samples = ExpectedSamples(experiment.search.transfer)
         self._fits_began, self._fits_took = began, 0.0
         self._recent: dict[tuple[str, bool], deque[tuple[float, float]]] = {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from partitions import Partition
 from records import Cell
 from search_spaces import Params
 from tune.search.cell_search import CellSearch
@@ -13,7 +14,9 @@ ENOUGH = 3
 """Trials that a partition has judged before its best configurations are handed up."""
 
 
-def transferred(state: CellSearch, cells: Mapping[Cell, CellSearch]) -> tuple[float, Params] | None:
+def transferred(
+    state: CellSearch, cells: Mapping[Cell, CellSearch]
+) -> tuple[Partition, Params] | None:
     """Return a configuration for a cell to try, and the partition it did well on.
 
     Smaller partitions of the same method are asked in turn, the nearest first: for their best
@@ -23,10 +26,10 @@ def transferred(state: CellSearch, cells: Mapping[Cell, CellSearch]) -> tuple[fl
     smaller = sorted(
         (
             cell
-            for cell in cells
-            if cell.method == state.cell.method and cell.partition < state.cell.partition
+            for cell, other in cells.items()
+            if cell.method == state.cell.method and other.place < state.place
         ),
-        reverse=True,
+        key=lambda cell: -cells[cell].place,
     )
     ranked = {cell.partition: list(_ranked(cells[cell])) for cell in smaller}
     tried = [state.searched(trial.config) for trial in state.trials.values()]

@@ -19,6 +19,7 @@ from models.exported import Description, exported_weights, is_exported, save_exp
 from models.final_weights import select_weights
 from models.fit import Fit
 from models.recipe import Recipe
+from partitions import Partition, named
 from records import (
     FINAL_FITS,
     TEST,
@@ -71,16 +72,16 @@ class FinalFitJob:
 
 
 def final_fits(
-    winners: Mapping[Cell, Winner], final: FinalConfig, seeds: Mapping[float, int], data: str
+    winners: Mapping[Cell, Winner], final: FinalConfig, seeds: Mapping[Partition, int], data: str
 ) -> list[FinalFitJob]:
-    """List every winner with every seed: by seed, and the largest partitions first.
+    """List every winner with every seed: by seed, and the partitions from the last to the first.
 
     Each seed chooses the head of a bank on validation anew, as a fit that trains the encoder
     chooses its number of steps: what suits one draw of few images need not suit another. `seeds`
     counts the fits at each partition, and `data` names the splits that they are chosen and scored
     on.
     """
-    fits = []
+    fits, places = [], {partition: place for place, partition in enumerate(seeds)}
     for cell, winner in winners.items():
         recipe = Recipe(**winner.tried)
         probe = winner.probe if recipe.start == "probe" else None
@@ -90,7 +91,7 @@ def final_fits(
             FinalFitJob(cell, winner.trial, seed, winner.tried, probe, rests_on)
             for seed in range(seeds[cell.partition])
         ]
-    return sorted(fits, key=lambda fit: (fit.seed, -fit.cell.partition))
+    return sorted(fits, key=lambda fit: (fit.seed, -places[fit.cell.partition]))
 
 
 def pending(fits: list[FinalFitJob], run_dir: Path, export: bool) -> list[FinalFitJob]:
@@ -199,7 +200,7 @@ class FinalFitWorker:
             precision=context.precision,
             classes=context.classes,
             about={
-                "partition": cell.partition,
+                "partition": named(cell.partition),
                 "method": cell.method,
                 "seed": fit.seed,
                 "test_accuracy": scores[TEST].accuracy,

@@ -20,6 +20,7 @@ from models.head import LinearHead
 from models.loading import Pretrained
 from models.recipe import Recipe
 from models.selection import select
+from partitions import Partition, Shots
 from records import Cell
 from search_spaces import Experiment
 from tune.search.schedulers import milestones
@@ -86,15 +87,17 @@ class TrialContext:
         pretrained: Pretrained = fetch(self.pretrained)
         return pretrained
 
-    def rows(self, partition: float, seed: int) -> Rows:
+    def rows(self, partition: Partition, seed: int) -> Rows:
         """Draw the training images of a partition for a seed; nested over partitions."""
         labels, groups = self.train.labels, self.train.groups
         return partition_rows(labels, groups, partition, self.experiment.seed, seed)
 
-    def val_rows(self, partition: float, seed: int) -> Rows:
+    def val_rows(self, partition: Partition, seed: int) -> Rows:
         """Draw the validation images a partition is judged by: all, or as many as it would have."""
         if self.experiment.data.validation == "full":
             return np.arange(len(self.val))
+        if isinstance(partition, Shots):  # the share of them that it has of the training images
+            partition = 100 * len(self.rows(partition, seed)) / len(self.train)
         labels, groups = self.val.labels, self.val.groups
         return partition_rows(labels, groups, partition, self.experiment.seed, seed, "validation")
 
@@ -119,7 +122,7 @@ class TrialContext:
 
 @lru_cache(maxsize=64)
 def _probe_head(
-    context: TrialContext, partition: float, probe: Recipe, seed: int
+    context: TrialContext, partition: Partition, probe: Recipe, seed: int
 ) -> LinearHead | None:
     """Refit a partition's probe, which on cached embeddings takes a moment; return its head.
 

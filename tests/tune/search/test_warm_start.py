@@ -62,7 +62,9 @@ def cells_of(*partitions: float) -> dict[Cell, CellSearch]:
     """Cells of one method that nothing was tried in yet."""
     spec = experiment(methods=METHODS, partitions=partitions, trials=20)
     return {
-        cell: CellSearch(cell, spec, images=1) for p in partitions for cell in [Cell(p, "zeros")]
+        cell: CellSearch(cell, spec, images=1, place=place)
+        for place, p in enumerate(partitions)
+        for cell in [Cell(p, "zeros")]
     }
 
 
