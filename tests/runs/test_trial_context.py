@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import ray
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ray import cloudpickle
 
 from models.config import ModelConfig
 from models.head import LinearHead
@@ -21,19 +25,22 @@ from models.loading import Pretrained, load_pretrained
 from models.recipe import Recipe
 from models.zero_shot import Prompts
 from records import Cell
+from search_spaces.schedulers import SETTINGS
 from tests.runs.helpers import small
+from tune.search.schedulers import SCHEDULERS
 from tune.setup import prepare
 from tune.trials.trial_context import TrialContext
 from tune.workers.object_store import SharedArray, SharedSplit
 
+ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = (1, 5, 10, 25, 33.3, 50, 100)
 
 
-def rows_only(labels: int, validation: str = "full", seed: int = 0) -> TrialContext:
+def rows_only(labels: int, *more: str, validation: str = "full", seed: int = 0) -> TrialContext:
     """A context on which rows can be drawn, and nothing fitted."""
     rng = np.random.default_rng(labels)
     train, val = (SharedSplit(rng.permutation(np.arange(n) % 7), {}) for n in (labels, labels // 2))
-    experiment = small(f"data.validation={validation}", f"seed={seed}")
+    experiment = small(f"data.validation={validation}", f"seed={seed}", *more)
     nothing: Any = None
     return TrialContext(experiment, nothing, "these data", "float32", tuple("abcdefg"), train, val)
 
@@ -53,7 +60,7 @@ def test_partitions_are_nested_and_share_validation(labels: int, search: int, se
 @settings(max_examples=20, deadline=None)
 @given(st.integers(50, 400), st.integers(0, 20))
 def test_matched_validation_is_the_partitions_own_share(labels: int, seed: int) -> None:
-    context = rows_only(labels, "matched")
+    context = rows_only(labels, validation="matched")
     count = labels // 2
     drawn = [context.val_rows(partition, seed) for partition in PARTITIONS]
     for partition, rows in zip(PARTITIONS, drawn, strict=True):
@@ -67,7 +74,7 @@ def test_matched_validation_is_the_partitions_own_share(labels: int, seed: int) 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(2, 9), st.integers(0, 20))
 def test_partitions_and_matched_validation_keep_groups_whole(size: int, seed: int) -> None:
-    context = rows_only(400, "matched")
+    context = rows_only(400, validation="matched")
     train, val = (
         dataclasses.replace(split, groups=np.arange(len(split)) // size)
         for split in (context.train, context.val)
@@ -83,13 +90,13 @@ def test_partitions_and_matched_validation_keep_groups_whole(size: int, seed: in
 
 
 def test_every_seed_draws_partition_and_matched_validation_anew() -> None:
-    context = rows_only(300, "matched")
+    context = rows_only(300, validation="matched")
     for rows in (context.rows, context.val_rows):
         assert len({tuple(rows(10, seed).tolist()) for seed in range(5)}) == 5
 
 
 def test_methods_have_no_part_in_the_draw() -> None:
-    context = rows_only(300, "matched")
+    context = rows_only(300, validation="matched")
     other = small("data.validation=matched", "search.trials=9", methods=["frozen"])
     others = dataclasses.replace(context, experiment=other)
     for seed in range(3):
@@ -121,6 +128,41 @@ def context(pretrained: Pretrained, ray_session: None) -> TrialContext:
     experiment = small("search.samples=60")
     shared, classes = ray.put(pretrained), ("a", "b", "c")
     return TrialContext(experiment, shared, "these data", "float32", classes, train, val)
+
+
+OWN = """
+from tune.search.schedulers import Scheduler, register
+
+class Twice(Scheduler):
+    @staticmethod
+    def rungs(settings, horizon, images):
+        return horizon // 2, horizon
+
+register("twice", Twice)
+"""
+READ = """
+import pickle, sys
+context = pickle.loads(sys.stdin.buffer.read())
+print(*context.scheduler.rungs(None, 80, 10))
+"""
+
+
+def test_workers_have_the_scheduler_that_a_program_registers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They neither ran the program nor find its files."""
+    (tmp_path / "own_scheduler.py").write_text(OWN)
+    for registry in (SCHEDULERS, SETTINGS):
+        monkeypatch.setitem(registry, "twice", None)  # to be taken away again
+    with monkeypatch.context() as there:
+        there.syspath_prepend(tmp_path)
+        importlib.import_module("own_scheduler")
+    context = rows_only(50, "search.scheduler=twice")
+    worker = subprocess.run(
+        [sys.executable, "-c", READ],
+        input=cloudpickle.dumps(context), cwd=ROOT, capture_output=True, check=True,
+    )  # fmt: skip
+    assert worker.stdout.split() == [b"40", b"80"]
 
 
 TUNED = {"blocks": "11", "batch_size": 10, "lr": 1e-3}

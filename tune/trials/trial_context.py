@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
+from ray import cloudpickle
 
 from data import derived_seed, partition_rows
 from models.config import PrecisionName
@@ -23,7 +25,7 @@ from models.selection import select
 from partitions import Partition, Shots
 from records import Cell
 from search_spaces import Experiment
-from tune.search.schedulers import milestones
+from tune.search.schedulers import SCHEDULERS, Scheduler, milestones
 from tune.workers.object_store import SharedSplit, fetch
 
 Rows = NDArray[np.int64]
@@ -44,6 +46,17 @@ class TrialContext:
     classes: tuple[str, ...]
     train: SharedSplit
     val: SharedSplit
+    scheduler: type[Scheduler] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take along the scheduler's class: workers have none that a program of its own registers.
+
+        They may not find the file of one either, so its contents go along.
+        """
+        scheduler = SCHEDULERS[self.experiment.search.scheduler]
+        if not scheduler.__module__.startswith(("tune.", "__main__")):
+            cloudpickle.register_pickle_by_value(sys.modules[scheduler.__module__])
+        object.__setattr__(self, "scheduler", scheduler)
 
     def fit(
         self, cell: Cell, config: Mapping[str, Any], probe: Mapping[str, Any] | None, seed: int
@@ -109,7 +122,7 @@ class TrialContext:
     def milestones(self, fit: Fit) -> tuple[int, ...]:
         """Return the samples at which a fit is evaluated: once, if it takes no steps."""
         search, trained = self.experiment.search, fit.recipe.takes_steps
-        return milestones(fit.horizon, search, fit.images, trained)
+        return milestones(fit.horizon, search, fit.images, trained, self.scheduler)
 
     def run(self, fit: Fit) -> None:
         """Train a fit through the milestones before it, or until it diverges."""

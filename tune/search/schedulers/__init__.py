@@ -31,19 +31,30 @@ def new_scheduler(search: SearchConfig, horizon: int, trials: int, images: int) 
     return scheduler(search.settings, rungs, range(trials), skips)
 
 
-def rung_milestones(horizon: int, search: SearchConfig, images: int) -> tuple[int, ...]:
-    """Return the samples at which the scheduler judges trials; the last are the horizon's."""
-    return SCHEDULERS[search.scheduler].rungs(search.settings, horizon, images)
+def rung_milestones(
+    horizon: int, search: SearchConfig, images: int, scheduler: type[Scheduler] | None = None
+) -> tuple[int, ...]:
+    """Return the samples at which the scheduler judges trials; the last are the horizon's.
+
+    `scheduler` is the one that `search` names, for processes where it may not be registered.
+    """
+    scheduler = scheduler or SCHEDULERS[search.scheduler]
+    return scheduler.rungs(search.settings, horizon, images)
 
 
 def milestones(
-    horizon: int, search: SearchConfig, images: int, trained: bool = True
+    horizon: int,
+    search: SearchConfig,
+    images: int,
+    trained: bool = True,
+    scheduler: type[Scheduler] | None = None,
 ) -> tuple[int, ...]:
     """Return the samples at which a trial is evaluated: its rungs, and evenly spaced points.
 
-    A head that is solved for, not `trained`, is evaluated once.
+    A head that is solved for, not `trained`, is evaluated once. `scheduler` is as in
+    `rung_milestones`.
     """
     if not trained:
         return (horizon,)
     points = {round(horizon * i / search.evaluations) for i in range(1, search.evaluations + 1)}
-    return tuple(sorted({*points, *rung_milestones(horizon, search, images)} - {0}))
+    return tuple(sorted({*points, *rung_milestones(horizon, search, images, scheduler)} - {0}))
