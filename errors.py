@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import reprlib
 import unicodedata
 from collections.abc import Iterable
+from datetime import date
 
 NOT_SHOWN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode's categories of characters that command a terminal, or reorder what it shows."""
@@ -47,8 +49,13 @@ def _visible(character: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value's `repr`, shortened before it is made: some values would fill the memory."""
-    return _SHORT.repr(value)
+    """Write a value as YAML has it, else as `repr` does, shortened before it is made.
+
+    Some values would fill the memory.
+    """
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return str(value) if isinstance(value, date) else _SHORT.repr(value)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from errors import InputError
+from errors import InputError, one_line
 
 
 def check_folder(folder: Path, key: str) -> None:
@@ -23,7 +23,8 @@ def check_folder(folder: Path, key: str) -> None:
     """
     place = nearest(folder)
     if not place.is_dir():
-        raise InputError(f"{key}: {place} is not a folder")
+        is_what = "a link to nothing" if place.is_symlink() else "not a folder"
+        raise InputError(f"{key}: {place} is {is_what}")
     try:
         with tempfile.TemporaryDirectory(prefix=".", dir=place):
             pass
@@ -39,6 +40,13 @@ def expanded(path: Path | str, key: str) -> Path:
         raise InputError(f"{key}: {path}: {error}") from None
 
 
+def reason(error: Exception) -> str:
+    """Say why a file cannot be read, without Python's numbers and without its path."""
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    return "it is not UTF-8 text" if isinstance(error, UnicodeError) else one_line(error)
+
+
 def is_url(text: str) -> bool:
     """Whether a text is an address such as https://… rather than a path."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None
@@ -46,7 +54,7 @@ def is_url(text: str) -> bool:
 
 def nearest(path: Path) -> Path:
     """Return the nearest ancestor that exists, or `path` itself."""
-    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    return next(p for p in (path.absolute(), *path.absolute().parents) if os.path.lexists(p))
 
 
 @contextmanager

@@ -107,11 +107,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--shots", type=_numbers, metavar="1,4,16", help="training images of each class")
     add("--methods", type=_names, default=[], metavar="A,B", help="only these methods")
     add(
-        "--trials", type=int, metavar="N", help="trials of each cell, at most one per configuration"
+        "--trials",
+        type=_whole,
+        metavar="N",
+        help="trials of each cell, at most one per configuration",
     )
-    add("--seed", type=int, metavar="S", help="seed of the search, 0 to 2147483647")
+    add("--seed", type=_whole, metavar="S", help="seed of the search, 0 to 2147483647")
     add("--name", help="name of the run (default: the YAML file's)")
-    add("--out", type=Path, default=Path("results"), metavar="DIR", help="folder of all runs")
+    add("--out", type=_path, default=Path("results"), metavar="DIR", help="folder of all runs")
     add(
         "--storage",
         metavar="URL",
@@ -176,7 +179,21 @@ def _address(text: str) -> str:
     raise argparse.ArgumentTypeError(f"{text!r}: expected auto or HOST:PORT, as in 10.0.0.1:6379")
 
 
+def _path(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; expected a path")
+    return Path(text)
+
+
+def _whole(text: str) -> int:
+    if re.fullmatch(r"\s*[+-]?[0-9]{1,20}\s*", text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, as in 8")
+
+
 def _storage(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; expected a path or URL")
     if CREDENTIALS.search(text):
         raise argparse.ArgumentTypeError(
             "keys in a URL are seen by all users of this machine; give them in the environment "
@@ -323,6 +340,16 @@ def _interrupt(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _open_closed() -> None:
+    """Give the streams that are closed, as under some daemons, a place that takes everything."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+
+
 def _keep_stdout() -> None:
     """Leave standard output to `sys.stdout`: what libraries write there goes to stderr."""
     kept = os.dup(1)
@@ -331,5 +358,6 @@ def _keep_stdout() -> None:
 
 
 if __name__ == "__main__":
+    _open_closed()
     _keep_stdout()
     sys.exit(main())

@@ -16,6 +16,15 @@ from rich.text import Text
 from errors import InputError, one_line
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130  # exit codes
+OF_A_PLACE = {
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EACCES,
+    errno.EROFS,
+}
+"""Faults of a place that the user named, or that somebody changed; not of the program."""
 LONGEST = 5000  # characters of a line: more than of any path
 _INSTEAD = {"±": "+-", "–": "-", "…": "...", "✂": "x", "─": "-"}
 
@@ -100,6 +109,10 @@ def run_main(work: Callable[[], int]) -> int:
         code, line = INTERRUPTED, "interrupted"
     except OutputError as error:
         line = f"error: standard output cannot be written to: {error}"
+    except OSError as error:
+        if error.errno not in OF_A_PLACE or not error.filename:
+            raise
+        code, line = REFUSED, f"error: {one_line(error.filename)}: {error.strerror}"
     finally:
         if line:
             say(Terminal(stderr=True), line)

@@ -141,7 +141,7 @@ def new_context(prepared: Prepared, cluster: Cluster) -> TrialContext:
         views={"train": experiment.views},
         view_boundaries=plan.view_boundaries,
     )
-    shared = made.splits["train"], made.splits["val"]
+    shared = made.splits["train"], made.splits["val"], prepared.partitions
     return TrialContext(experiment, pretrained, "", precision, dataset.classes, *shared)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from errors import InputError, did_you_mean, shown
-from files import expanded
+from files import expanded, reason
 from yaml_files import read_nodes, text_of
 
 Words = str | tuple[str, ...]
@@ -100,7 +100,7 @@ def _read(file: Path) -> dict[str, Words]:
     try:
         text = text_of(file, NODES)
     except (OSError, ValueError) as error:
-        raise InputError(f"{where}: cannot be read ({error})") from error
+        raise InputError(f"{where}: cannot be read ({reason(error)})") from error
     tree = read_nodes(text, where, NODES)  # nodes, so that names stay as they are written
     if not isinstance(tree, MappingNode):
         raise InputError(f"{where}: expected class names and words, such as `apple_pie: apple pie`")

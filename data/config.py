@@ -7,13 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from data.sources import SOURCES
 from data.sources.base import SPLIT_NAMES
 from errors import InputError, shown
 from files import expanded, is_url
 from partitions import Partition, Shots
+from sections import Section
 
 CLIP_TEMPLATES = (
     "itap of a {}.",
@@ -28,10 +29,8 @@ CLIP_TEMPLATES = (
 Prompt_Engineering_for_ImageNet.ipynb; open_clip's SIMPLE_IMAGENET_TEMPLATES)."""
 
 
-class ColumnNames(BaseModel):
+class ColumnNames(Section):
     """The columns of a `csv:` source; `split` and `group` may be absent from the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str = "path"
     label: str = "label"
@@ -46,7 +45,7 @@ class ColumnNames(BaseModel):
         return self
 
 
-class SourceConfig(BaseModel):
+class SourceConfig(Section):
     """Where images come from.
 
     Attributes:
@@ -56,8 +55,6 @@ class SourceConfig(BaseModel):
             (default: the CSV's own); for `torchvision:`, the download folder.
         columns: column names of a `csv:` source.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     root: Path | None = None
@@ -93,7 +90,9 @@ class SourceConfig(BaseModel):
         return source
 
     @model_validator(mode="after")
-    def _root_has_a_use(self) -> Self:
+    def _others_have_a_use(self) -> Self:
+        if self.columns != ColumnNames() and self.kind != "csv":
+            raise ValueError(f"columns is for csv: sources, not {self.source!r}")
         if self.root is not None and not SOURCES[self.kind].takes_root:
             takers = " and ".join(f"{name}:" for name, kind in SOURCES.items() if kind.takes_root)
             raise ValueError(f"root is for {takers} sources, not {self.source!r}")
@@ -130,7 +129,7 @@ class DataConfig(SourceConfig):
     max_unreadable: Annotated[float, Field(ge=0, le=1)] = 0.01
     templates: tuple[str, ...] = CLIP_TEMPLATES
     class_names: Path | None = None
-    extra_tests: dict[str, SourceConfig] = {}
+    extra_tests: dict[str, SourceConfig] = Field({})
 
     @field_validator("partitions")
     @classmethod

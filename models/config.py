@@ -5,23 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from errors import InputError
 from files import expanded
+from sections import Section
 
 LOCAL_DIR = "local-dir:"
 CONFIG = "open_clip_config.json"
 ROOT = Path(__file__).resolve().parents[1]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 Share = Annotated[float, Field(gt=0, le=1)]
-Aspect = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Aspect = Annotated[float, Field(gt=0)]
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Section):
     """The encoder, and the type that its matrix products run in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(
         f"{LOCAL_DIR}models/glyph_clip", description="open_clip model, or local-dir:FOLDER"
@@ -61,7 +60,7 @@ def local_folder(name: str) -> Path | None:
     return folder.resolve()
 
 
-class AugmentationConfig(BaseModel):
+class AugmentationConfig(Section):
     """The ways in which an augmented copy differs from its image.
 
     Attributes:
@@ -70,8 +69,6 @@ class AugmentationConfig(BaseModel):
         flip: probability of a mirror image; 0 where left and right mean something.
         color_jitter: strength of random brightness, contrast and saturation; 0 for none.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scale: tuple[Share, Share] = (0.5, 1.0)
     ratio: tuple[Aspect, Aspect] = (0.75, 4 / 3)

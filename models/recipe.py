@@ -6,10 +6,11 @@ import itertools
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from errors import shown
 from models.solvers import SOLVERS, StepSolver
+from sections import Section
 
 KINDS = ("ln", "attn", "mlp", "embed", "proj")
 """What a parameter belongs to: a LayerNorm, attention, an MLP; and, outside the blocks, the patch
@@ -21,14 +22,14 @@ def _bank(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
-HeadRate = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-Decay = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
-Scale = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=100)]
+HeadRate = Annotated[float, Field(ge=0, le=100)]
+Decay = Annotated[float, Field(ge=0, le=1e9)]
+Share = Annotated[float, Field(ge=0, le=1000)]
+Scale = Annotated[float, Field(ge=0, le=10)]
 
 
-class Settings(BaseModel):
+class Settings(Section):
     """The settings of one fit, by the names used in search spaces, each checked by itself.
 
     `head_lr`, `weight_decay`, `anchor` and `gda` may hold several values: the fit then trains one
@@ -48,8 +49,6 @@ class Settings(BaseModel):
     heads is kept instead of the best one: few validation images cannot tell the best from the next.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     blocks: str = Field(NO_BLOCKS, description="which blocks to train: none, final, 11, 11-7, all")
     kinds: str = Field("ln+attn+mlp", description="which kinds of layer in them, joined by +")
     lr: Rate = Field(1e-3, description="peak learning rate at the last block")
@@ -62,9 +61,7 @@ class Settings(BaseModel):
         le=65536,
         description="rank of LoRA on matrices of attn and mlp; 0: train them whole",
     )
-    lora_alpha: float = Field(
-        16.0, gt=0, le=1e6, allow_inf_nan=False, description="LoRA's products count alpha / rank"
-    )
+    lora_alpha: float = Field(16.0, gt=0, le=1e6, description="LoRA's products count alpha / rank")
     head_lr: Annotated[tuple[HeadRate, ...], BeforeValidator(_bank)] = Field(
         (1e-3,),
         min_length=1,
@@ -83,7 +80,6 @@ class Settings(BaseModel):
         0.0,
         ge=0,
         le=1e6,
-        allow_inf_nan=False,
         description="L2-SP: a penalty of half so much times the squared distance of all that is "
         "trained from its start",
     )
@@ -110,7 +106,8 @@ class Settings(BaseModel):
         description="where the head starts: the partition's best probe, CLIP's text, or zeros",
     )
     solver: str = Field(
-        "adamw", description="how the head is found; lbfgs and none are for frozen encoders"
+        "adamw",
+        description=f"how the head is found: {', '.join(SOLVERS)}; all but adamw need blocks: none",
     )
     views: int = Field(
         0, ge=0, le=64, description="augmented copies of each training image, beside itself"

@@ -100,7 +100,12 @@ def select(recipe: Recipe, encoder: Encoder) -> Selection:
                 rank = recipe.lora_rank
                 count += factor_size(parameter, rank) if low_rank else parameter.numel()
     if not parameters and recipe.blocks != NO_BLOCKS:
-        raise InputError(f"kinds: blocks {recipe.blocks} hold no parameters of {recipe.kinds}")
+        groups = (encoder.group(index) for index in _group_indices(recipe, depth))
+        held = {kind for group in groups for _, kind, _ in group.parameters_by_kind()}
+        raise InputError(
+            f"kinds: blocks {recipe.blocks} hold no parameters of {recipe.kinds}; "
+            f"allowed there: {', '.join(sorted(held)) or 'none'}"
+        )
     lowest = min((p.group for p in parameters), default=len(encoder.groups))
     return Selection(recipe, tuple(parameters), encoder.boundaries[: lowest + 1], count)
 

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from errors import InputError, did_you_mean, one_line, shown
+from files import reason
 from search_spaces.mistakes import explained
 from search_spaces.schedulers import SETTINGS, sections
 from search_spaces.schema import Experiment, SearchConfig
@@ -49,7 +50,7 @@ def _read(path: Path) -> dict[str, Any]:
         text = text_of(path)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: cannot be read ({error}); expected a YAML search space"
+            f"{path}: cannot be read ({reason(error)}); expected a YAML search space"
         ) from None
     tree = read_yaml(text, str(path))
     if not isinstance(tree, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -65,8 +64,6 @@ def explained(error: ErrorDetails) -> str:
 
 
 def _shown(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)  # as YAML has it
     try:
         return one_line(shown(value), 80)
     except ValueError:  # of a number with thousands of digits, which Python does not write

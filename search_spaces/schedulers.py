@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import ConfigDict, Field, create_model
+
+from sections import Section
 
 
-class SchedulerConfig(BaseModel):
+class SchedulerConfig(Section):
     """The settings of a scheduler that has none; others extend it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class AshaConfig(SchedulerConfig):
@@ -27,7 +27,6 @@ class AshaConfig(SchedulerConfig):
     epochs: float = Field(
         2,
         ge=0,
-        allow_inf_nan=False,
         description="times a trial sees its images before a rung but the last judges it",
     )
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from data import DataConfig
 from errors import did_you_mean, shown
@@ -17,16 +17,13 @@ from models.solvers import SOLVERS
 from records import AUTO, BEST
 from search_spaces.distributions import Space, parse_space
 from search_spaces.schedulers import SETTINGS, SchedulerConfig, parse_sections
+from sections import Section
 
 MOST_SEEDS = 100
 MOST = 10**12  # trials or samples: more than anyone needs, and a number that fits everywhere
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
-
-
-class SearchConfig(_Config):
+class SearchConfig(Section):
     """How every cell is searched; beside its own keys, a section for each scheduler's settings."""
 
     model_config = ConfigDict(extra="allow")
@@ -41,7 +38,7 @@ class SearchConfig(_Config):
     evaluations: int = Field(
         3, ge=1, le=10_000, description="evenly spaced evaluations, beside those at rungs"
     )
-    scheduler: str = "asha"
+    scheduler: str = Field("asha", description=f"one of {', '.join(SETTINGS)}")
     sampler: Literal["tpe", "random"] = "tpe"
     transfer: int = Field(
         0, ge=0, le=MOST, description="trials of a cell that repeat the best of smaller partitions"
@@ -79,7 +76,7 @@ def _seeds(value: Any) -> Any:
     raise ValueError(f"{shown(value)} is no number of seeds; allowed: 1 to {MOST_SEEDS}, or {AUTO}")
 
 
-class FinalConfig(_Config):
+class FinalConfig(Section):
     """How winners are measured, and which final weights are tried on validation."""
 
     seeds: Annotated[int | str, BeforeValidator(_seeds)] = Field(
@@ -99,23 +96,20 @@ class FinalConfig(_Config):
         return alphas
 
 
-class ResourcesConfig(_Config):
+class ResourcesConfig(Section):
     """The resources of one trial; as many trials run at a time as the machines have room for."""
 
-    gpus_per_trial: float = Field(
-        1.0, gt=0, le=1, allow_inf_nan=False, description="share of a GPU, if there are any"
-    )
-    cpus_per_trial: float = Field(1.0, gt=0, allow_inf_nan=False)
+    gpus_per_trial: float = Field(1.0, gt=0, le=1, description="share of a GPU, if there are any")
+    cpus_per_trial: float = Field(1.0, gt=0)
     report_seconds: float = Field(
         6 * 3600,
-        gt=0,
-        allow_inf_nan=False,
+        ge=1,
         le=1e6,
         description="seconds without a report after which a trial is ended",
     )
 
 
-class FeaturesConfig(_Config):
+class FeaturesConfig(Section):
     """Where features are cached, and how they are computed."""
 
     cache: Path | None = Field(None, description="folder; the user's cache folder if null")
@@ -123,17 +117,17 @@ class FeaturesConfig(_Config):
     batch_size: int = Field(64, ge=1, le=65536)
 
 
-class ReportConfig(_Config):
+class ReportConfig(Section):
     """The method that the table compares with the probe."""
 
     gain: str | None = Field(None, description="the method whose gain is shown")
 
 
-class MethodConfig(_Config):
+class MethodConfig(Section):
     """A method: a column of the table, with its own space."""
 
     space: dict[str, Any]
-    default: dict[str, Any] = {}
+    default: dict[str, Any] = Field({})
     trials: int | None = Field(None, ge=1, le=MOST, description="instead of search.trials")
     samples: int | None = Field(None, ge=1, le=MOST, description="instead of search.samples")
 
@@ -181,7 +175,7 @@ def _pulls(anchor: Any) -> bool:
     return any(anchor) if isinstance(anchor, list | tuple) else bool(anchor)
 
 
-class Experiment(_Config):
+class Experiment(Section):
     """One run: data, encoder, methods, and how to search and to measure them."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)

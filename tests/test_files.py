@@ -23,6 +23,13 @@ def test_a_file_will_not(tmp_path: Path, below: str) -> None:
         check_folder(tmp_path / below, "--out")
 
 
+def test_nor_will_a_link_to_nothing(tmp_path: Path) -> None:
+    for name, target in (("dangling", "nowhere"), ("loop", "loop")):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(InputError, match=rf"^--out: .*/{name} is a link to nothing$"):
+            check_folder(tmp_path / name / "deeper", "--out")
+
+
 def test_nor_will_what_one_may_not_write_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ HEAVY = {"ray", "torch", "torchvision", "open_clip", "timm", "pandas", "sklearn"
         ("text", {"errors"}),
         ("metrics", set()),
         ("partitions", set()),
+        ("sections", {"errors"}),
         ("run_search", {"disk", "errors", "records", "search_spaces", "terminal", "tune"}),
     ],
 )

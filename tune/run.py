@@ -70,8 +70,11 @@ class Options:
 
 
 def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
-    """Print what a run would do."""
+    """Print what a run would do; with `resume`, check that it can go on."""
     prepared = prepare(experiment)
+    if options.resume and (folder := options.out / experiment.name).is_dir():
+        with RunDirectory.locked(folder, resume=True) as directory:
+            directory.resolved(experiment, identity_of(prepared))  # refuses what cannot go on
     prepared.plan.render(console)
     _warn(prepared, options, console)
     source, keys = prepared.dataset.source, prepared.dataset.train.keys
@@ -113,7 +116,8 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         for warning in (*prepared.dataset.warnings, *prepared.pretrained.assumed):
             journal.write(Footnote(warning))
         fits = final_fits_of(prepared, search.winners())
-        if search.finished and not pending(fits, directory.path, experiment.final.export):
+        scored = not pending(fits, directory.path, experiment.final.export)
+        if search.finished and scored and directory.lists_test_images:
             discard_others(fits, directory.path)
             directory.record(resolved)
         else:
@@ -130,6 +134,8 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                 watch = Watch(console, gauges, journal)
                 site = Site(prepared, directory, journal, events, cluster, watch)
                 _run_stages(site, search, storage, resolved, options, began)
+                if search.failed and (logs := cluster.keep_logs()):
+                    say(console, f"{search.failed} trials failed; Ray's logs: {logs}", wrap=True)
         winners = search.winners()
         best = best_methods(winners, read_final_fits(directory.path))
         directory.write_winners(winners, experiment.probe, best)

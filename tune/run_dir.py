@@ -186,6 +186,11 @@ class RunDirectory:
                 "--name starts another"
             )
 
+    @property
+    def lists_test_images(self) -> bool:
+        """Whether the list of the test images is there, which intervals need."""
+        return bool(TEST_IMAGES.read(self.path).size)
+
     def write_winners(
         self,
         winners: Mapping[Cell, Winner],

@@ -143,6 +143,7 @@ def make_context(site: Site, machines: Machines, features: Features) -> TrialCon
         prepared.dataset.classes,
         features.splits["train"],
         features.splits["val"],
+        prepared.partitions,
     )
 
 
@@ -217,7 +218,7 @@ def score_winners(
     run_dir, export = site.directory.path, site.prepared.experiment.final.export
     wanted = final_fits_of(site.prepared, winners)
     missing = pending(wanted, run_dir, export)
-    if missing:
+    if missing or not site.directory.lists_test_images:
         boundaries = sorted({context.boundary(Recipe(**fit.config)) for fit in wanted})
         with machines.pool:
             tests = make_test_features(site, machines, boundaries, seen)

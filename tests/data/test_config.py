@@ -31,7 +31,7 @@ def test_default_partitions_are_one_then_every_tenth_percent() -> None:
         ({"shots": [0]}, "greater than or equal to 1"),
         ({"partitions": [0, 10]}, "not 0"),
         ({"partitions": [10, 101]}, "not 101"),
-        ({"partitions": [float("nan")]}, "not nan"),
+        ({"partitions": [float("nan")]}, "a finite number"),
         ({"partitions": [10, 10]}, "10 follows 10"),
         ({"partitions": [20, 10]}, "10 follows 20"),
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "must stay below 1, not 1"),

@@ -40,7 +40,7 @@ def changed(path: Path, section: str, **changes: Any) -> None:
         ("vision_cfg", "timm_model_name", "hf-hub:evil/model", "'hf-hub:evil/model'; allowed: a"),
         ("vision_cfg", "timm_model_name", "local-dir:/tmp", "'local-dir:/tmp'; allowed: a name"),
         ("vision_cfg", "layers", "12", "vision_cfg.layers is '12'; allowed: a number"),
-        ("vision_cfg", "width", True, "vision_cfg.width is True; allowed: a number"),
+        ("vision_cfg", "width", True, "vision_cfg.width is true; allowed: a number"),
         ("vision_cfg", "widht", 3, "vision_cfg has no option 'widht'; did you mean 'width'?"),
         ("text_cfg", "depth", 3, "text_cfg has no option 'depth'; "),
         ("preprocess_cfg", "means", 0, "preprocess_cfg has no option 'means'; did you mean 'mean'"),

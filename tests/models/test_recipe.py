@@ -35,7 +35,7 @@ from models.recipe import Recipe
         ({"weight_decay": math.nan}, "(?i)finite|greater"),
         ({"llrd_decay": 0}, "greater than 0"),
         ({"llrd_decay": 1.1}, "less than or equal to 1"),
-        ({"llrd_decay": math.nan}, "(?i)greater|less"),
+        ({"llrd_decay": math.nan}, "(?i)finite"),
         ({"warmup": 1}, "less than 1"),
         ({"warmup": -0.1}, "greater than or equal to 0"),
         ({"label_smoothing": 1}, "less than 1"),

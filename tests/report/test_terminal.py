@@ -67,3 +67,13 @@ def test_so_are_help_and_a_mistake(where: str, tmp_path: Path) -> None:
     run = report(tmp_path, f"{command} --nonsense {where}")
     assert run.returncode == 2
     assert run.stdout == ""
+
+
+def test_a_place_that_cannot_be_read_is_one_line(finished: RunWriter) -> None:
+    (finished.run_dir / "test_images.csv").mkdir()
+    run = report(finished.run_dir, "$REPORT")
+    assert run.returncode == 2
+    assert run.stderr == f"error: {finished.run_dir}/test_images.csv: Is a directory\n"
+    run = report(Path("x" * 300), "$REPORT")
+    assert run.returncode == 2
+    assert run.stderr.endswith(": File name too long\n")

@@ -34,7 +34,7 @@ from tests.runs.helpers import (
     write_csv,
     write_images,
 )
-from tune.run import Options, run
+from tune.run import Options, dry_run, run
 from tune.trials.final_fits import FinalFitJob, run_final_fits
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -238,6 +238,7 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
         f"data.source={source}",
         "data.partitions=[50, 100]",
         "data.shots=[3]",
+        "search.epochs=4",  # a horizon by the images that there are, of which one is broken
         "data.max_unreadable=0.06",
         "data.validation=matched",
         "methods.frozen.space.views=2",
@@ -254,6 +255,14 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
     assert table.n_train.tolist() == [6, 10, 19]
     assert table.n_val.tolist() == [6, 10, 20]
     assert (table.test_accuracy > 0.7).all()
+
+    other = photos.model_copy(update={"seed": 1})
+    with pytest.raises(InputError, match=r"^--resume: seed is 1, but "):
+        dry_run(other, Options(out=tmp_path, resume=True), Console())
+    figures = (tmp_path / "photos" / "accuracy_table.csv").read_bytes()
+    (tmp_path / "photos" / "test_images.csv").unlink()
+    run_quietly(photos, tmp_path, resume=True)  # without the list, intervals would be too narrow
+    assert (tmp_path / "photos" / "accuracy_table.csv").read_bytes() == figures
 
     Image.fromarray((255 - noise[6]).astype(np.uint8)).save(tmp_path / "6.png")  # of train
     more = photos.model_copy(update={"final": photos.final.model_copy(update={"seeds": 3})})

@@ -47,7 +47,7 @@ def new_context(pretrained: Pretrained, fingerprint: str = "these data") -> Tria
     features = pretrained.encoder.features(pixels, ["block 11"])["block 11"].numpy()
     split = SharedSplit(np.arange(60) % 10, {"block 11": SharedArray(ray.put(features))})
     shared, classes = ray.put(pretrained), tuple("0123456789")
-    return TrialContext(small(), shared, fingerprint, "float32", classes, split, split)
+    return TrialContext(small(), shared, fingerprint, "float32", classes, split, split, {100: 60})
 
 
 def begin(context: TrialContext, checkpoints: Path, **changes: Any) -> SuffixTrial:

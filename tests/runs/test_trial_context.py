@@ -42,7 +42,9 @@ def rows_only(labels: int, *more: str, validation: str = "full", seed: int = 0) 
     train, val = (SharedSplit(rng.permutation(np.arange(n) % 7), {}) for n in (labels, labels // 2))
     experiment = small(f"data.validation={validation}", f"seed={seed}", *more)
     nothing: Any = None
-    return TrialContext(experiment, nothing, "these data", "float32", tuple("abcdefg"), train, val)
+    return TrialContext(
+        experiment, nothing, "these data", "float32", tuple("abcdefg"), train, val, {}
+    )
 
 
 @settings(max_examples=20, deadline=None)
@@ -127,7 +129,8 @@ def context(pretrained: Pretrained, ray_session: None) -> TrialContext:
     val = SharedSplit(labels, features())
     experiment = small("search.samples=60")
     shared, classes = ray.put(pretrained), ("a", "b", "c")
-    return TrialContext(experiment, shared, "these data", "float32", classes, train, val)
+    images = dict.fromkeys(PARTITIONS, 30)
+    return TrialContext(experiment, shared, "these data", "float32", classes, train, val, images)
 
 
 OWN = """

@@ -58,7 +58,7 @@ def test_resolved_values_are_the_experiment_again(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected keys and values such as `name: food`, got None"),
+        ("", "expected keys and values such as `name: food`, got null"),
         ("- a\n- b", "expected keys and values such as `name: food`, got ['a', 'b']"),
         ("a: [1, 2", "line 1, column 9: not YAML: expected ',' or ']'"),
     ],
@@ -79,7 +79,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_other_encodings_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes("name: caf\xe9".encode("latin-1"))
-    assert "latin.yaml: cannot be read ('utf-8' codec can't decode" in refused(path)
+    assert "latin.yaml: cannot be read (it is not UTF-8 text)" in refused(path)
 
 
 # Overrides

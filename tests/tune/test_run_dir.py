@@ -184,7 +184,6 @@ def test_what_adds_to_a_run_may_change(run: Path, extension: Experiment) -> None
         ("data.templates=['a {}']", "data.templates is ['a {}']"),
         ("augmentation.flip=0.1", "augmentation.flip is 0.1"),
         ("search.transfer=2", "search.transfer is 2"),
-        ("data.columns.label=class", "data.columns.label is 'class'"),
         ("model.precision=float32", "model.precision is 'float32'"),
         ("search.samples=91", "search.samples is 91"),
         ("search.evaluations=4", "search.evaluations is 4"),

@@ -94,6 +94,12 @@ class Search:
         """Whether nothing is left to propose or to wait for."""
         return bool(self.closed) or all(state.finished for state in self.cells.values())
 
+    @property
+    def failed(self) -> int:
+        """The number of trials that failed."""
+        states = self.cells.values()
+        return sum(trial.ended == "failed" for state in states for trial in state.trials.values())
+
     def close(self, reason: str) -> None:
         """Propose nothing more, and end every running trial at its next report."""
         if self.closed is not None:

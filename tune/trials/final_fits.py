@@ -105,12 +105,11 @@ def pending(fits: list[FinalFitJob], run_dir: Path, export: bool) -> list[FinalF
 
 
 def discard_others(fits: list[FinalFitJob], run_dir: Path) -> None:
-    """Remove the results of these fits' cells that have other winners or further seeds."""
-    wanted = {fit.path(run_dir): fit.fit_key for fit in fits}
-    stems = {fit.path(run_dir).stem.rstrip(DIGITS) for fit in fits}
+    """Remove the results of these fits' cells that have other winners; further seeds stay."""
+    keys = {fit.path(run_dir).stem.rstrip(DIGITS): fit.fit_key for fit in fits}
     for path in (run_dir / FINAL_FITS).glob("*.json"):
-        ours = path.stem.rstrip(DIGITS) in stems
-        if ours and _key_on_disk(path) != wanted.get(path):
+        stem = path.stem.rstrip(DIGITS)
+        if stem in keys and _key_on_disk(path) != keys[stem]:
             (run_dir / WINNERS / path.name).with_suffix(".safetensors").unlink(missing_ok=True)
             path.unlink()
 
@@ -162,7 +161,7 @@ class FinalFitWorker:
             folder, config, probe = self.checkpoints, fit.config, fit.probe
             winner = Checkpoint(folder, context, cell, fit.trial, config, probe, trained)
             winner.take_up(trained)
-        context.run(trained)
+        context.run(cell, trained)
         alpha, ema = _choose_weights(trained, experiment.final.wise_ft)
         best = trained.best
         assert best is not None

@@ -122,7 +122,7 @@ class SuffixTrial(ray_tune.Trainable):
         asked = self._asked
         cell, config, probe = Cell.parse(asked["cell"]), asked["config"], asked["probe"]
         fit = context.fit(cell, config, probe, seed=0)
-        self._points = context.milestones(fit)
+        self._points = context.milestones(cell, fit)
         self._checkpoint = Checkpoint(
             self._checkpoints, context, cell, asked["number"], config, probe, fit
         )

@@ -36,7 +36,8 @@ class TrialContext:
     """Handles to the shared objects, and the experiment; a few kilobytes when pickled.
 
     It holds no test split, so that no search can see one. `run_fingerprint` names the run's data
-    and prompts, `precision` is resolved (not `auto`).
+    and prompts, `precision` is resolved (not `auto`). `images` counts each partition's training
+    images as the search plans with them: where some cannot be read, a fit has fewer.
     """
 
     experiment: Experiment
@@ -46,6 +47,7 @@ class TrialContext:
     classes: tuple[str, ...]
     train: SharedSplit
     val: SharedSplit
+    images: Mapping[Partition, int]
     scheduler: type[Scheduler] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,15 +76,14 @@ class TrialContext:
         elif recipe.start == "zero_shot":
             start = self._pretrained.zero_shot
         boundary, share = self.boundary(recipe), self.experiment.resources.gpus_per_trial
-        rows = self.rows(cell.partition, seed)
         return Fit(
             self.encoder,
             select(recipe, self.encoder),
             boundary,
-            self.train.examples(boundary, rows, recipe.views),
+            self.train.examples(boundary, self.rows(cell.partition, seed), recipe.views),
             self.val.examples(boundary, self.val_rows(cell.partition, seed)),
             classes=len(self.classes),
-            horizon=self.experiment.horizon(cell.method, len(rows)),
+            horizon=self.experiment.horizon(cell.method, self.images[cell.partition]),
             seed=derived_seed(self.experiment.seed, seed, "order"),
             start=start,
             average=self.experiment.final.ema and not recipe.frozen_encoder,
@@ -119,14 +120,15 @@ class TrialContext:
         cached = self.train.views if recipe.views else self.train.features
         return select(recipe, self.encoder).fed_from(cached)
 
-    def milestones(self, fit: Fit) -> tuple[int, ...]:
-        """Return the samples at which a fit is evaluated: once, if it takes no steps."""
-        search, trained = self.experiment.search, fit.recipe.takes_steps
-        return milestones(fit.horizon, search, fit.images, trained, self.scheduler)
+    def milestones(self, cell: Cell, fit: Fit) -> tuple[int, ...]:
+        """Return the samples at which a cell's fit is evaluated: once, if it takes no steps."""
+        search, images = self.experiment.search, self.images[cell.partition]
+        trained = fit.recipe.takes_steps
+        return milestones(fit.horizon, search, images, trained, self.scheduler)
 
-    def run(self, fit: Fit) -> None:
-        """Train a fit through the milestones before it, or until it diverges."""
-        for milestone in self.milestones(fit):
+    def run(self, cell: Cell, fit: Fit) -> None:
+        """Train a cell's fit through the milestones before it, or until it diverges."""
+        for milestone in self.milestones(cell, fit):
             if milestone <= fit.samples:
                 continue  # a fit that was taken up where another process left it
             if not fit.train_until(milestone).finite:
@@ -143,6 +145,7 @@ def _probe_head(
     """
     method = context.experiment.probe
     assert method is not None
-    fit = context.fit(Cell(partition, method), probe.model_dump(), None, seed)
-    context.run(fit)
+    cell = Cell(partition, method)
+    fit = context.fit(cell, probe.model_dump(), None, seed)
+    context.run(cell, fit)
     return fit.restore_best() if fit.best else None

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXCLUDED = [".git", ".venv", "results", "docs", "benchmarks"]
 EXCLUDED += [".cache", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"]
 MINIMUM_STORE = 200 << 20
+KEPT = "kept"  # marks the folder of a Ray whose logs are to stay
 OPEN = "warning: RAY_AUTH_MODE is {}, not token: whoever reaches Ray's ports can run code as you"
 
 
@@ -43,6 +44,7 @@ class Cluster:
         nodes, cpus, gpus: of all machines.
         dashboard: URL of Ray's dashboard, if it has one.
         grows: whether other machines may join, as in any cluster that this run did not start.
+        session: folder of the files of a Ray that this run started.
     """
 
     slot: dict[str, float]
@@ -52,6 +54,14 @@ class Cluster:
     gpus: int
     dashboard: str | None
     grows: bool = False
+    session: Path | None = None
+
+    def keep_logs(self) -> Path | None:
+        """Keep the files of this run's own Ray when it ends; return the folder of its logs."""
+        if self.session is None:
+            return None
+        (self.session / KEPT).touch()
+        return self.session / "logs"
 
     @property
     def slots(self) -> int:
@@ -77,7 +87,7 @@ def connected(
     """Start a local Ray, or join the cluster at `address`; leave it at the end.
 
     The object store of a local Ray holds `store_bytes`. Its files go with it, unless the block
-    fails: then its logs may say why.
+    fails or calls `keep_logs`: they may say why.
 
     Raises:
         InputError: Ray does not start here, no cluster answers at the address, others can change
@@ -89,6 +99,7 @@ def connected(
     terminate = signal.getsignal(signal.SIGTERM)
     context = _start(store_bytes) if address is None else _join(address)
     signal.signal(signal.SIGTERM, terminate)  # Ray has replaced it
+    session = Path(context.address_info["session_dir"]) if address is None else None
     failed = True
     try:
         _check_closed(address, context.address_info)
@@ -96,15 +107,15 @@ def connected(
             say(Terminal(stderr=True), OPEN.format(mode))
         # A thread of Ray's prints there what befalls its servers; its logs have that too.
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            yield _describe(resources, context.dashboard_url, grows=address is not None)
+            yield _describe(resources, context.dashboard_url, address is not None, session)
         failed = False
     except (InputError, KeyboardInterrupt):
         failed = False
         raise
     finally:
         ray.shutdown()
-        if address is None and not failed:
-            shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
+        if session and not failed and not (session / KEPT).exists():
+            shutil.rmtree(session, ignore_errors=True)
 
 
 def _start(store_bytes: int) -> Any:
@@ -112,6 +123,9 @@ def _start(store_bytes: int) -> Any:
     set_ray_environment(loopback=True)  # for whoever has not done so before the import
     _set_token()
     folder = private_folder() / "ray"
+    latest = folder / "session_latest"
+    if latest.is_symlink() and not latest.exists():
+        latest.unlink()  # Ray makes it anew only where it leads somewhere or is missing
     try:
         return _init(
             address="local",  # whatever RAY_ADDRESS says, and whatever else runs here
@@ -218,7 +232,9 @@ def _set_token() -> None:
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
-def _describe(resources: ResourcesConfig, dashboard: str | None, grows: bool) -> Cluster:
+def _describe(
+    resources: ResourcesConfig, dashboard: str | None, grows: bool, session: Path | None = None
+) -> Cluster:
     machines = [about["Resources"] for about in alive().values()]
     gpus = int(sum(machine.get("GPU", 0) for machine in machines))
     slot = {"CPU": resources.cpus_per_trial}
@@ -239,4 +255,5 @@ def _describe(resources: ResourcesConfig, dashboard: str | None, grows: bool) ->
         gpus=gpus,
         dashboard=f"http://{dashboard}" if dashboard else None,
         grows=grows,
+        session=session,
     )
