@@ -3,8 +3,9 @@
 A mistake in a file is reported within a second, so this room loads neither torch nor Ray.
 """
 
-from search_spaces.distributions import Params, Space, check_recipe, parse_space
+from search_spaces.distributions import Params, Space, check_recipe
 from search_spaces.loading import load_experiment
+from search_spaces.parsing import parse_space
 from search_spaces.schema import (
     Experiment,
     FinalConfig,

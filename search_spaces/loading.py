@@ -72,6 +72,7 @@ def _override(
         where = f"--set {one_line(key)}"
         made = _assign(tree, key.strip(), read_yaml(value, where), f"--set {shown(setting)}")
         options |= dict.fromkeys([*made, key.strip()], where)
+        _without_default(tree, key.strip())
     for key, value in overrides.items():
         _assign(tree, key, value, key)
         options[key] = f"--{key.split('.')[-1]}"
@@ -83,6 +84,16 @@ def _override(
             if isinstance(method, dict):
                 method.pop("trials", None)
     return options
+
+
+def _without_default(tree: dict[str, Any], key: str) -> None:
+    """Drop the default of a parameter that was fixed; nothing else could be meant."""
+    match key.split("."):
+        case ["methods", method, "space", name]:
+            section = tree["methods"][method]
+            fixed = not isinstance(section["space"][name], dict)
+            if fixed and isinstance(default := section.get("default"), dict):
+                section["default"] = {k: value for k, value in default.items() if k != name}
 
 
 def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> list[str]:

@@ -15,7 +15,8 @@ from metrics import Metric
 from models.config import AugmentationConfig, ModelConfig
 from models.solvers import SOLVERS
 from records import AUTO, BEST
-from search_spaces.distributions import Space, parse_space
+from search_spaces.distributions import Space
+from search_spaces.parsing import parse_space
 from search_spaces.schedulers import SETTINGS, SchedulerConfig, parse_sections
 from sections import Section
 

@@ -29,6 +29,7 @@ class Solver(ABC):
         banked: the settings that each head has one value of. A recipe may hold several values of
             each; there is one head for every combination.
         only_start: the one `head_start` that it can begin from; None where any will do.
+        settings: those of a recipe that change what it finds.
     """
 
     name: ClassVar[str]
@@ -36,6 +37,7 @@ class Solver(ABC):
     trains_encoder: ClassVar[bool] = False
     banked: ClassVar[tuple[str, ...]] = ()
     only_start: ClassVar[str | None] = None
+    settings: ClassVar[frozenset[str]] = frozenset()
 
     def start(self, recipe: Recipe) -> str:
         """Return the head that it needs to begin from: probe, zero_shot, or zeros for none."""
@@ -47,6 +49,13 @@ class StepSolver(Solver):
 
     trains_encoder = True
     banked = ("head_lr", "weight_decay")
+    settings = frozenset(
+        (
+            *("kinds", "lr", "llrd_decay", "lora_rank", "lora_alpha", "head_lr", "weight_decay"),
+            *("pull_to_start", "warmup", "label_smoothing", "class_weights", "batch_size"),
+            *("head_start", "views"),
+        )
+    )
 
     @abstractmethod
     def optimizers(self, selection: Selection, model: Classifier) -> list[Optimizer]:

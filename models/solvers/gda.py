@@ -23,6 +23,7 @@ class Gda(DirectSolver):
     name = "gda"
     banked = ("gda",)
     only_start = "zero_shot"
+    settings = frozenset(("gda", "class_weights", "top_k", "views"))
 
     def solve(self, recipe: Recipe, embeddings: Tensor, labels: Tensor, heads: HeadBank) -> int:
         """Set every head to the text head plus its share of the classifier."""

@@ -21,6 +21,9 @@ class Lbfgs(DirectSolver):
 
     name = "lbfgs"
     banked = ("anchor", "weight_decay")
+    settings = frozenset(
+        ("anchor", "weight_decay", "label_smoothing", "class_weights", "top_k", "views")
+    )
 
     def start(self, recipe: Recipe) -> str:
         """Return zero_shot if a head is pulled to the text head."""

@@ -16,20 +16,20 @@ from optuna.samplers import RandomSampler
 
 from models.recipe import Recipe
 from search_spaces import Params, Space, parse_space
-from search_spaces.distributions import BANKS, DISTRIBUTIONS, MANY
+from search_spaces.distributions import MANY
+from search_spaces.parsing import BANKS, DISTRIBUTIONS
 
 pytestmark = pytest.mark.filterwarnings("ignore:The distribution is specified:UserWarning")
 UNIT = {"warmup", "label_smoothing"}
 RATES = {"lr": (1e-6, 100.0), "head_lr": (1e-6, 100.0), "weight_decay": (1e-6, 100.0)}
 BOUNDS = {
     **RATES,
-    "anchor": (0.0, 0.0),
-    "gda": (0.0, 100.0),
     "lora_alpha": (0.01, 100.0),
     "pull_to_start": (0.0, 1000.0),
     "llrd_decay": (0.01, 1.0),
     **dict.fromkeys(UNIT, (0.0, 0.9)),
 }
+ALONE = {"top_k": 1, "anchor": 0.0, "gda": 1.0}  # what some solvers alone have a use for
 WHOLE = {"batch_size": 512, "views": 64, "lora_rank": 64}
 WORDS = {"blocks", "kinds", "head_start", "solver", "class_weights"}
 BLOCKS = ["none", "11", "11-7", "all"]
@@ -98,8 +98,11 @@ def test_a_plain_list_is_a_bank_of_its_own() -> None:
 @st.composite
 def forms(draw: st.DrawFn, name: str, frozen: bool) -> Any:
     """Any way to write a parameter of a method that trains no blocks, or some."""
-    if name == "top_k":
-        return 1  # more with some solvers alone
+    if name in ALONE:
+        return ALONE[name]
+    if name == "solver":
+        both = {"choice": ["adamw", "lbfgs"]}
+        return draw(st.sampled_from(["adamw", both] if frozen else ["adamw"]))
     if name == "blocks":
         values: Any = st.sampled_from(BLOCKS[1:])
     elif name == "kinds":
@@ -108,8 +111,6 @@ def forms(draw: st.DrawFn, name: str, frozen: bool) -> Any:
         values = st.sampled_from(["probe", "zero_shot", "zeros"])
     elif name == "class_weights":
         values = st.sampled_from(["none", "balanced"])
-    elif name == "solver":
-        values = st.sampled_from(["adamw", "lbfgs"] if frozen else ["adamw"])
     elif name in WHOLE:
         values = st.integers(1, WHOLE[name])
     else:
@@ -284,3 +285,22 @@ def test_what_a_condition_rules_out_is_not_counted() -> None:
     assert space.size == 4
     assert parsed(**{"blocks": "11", "lr": {"uniform": [0.1, 1]}}).size == math.inf
     assert parsed(batch_size={"randint": [1, 60_000]}).size == MANY
+
+
+@pytest.mark.parametrize(
+    ("solver", "start", "name", "form"),
+    [
+        ("lbfgs", "probe", "lr", {"loguniform": [1e-4, 1e-2]}),
+        ("lbfgs", "probe", "head_start", {"choice": ["probe", "zero_shot"]}),
+        ("lbfgs", "probe", "gda", {"choice": [0.0, 1.0]}),
+        ("gda", "zero_shot", "weight_decay", {"choice": [0.1, 1.0]}),
+        ("none", "zero_shot", "lr", {"uniform": [0.1, 0.2]}),
+        ("adamw", "probe", "gda", {"choice": [0.0, 1.0]}),
+    ],
+)
+def test_what_no_trial_would_use_is_not_searched(
+    solver: str, start: str, name: str, form: Any
+) -> None:
+    space = {"blocks": "none", "solver": solver, "head_start": start, name: form}
+    with pytest.raises(ValueError, match=rf"^{name}: solver: {solver} does not use it; it may"):
+        parse_space(space, {})

@@ -172,3 +172,9 @@ def test_the_template_names_every_key() -> None:
 
     missing = [key for key in keys(Experiment) if not re.search(rf"\b{key}:", text)]
     assert missing == []
+
+
+def test_a_parameter_fixed_on_the_command_line_needs_no_default() -> None:
+    fixed = load_experiment(SPACES / "digits.yaml", ["methods.llrd.space.head_lr=0.5"])
+    assert fixed.methods["llrd"].parsed.first()["head_lr"] == 0.5
+    assert "lr" in fixed.methods["llrd"].default
