@@ -15,6 +15,11 @@ from typing import IO
 
 from errors import InputError, one_line
 
+_UMASK = os.umask(0)  # it can be read by setting it alone
+os.umask(_UMASK)
+READABLE = 0o666 & ~_UMASK
+"""The mode of a new file."""
+
 
 def check_folder(folder: Path, key: str) -> None:
     """Raise InputError, which names the option `key`, unless a folder can be written to or made.
@@ -72,6 +77,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
+            os.fchmod(file.fileno(), READABLE)  # safetensors writes for the owner alone
         if path.is_dir():
             raise InputError(f"{path} is a folder; move it away, as a file is to be written there")
         os.replace(temporary, path)

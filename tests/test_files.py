@@ -103,3 +103,11 @@ def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     with refusal, replacing(tmp_path / "file") as path:
         path.touch()
     assert [*tmp_path.iterdir()] == [tmp_path / "file"]
+
+
+def test_a_file_has_the_users_usual_mode(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    with replacing(tmp_path / "weights") as path:
+        path.touch(0o600)  # as safetensors does
+    modes = {(tmp_path / name).stat().st_mode for name in ("usual", "weights")}
+    assert len(modes) == 1
