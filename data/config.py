@@ -90,9 +90,7 @@ class SourceConfig(Section):
         return source
 
     @model_validator(mode="after")
-    def _others_have_a_use(self) -> Self:
-        if self.columns != ColumnNames() and self.kind != "csv":
-            raise ValueError(f"columns is for csv: sources, not {self.source!r}")
+    def _root_has_a_use(self) -> Self:
         if self.root is not None and not SOURCES[self.kind].takes_root:
             takers = " and ".join(f"{name}:" for name, kind in SOURCES.items() if kind.takes_root)
             raise ValueError(f"root is for {takers} sources, not {self.source!r}")

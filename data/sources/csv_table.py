@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from data.config import ColumnNames, SourceConfig
 
+LOOKED_UP = 1000  # files of a table: each costs a moment on a file system of other machines
 _MORE_CELLS = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
 
 
@@ -27,7 +28,7 @@ class CsvTable(SourceKind):
     Image paths lie below `root`, by default the table's own folder, and are relative to it or
     absolute. A table may come from a stranger, so only the user can allow files elsewhere, by
     naming another `root`. Links below `root` are followed. Cells are text as written: the label
-    `NA` is a label. A missing image file is noticed when it is read, not here.
+    `NA` is a label. Missing files are told here; it is refused when they are read.
     """
 
     takes_root = True
@@ -69,7 +70,23 @@ class CsvTable(SourceKind):
             labels=tuple(labels),
             splits=tuple(splits),
             groups=None if groups is None else tuple(groups),
-            passed_over=(f"columns passed over: {', '.join(unread)}",) if unread else (),
+            passed_over=(*_unread_line(unread), *_missing(folder, keys)),
+        )
+
+
+def _unread_line(unread: list[str]) -> Iterator[str]:
+    if unread:
+        yield f"columns passed over: {', '.join(unread)}"
+
+
+def _missing(folder: Path, keys: list[str]) -> Iterator[str]:
+    """Look up some of the files, evenly spread, and say how many are missing."""
+    looked_up = keys[:: len(keys) // LOOKED_UP + 1]
+    if missing := [key for key in looked_up if not os.path.isfile(folder / key)]:
+        of = "files" if len(looked_up) == len(keys) else "files looked up"
+        yield (
+            f"{len(missing)} of {len(looked_up)} {of} are missing, such as {missing[0]!r:.200}; "
+            f"paths start at {folder}"
         )
 
 

@@ -180,7 +180,6 @@ def test_a_mistake_in_the_file_is_told_of_the_file(tmp_path: Path) -> None:
         ("final.seeds=null", "final.seeds: null is no number of seeds; allowed: 1 to 100, or auto"),
         ("search.asha.rungs=true", "search.asha.rungs: true is no whole number. Allowed: one such"),
         ("methods.llrd.space.lora_rank=true", "methods.llrd.space.lora_rank: true is no whole"),
-        ("data.columns={path: x}", "data: columns is for csv: sources, not"),
         ("resources.report_seconds=1e-9", "resources.report_seconds: 1e-09 is too small"),
         ("final.wise_ft=0.5", "final.wise_ft: 0.5 is no list. Allowed: one such as [a, b]"),
         ("final.ema=maybe", "final.ema: 'maybe' is neither true nor false. Allowed: true, f"),

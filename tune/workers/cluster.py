@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import resource
 import secrets
 import shutil
 import signal
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXCLUDED = [".git", ".venv", "results", "docs", "benchmarks"]
 EXCLUDED += [".cache", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"]
 MINIMUM_STORE = 200 << 20
+FILES = 1024  # open at once, at least: of each of Ray's processes
 KEPT = "kept"  # marks the folder of a Ray whose logs are to stay
 OPEN = "warning: RAY_AUTH_MODE is {}, not token: whoever reaches Ray's ports can run code as you"
 
@@ -121,6 +123,7 @@ def connected(
 def _start(store_bytes: int) -> Any:
     """Start a Ray on this machine, for this run; return its context."""
     set_ray_environment(loopback=True)  # for whoever has not done so before the import
+    _allow_files()
     _set_token()
     folder = private_folder() / "ray"
     latest = folder / "session_latest"
@@ -139,6 +142,15 @@ def _start(store_bytes: int) -> Any:
             f"Ray does not start here ({one_line(error, 300)}); its logs are in "
             f"{folder}/session_latest/logs; on a busy machine try again"
         ) from None
+
+
+def _allow_files() -> None:
+    """Allow as many open files as the system does; Ray's servers end for want of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < FILES:
+        raise InputError(f"ulimit -n is {hard}, and Ray opens more files; allowed: {FILES} or more")
+    if soft < FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
 
 
 def _join(address: str) -> Any:

@@ -17,7 +17,7 @@ SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 PATHS = ("RAY_TMPDIR", "RAY_AUTH_TOKEN_PATH")  # Ray is started in another folder
-LONGEST = 14  # of TMPDIR: sockets lie deep in it, and the path of a socket has 107 bytes at most
+LONGEST = 14  # of TMPDIR, in ASCII: sockets lie deep in it, and their paths have 107 bytes at most
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
@@ -31,7 +31,8 @@ def set_ray_environment(loopback: bool) -> None:
     for name in PATHS:
         if given := os.environ.get(name):
             os.environ[name] = os.path.abspath(os.path.expanduser(given))
-    if len(os.environ.get("TMPDIR", "")) > LONGEST:
+    temporary = os.environ.get("TMPDIR", "")
+    if len(temporary) > LONGEST or not temporary.isascii():
         del os.environ["TMPDIR"]
     try:
         Path.home()

@@ -151,4 +151,15 @@ def test_a_column_that_looks_like_split_or_group_is_not_passed_over(
 
 def test_columns_that_are_not_read_are_told(tmp_path: Path) -> None:
     found = listing(tmp_path, "path,label,camera,fold\n1.png,a,x,1\n2.png,b,y,2\n")
-    assert found.passed_over == ("columns passed over: camera, fold",)
+    assert found.passed_over[0] == "columns passed over: camera, fold"
+
+
+def test_missing_files_are_told(tmp_path: Path) -> None:
+    (tmp_path / "1.png").touch()
+    (tmp_path / "2.png").mkdir()
+    found = listing(tmp_path, "path,label\n1.png,a\n2.png,b\n")
+    said = f"1 of 2 files are missing, such as '2.png'; paths start at {tmp_path}"
+    assert found.passed_over == (said,)
+    rows = "".join(f"{i}.png,a\n" for i in range(2500))
+    (said,) = listing(tmp_path, f"path,label\n{rows}").passed_over
+    assert said.startswith("834 of 834 files looked up are missing, such as '0.png'")

@@ -14,7 +14,14 @@ import ray
 
 from errors import InputError
 from search_spaces import ResourcesConfig
-from tune.workers.cluster import _check_answers, _check_closed, _found_here, _set_token, connected
+from tune.workers.cluster import (
+    _allow_files,
+    _check_answers,
+    _check_closed,
+    _found_here,
+    _set_token,
+    connected,
+)
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
@@ -164,3 +171,9 @@ def test_the_users_token_is_taken_if_nobody_else_knows_it(
     _set_token()
     token = os.environ.pop("RAY_AUTH_TOKEN", "")
     assert len(token) == (0 if taken else 64)
+
+
+def test_too_few_open_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (64, 64))
+    with pytest.raises(InputError, match=r"^ulimit -n is 64, and Ray opens more files; allowed: "):
+        _allow_files()

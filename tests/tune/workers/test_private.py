@@ -80,6 +80,17 @@ def test_a_folder_too_long_for_sockets_is_told(
         private_folder()
 
 
+def test_a_folder_that_ray_cannot_write_is_told(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.workers.private.NEEDED", 1 << 60)
+    with pytest.raises(InputError, match=r" MB free, and Ray writes its logs there; set RAY_TMP"):
+        private_folder()
+    monkeypatch.setenv("RAY_TMPDIR", str(base / "é"))
+    with pytest.raises(InputError, match=r"has other letters than ASCII's, .*; set RAY_TMPDIR"):
+        private_folder()
+
+
 def test_a_folder_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", "/dev/null")
     with pytest.raises(InputError, match=r"Ray needs a temporary folder: .* set RAY_TMPDIR"):
