@@ -176,7 +176,7 @@ class Run:
                 raise InputError(
                     f"{fit.cell}, seed {fit.seed}: accuracy {score.accuracy:.6f} on {test_set}, "
                     f"but {correct[fit.seed].mean():.6f} by the labels in {TEST_IMAGES.file}; put "
-                    "back the file that was changed"
+                    "back what was changed, or remove that list: --resume makes it again"
                 )
         groups = self.test_groups.get(test_set)
         return Scores(accuracies, correct, groups) if accuracies else None

@@ -188,8 +188,11 @@ class RunDirectory:
 
     @property
     def lists_test_images(self) -> bool:
-        """Whether the list of the test images is there, which intervals need."""
-        return bool(TEST_IMAGES.read(self.path).size)
+        """Whether the list of the test images is there and whole; intervals need it."""
+        try:
+            return bool(TEST_IMAGES.read(self.path).size)
+        except InputError:
+            return False
 
     def write_winners(
         self,

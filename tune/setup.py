@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import ray
 
 from data import (
@@ -27,7 +28,7 @@ from models.encoder import PIXELS
 from models.flops import training_memory
 from models.loading import Pretrained, load_pretrained
 from models.zero_shot import Prompts
-from partitions import Partition, Shots
+from partitions import Partition, Shots, titled
 from records import Cell, NodeView, Winner
 from report.formatting import amounts
 from search_spaces import Experiment
@@ -75,7 +76,7 @@ def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
     name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
     files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
     cached = sum(file.stat().st_size for file in files)
-    lines = describe(dataset)
+    lines = [*describe(dataset), *_few_shots(experiment, dataset)]
     plan = make_plan(experiment, pretrained.encoder, images, partitions, cache, cached, lines)
     plan.check(cache)
     return Prepared(experiment, dataset, pretrained, plan, cache, partitions)
@@ -141,6 +142,18 @@ def training_images(experiment: Experiment, train: Split) -> dict[Partition, int
         partition: len(partition_rows(labels, groups, partition, experiment.seed))
         for partition in experiment.data.amounts
     }
+
+
+def _few_shots(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
+    """Tell of classes with fewer training images than a row of shots asks for."""
+    counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
+    for shots in experiment.data.shots:
+        if few := int((counts < shots).sum()):
+            least = int(counts.argmin())
+            yield (
+                f"{titled(Shots(shots))}: {few} classes have fewer training images, the fewest "
+                f"{dataset.classes[least]!r} with {counts[least]}; all of them are taken"
+            )
 
 
 def _check_partitions(partitions: Mapping[Partition, int], units: str) -> None:

@@ -298,3 +298,14 @@ def test_nothing_temporary_is_left(run: Path) -> None:
     RunDirectory(run, True).write_winners({won.cell: won}, "frozen")
     names = {path.name for path in run.iterdir()}
     assert names == {"experiment.yaml", "best_configs.yaml", "events.jsonl"}
+
+
+@pytest.mark.parametrize("content", [None, "", "set,key\n", "set,key,label,group\n"])
+def test_a_list_of_test_images_that_is_gone_or_damaged_is_made_again(
+    run: Path, content: str | None
+) -> None:
+    if content is not None:
+        (run / "test_images.csv").write_text(content)
+    assert not RunDirectory(run, resume=True).lists_test_images
+    (run / "test_images.csv").write_text("set,key,label,group\ntest,a.png,1,\n")
+    assert RunDirectory(run, resume=True).lists_test_images

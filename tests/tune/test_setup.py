@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from data import load_dataset
 from errors import InputError
 from run_search import main
 from search_spaces import Experiment, load_experiment
 from tests.runs.helpers import DIGITS
 from tune import setup
-from tune.setup import prepare
+from tune.setup import _few_shots, prepare
 
 
 class EncoderAskedForError(Exception):
@@ -91,3 +92,9 @@ def test_the_command_line_says_so_in_one_line(
     assert line.startswith("error: data.partitions: 1 and 1.05% are the same 10 training images (")
     assert line.count("\n") == 1
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_classes_with_fewer_images_than_shots_are_told() -> None:
+    experiment = load_experiment(DIGITS, ["data.shots=[1, 99]"])
+    (line,) = _few_shots(experiment, load_dataset(experiment.data))
+    assert line.startswith("99 shots: 4 classes have fewer training images, the fewest 'eight' wit")

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXCLUDED = [".git", ".venv", "results", "docs", "benchmarks"]
 EXCLUDED += [".cache", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"]
 MINIMUM_STORE = 200 << 20
-FILES = 1024  # open at once, at least: of each of Ray's processes
+FILES, WANTED = 1024, 65536  # open at once in each of Ray's processes: at least, and at most
 KEPT = "kept"  # marks the folder of a Ray whose logs are to stay
 OPEN = "warning: RAY_AUTH_MODE is {}, not token: whoever reaches Ray's ports can run code as you"
 
@@ -145,12 +145,13 @@ def _start(store_bytes: int) -> Any:
 
 
 def _allow_files() -> None:
-    """Allow as many open files as the system does; Ray's servers end for want of them."""
+    """Allow the open files that Ray's servers want; without them they end without a word."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < FILES:
+    most = WANTED if hard == resource.RLIM_INFINITY else min(hard, WANTED)
+    if most < FILES:
         raise InputError(f"ulimit -n is {hard}, and Ray opens more files; allowed: {FILES} or more")
-    if soft < FILES:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _join(address: str) -> Any:
