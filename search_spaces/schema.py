@@ -13,7 +13,7 @@ from data import DataConfig
 from errors import did_you_mean, shown
 from metrics import Metric
 from models.config import AugmentationConfig, ModelConfig
-from models.solvers import SOLVERS
+from models.solvers import SOLVERS, StepSolver
 from records import AUTO, BEST
 from search_spaces.distributions import Space
 from search_spaces.parsing import parse_space
@@ -154,6 +154,12 @@ class MethodConfig(Section):
         """Whether every trial is a probe: a head that is trained, on a frozen encoder."""
         solvers = (SOLVERS[name] for name in self.parsed.reachable("solver"))
         return self.frozen_encoder and all(solver.trains for solver in solvers)
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether any trial trains in steps; else every head is found at once."""
+        names = self.parsed.reachable("solver")
+        return any(isinstance(SOLVERS[name], StepSolver) for name in names)
 
     @property
     def needs_probe(self) -> bool:

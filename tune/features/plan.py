@@ -192,7 +192,8 @@ class Plan:
         partitions, methods = len(experiment.data.amounts), []
         for name in experiment.methods:
             trials, costs = experiment.trials(name), map(_flops, self.sample_flops[name])
-            samples = span(self._horizons(name), "{:,}".format)
+            solved = not experiment.methods[name].takes_steps
+            samples = "at once" if solved else span(self._horizons(name), "{:,}".format)
             methods.append((name, str(partitions), str(trials), samples, *costs))
         print_rows(console, ("method", *columns), methods)
         features = []
