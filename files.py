@@ -18,7 +18,7 @@ from errors import InputError, one_line
 _UMASK = os.umask(0)  # it can be read by setting it alone
 os.umask(_UMASK)
 READABLE = 0o666 & ~_UMASK
-"""The mode of a new file."""
+"""The mode of a new file, where its folder has no rules of its own."""
 
 
 def check_folder(folder: Path, key: str) -> None:
@@ -77,7 +77,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
-            os.fchmod(file.fileno(), READABLE)  # safetensors writes for the owner alone
+            mode = os.fstat(file.fileno()).st_mode
+            if READABLE & ~mode:  # safetensors writes for the owner alone
+                os.fchmod(file.fileno(), mode | READABLE)
         if path.is_dir():
             raise InputError(f"{path} is a folder; move it away, as a file is to be written there")
         os.replace(temporary, path)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
 class Shots(NamedTuple):
-    """So many images of each class or, where the source names groups, so many groups of it."""
+    """A number of images of each class. Where the source names groups, it counts groups."""
 
     number: int
 
@@ -25,6 +26,11 @@ def parsed(name: str | float) -> Partition:
     """Read what `named` wrote; raises ValueError for other text."""
     shots = re.fullmatch(r"(\d+)shot", str(name))
     return Shots(int(shots[1])) if shots else float(name)
+
+
+def any_shots(partitions: Iterable[Partition]) -> bool:
+    """Whether there are shots among partitions."""
+    return any(isinstance(partition, Shots) for partition in partitions)
 
 
 def titled(partition: Partition) -> str:

@@ -106,7 +106,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--partitions", type=_numbers, metavar="1,10,100", help="percentages of the training data")
     add("--shots", type=_numbers, metavar="1,4,16", help="training images of each class")
     add("--methods", type=_names, default=[], metavar="A,B", help="only these methods")
-    add("--trials", type=_whole, metavar="N", help="trials of each cell, if its space has so many")
+    add("--trials", type=_whole, metavar="N", help="trials of each cell; a small space has fewer")
     add("--seed", type=_whole, metavar="S", help="seed of the search, 0 to 2147483647")
     add("--name", help="name of the run (default: the YAML file's)")
     add("--out", type=_path, default=Path("results"), metavar="DIR", help="folder of all runs")

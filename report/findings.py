@@ -121,10 +121,10 @@ def _compared(
 
 def _several(differences: Mapping[Partition, Interval], method: str, baseline: str) -> str:
     verb = _verb(next(iter(differences.values())))
-    amounts = [
+    points = [
         f"{_amount(d)} at {titled(partition)} ({_ends(d)})" for partition, d in differences.items()
     ]
-    return f"{method} {verb} {baseline}, in points: {listed(amounts)}"
+    return f"{method} {verb} {baseline}, in points: {listed(points)}"
 
 
 def _one(where: str, method: str, baseline: str, difference: Interval) -> str:

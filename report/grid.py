@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from errors import one_line
-from partitions import Partition, Shots, named, titled
+from partitions import Partition, any_shots, named, titled
 from records import TEST, FinalFitResult
 from report.formatting import span
 from report.run import Run
@@ -100,7 +100,7 @@ def accuracy_grid(run: Run, test_set: str = TEST) -> Grid:
     """Lay out the accuracies on the test split, or on a further set of test images."""
     balanced = "balanced " * (run.metric == "balanced_accuracy")
     on = f"{balanced}test accuracy" if test_set == TEST else f"{balanced}accuracy on {test_set}"
-    shots = any(isinstance(partition, Shots) for partition in run.partitions)
+    shots = any_shots(run.partitions)
     header = ["partition" if shots else "partition (%)", "train images", *run.methods]
     names = {partition: (titled if shots else named)(partition) for partition in run.partitions}
     rows = [_row(run, partition, name, test_set) for partition, name in names.items()]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
-from partitions import Shots, titled
+from partitions import any_shots, titled
 from records import LOST, TEST
 from report.device_seconds import cost_notes
 from report.formatting import amounts, listed, span
@@ -49,7 +49,7 @@ def _reading(run: Run) -> Iterator[str]:
         "Each seed draws its partition anew from the training images; "
         "at 100% it changes only the order of samples"
     )
-    if any(isinstance(partition, Shots) for partition in run.partitions):
+    if any_shots(run.partitions):
         yield "N shots are N training images of each class, or N groups where there are groups"
     images = f"{span([fit.n_test for fits in found for fit in fits], str)} test images"
     if (groups := run.test_groups.get(TEST)) is not None:

@@ -17,7 +17,7 @@ from matplotlib.ticker import NullLocator
 from matplotlib.transforms import offset_copy
 
 from errors import one_line
-from partitions import Partition, Shots, titled
+from partitions import Partition, any_shots, titled
 
 # Okabe and Ito's palette, safe for colour-blind readers; markers help in grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -93,7 +93,7 @@ def _set_accuracies(axes: Axes, drawn: pd.DataFrame) -> None:
 def _places(table: pd.DataFrame) -> dict[Partition, float]:
     """Return where each partition is drawn: at its percentage or, beside shots, at its images."""
     rows = table[["partition", "n_train"]].drop_duplicates("partition")
-    if any(isinstance(partition, Shots) for partition in rows["partition"]):
+    if any_shots(rows["partition"]):
         rows = table[["partition", "n_train"]].dropna().drop_duplicates("partition")
         return dict(zip(rows["partition"], rows["n_train"].astype(float), strict=True))
     return dict(zip(rows["partition"], rows["partition"], strict=True))

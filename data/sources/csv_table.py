@@ -28,7 +28,7 @@ class CsvTable(SourceKind):
     Image paths lie below `root`, by default the table's own folder, and are relative to it or
     absolute. A table may come from a stranger, so only the user can allow files elsewhere, by
     naming another `root`. Links below `root` are followed. Cells are text as written: the label
-    `NA` is a label. Missing files are told here; it is refused when they are read.
+    `NA` is a label. The listing counts missing files, and reading one fails.
     """
 
     takes_root = True

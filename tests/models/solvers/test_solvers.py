@@ -253,3 +253,9 @@ def test_a_step_solver_is_added_in_one_file(
     second.load_state_dict(first.state_dict())
     assert second.train_until(400) == expected[1]
     assert_same(weights(second), weights(whole))
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_solver_names_settings_that_recipes_have(name: str) -> None:
+    solver = SOLVERS[name]
+    assert {*solver.banked} <= solver.settings <= {*Recipe.model_fields}
