@@ -104,12 +104,12 @@ def test_the_rayjob_asks_for_a_token_and_resumes() -> None:
 
 
 def test_the_rayjobs_command_line_is_one_of_ours() -> None:
-    import run_search
+    from commands.search import parse
 
     (code,) = re.findall(r"^WORKDIR (.+)$", (CLUSTER / "Dockerfile").read_text(), re.MULTILINE)
     words = rayjob()["spec"]["entrypoint"].split()
     assert words[:2] == ["python", f"{code}/run_search.py"]
-    arguments = run_search.parse(words[2:])
+    arguments = parse(words[2:])
     assert (CLUSTER.parent / arguments.space.relative_to(code)).is_file()
 
 

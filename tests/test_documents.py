@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import run_search
+from commands.search import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTED = [
@@ -94,7 +94,7 @@ def test_commands_of_the_readme_parse() -> None:
         for line in block.splitlines():
             words = shlex.split(line, comments=True)
             if "run_search.py" in words:
-                run_search.parse(words[words.index("run_search.py") + 1 :])
+                parse(words[words.index("run_search.py") + 1 :])
                 searches += 1
             elif words[0] == "make":
                 assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)

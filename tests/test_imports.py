@@ -27,7 +27,7 @@ HEAVY = {"ray", "torch", "torchvision", "open_clip", "timm", "pandas", "sklearn"
         ("metrics", set()),
         ("partitions", set()),
         ("sections", {"errors"}),
-        ("run_search", {"disk", "errors", "records", "search_spaces", "terminal", "tune"}),
+        ("run_search", {"commands", "errors", "terminal"}),
     ],
 )
 def test_a_module_beside_the_rooms_imports_what_is_below_it(module: str, allowed: set[str]) -> None:

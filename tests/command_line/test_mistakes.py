@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from commands.search import parse
 from errors import InputError
 from records import Cell, TrialStarted
 from records.journal import journal_line
-from run_search import main, parse
+from run_search import main
 from tests.command_line.conftest import Calls
 
 ROOT = Path(__file__).resolve().parents[2]

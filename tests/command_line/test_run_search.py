@@ -16,8 +16,10 @@ import pytest
 
 import run_search
 import tune.run
+from commands.resuming import PROGRAM
+from commands.search import parse
 from errors import InputError
-from run_search import main, parse
+from run_search import main
 from search_spaces import Experiment
 from tests.command_line.conftest import SPACE, Calls
 from tune.run import Options
@@ -227,9 +229,12 @@ def test_the_line_is_made_of_sys_argv_too(
     ("end", "told"), [("os._exit(1)", True), ("os.kill(os.getpid(), 9)", True), ("pass", False)]
 )
 def test_a_process_that_is_ended_from_below_says_how_to_continue(end: str, told: bool) -> None:
-    code = f"import os, run_search\nwith run_search._told_if_killed(['a b'], 'auto'): {end}"
+    code = (
+        "import os\nfrom commands.resuming import told_if_killed\n"
+        f"with told_if_killed(['a b'], 'auto'): {end}"
+    )
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=run_search.ROOT, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=PROGRAM.parent, capture_output=True, text=True
     )
     assert run.stdout == ""
     lines = run.stderr.splitlines()

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from commands.resuming import PROGRAM
 from errors import InputError
-from run_search import ROOT
 from tests.tune.storage.copies import (
     OTHERS,
     SMALL,
@@ -305,7 +305,7 @@ def test_a_process_that_ends_does_not_wait_for_its_uploads(tmp_path: Path, end: 
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
+            cwd=PROGRAM.parent,
         ) as process:
             upload, _ = silent.accept()
             began = time.monotonic()

@@ -1,0 +1,42 @@
+"""`run_search.py evaluate RESULTS_DIR`: the table's figures, from the winners' weights."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from commands.arguments import EXIT_CODES, Parser, address
+from commands.resuming import told_if_killed
+from terminal import FAILED, Terminal
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line of `evaluate`; raises InputError if it is wrong."""
+    parser = Parser(
+        prog="run_search.py evaluate",
+        description="Score the exported winners of a run again, and compare with its table.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run_dir", type=Path, metavar="RESULTS_DIR")
+    parser.add_argument(
+        "--address", type=address, metavar="ADDR", help="join a running Ray cluster"
+    )
+    return parser.parse(arguments)
+
+
+def run(given: list[str]) -> int:
+    """Evaluate as the words after `evaluate` say; return the exit code."""
+    arguments = parse(given)
+    from search_spaces.recorded import read_recorded
+
+    read_recorded(arguments.run_dir)  # before Ray and torch, which take seconds to import
+    from tune.workers.ray_environment import set_ray_environment
+
+    set_ray_environment(loopback=arguments.address is None)
+    from tune.evaluate import evaluate
+
+    with told_if_killed(["evaluate", *given], arguments.address):
+        same = evaluate(arguments.run_dir, arguments.address, Terminal(file=sys.stdout))
+    return 0 if same else FAILED

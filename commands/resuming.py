@@ -1,0 +1,43 @@
+"""How an interrupted or killed command says how to go on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PROGRAM = Path(__file__).resolve().parents[1] / "run_search.py"
+
+
+def how_to_go_on(given: list[str]) -> str:
+    """Say how to continue the command line `given`, the words after the program's name."""
+    resume = [] if "--resume" in given or given[:1] == ["evaluate"] else ["--resume"]
+    this = [os.path.relpath(sys.executable), os.path.relpath(PROGRAM)]
+    return f"nothing is lost, continue with: {shlex.join([*this, *given, *resume])}"
+
+
+@contextmanager
+def told_if_killed(given: list[str], address: str | None) -> Iterator[None]:
+    """Have a small process say how to go on if this one is ended within the block.
+
+    If one of Ray's servers is killed, Ray ends this process without a word to Python.
+    """
+    from tune.workers.private import private_folder
+
+    watch = 'read -r _ || printf "%s\\n" "$1" >&2'
+    line = "error: this process or Ray was killed, perhaps for want of memory"
+    if address is None:
+        line += f" (Ray's logs: {private_folder()}/ray/session_latest/logs)"
+    with subprocess.Popen(
+        ["/bin/sh", "-c", watch, "sh", f"{line}; {how_to_go_on(given)}"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    ) as watcher:
+        try:
+            yield
+        finally:
+            watcher.communicate(b"over\n")
