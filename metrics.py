@@ -1,4 +1,7 @@
-"""What accuracy means: the share of images, or the mean over classes of such shares."""
+"""What a run calls accuracy: a figure from 0 to 1 that is the mean of a value for each image.
+
+So every interval and every paired difference is made in one way, whatever the metric.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,53 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Metric = Literal["accuracy", "balanced_accuracy"]
+Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
+WORDS: dict[Metric, str] = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+}
+"""How tables call each metric."""
+
+
+def measured(predictions: NDArray[np.int64], labels: NDArray[np.int64], metric: Metric) -> float:
+    """Compute the metric of predictions, both of shape (images,)."""
+    return float(np.clip(image_values(predictions, labels, metric).mean(), 0.0, 1.0))
+
+
+def image_values(
+    predictions: NDArray[np.int64], labels: NDArray[np.int64], metric: Metric
+) -> NDArray[np.float64]:
+    """Return a value for each image, shape (images,), whose mean is the metric.
+
+    It is 1 or 0 for accuracy, another weight or 0 for balanced accuracy. Macro F1 is the mean of
+    2 TP / (images + predictions) over the classes that have images. It is no mean over images; its
+    value of an image is F1 plus the image's influence, the first order of what one more image like
+    it changes. As F1 depends on proportions alone, influences add up to zero.
+    """
+    right: NDArray[np.float64] = (predictions == labels).astype(float)
+    if metric != "macro_f1" or not len(labels):
+        return image_weights(labels, metric) * right
+    classes = 1 + int(max(labels.max(), predictions.max()))
+    images = np.bincount(labels, minlength=classes)
+    size = (images + np.bincount(predictions, minlength=classes)) / len(labels)
+    share = np.bincount(labels, weights=right, minlength=classes) / len(labels)
+    counted = images > 0
+    f1 = np.divide(2 * share, size, where=counted, out=np.zeros(classes))
+    per_image = np.divide(1.0, size, where=counted, out=np.zeros(classes)) / counted.sum()
+    own = (2 * right - f1[labels]) * per_image[labels]
+    influence = own - f1[predictions] * per_image[predictions]
+    return np.asarray(f1[counted].mean() + influence)
 
 
 def image_weights(labels: NDArray[np.int64], metric: Metric) -> NDArray[np.float64]:
-    """Return what each image counts in an accuracy, shape (images,); the mean is 1.
+    """Return what each image counts, shape (images,); the mean is 1.
 
-    In balanced accuracy every class that has images counts the same: an image of class c counts
-    n / (C n_c).
+    Beside plain accuracy every class that has images counts the same: an image of class c counts
+    n / (C n_c). In macro F1 that is the size of its part, not exactly it.
     """
     if metric == "accuracy" or not len(labels):
         return np.ones(len(labels))
     counts = np.bincount(labels)
     weights: NDArray[np.float64] = len(labels) / (np.count_nonzero(counts) * counts[labels])
     return weights
-
-
-def weighted_accuracy(
-    predictions: NDArray[np.int64], labels: NDArray[np.int64], metric: Metric
-) -> float:
-    """Compute the accuracy of predictions, both of shape (images,)."""
-    return min(1.0, float((image_weights(labels, metric) * (predictions == labels)).mean()))

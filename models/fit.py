@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from metrics import Metric, image_weights
+from metrics import Metric, image_values, image_weights, measured
 from models.classifier import Classifier
 from models.device import Device
 from models.encoder import Encoder
@@ -84,7 +84,7 @@ class Fit:
         self.best: Evaluation | None = None
         self.best_weights: dict[str, Tensor] = {}
         self._train, self._val, self.horizon = train, val, horizon
-        self._val_weights = torch.from_numpy(image_weights(val.labels[val.rows], metric))
+        self._metric = metric
         self._device, self._dtype = device or Device("cpu"), dtype
         self._class_weights: Tensor | None = None
         if self.recipe.class_weights == "balanced":
@@ -235,10 +235,11 @@ class Fit:
     def _judged(self) -> tuple[list[float], list[float], list[float]]:
         """Return the accuracy, loss and score of every head on the validation split."""
         logits = self.logits(self._val)
-        labels = torch.from_numpy(self._val.labels[self._val.rows])
-        accuracies = (self._val_weights * (logits.argmax(-1) == labels)).mean(1).tolist()
-        losses = _mean_losses(logits, labels).tolist()
-        n = len(labels) / float(self._val_weights.min())  # the least that an image counts is 1 / n
+        labels = self._val.labels[self._val.rows]
+        accuracies = [measured(row, labels, self._metric) for row in logits.argmax(-1).numpy()]
+        losses = _mean_losses(logits, torch.from_numpy(labels)).tolist()
+        least = float(image_weights(labels, self._metric).min())
+        n = len(labels) / least  # the least that an image counts is 1 / n
         scores = [score(a, loss, n) for a, loss in zip(accuracies, losses, strict=True)]
         return accuracies, losses, scores
 
@@ -259,11 +260,11 @@ class Fit:
             weight_distance=self._weight_distance(),
         )
 
-    def val_correct(self, head: int) -> list[float]:
-        """Return what each validation image adds to n times a head's accuracy; 0 if it is wrong."""
-        labels = torch.from_numpy(self._val.labels[self._val.rows])
-        right = self.logits(self._val)[head].argmax(-1) == labels
-        found: list[float] = (self._val_weights * right).tolist()
+    def val_values(self, head: int) -> list[float]:
+        """Return a value for each validation image; their mean is the metric of a head."""
+        predictions = self.logits(self._val)[head].argmax(-1).numpy()
+        labels = self._val.labels[self._val.rows]
+        found: list[float] = image_values(predictions, labels, self._metric).tolist()
         return found
 
     def interpolated_score(self) -> float:

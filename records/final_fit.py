@@ -52,8 +52,9 @@ class FinalFitResult:
 
     Attributes:
         val_accuracy: that of the weights that validation chose.
-        val_correct: what each validation image adds to n times that accuracy: 1 if they are right
-            about it, another weight in balanced accuracy, 0 if they are wrong.
+        val_correct: a value for each validation image (`metrics.image_values`), whose mean is that
+            accuracy: 1 if they are right about it and 0 if they are wrong, unless the metric is
+            another one.
         samples_chosen, steps_chosen: training samples and steps after which it chose them.
         weight_distance: how far the encoder's trained weights have moved, relative to their norm.
         chosen: the settings of the head of a bank that validation chose; empty without a bank.

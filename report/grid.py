@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from errors import one_line
+from metrics import WORDS
 from partitions import Partition, any_shots, named, titled
 from records import TEST, FinalFitResult
 from report.formatting import span
@@ -98,8 +99,8 @@ class Grid:
 
 def accuracy_grid(run: Run, test_set: str = TEST) -> Grid:
     """Lay out the accuracies on the test split, or on a further set of test images."""
-    balanced = "balanced " * (run.metric == "balanced_accuracy")
-    on = f"{balanced}test accuracy" if test_set == TEST else f"{balanced}accuracy on {test_set}"
+    metric = WORDS[run.metric]
+    on = f"test {metric}" if test_set == TEST else f"{metric} on {test_set}"
     shots = any_shots(run.partitions)
     header = ["partition" if shots else "partition (%)", "train images", *run.methods]
     names = {partition: (titled if shots else named)(partition) for partition in run.partitions}

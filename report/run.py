@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from errors import InputError
-from metrics import Metric, image_weights
+from metrics import Metric, image_values
 from partitions import Partition, Shots
 from records import (
     AUTO,
@@ -158,7 +158,6 @@ class Run:
         """Compare the predictions of a cell's fits with the labels, if these are known."""
         accuracies, correct = {}, {}
         labels = self.test_labels.get(test_set)
-        weights = None if labels is None else image_weights(labels, self.metric)
         for fit in fits:
             if (score := fit.tests.get(test_set)) is None:
                 continue
@@ -171,7 +170,7 @@ class Run:
                     f"{fit.cell}, seed {fit.seed}: {predictions.size} predictions, but "
                     f"{TEST_IMAGES.file} lists {labels.size} images of {test_set}"
                 )
-            correct[fit.seed] = weights * (predictions == labels)
+            correct[fit.seed] = image_values(predictions, labels, self.metric)
             if abs(correct[fit.seed].mean() - score.accuracy) > ROUNDING:
                 raise InputError(
                     f"{fit.cell}, seed {fit.seed}: accuracy {score.accuracy:.6f} on {test_set}, "

@@ -188,7 +188,8 @@ class Experiment(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     seed: int = Field(0, ge=0, lt=2**31)
     metric: Metric = Field(
-        "accuracy", description="what is compared and reported: accuracy, or balanced_accuracy"
+        "accuracy",
+        description="what is compared and reported: accuracy, balanced_accuracy or macro_f1",
     )
     data: DataConfig
     model: ModelConfig = ModelConfig()

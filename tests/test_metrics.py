@@ -1,32 +1,53 @@
-"""Balanced accuracy is the mean over classes of the share that is right."""
+"""Every metric is scikit-learn's, and the mean of a value for each image."""
 
 from __future__ import annotations
+
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import f1_score
 
-from metrics import image_weights, weighted_accuracy
+from metrics import WORDS, Metric, image_values, image_weights, measured
 
-CLASSES = st.integers(0, 4)
+PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40)
 
 
-@given(st.lists(st.tuples(CLASSES, CLASSES), min_size=1, max_size=40))
-def test_it_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
-    labels, predictions = (np.array(column) for column in zip(*pairs, strict=True))
-    plain = weighted_accuracy(predictions, labels, "accuracy")
-    assert plain == pytest.approx((predictions == labels).mean())
-    balanced = weighted_accuracy(predictions, labels, "balanced_accuracy")
+def expected(labels: np.ndarray, predictions: np.ndarray, metric: Metric) -> float:
     classes = np.unique(labels)
-    expected = np.mean([(predictions[labels == c] == c).mean() for c in classes])
-    assert balanced == pytest.approx(expected)
-    if set(predictions) <= set(classes):  # else scikit-learn warns
-        assert balanced == pytest.approx(balanced_accuracy_score(labels, predictions))
-    assert image_weights(labels, "balanced_accuracy").mean() == pytest.approx(1)
-    assert max(plain, balanced) <= 1
+    if metric == "macro_f1":
+        return float(f1_score(labels, predictions, labels=classes, average="macro"))
+    if metric == "balanced_accuracy":
+        return float(np.mean([(predictions[labels == c] == c).mean() for c in classes]))
+    return float((predictions == labels).mean())
+
+
+@pytest.mark.parametrize("metric", get_args(Metric))
+@given(PAIRS)
+def test_it_is_scikit_learns(metric: Metric, pairs: list[tuple[int, int]]) -> None:
+    labels, predictions = (np.array(column) for column in zip(*pairs, strict=True))
+    found = measured(predictions, labels, metric)
+    assert found == pytest.approx(expected(labels, predictions, metric))
+    assert 0 <= found <= 1
+    assert image_values(predictions, labels, metric).mean() == pytest.approx(found)
+    assert image_weights(labels, metric).mean() == pytest.approx(1)
+
+
+def test_values_of_images_tell_how_macro_f1_varies_with_them() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.choice(3, 400, p=[0.6, 0.3, 0.1])
+    predictions = np.where(generator.random(400) < 0.7, labels, generator.integers(0, 3, 400))
+    draws = generator.integers(0, 400, (2000, 400))
+    resampled = [expected(labels[d], predictions[d], "macro_f1") for d in draws[:500]]
+    values = image_values(predictions, labels, "macro_f1")
+    assert values[draws].mean(1).std() == pytest.approx(np.std(resampled), rel=0.15)
 
 
 def test_no_images_have_no_weights() -> None:
     assert image_weights(np.array([], dtype=np.int64), "balanced_accuracy").shape == (0,)
+
+
+def test_every_metric_has_a_name_for_people() -> None:
+    assert set(WORDS) == set(get_args(Metric))

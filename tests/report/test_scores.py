@@ -136,7 +136,7 @@ def test_balanced_accuracy_is_recomputed_from_predictions(writer: RunWriter) -> 
     writer.final_fits("1/frozen", [0.55] * 3, tests={"test": score})
     writer.experiment(["frozen"], [1], metric="balanced_accuracy")
     (row,) = writer.summary().grid.rows
-    assert writer.summary().grid.title == "digits: balanced test accuracy (%)"
+    assert writer.summary().grid.title == "digits: test balanced accuracy (%)"
     assert row[2].text.startswith("55.0 ± ")
     writer.experiment(["frozen"], [1])
     with pytest.raises(InputError, match=r"accuracy 0.550000 on test, but 0.910000"):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from files import replacing
-from metrics import Metric, weighted_accuracy
+from metrics import Metric, measured
 from models.exported import Description, exported_weights, is_exported, save_exported
 from models.final_weights import select_weights
 from models.fit import Fit
@@ -179,7 +179,7 @@ class FinalFitWorker:
             n_train=len(context.rows(cell.partition, fit.seed)),
             n_val=len(context.val_rows(cell.partition, fit.seed)),
             val_accuracy=best.val_accuracy,
-            val_correct=trained.val_correct(best.head),
+            val_correct=trained.val_values(best.head),
             samples_chosen=best.samples,
             steps_chosen=best.steps,
             weight_distance=best.weight_distance,
@@ -227,7 +227,7 @@ def score_tests(
     scores = {}
     for name, test in tests.items():
         predictions = logits(test).argmax(-1).numpy()
-        accuracy = weighted_accuracy(predictions, test.labels, metric)
+        accuracy = measured(predictions, test.labels, metric)
         scores[name] = SetScore(accuracy, predictions.tolist())
     return scores
 
