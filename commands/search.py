@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from search_spaces import Experiment
 
 DEFAULT = Path(__file__).resolve().parents[1] / "search_spaces" / "digits.yaml"
+ENDED_BY = (signal.SIGTERM, signal.SIGHUP)
 DESCRIPTION = """Find out how much data you need and how to adapt CLIP at each amount.
 
     python run_search.py                          the built-in default, on scanned digits
@@ -132,7 +133,9 @@ def run(given: list[str]) -> int:
     if arguments.dry_run:
         tune_run.dry_run(experiment, options, Terminal(file=sys.stdout))
         return 0
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in ENDED_BY:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _interrupt)
     with (
         full_disk_reported(folder),
         told_if_killed(given, arguments.address),
@@ -163,6 +166,7 @@ def _experiment(arguments: argparse.Namespace) -> Experiment:
 
 
 def _interrupt(*_: Any) -> NoReturn:
-    """Treat a batch system's preemption as Ctrl-C; some send the signal twice."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Treat a batch system's preemption, or a closed terminal, as Ctrl-C; some signal twice."""
+    for number in ENDED_BY:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

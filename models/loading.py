@@ -41,6 +41,8 @@ UNLOADABLE = (
     *(ArithmeticError, MemoryError),
 )
 """What open_clip raises when a configuration or checkpoint is broken or is not one."""
+OF_OTHERS = (AttributeError, TypeError, LookupError, NotImplementedError)
+"""What it raises on the way to find that weights are another architecture's."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def _created(name: str, tag: str | None) -> tuple[open_clip.CLIP, Any, list[str]
         _check_architecture(name, Path(found).stat().st_size)
         with readable(Path(found)) as (path, keys):
             if str(path) != found:
-                raise ValueError(f"{Path(found).name} holds more than the model's state_dict()")
+                raise ValueError(f"{Path(found).name} is no plain state_dict()")
             model, preprocess = _filled(name, {}, keys)
     elif open_clip.is_pretrained_cfg(name, tag):
         _check_architecture(name)
@@ -171,6 +173,8 @@ def _filled(name: str, options: dict[str, Any], keys: str = "") -> Any:
         return open_clip.create_model_from_pretrained(name, **options)
     except UNLOADABLE as error:
         reason = one_line(error, 150) or type(error).__name__
+        if keys and isinstance(error, OF_OTHERS):
+            reason = f"its weights are not those of a {name}"
         raise ValueError(f"{reason}{keys}" if keys else one_line(error, 300)) from error
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import InputError
+from errors import InputError, one_line
 from files import replacing
 from partitions import Partition
 from records.cell import Cell
@@ -112,7 +112,10 @@ def read_final_fit(path: Path) -> FinalFitResult:
         if TEST not in result.tests:
             raise ValueError(f"it has no tests.{TEST}")
     except (ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{path} is not the result of a final fit: {error}") from error
+        raise InputError(
+            f"{path} is not the result of a final fit: {one_line(error)}; remove it, and --resume "
+            "makes it again"
+        ) from error
     return result
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
 from errors import InputError
@@ -38,6 +37,7 @@ from records import (
 from report.best import best_methods
 from report.intervals import Interval
 from report.scores import Scores
+from yaml_files import read_yaml, text_of
 
 ROUNDING = 1e-6  # in an accuracy, of either way to compute it
 
@@ -201,8 +201,12 @@ def read_run(run_dir: Path) -> Run:
     partitions, methods, gain, metric, seeds = _read_experiment(run_dir / EXPERIMENT)
     test_labels, test_groups = read_test_images(run_dir)
     events, fits = read_journal(run_dir / JOURNAL), read_final_fits(run_dir)
-    if fits and not events:
-        raise InputError(f"{run_dir / JOURNAL} is empty, but there are final fits; put it back")
+    history = RunHistory.of(events)
+    if lost := [cell for cell in fits if cell not in history.winners]:
+        raise InputError(
+            f"{run_dir / JOURNAL} lacks the winner of {lost[0]}, which has final fits; "
+            "put back the whole journal"
+        )
     return Run(
         name=run_dir.resolve().name,
         partitions=partitions,
@@ -210,7 +214,7 @@ def read_run(run_dir: Path) -> Run:
         gain=gain,
         metric=metric,
         seeds=seeds,
-        history=RunHistory.of(events),
+        history=history,
         fits=fits,
         test_labels=test_labels,
         test_groups=test_groups,
@@ -225,14 +229,20 @@ def _read_experiment(
 ) -> tuple[tuple[Partition, ...], tuple[str, ...], str | None, Metric, int | str | None]:
     """Return partitions, methods, the one whose gain is shown, the metric and the final seeds."""
     try:
-        experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
+        experiment = read_yaml(text_of(path), str(path))
+        _ = experiment["identity"]  # comes last: the file is whole
         data, methods = experiment["data"], tuple(experiment["methods"])
         partitions = (*map(Shots, data.get("shots", ())), *data["partitions"])
         gain = (experiment.get("report") or {}).get("gain")
         seeds = (experiment.get("final") or {}).get("seeds")
         metric = experiment.get("metric", "accuracy")
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} must hold data.partitions and methods: {error!r}") from error
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        raise InputError(
+            f"{path} is damaged, or of no run: it must hold data.partitions, methods and identity; "
+            "put it back"
+        ) from None
     if gain is not None and gain not in methods:
         raise InputError(f"{path}: report.gain is {gain!r}, not one of {', '.join(methods)}")
     return partitions, methods, gain, metric, seeds

@@ -14,7 +14,7 @@ from uuid import uuid4
 import yaml
 
 from data import Dataset, Split
-from errors import InputError, one_line
+from errors import InputError, one_line, shown
 from files import replacing
 from models.recipe import Recipe
 from partitions import Partition, named
@@ -259,7 +259,8 @@ def _writing(path: Path) -> Iterator[None]:
 def _check_continues(previous: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
     before, after = dict(_leaves(previous)), dict(_leaves(now))
     methods = previous.get("methods", {})
-    for key in sorted({*before, *after}):
+    # A default that is gone because its parameter was fixed is no more than a consequence.
+    for key in sorted({*before, *after}, key=lambda key: (".default." in key, key)):
         new_method = key.startswith("methods.") and key.split(".")[1] not in methods
         gone = key.startswith("methods.") and key.split(".")[1] not in now["methods"]
         ignored = key.startswith((*EXTENDABLE, *MOVABLE, EARLIER))
@@ -274,8 +275,8 @@ def _check_continues(previous: Mapping[str, Any], now: Mapping[str, Any], path: 
                 "back, or --name starts another run"
             )
         raise InputError(
-            f"--resume: {key} is {after.get(key)!r}, but {path} was made with "
-            f"{before.get(key)!r}; allowed to change: trials, partitions, shots, methods, "
+            f"--resume: {key} is {shown(after.get(key))}, but {path} was made with "
+            f"{shown(before.get(key))}; allowed to change: trials, partitions, shots, methods, "
             "final seeds; --name starts another run"
         )
 

@@ -244,11 +244,12 @@ def test_a_process_that_is_ended_from_below_says_how_to_continue(end: str, told:
         assert lines[0].endswith("run_search.py 'a b' --resume")
 
 
-def test_sigterm_is_an_interruption(
-    file: str, calls: Calls, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_a_run_is_an_interruption(
+    number: int, file: str, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def terminated(*_: Any) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         signal.sigtimedwait([], 0)  # lets the handler run
         raise AssertionError("the signal had no effect")
 

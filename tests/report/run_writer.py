@@ -48,7 +48,7 @@ class RunWriter:
     def experiment(self, methods: Sequence[str], partitions: Sequence[float], **more: Any) -> None:
         """Write `experiment.yaml`."""
         content = {"data": {"partitions": [*partitions]}, "methods": {m: {} for m in methods}}
-        text = yaml.safe_dump(content | more, sort_keys=False)
+        text = yaml.safe_dump(content | more | {"identity": {}}, sort_keys=False)
         (self.run_dir / "experiment.yaml").write_text(text)
         self.flush()
 
@@ -87,8 +87,14 @@ class RunWriter:
         self.event(Winner(Cell.parse(cell), 0, val_accuracy, 90, kind, settings, settings, None))
 
     def final_fits(self, cell: str, test_accuracies: Sequence[float], **more: Any) -> None:
-        """Write a cell's final fits, seeds counted from 0; the first images are right."""
+        """Write a cell's final fits, seeds counted from 0; the first images are right.
+
+        A cell without a winner gets one first, as no run has final fits without.
+        """
         method = Cell.parse(cell).method
+        if not any(isinstance(e, Winner) and str(e.cell) == cell for e in self.events):
+            probe = method in ("zero_shot", "frozen")
+            self.winner(cell, self.validation.get(cell, 0.5), PROBE if probe else TUNED)
         for seed, accuracy in enumerate(test_accuracies):
             scores = {"test": SetScore(accuracy, predictions(accuracy))}
             moved = 0.0 if method == "frozen" else 0.031

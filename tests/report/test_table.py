@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from errors import InputError
-from records import Footnote, SetScore
+from records import Footnote, SetScore, Winner
 from report import write_report
 from report.grid import Grid
 from terminal import Terminal
@@ -327,10 +327,24 @@ def test_unknown_gain_is_refused(finished: RunWriter) -> None:
         write_report(finished.run_dir)
 
 
+def test_a_journal_without_the_winner_of_a_final_fit_is_refused(finished: RunWriter) -> None:
+    finished.events = [event for event in finished.events if not isinstance(event, Winner)]
+    finished.flush()
+    with pytest.raises(InputError, match=r"events\.jsonl lacks the winner of 1/frozen"):
+        write_report(finished.run_dir)
+
+
+def test_half_an_experiment_is_refused(finished: RunWriter) -> None:
+    path = finished.run_dir / "experiment.yaml"
+    path.write_text(path.read_text().replace("identity: {}\n", ""))
+    with pytest.raises(InputError, match=r"experiment\.yaml is damaged, or of no run"):
+        write_report(finished.run_dir)
+
+
 @pytest.mark.parametrize("more", [{"report": "x"}, {"final": [3]}, {"data": 1}])
 def test_sections_that_are_none_are_refused(finished: RunWriter, more: dict[str, Any]) -> None:
     finished.experiment(["frozen", "llrd"], [1], **more)
-    with pytest.raises(InputError, match=r"experiment\.yaml must hold data\.partitions"):
+    with pytest.raises(InputError, match=r"experiment\.yaml is damaged, or of no run"):
         write_report(finished.run_dir)
 
 

@@ -1,4 +1,4 @@
-"""Two nodes: code is shipped, trials run on both, large ones on the larger."""
+"""A cluster is left as it was found; on two nodes code is shipped, and trials run on both."""
 
 from __future__ import annotations
 
@@ -64,3 +64,21 @@ def test_trials_go_where_the_memory_is(run_dir: Path) -> None:
     demanding = {node for cell, node in placed if cell == "10/seed_llrd"}
     assert demanding == {nodes[LARGE_GPU][:8]}
     assert nodes[SMALL_GPU][:8] in {node for _, node in placed}
+
+
+AFTERWARDS = """
+import os, signal
+signal.signal(signal.SIGTERM, lambda *_: os.write(2, b"heard"))
+from tune.workers.cluster import connected
+from search_spaces.schema import ResourcesConfig
+with connected(ResourcesConfig(), None, 0):
+    pass
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_sigterm_is_heard_when_ray_has_gone() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", AFTERWARDS], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert (run.returncode, run.stderr) == (0, "heard")

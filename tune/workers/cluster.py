@@ -116,6 +116,7 @@ def connected(
         raise
     finally:
         ray.shutdown()
+        signal.signal(signal.SIGTERM, terminate)  # and has taken away every handler
         if session and not failed and not (session / KEPT).exists():
             shutil.rmtree(session, ignore_errors=True)
 
