@@ -31,6 +31,12 @@ def encode(record: DataclassInstance) -> dict[str, Any]:
     return line
 
 
+def check_share(name: str, value: float) -> None:
+    """Raise ValueError if a number is not from 0 to 1."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: {value} is not in 0 to 1")
+
+
 def decode(kind: type[R], line: Mapping[str, Any]) -> R:
     """Turn what `encode` made back into a record.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from records.cell import Cell
+from records.encoding import check_share
 
 Kind = Literal["zero_shot", "probe", "tuned"]
 End = Literal["completed", "stopped", "diverged", "failed", "cut"]
@@ -121,6 +123,10 @@ class TrialReport:
     node: str
     chosen: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not math.isnan(self.val_accuracy):  # as a fit that diverged may have it
+            check_share("val_accuracy", self.val_accuracy)
+
 
 @dataclass(frozen=True)
 class TrialReported(TrialEvent, name="trial_report"):
@@ -173,6 +179,9 @@ class Winner(Event, name="winner"):
     config: dict[str, Any]
     tried: dict[str, Any]
     probe: dict[str, Any] | None
+
+    def __post_init__(self) -> None:
+        check_share("val_accuracy", self.val_accuracy)
 
 
 @dataclass(frozen=True)

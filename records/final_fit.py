@@ -11,7 +11,7 @@ from errors import InputError, one_line
 from files import replacing
 from partitions import Partition
 from records.cell import Cell
-from records.encoding import decode, encode
+from records.encoding import check_share, decode, encode
 from records.layout import FINAL_FITS, final_fit_path, is_final_fit
 
 AUTO = "auto"
@@ -42,8 +42,7 @@ class SetScore:
     predictions: list[int]  # a class for each image, in the order of `test_images.csv`
 
     def __post_init__(self) -> None:
-        if not 0 <= self.accuracy <= 1:
-            raise ValueError(f"accuracy: {self.accuracy} is not in 0 to 1")
+        check_share("accuracy", self.accuracy)
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,11 @@ def test_a_journal_of_half_a_line_is_empty(path: Path) -> None:
             b'{"time": true, "event": "footnote", "text": ""}',
             r" \(time: True is of the wrong type\)",
         ),
+        (
+            b'{"time": 1, "event": "winner", "cell": "10/llrd", "trial": 0, "val_accuracy": 7, '
+            b'"samples": 1, "kind": "probe", "config": {}, "tried": {}, "probe": null}',
+            r" \(val_accuracy: 7.* is not in 0 to 1\)",
+        ),
         (b'{"time": 1, "event": "footnote", "text": 3}', r" \(text: 3 is of the wrong type\)"),
     ],
 )

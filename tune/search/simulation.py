@@ -21,7 +21,7 @@ def a_report(milestone: int, score: float, **more: Any) -> TrialReport:
         samples=milestone,
         steps=milestone,
         train_loss=1.0,
-        val_accuracy=score,
+        val_accuracy=score if score != score else min(1.0, max(0.0, score)),
         val_loss=1.0,
         score=float(score),
         prospect=float(score),

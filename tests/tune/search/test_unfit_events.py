@@ -40,7 +40,7 @@ def refusal(events: Lines, folder: Path) -> str:
     """Why a run with this journal is not resumed; empty if it is, to its end and its report."""
     path = folder / "events.jsonl"
     path.write_text("".join(f"{json.dumps(event)}\n" for event in events))
-    (folder / "experiment.yaml").write_text(yaml.safe_dump(SPEC.resolved()))
+    (folder / "experiment.yaml").write_text(yaml.safe_dump(SPEC.resolved() | {"identity": {}}))
     try:
         simulation = Simulation(SPEC, path, rough)
     except InputError as error:
