@@ -195,9 +195,10 @@ def read_run(run_dir: Path) -> Run:
     Raises:
         InputError: it is not a run's directory, or one of its files cannot be understood.
     """
-    for needed in (EXPERIMENT, JOURNAL):
-        if not (run_dir / needed).is_file():
-            raise InputError(f"{run_dir} is not a run's directory: it has no {needed}")
+    if not (run_dir / JOURNAL).is_file():
+        raise InputError(f"{run_dir} is not a run's directory: it has no {JOURNAL}")
+    if not (run_dir / EXPERIMENT).is_file():
+        raise InputError(f"{run_dir} has no {EXPERIMENT}; a run writes it after its features")
     partitions, methods, gain, metric, seeds = _read_experiment(run_dir / EXPERIMENT)
     test_labels, test_groups = read_test_images(run_dir)
     events, fits = read_journal(run_dir / JOURNAL), read_final_fits(run_dir)

@@ -317,7 +317,7 @@ def test_writing_twice_changes_nothing_and_leaves_no_temporary_file(finished: Ru
 
 
 def test_other_directories_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"not a run's directory: it has no experiment\.yaml"):
+    with pytest.raises(InputError, match=r"not a run's directory: it has no events\.jsonl"):
         write_report(tmp_path)
 
 
