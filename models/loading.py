@@ -30,7 +30,7 @@ from models.local_folder import check_config
 from models.tags import options_of_file, options_of_tag
 from models.towers import family_of, split_tower
 from models.zero_copy import Weights, join_weights, split_weights
-from models.zero_shot import Prompts, zero_shot_head
+from models.zero_shot import Prompts, unread_words, zero_shot_head
 
 BOUNDARIES = 2
 """Goes up when the features at a boundary change; those cached before are not used then."""
@@ -111,6 +111,7 @@ def load_pretrained(
             with _quietly():
                 zero_shot = zero_shot_head(model, name, prompts, cache)
                 texts = _text_fingerprint(model, name, prompts)
+                assumed += unread_words(model, name, prompts)
         except UNLOADABLE as error:
             raise InputError(
                 f"model: the text tower or tokenizer of {config.name} cannot be used, which "

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -16,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from errors import one_line
 from files import replacing
 from models.head import LinearHead
 
@@ -71,6 +74,33 @@ def zero_shot_head(
         with contextlib.suppress(OSError, SafetensorError), replacing(file) as path:
             save_file({"weight": weight}, path, {"sha256": _digest(weight)})
     return LinearHead(weight, torch.zeros(len(weight)))
+
+
+def unread_words(model: nn.Module, name: str, prompts: Prompts) -> list[str]:
+    """Say in lines what the text tower cannot read: the ends of prompts, so that classes are one.
+
+    Each class's longest prompt is looked at. A tokenizer with room for one token more puts
+    something else in the last place of a prompt that it has cut.
+    """
+    length: Any = model.context_length
+    tokenizer = open_clip.get_tokenizer(name, context_length=length)
+    longest = [max(prompts.of_class(number), key=len) for number in range(len(prompts.words))]
+    tokens, wider = tokenizer(longest), tokenizer(longest, context_length=length + 1)
+    cut = (tokens != wider[:, :length]).any(dim=1).tolist()
+    read = [tuple(row) for row in tokens.tolist()]
+    same = Counter(read)
+    lines = []
+    if any(cut):
+        lines.append(
+            f"the text encoder reads {length} tokens, and the prompts of {sum(cut)} classes are "
+            f"longer, such as {one_line(longest[cut.index(True)], 60)!r}: their ends are cut off"
+        )
+    if alike := [text for text, row in zip(longest, read, strict=True) if same[row] > 1]:
+        lines.append(
+            f"the text encoder reads the same prompt for {len(alike)} classes, such as "
+            f"{one_line(alike[0], 60)!r}: zero-shot cannot tell them apart"
+        )
+    return lines
 
 
 def _text_embeddings(

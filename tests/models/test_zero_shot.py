@@ -20,7 +20,7 @@ from models.config import LOCAL_DIR, ModelConfig
 from models.encoder import embedding
 from models.loading import _text_fingerprint, load_pretrained
 from models.towers import split_tower
-from models.zero_shot import Prompts, zero_shot_head
+from models.zero_shot import Prompts, unread_words, zero_shot_head
 
 CLASSES = ("red apple", "pear", "a very long name of a plum that the context cuts off somewhere")
 TEMPLATES = ("a photo of a {}", "the {}", "{}.")
@@ -60,6 +60,25 @@ def reference(model: torch.nn.Module, pixels: Tensor, prompts: Prompts) -> Tenso
     images = images / images.norm(dim=-1, keepdim=True)
     logits: Tensor = model.logit_scale.exp() * images @ torch.stack(columns, dim=1)
     return logits
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("cat", "dog"), []),
+        (("one two three four five six seven eight nine ten", "dog"), []),  # 12 tokens
+        (("one two three four five six seven eight nine ten eleven", "dog"), ["prompts of 1 "]),
+        ((("a dog", "the " * 20), "cat"), ["prompts of 1 "]),
+        (("the " * 20 + "cat", "the " * 20 + "dog"), ["prompts of 2 ", "prompt for 2 "]),
+        (("dog", "Dog"), ["prompt for 2 "]),
+    ],
+)
+def test_words_that_the_text_tower_does_not_read_are_told(
+    words: tuple[str | tuple[str, ...], ...], told: list[str]
+) -> None:
+    lines = unread_words(tiny(), "ViT-B-32", Prompts(words, ("{}",)))
+    assert len(lines) == len(told)
+    assert all(part in line for part, line in zip(told, lines, strict=True))
 
 
 @pytest.mark.parametrize("custom", [False, True])
