@@ -14,12 +14,16 @@ from errors import InputError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """The operating system's numbers of the errors of a disk that takes no more."""
 
+RESUME = "what was done is kept: make room, then --resume"
+AGAIN = "make room, then again"
+
 
 @contextmanager
-def full_disk_reported(folder: Path) -> Iterator[None]:
+def full_disk_reported(folder: Path, then: str = RESUME) -> Iterator[None]:
     """Turn the error of a full disk, or what a library made of it, into an `InputError`.
 
-    It names `folder`, unless the error names a file elsewhere. Other errors pass unchanged.
+    It names `folder`, unless the error names a file elsewhere, and says what to do `then`. Other
+    errors pass unchanged.
     """
     try:
         yield
@@ -31,8 +35,7 @@ def full_disk_reported(folder: Path) -> Iterator[None]:
             raise
         reason = os.strerror(_code(cause) or 0)
         raise InputError(
-            f"{_place(cause, folder)}: cannot be written to ({reason}); what was done is kept: "
-            "make room, then --resume"
+            f"{_place(cause, folder)}: cannot be written to ({reason}); {then}"
         ) from error
 
 

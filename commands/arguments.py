@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from math import nan
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,12 +12,14 @@ from rich.text import Text
 
 from commands import COMMANDS
 from errors import InputError, did_you_mean
+from partitions import Partition, Shots
 from terminal import Terminal
 
 CREDENTIALS = re.compile(r"(?<=://)[^@\s]*:[^@\s]*(?=@)|(?<=client_secret=)[^&\s]+")
 EXIT_CODES = """exit codes:
   0    every cell has a result (evaluate: every figure is the same)
-  1    a cell has no winner or no result (evaluate: a figure differs), or a fault
+  1    a cell has no winner or no result (evaluate: a figure differs; predict: no image can be
+       read), or a fault
   2    the input is wrong, or a disk is full: one line says what to do
   130  interrupted; --resume continues"""
 
@@ -83,6 +86,37 @@ def whole(text: str) -> int:
     if re.fullmatch(r"\s*[+-]?[0-9]{1,20}\s*", text):
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, as in 8")
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1."""
+    if (number := whole(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected 1 or more")
+    return number
+
+
+def probability(text: str) -> float:
+    """Read a number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = nan
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 1, as in 0.8")
+    return number
+
+
+def percentage(text: str) -> Partition:
+    """Read one partition in percent."""
+    found = numbers(text)
+    if len(found) > 1 or not 0 < found[0] <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a percentage, as in 10")
+    return found[0]
+
+
+def shots(text: str) -> Partition:
+    """Read one partition in images of each class."""
+    return Shots(positive(text))
 
 
 def storage(text: str) -> str:

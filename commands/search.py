@@ -33,6 +33,8 @@ DESCRIPTION = """Find out how much data you need and how to adapt CLIP at each a
     python run_search.py                          the built-in default, on scanned digits
     python run_search.py search_spaces/folder.yaml --set data.source=folder:/photos
     python run_search.py evaluate results/digits   the table's figures again, from its winners
+    python run_search.py export results/digits --out DIR   the best winner, to take away
+    python run_search.py predict results/digits PHOTOS     classes of other photos
     python -m report results/digits                the report again, at any time
 
 Results lie in results/<name>/, the table in accuracy_table.md."""

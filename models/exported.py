@@ -17,19 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from errors import InputError, one_line
-from models.classifier import Classifier, build_classifier
+from models.classifier import build_classifier
 from models.config import ModelConfig, PrecisionName
 from models.device import Device, available_device
 from models.encoder import PIXELS
 from models.fit import Fit
-from models.loading import load_pretrained
+from models.head import LinearHead
+from models.loading import Pretrained, load_pretrained
 from models.recipe import Recipe
 from models.selection import select
 
@@ -102,24 +104,48 @@ def load_exported(path: Path) -> tuple[Description, dict[str, Tensor]]:
         raise InputError(f"{path}: cannot be read as an adapted model ({reason})") from None
 
 
+class AdaptedModel(nn.Module):
+    """An adapted encoder with its head, from pixels (n, 3, height, width) to probabilities (n, C).
+
+    `embed` maps pixels to embeddings.
+    """
+
+    def __init__(self, embed: nn.Module, head: LinearHead) -> None:
+        super().__init__()
+        self.embed = embed
+        self.weight, self.bias = nn.Parameter(head.weight), nn.Parameter(head.bias)
+        self.eval().requires_grad_(False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Compute the class probabilities."""
+        logits: Tensor = F.linear(self.embed(pixels), self.weight, self.bias)
+        return logits.softmax(-1)
+
+
 @dataclass(frozen=True)
 class Adapted:
-    """An adapted model, from images to probabilities over `classes`."""
+    """An adapted model on the GPU, if there is one, from images to probabilities over `classes`.
+
+    Attributes:
+        preprocess: maps an RGB image to pixels (3, height, width).
+    """
 
     classes: tuple[str, ...]
-    _classifier: Classifier
-    _preprocess: Callable[[Image.Image], Tensor]
-    _device: Device
+    model: AdaptedModel
+    preprocess: Callable[[Image.Image], Tensor]
 
-    @torch.no_grad()
+    def __post_init__(self) -> None:
+        self.model.to(available_device())
+
     def classify(self, images: Sequence[Image.Image]) -> Tensor:
         """Compute the class probabilities (n, C) of RGB images, on the CPU."""
-        pixels = torch.stack([self._preprocess(image) for image in images])
-        self._classifier.eval()
-        with self._device.autocast():
-            embeddings = self._classifier.embed(pixels.to(self._device.torch))
-        logits: Tensor = self._classifier.head(embeddings.float())[0]
-        return logits.softmax(-1).cpu()
+        return self.probabilities([self.preprocess(image) for image in images])
+
+    @torch.no_grad()
+    def probabilities(self, pixels: Sequence[Tensor]) -> Tensor:
+        """Compute the class probabilities (n, C) of preprocessed images, on the CPU."""
+        found: Tensor = self.model(torch.stack([*pixels]).to(self.model.weight.device))
+        return found.cpu()
 
 
 def load_adapted(path: Path) -> Adapted:
@@ -130,14 +156,31 @@ def load_adapted(path: Path) -> Adapted:
     """
     description, weights = load_exported(path)
     pretrained = load_pretrained(description.model)
+    model = adapted_model(path, description, weights, pretrained)
+    return Adapted(description.classes, model, pretrained.preprocess)
+
+
+def adapted_model(
+    path: Path, description: Description, weights: Mapping[str, Tensor], pretrained: Pretrained
+) -> AdaptedModel:
+    """Build the model of a file's weights on a copy of its encoder.
+
+    Raises:
+        InputError: the encoder is not the one it was trained on, or the weights are not its
+            recipe's.
+    """
     if pretrained.fingerprint != description.fingerprint:
         raise InputError(
             f"{path}: was trained on other weights of {description.model.name} than are there now"
         )
-    device = Device(available_device())
     try:
         selection = select(description.recipe, pretrained.encoder)
-        classifier = build_classifier(pretrained.encoder, selection, PIXELS, weights, device)
+        classifier = build_classifier(pretrained.encoder, selection, PIXELS, weights, Device("cpu"))
     except ValueError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
-    return Adapted(description.classes, classifier, pretrained.preprocess, device)
+    return AdaptedModel(nn.Sequential(*classifier.groups), head_of(description, weights))
+
+
+def head_of(description: Description, weights: Mapping[str, Tensor]) -> LinearHead:
+    """Return the head whose logits become probabilities."""
+    return LinearHead(weights["head/weight"], weights["head/bias"])

@@ -92,10 +92,20 @@ def load_pretrained(
             that are none, don't fit or cannot be downloaded, a tower without blocks, or a text
             tower that cannot be used.
     """
-    name = _checked_name(config.name)
+    return load_whole(config, prompts, cache)[0]
+
+
+def load_whole(
+    config: ModelConfig, prompts: Prompts | None = None, cache: Path | None = None
+) -> tuple[Pretrained, open_clip.CLIP]:
+    """Load an encoder as `load_pretrained` does, and the model whose image tower it is.
+
+    Both share their weights.
+    """
+    name = open_clip_name(config.name)
     tag = None if name.startswith(LOCAL_DIR) else _checked_tag(name, config.pretrained)
     try:
-        with _quietly():
+        with quietly():
             model, preprocess, assumed = _created(name, tag)
     except InputError:
         raise
@@ -108,7 +118,7 @@ def load_pretrained(
     zero_shot, texts = None, ""
     if prompts is not None:
         try:
-            with _quietly():
+            with quietly():
                 zero_shot = zero_shot_head(model, name, prompts, cache)
                 texts = _text_fingerprint(model, name, prompts)
                 assumed += unread_words(model, name, prompts)
@@ -118,7 +128,8 @@ def load_pretrained(
                 f"zero_shot needs ({one_line(error, 300)})"
             ) from error
     encoder = split_tower(model.visual)
-    return Pretrained(encoder, preprocess, fingerprint, zero_shot, texts, tuple(assumed))
+    found = Pretrained(encoder, preprocess, fingerprint, zero_shot, texts, tuple(assumed))
+    return found, model
 
 
 def _created(name: str, tag: str | None) -> tuple[open_clip.CLIP, Any, list[str]]:
@@ -180,7 +191,7 @@ def _filled(name: str, options: dict[str, Any], keys: str = "") -> Any:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keep libraries' warnings off the terminal; what they raise is reported in a line."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -192,7 +203,8 @@ def _quietly() -> Iterator[None]:
         logging.disable(before)
 
 
-def _checked_name(name: str) -> str:
+def open_clip_name(name: str) -> str:
+    """Write a model's name as open_clip takes it; raises InputError if there is no such model."""
     if (folder := local_folder(name)) is None:
         known = open_clip.list_models()
         cleaned = name.replace("/", "-")  # as OpenAI writes them

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from errors import InputError
-from files import check_folder, crc32, expanded, nearest, replacing
+from files import check_folder, crc32, expanded, nearest, new_folder, replacing
 
 
 def test_a_folder_or_what_can_become_one_will_do(tmp_path: Path) -> None:
@@ -46,6 +46,19 @@ def test_the_users_folder_is_filled_in(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_nearest_folder_is_the_lowest_that_exists(tmp_path: Path) -> None:
     assert nearest(tmp_path / "a" / "b") == tmp_path == nearest(tmp_path)
+
+
+def test_a_new_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    with pytest.raises(ZeroDivisionError), new_folder(folder) as place:
+        _write_half(place / "file")
+    assert list((tmp_path / "new").iterdir()) == []
+    folder.mkdir()  # an empty one may be there
+    with new_folder(folder) as place:
+        (place / "file").write_text("whole")
+        assert list(folder.iterdir()) == []
+    assert (folder / "file").read_text() == "whole"
+    assert list((tmp_path / "new").iterdir()) == [folder]
 
 
 def _write_half(path: Path) -> None:

@@ -1,0 +1,84 @@
+"""`run_search.py export RESULTS_DIR --out DIR`: a winner as a folder to take away."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commands.arguments import EXIT_CODES, Parser, path
+from commands.winners import Chosen, add_choice, check_choice, choose
+from disk import AGAIN, full_disk_reported
+from errors import InputError
+from files import check_folder
+from partitions import titled
+from records import TEST
+from terminal import Terminal, say
+
+if TYPE_CHECKING:
+    from models.package import Card
+
+DESCRIPTION = """Write a winner to a folder that needs nothing of this project:
+
+    open_clip_config.json, open_clip_model.safetensors   for open_clip, by local-dir:DIR
+    classifier.safetensors   weight and bias, for open_clip's normalised embeddings
+    model.onnx               from pixels to probabilities
+    predict.py               classifies photos with onnxruntime, numpy and Pillow alone
+    classes.json, preprocess.json, README.md"""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line of `export`; raises InputError if it is wrong."""
+    parser = Parser(
+        prog="run_search.py export",
+        description=DESCRIPTION,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run_dir", type=Path, metavar="RESULTS_DIR")
+    add_choice(parser)
+    parser.add_argument(
+        "--out", type=path, required=True, metavar="DIR", help="new folder, or an empty one"
+    )
+    return parser.parse(arguments)
+
+
+def run(given: list[str]) -> int:
+    """Export as the words after `export` say; return the exit code."""
+    arguments = parse(given)
+    check_choice(arguments.run_dir, arguments)
+    check_folder(arguments.out, "--out")
+    if arguments.out.exists() and any(arguments.out.iterdir()):
+        raise InputError(f"--out: {arguments.out} is not empty; name a new folder")
+    chosen = choose(arguments.run_dir, arguments)
+    from models.package import write_package  # torch, which takes seconds to import
+
+    with full_disk_reported(arguments.out, AGAIN):
+        write_package(arguments.out, chosen.weights, card_of(arguments.run_dir, chosen))
+    say(Terminal(), f"{arguments.out}: {chosen.cell}, seed {chosen.seed}, of {arguments.run_dir}")
+    return 0
+
+
+def card_of(run_dir: Path, chosen: Chosen) -> Card:
+    """Say for the model card where a winner comes from."""
+    from models.package import Card
+    from report.formatting import describe
+    from search_spaces.recorded import read_recorded
+
+    experiment, _ = read_recorded(run_dir)
+    run, cell = chosen.run, chosen.cell
+    winner, scores = run.winner(*cell), run.scores(*cell)
+    assert winner is not None
+    assert scores is not None
+    fits = run.fits[cell]
+    of = "balanced accuracy, " if run.metric == "balanced_accuracy" else ""
+    return Card(
+        run=experiment.name,
+        source=experiment.data.source,
+        partition=f"{titled(cell.partition)} ({fits[chosen.seed].n_train} images)",
+        method=cell.method,
+        configuration=describe(winner.config, winner.kind),
+        accuracy=f"{scores.interval().points()}% ({of}95% interval, mean of {len(fits)} seeds)",
+        seed=chosen.seed,
+        seed_accuracy=f"{100 * fits[chosen.seed].tests[TEST].accuracy:.1f}%",
+    )

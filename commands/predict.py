@@ -1,0 +1,140 @@
+"""`run_search.py predict MODEL images…`: the classes of other images."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commands.arguments import EXIT_CODES, Parser, path, positive, probability
+from commands.winners import add_choice, check_choice, choose
+from data.sources.image_files import PassedOver, images_below
+from disk import AGAIN, full_disk_reported
+from errors import InputError
+from files import check_folder
+from models.config import CONFIG
+from records import BEST, EXPERIMENT
+from terminal import FAILED, Terminal, say
+
+if TYPE_CHECKING:
+    from commands.predictions import Write
+    from models.exported import Adapted
+
+DESCRIPTION = """Classify images with a winner of a run.
+
+    python run_search.py predict results/digits photos/ --out predictions.csv
+
+MODEL is a run's directory, a file of its winners/, or a folder that export wrote."""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line of `predict`; raises InputError if it is wrong."""
+    parser = Parser(
+        prog="run_search.py predict",
+        description=DESCRIPTION,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL")
+    add("images", type=path, nargs="+", metavar="IMAGES", help="files, and folders of images")
+    add("--out", type=path, metavar="FILE.csv", help="write a table there, not to the terminal")
+    add(
+        "--threshold",
+        type=probability,
+        default=0.0,
+        metavar="0.8",
+        help="leave the label empty (unsure) where its probability is lower",
+    )
+    add("--top", type=positive, default=1, metavar="N", help="the N most probable classes")
+    add("--batch", type=positive, default=64, metavar="N", help="images in memory at a time")
+    add_choice(parser)
+    return parser.parse(arguments)
+
+
+def run(given: list[str]) -> int:
+    """Predict as the words after `predict` say; return the exit code."""
+    arguments = parse(given)
+    errors = Terminal(stderr=True)
+    _check(arguments)
+    images = _listed(arguments.images, errors)
+    model = _load(arguments)
+    from commands.predictions import Ranked, ranked
+
+    read = unread = unsure = 0
+    with (
+        full_disk_reported(arguments.out or Path(), AGAIN),
+        _writer(arguments, model.classes) as write,
+    ):
+        for image in ranked(model, images, arguments.top, arguments.batch):
+            if isinstance(image, Ranked):
+                write(image)
+                read += 1
+                unsure += image.classes[0][1] < arguments.threshold
+            else:
+                say(errors, f"passed over: {image}")
+                unread += 1
+    say(errors, f"{read} images classified, {unsure} of them unsure; {unread} cannot be read")
+    return 0 if read else FAILED
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise InputError for what is wrong with the places that are named, before slow imports."""
+    place = arguments.model
+    if not place.exists():
+        raise InputError(
+            f"{place}: no such file or folder; needed is a run's directory, or a model"
+        )
+    if place.is_dir() and not (place / CONFIG).is_file():
+        check_choice(place, arguments)
+    elif (arguments.partition, arguments.method, arguments.seed) != (None, BEST, 0):
+        raise InputError(
+            f"{place} is one model; --partition, --shots, --method and --seed choose among a run's"
+        )
+    for images in arguments.images:
+        if not images.exists():
+            raise InputError(f"{images}: no such file or folder")
+    if arguments.out is not None:
+        check_folder(arguments.out.parent, "--out")
+        if arguments.out.is_dir():
+            raise InputError(f"--out: {arguments.out} is a folder; name a file")
+
+
+def _listed(places: Sequence[Path], console: Terminal) -> list[Path]:
+    """List the files that are named, and the images below the folders that are."""
+    images: list[Path] = []
+    passed = PassedOver()
+    for place in places:
+        if not place.is_dir():
+            images.append(place)
+            continue
+        found, others = images_below(place, place.resolve().parent)
+        images += found
+        passed.update(others)
+    if not images:
+        why = "; ".join(passed.lines()) or "empty"
+        raise InputError(f"no images in {', '.join(map(str, places))} ({why})")
+    for line in passed.lines():
+        say(console, line)
+    return images
+
+
+def _load(arguments: argparse.Namespace) -> Adapted:
+    """Load the model that is named."""
+    place = arguments.model
+    file = choose(place, arguments).weights if (place / EXPERIMENT).is_file() else place
+    from models.exported import load_adapted  # torch, which takes seconds to import
+    from models.package import load_package
+
+    return load_package(file) if file.is_dir() else load_adapted(file)
+
+
+def _writer(arguments: argparse.Namespace, classes: Sequence[str]) -> AbstractContextManager[Write]:
+    from commands.predictions import csv_writer, table_writer
+
+    top = min(arguments.top, len(classes))
+    if arguments.out is not None:
+        return csv_writer(arguments.out, top, arguments.threshold)
+    return table_writer(Terminal(), classes, top, arguments.threshold)
