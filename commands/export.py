@@ -11,6 +11,7 @@ from commands.winners import Chosen, add_choice, check_choice, choose
 from disk import AGAIN, full_disk_reported
 from errors import InputError
 from files import check_folder
+from metrics import WORDS
 from partitions import titled
 from records import TEST
 from terminal import Terminal, say
@@ -71,7 +72,7 @@ def card_of(run_dir: Path, chosen: Chosen) -> Card:
     assert winner is not None
     assert scores is not None
     fits = run.fits[cell]
-    of = "balanced accuracy, " if run.metric == "balanced_accuracy" else ""
+    of = "" if run.metric == "accuracy" else f"{WORDS[run.metric]}, "
     return Card(
         run=experiment.name,
         source=experiment.data.source,
