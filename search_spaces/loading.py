@@ -9,11 +9,12 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from errors import InputError, did_you_mean, one_line, shown
-from files import reason
+from search_spaces.extending import SpaceFile, file_of, merged, read_files
 from search_spaces.mistakes import explained
+from search_spaces.recorded import EARLIER
 from search_spaces.schedulers import SETTINGS, sections
 from search_spaces.schema import Experiment, SearchConfig
-from yaml_files import DEPTH, read_yaml, text_of
+from yaml_files import DEPTH, read_yaml
 
 NAMED = 3  # further mistakes that a message names; it counts the others
 
@@ -28,7 +29,7 @@ def load_experiment(
     """Read and validate a search space.
 
     Args:
-        path: the YAML file.
+        path: the YAML file, which may extend others.
         settings: `key.path=value` strings, values in YAML (`--set`).
         overrides: dotted keys to values, as given by other options of the command line.
         trials: of every cell, instead of what the file says for all or single methods.
@@ -37,27 +38,15 @@ def load_experiment(
     Raises:
         InputError: a mistake, in one line that names file, key and what is allowed.
     """
-    tree = _read(path)
+    files = read_files(path)
+    tree = merged(files)
+    if "identity" in tree:  # it is the experiment.yaml of a run, which says more than the settings
+        tree = {key: value for key, value in tree.items() if key not in ("identity", EARLIER)}
     options = _override(tree, settings, overrides or {}, trials)
     if "name" not in tree:
         tree["name"], options["name"] = path.stem, f"{path}: its file name, unless --name is given"
-    experiment = _validated(tree, str(path), options)
-    return _with_methods(experiment, list(methods), str(path)) if methods else experiment
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = text_of(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({reason(error)}); expected a YAML search space"
-        ) from None
-    tree = read_yaml(text, str(path))
-    if not isinstance(tree, dict):
-        raise InputError(
-            f"{path}: expected keys and values such as `name: food`, got {shown(tree)}"
-        )
-    return tree
+    experiment = _validated(tree, files, options)
+    return _with_methods(experiment, list(methods), files) if methods else experiment
 
 
 def _override(
@@ -115,14 +104,18 @@ def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> list[str]
     return made
 
 
-def _validated(tree: dict[str, Any], where: str, options: Mapping[str, str]) -> Experiment:
+def _validated(
+    tree: dict[str, Any], files: Sequence[SpaceFile], options: Mapping[str, str]
+) -> Experiment:
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        raise InputError(_one_line(error, where, options)) from None
+        raise InputError(_one_line(error, files, options)) from None
 
 
-def _one_line(error: ValidationError, file: str, options: Mapping[str, str]) -> str:
+def _one_line(
+    error: ValidationError, files: Sequence[SpaceFile], options: Mapping[str, str]
+) -> str:
     """Describe the first mistake: file and key or option, what is wrong, and what is allowed."""
     by_key = {_key(details["loc"]): details for details in error.errors(include_url=False)}
     (key, first), *others = by_key.items()
@@ -140,7 +133,8 @@ def _one_line(error: ValidationError, file: str, options: Mapping[str, str]) -> 
         name = f"{given.split('.')[-1]}: "
         if option.startswith("--set ") and given.startswith(f"{key}.") and message.startswith(name):
             return f"{option}: {message.removeprefix(name)}"
-    return " ".join(f"{_where(key, file, options)}: {message}".split())
+    file = file_of(key, message, files)
+    return " ".join(f"{_where(key, str(file), options)}: {message}".split())
 
 
 def _key(place: tuple[int | str, ...]) -> str:
@@ -172,13 +166,15 @@ def _fields(parents: list[str]) -> list[str]:
     return [*node.model_fields, *(sections() if node is SearchConfig else ())]
 
 
-def _with_methods(experiment: Experiment, methods: list[str], where: str) -> Experiment:
+def _with_methods(
+    experiment: Experiment, methods: list[str], files: Sequence[SpaceFile]
+) -> Experiment:
     """Keep some methods, and the probe if they may start from its head."""
     for method in methods:
         if method not in experiment.methods:
             hint = did_you_mean(method, experiment.methods)
             raise InputError(
-                f"--methods {shown(method)}: not in {where}; {hint}"
+                f"--methods {shown(method)}: not in {files[0].path}; {hint}"
                 f"allowed: {', '.join(experiment.methods)}"
             )
     needed = {*methods}
@@ -188,4 +184,4 @@ def _with_methods(experiment: Experiment, methods: list[str], where: str) -> Exp
     tree["methods"] = {name: m for name, m in tree["methods"].items() if name in needed}
     if tree["report"]["gain"] not in needed:
         tree["report"]["gain"] = None
-    return _validated(tree, where, {})
+    return _validated(tree, files, {})
