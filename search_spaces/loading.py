@@ -16,6 +16,15 @@ from search_spaces.schedulers import SETTINGS, sections
 from search_spaces.schema import Experiment, SearchConfig
 from yaml_files import DEPTH, read_yaml
 
+QUICK = {
+    "data.partitions": [1, 10, 100],
+    "data.shots": [],
+    "search.trials": 6,
+    "search.samples": 1000,
+    "final.seeds": 3,
+}
+QUICK_METHODS = ("zero_shot", "frozen", "layer_norm", "llrd")
+"""What `--quick` changes in a search space, and the methods that it keeps of those there are."""
 NAMED = 3  # further mistakes that a message names; it counts the others
 
 
@@ -25,6 +34,8 @@ def load_experiment(
     overrides: Mapping[str, Any] | None = None,
     trials: int | None = None,
     methods: Iterable[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+    quick: bool = False,
 ) -> Experiment:
     """Read and validate a search space.
 
@@ -34,6 +45,8 @@ def load_experiment(
         overrides: dotted keys to values, as given by other options of the command line.
         trials: of every cell, instead of what the file says for all or single methods.
         methods: the only ones to keep, beside the probe that they may start from.
+        defaults: dotted keys to values that replace the file's; everything above wins over them.
+        quick: few methods, partitions and trials, unless something above says otherwise.
 
     Raises:
         InputError: a mistake, in one line that names file, key and what is allowed.
@@ -42,11 +55,13 @@ def load_experiment(
     tree = merged(files)
     if "identity" in tree:  # it is the experiment.yaml of a run, which says more than the settings
         tree = {key: value for key, value in tree.items() if key not in ("identity", EARLIER)}
+    _set_defaults(tree, (QUICK if quick else {}) | dict(defaults or {}))
     options = _override(tree, settings, overrides or {}, trials)
     if "name" not in tree:
         tree["name"], options["name"] = path.stem, f"{path}: its file name, unless --name is given"
     experiment = _validated(tree, files, options)
-    return _with_methods(experiment, list(methods), files) if methods else experiment
+    kept = list(methods) or [name for name in QUICK_METHODS if quick and name in experiment.methods]
+    return _with_methods(experiment, kept, files) if kept else experiment
 
 
 def _override(
@@ -64,15 +79,33 @@ def _override(
         _without_default(tree, key.strip())
     for key, value in overrides.items():
         _assign(tree, key, value, key)
-        options[key] = f"--{key.split('.')[-1]}"
+        options[key] = "--model" if key.startswith("model.") else f"--{key.split('.')[-1]}"
     if trials is not None:
-        _assign(tree, "search.trials", trials, "--trials")
+        _set_for_all(tree, "search.trials", trials)
         options["search.trials"] = "--trials"
-        methods = tree.get("methods")
-        for method in methods.values() if isinstance(methods, dict) else ():
-            if isinstance(method, dict):
-                method.pop("trials", None)
     return options
+
+
+def _set_defaults(tree: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    for key, value in defaults.items():
+        if key in ("search.trials", "search.samples"):
+            _set_for_all(tree, key, value)
+        else:
+            _assign(tree, key, value, key)
+
+
+def _set_for_all(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a key of `search`, also where a method has a value of its own."""
+    _assign(tree, key, value, key)
+    methods = tree.get("methods")
+    if isinstance(methods, dict):
+        own = key.split(".")[-1]
+        tree["methods"] = {
+            name: {k: v for k, v in method.items() if k != own}
+            if isinstance(method, dict)
+            else method
+            for name, method in methods.items()
+        }
 
 
 def _without_default(tree: dict[str, Any], key: str) -> None:
