@@ -74,6 +74,19 @@ def address(text: str) -> str:
     raise argparse.ArgumentTypeError(f"{text!r}: expected auto or HOST:PORT, as in 10.0.0.1:6379")
 
 
+def model(text: str) -> dict[str, str | None]:
+    """Read an encoder, NAME or NAME:PRETRAINED, as the keys of the search space that it sets.
+
+    Names that say where the weights are, such as local-dir:FOLDER, have no tag.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; expected a model, as in ViT-B-32:openai")
+    if text.startswith(("local-dir:", "hf-hub:")):
+        return {"model.name": text, "model.pretrained": None}
+    name, colon, pretrained = text.partition(":")
+    return {"model.name": name, "model.pretrained": pretrained} if colon else {"model.name": name}
+
+
 def path(text: str) -> Path:
     """Read a path."""
     if not text.strip():

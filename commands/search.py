@@ -1,4 +1,4 @@
-"""`run_search.py [SPACE.yaml]`: search, measure the winners, and report."""
+"""`run_search.py [SPACE.yaml or SOURCE]`: search, measure the winners, and report."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from commands.arguments import (
     Parser,
     address,
     duration,
+    model,
     names,
     numbers,
     path,
@@ -31,7 +32,9 @@ ENDED_BY = (signal.SIGTERM, signal.SIGHUP)
 DESCRIPTION = """Find out how much data you need and how to adapt CLIP at each amount.
 
     python run_search.py                          the built-in default, on scanned digits
-    python run_search.py search_spaces/folder.yaml --set data.source=folder:/photos
+    python run_search.py folder:PATH --quick       your photos, one folder a class: a first answer
+    python run_search.py folder:PATH               the whole table; csv:FILE, torchvision:NAME, too
+    python run_search.py my_photos.yaml            as a search space of your own says
     python run_search.py evaluate results/digits   the table's figures again, from its winners
     python run_search.py export results/digits --out DIR   the best winner, to take away
     python run_search.py predict results/digits PHOTOS     classes of other photos
@@ -65,10 +68,23 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add(
         "space",
         nargs="?",
-        type=Path,
-        default=DEFAULT,
+        default=str(DEFAULT),
         metavar="SPACE.yaml",
-        help="what to search, on what data (default: search_spaces/digits.yaml)",
+        help="what to search, on what data (default: search_spaces/digits.yaml); or images alone, "
+        "such as folder:PATH, searched as search_spaces/folder.yaml says",
+    )
+    add(
+        "--quick",
+        action="store_true",
+        help="a first answer: zero_shot, frozen, layer_norm and llrd, 6 trials each, at three "
+        "amounts of data; other options win over it",
+    )
+    add(
+        "--model",
+        type=model,
+        default={},
+        metavar="NAME[:PRETRAINED]",
+        help="the encoder: ViT-B-16:openai, local-dir:FOLDER",
     )
     add(
         "--set",
@@ -114,11 +130,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def run(given: list[str]) -> int:
     """Search as the command line says; return the exit code."""
     arguments = parse(given)
-    experiment = _experiment(arguments)
+    experiment, source = _experiment(arguments)
     folder, fresh = arguments.out / experiment.name, not (arguments.resume or arguments.dry_run)
+    from commands.photos import described, with_fitting_amounts
     from tune.places import check_places
 
     check_places(experiment, folder, arguments.storage, fresh)
+    if (source or arguments.quick) and not _says_amounts(arguments):
+        experiment = with_fitting_amounts(experiment, arguments.quick)
+    for line in described(experiment, folder) if source else ():
+        say(Terminal(stderr=True), line)
     from tune.workers.ray_environment import set_ray_environment
 
     set_ray_environment(loopback=arguments.address is None)
@@ -149,7 +170,9 @@ def run(given: list[str]) -> int:
     return FAILED if report.missing else 0
 
 
-def _experiment(arguments: argparse.Namespace) -> Experiment:
+def _experiment(arguments: argparse.Namespace) -> tuple[Experiment, str | None]:
+    """Read the experiment; beside it the source of images, if that was given and no file."""
+    from commands.photos import as_source, run_name, space_for
     from search_spaces import load_experiment
 
     overrides = {
@@ -158,13 +181,24 @@ def _experiment(arguments: argparse.Namespace) -> Experiment:
         "seed": arguments.seed,
         "name": arguments.name,
     }
-    return load_experiment(
-        arguments.space,
+    source = as_source(arguments.space)
+    experiment = load_experiment(
+        Path(arguments.space) if source is None else space_for(source),
         settings=arguments.set,
-        overrides={key: value for key, value in overrides.items() if value is not None},
+        overrides={k: v for k, v in overrides.items() if v is not None} | arguments.model,
         trials=arguments.trials,
         methods=arguments.methods,
+        defaults={"data.source": source, "name": run_name(source)} if source else {},
+        quick=arguments.quick,
     )
+    return experiment, source
+
+
+def _says_amounts(arguments: argparse.Namespace) -> bool:
+    """Whether an option names the rows of the table."""
+    keys = [setting.partition("=")[0].strip() for setting in arguments.set]
+    named = {"data", "data.partitions", "data.shots"} & {*keys}
+    return bool(named or arguments.partitions or arguments.shots)
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -29,7 +29,7 @@ def described_keys() -> Iterator[str]:
 
 def _keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
-        inner = _model(field.annotation)
+        inner = held_section(field.annotation)
         if inner is None:
             yield _line(model, name, prefix)
         else:
@@ -40,7 +40,7 @@ def _keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
             yield from _keys(settings, f"{prefix}{section}.")
 
 
-def _model(annotation: Any) -> type[BaseModel] | None:
+def held_section(annotation: Any) -> type[BaseModel] | None:
     """Return the section that a field holds, or holds by name; None if it holds a value."""
     held = get_args(annotation)[1] if get_origin(annotation) is dict else annotation
     return held if inspect.isclass(held) and issubclass(held, BaseModel) else None
@@ -49,13 +49,19 @@ def _model(annotation: Any) -> type[BaseModel] | None:
 def _line(model: type[BaseModel], name: str, prefix: str) -> str:
     field = model.model_fields[name]
     value = "" if field.is_required() else f"={_plain(field.get_default())}"
-    notes = [(field.description or _attributes(model).get(name, "")).replace("`", "").rstrip(".")]
+    notes = [meaning(model, name)]
     if get_origin(field.annotation) is Literal:
         notes.append(f"one of {', '.join(get_args(field.annotation))}")
     if field.is_required():
         notes.append("needed")
     line = f"{f'{prefix}{name}{value}':<{MEANINGS - 2}}  {'; '.join(filter(None, notes))}"
     return textwrap.fill(line.rstrip(), WIDTH, subsequent_indent=" " * MEANINGS)
+
+
+def meaning(model: type[BaseModel], name: str) -> str:
+    """Return what a key of a section means, as its field or the section's docstring says."""
+    said = model.model_fields[name].description or _attributes(model).get(name, "")
+    return said.replace("`", "").rstrip(".")
 
 
 def _plain(value: Any) -> str:

@@ -9,12 +9,22 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from errors import InputError, did_you_mean, one_line, shown
-from files import reason
+from search_spaces.extending import SpaceFile, file_of, merged, read_files
 from search_spaces.mistakes import explained
+from search_spaces.recorded import EARLIER
 from search_spaces.schedulers import SETTINGS, sections
 from search_spaces.schema import Experiment, SearchConfig
-from yaml_files import DEPTH, read_yaml, text_of
+from yaml_files import DEPTH, read_yaml
 
+QUICK = {
+    "data.partitions": [1, 10, 100],
+    "data.shots": [],
+    "search.trials": 6,
+    "search.samples": 1000,
+    "final.seeds": 3,
+}
+QUICK_METHODS = ("zero_shot", "frozen", "layer_norm", "llrd")
+"""What `--quick` changes in a search space, and the methods that it keeps of those there are."""
 NAMED = 3  # further mistakes that a message names; it counts the others
 
 
@@ -24,40 +34,34 @@ def load_experiment(
     overrides: Mapping[str, Any] | None = None,
     trials: int | None = None,
     methods: Iterable[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+    quick: bool = False,
 ) -> Experiment:
     """Read and validate a search space.
 
     Args:
-        path: the YAML file.
+        path: the YAML file, which may extend others.
         settings: `key.path=value` strings, values in YAML (`--set`).
         overrides: dotted keys to values, as given by other options of the command line.
         trials: of every cell, instead of what the file says for all or single methods.
         methods: the only ones to keep, beside the probe that they may start from.
+        defaults: dotted keys to values that replace the file's; everything above wins over them.
+        quick: few methods, partitions and trials, unless something above says otherwise.
 
     Raises:
         InputError: a mistake, in one line that names file, key and what is allowed.
     """
-    tree = _read(path)
+    files = read_files(path)
+    tree = merged(files)
+    if "identity" in tree:  # it is the experiment.yaml of a run, which says more than the settings
+        tree = {key: value for key, value in tree.items() if key not in ("identity", EARLIER)}
+    _set_defaults(tree, (QUICK if quick else {}) | dict(defaults or {}))
     options = _override(tree, settings, overrides or {}, trials)
     if "name" not in tree:
         tree["name"], options["name"] = path.stem, f"{path}: its file name, unless --name is given"
-    experiment = _validated(tree, str(path), options)
-    return _with_methods(experiment, list(methods), str(path)) if methods else experiment
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = text_of(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({reason(error)}); expected a YAML search space"
-        ) from None
-    tree = read_yaml(text, str(path))
-    if not isinstance(tree, dict):
-        raise InputError(
-            f"{path}: expected keys and values such as `name: food`, got {shown(tree)}"
-        )
-    return tree
+    experiment = _validated(tree, files, options)
+    kept = list(methods) or [name for name in QUICK_METHODS if quick and name in experiment.methods]
+    return _with_methods(experiment, kept, files) if kept else experiment
 
 
 def _override(
@@ -75,15 +79,33 @@ def _override(
         _without_default(tree, key.strip())
     for key, value in overrides.items():
         _assign(tree, key, value, key)
-        options[key] = f"--{key.split('.')[-1]}"
+        options[key] = "--model" if key.startswith("model.") else f"--{key.split('.')[-1]}"
     if trials is not None:
-        _assign(tree, "search.trials", trials, "--trials")
+        _set_for_all(tree, "search.trials", trials)
         options["search.trials"] = "--trials"
-        methods = tree.get("methods")
-        for method in methods.values() if isinstance(methods, dict) else ():
-            if isinstance(method, dict):
-                method.pop("trials", None)
     return options
+
+
+def _set_defaults(tree: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    for key, value in defaults.items():
+        if key in ("search.trials", "search.samples"):
+            _set_for_all(tree, key, value)
+        else:
+            _assign(tree, key, value, key)
+
+
+def _set_for_all(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a key of `search`, also where a method has a value of its own."""
+    _assign(tree, key, value, key)
+    methods = tree.get("methods")
+    if isinstance(methods, dict):
+        own = key.split(".")[-1]
+        tree["methods"] = {
+            name: {k: v for k, v in method.items() if k != own}
+            if isinstance(method, dict)
+            else method
+            for name, method in methods.items()
+        }
 
 
 def _without_default(tree: dict[str, Any], key: str) -> None:
@@ -115,14 +137,18 @@ def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> list[str]
     return made
 
 
-def _validated(tree: dict[str, Any], where: str, options: Mapping[str, str]) -> Experiment:
+def _validated(
+    tree: dict[str, Any], files: Sequence[SpaceFile], options: Mapping[str, str]
+) -> Experiment:
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        raise InputError(_one_line(error, where, options)) from None
+        raise InputError(_one_line(error, files, options)) from None
 
 
-def _one_line(error: ValidationError, file: str, options: Mapping[str, str]) -> str:
+def _one_line(
+    error: ValidationError, files: Sequence[SpaceFile], options: Mapping[str, str]
+) -> str:
     """Describe the first mistake: file and key or option, what is wrong, and what is allowed."""
     by_key = {_key(details["loc"]): details for details in error.errors(include_url=False)}
     (key, first), *others = by_key.items()
@@ -140,7 +166,8 @@ def _one_line(error: ValidationError, file: str, options: Mapping[str, str]) -> 
         name = f"{given.split('.')[-1]}: "
         if option.startswith("--set ") and given.startswith(f"{key}.") and message.startswith(name):
             return f"{option}: {message.removeprefix(name)}"
-    return " ".join(f"{_where(key, file, options)}: {message}".split())
+    file = file_of(key, message, files)
+    return " ".join(f"{_where(key, str(file), options)}: {message}".split())
 
 
 def _key(place: tuple[int | str, ...]) -> str:
@@ -172,13 +199,15 @@ def _fields(parents: list[str]) -> list[str]:
     return [*node.model_fields, *(sections() if node is SearchConfig else ())]
 
 
-def _with_methods(experiment: Experiment, methods: list[str], where: str) -> Experiment:
+def _with_methods(
+    experiment: Experiment, methods: list[str], files: Sequence[SpaceFile]
+) -> Experiment:
     """Keep some methods, and the probe if they may start from its head."""
     for method in methods:
         if method not in experiment.methods:
             hint = did_you_mean(method, experiment.methods)
             raise InputError(
-                f"--methods {shown(method)}: not in {where}; {hint}"
+                f"--methods {shown(method)}: not in {files[0].path}; {hint}"
                 f"allowed: {', '.join(experiment.methods)}"
             )
     needed = {*methods}
@@ -188,4 +217,4 @@ def _with_methods(experiment: Experiment, methods: list[str], where: str) -> Exp
     tree["methods"] = {name: m for name, m in tree["methods"].items() if name in needed}
     if tree["report"]["gain"] not in needed:
         tree["report"]["gain"] = None
-    return _validated(tree, where, {})
+    return _validated(tree, files, {})

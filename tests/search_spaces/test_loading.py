@@ -20,10 +20,10 @@ SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 # Files
 
 
-@pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.name)
-def test_every_shipped_space_loads(path: Path) -> None:
-    experiment = load_experiment(path)
-    assert experiment.name == path.stem
+@pytest.mark.parametrize("name", ["digits", "folder", "food101"])
+def test_every_shipped_space_loads(name: str) -> None:
+    experiment = load_experiment(SPACES / f"{name}.yaml")
+    assert experiment.name == name
     assert experiment.probe is not None
     for method in experiment.methods.values():
         Recipe(**method.parsed.first())

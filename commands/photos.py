@@ -1,0 +1,94 @@
+"""A data source in place of a search space file, as in `run_search.py folder:PATH`."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from pathlib import Path, PurePath
+
+from data import SourceConfig, load_dataset
+from data.amounts import different_amounts, sensible_amounts, three_of
+from data.sources import SOURCES
+from errors import InputError, did_you_mean, shown
+from partitions import Shots
+from records import EXPERIMENT
+from search_spaces import Experiment
+from search_spaces.extending import ENDINGS, READY
+
+TABLES = (".csv", ".tsv", ".parquet")
+LONGEST_NAME = 60
+
+
+def as_source(text: str) -> str | None:
+    """Return the data source that a word of the command line names; None if it names a YAML file.
+
+    Raises:
+        InputError: it is neither, and not far from a source.
+    """
+    if text.lower().endswith(ENDINGS):
+        return None
+    kind, _, place = text.partition(":")
+    path = Path(text)
+    if path.is_file() and path.suffix.lower() not in TABLES:
+        return None
+    if kind in SOURCES and bool(place.strip()) == bool(SOURCES[kind].place):
+        return text
+    allowed = ", ".join(":".join(filter(None, (k, s.place))) for k, s in SOURCES.items())
+    if path.is_dir():
+        hint = f"it is a folder; with one folder of photos a class in it, write folder:{text}; "
+    elif path.is_file():
+        hint = f"it is a table; write csv:{text}; "
+    else:
+        hint = did_you_mean(kind, SOURCES)
+    raise InputError(
+        f"{shown(text)}: neither a search space nor a source of images; {hint}"
+        f"allowed: SPACE.yaml, {allowed}"
+    )
+
+
+def space_for(source: str) -> Path:
+    """Find the ready search space for a source: the one of its kind, or else the one for photos."""
+    own = READY / f"{source.partition(':')[0]}.yaml"
+    return own if own.is_file() else READY / "folder.yaml"
+
+
+def run_name(source: str) -> str:
+    """Make the name of a run from the last word of its source, which may hold any character."""
+    config = SourceConfig(source=source)
+    place = (
+        PurePath(config.path) if SOURCES[config.kind].place == "PATH" else PurePath(config.place)
+    )
+    word = place.name.removesuffix(place.suffix) if place.suffix.lower() in TABLES else place.name
+    letters = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")
+    return name[:LONGEST_NAME].rstrip("-._") or config.kind
+
+
+def with_fitting_amounts(experiment: Experiment, quick: bool) -> Experiment:
+    """List the images, and choose how many of them each row of the table takes.
+
+    Raises:
+        InputError: as `load_dataset` does.
+    """
+    dataset = load_dataset(experiment.data)
+    rows = sensible_amounts(len(dataset.train), len(dataset.classes))
+    rows = different_amounts(rows, dataset, experiment.seed)
+    chosen = three_of(rows) if quick else rows
+    shots = tuple(row.number for row in chosen if isinstance(row, Shots))
+    percentages = tuple(row for row in chosen if not isinstance(row, Shots))
+    data = experiment.data.model_copy(update={"shots": shots, "partitions": percentages})
+    return experiment.model_copy(update={"data": data})
+
+
+def described(experiment: Experiment, folder: Path) -> tuple[str, str]:
+    """Say in two lines what is searched, and where all its settings will be."""
+    from report.formatting import amounts  # with pandas and more, a second to import
+
+    data, model = experiment.data, experiment.model
+    encoder = f"{model.name} ({model.pretrained})" if model.pretrained else model.name
+    return (
+        f"{data.source}: {encoder}, methods {', '.join(experiment.methods)}, "
+        f"at {amounts(data.amounts)} of the training images",
+        f"A run writes all settings to {folder / EXPERIMENT}; to change any, edit a copy and run "
+        "it: python run_search.py COPY.yaml --name ANOTHER",
+    )
