@@ -74,7 +74,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--quick",
         action="store_true",
         help="a first answer: zero_shot, frozen, layer_norm and llrd, 6 trials each, at three "
-        "amounts of data; other options win over it",
+        "amounts of data, in results/NAME-quick; other options win over it",
     )
     add(
         "--model",
