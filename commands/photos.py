@@ -58,7 +58,7 @@ def run_name(source: str) -> str:
     place = (
         PurePath(config.path) if SOURCES[config.kind].place == "PATH" else PurePath(config.place)
     )
-    word = place.name.removesuffix(place.suffix) if place.suffix.lower() in TABLES else place.name
+    word = place.stem if place.suffix.lower() in (*TABLES, ".tar") else place.name
     letters = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")
     return name[:LONGEST_NAME].rstrip("-._") or config.kind

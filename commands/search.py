@@ -63,8 +63,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
+    parser.add_argument(
+        "-h", "--help", action=_KeysHelp, nargs=0, help="show this, and the keys for --set"
+    )
+    _add_what(parser)
+    _add_how(parser)
+    return parser.parse(arguments)
+
+
+def _add_what(parser: Parser) -> None:
+    """Add what says what is searched."""
     add = parser.add_argument
-    add("-h", "--help", action=_KeysHelp, nargs=0, help="show this, and the keys for --set")
     add(
         "space",
         nargs="?",
@@ -77,7 +86,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--quick",
         action="store_true",
         help="a first answer: zero_shot, frozen, layer_norm and llrd, 6 trials each, at three "
-        "amounts of data; other options win over it",
+        "amounts of data, in results/NAME-quick; other options win over it",
     )
     add(
         "--model",
@@ -98,7 +107,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--methods", type=names, default=[], metavar="A,B", help="only these methods")
     add("--trials", type=whole, metavar="N", help="trials of each cell; a small space has fewer")
     add("--seed", type=whole, metavar="S", help="seed of the search, 0 to 2147483647")
-    add("--name", help="name of the run (default: the YAML file's)")
+    add("--name", help="name of the run (default: the YAML file's, or the source's)")
+
+
+def _add_how(parser: Parser) -> None:
+    """Add what says where and how it runs."""
+    add = parser.add_argument
     add("--out", type=path, default=Path("results"), metavar="DIR", help="folder of all runs")
     add(
         "--storage",
@@ -124,7 +138,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="join a running Ray cluster (auto, HOST:PORT)",
     )
     add("--dry-run", action="store_true", help="print the plan and stop")
-    return parser.parse(arguments)
 
 
 def run(given: list[str]) -> int:

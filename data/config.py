@@ -49,11 +49,12 @@ class SourceConfig(Section):
     """Where images come from.
 
     Attributes:
-        source: `digits`, `folder:PATH`, `csv:PATH` or `torchvision:NAME`. Relative paths start at
-            the current directory.
+        source: `digits`, `folder:PATH`, `csv:PATH` (.csv, .tsv, .parquet), `torchvision:NAME`,
+            `hf:NAME_OR_PATH` or `webdataset:PATTERN`. Relative paths start at the current
+            directory.
         root: for `csv:`, the folder that holds all images, from which relative paths start
             (default: the CSV's own); for `torchvision:`, the download folder.
-        columns: column names of a `csv:` source.
+        columns: column names of a `csv:` or `hf:` source.
     """
 
     source: str

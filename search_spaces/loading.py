@@ -46,7 +46,8 @@ def load_experiment(
         trials: of every cell, instead of what the file says for all or single methods.
         methods: the only ones to keep, beside the probe that they may start from.
         defaults: dotted keys to values that replace the file's; everything above wins over them.
-        quick: few methods, partitions and trials, unless something above says otherwise.
+        quick: few methods, partitions and trials, unless something above says otherwise; the name
+            ends in -quick.
 
     Raises:
         InputError: a mistake, in one line that names file, key and what is allowed.
@@ -57,8 +58,11 @@ def load_experiment(
         tree = {key: value for key, value in tree.items() if key not in ("identity", EARLIER)}
     _set_defaults(tree, (QUICK if quick else {}) | dict(defaults or {}))
     options = _override(tree, settings, overrides or {}, trials)
+    named = "name" in options
     if "name" not in tree:
         tree["name"], options["name"] = path.stem, f"{path}: its file name, unless --name is given"
+    if quick and not named:  # the whole search, which does not continue this one, has the name
+        tree["name"] = f"{tree['name']}-quick"
     experiment = _validated(tree, files, options)
     kept = list(methods) or [name for name in QUICK_METHODS if quick and name in experiment.methods]
     return _with_methods(experiment, kept, files) if kept else experiment

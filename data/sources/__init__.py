@@ -14,13 +14,17 @@ from data.sources.base import (
 from data.sources.csv_table import CsvTable
 from data.sources.digits import Digits
 from data.sources.folder import Folder
+from data.sources.hugging_face import HuggingFace
 from data.sources.torchvision_sets import TorchvisionSets
+from data.sources.webdataset import WebDataset
 
 SOURCES: dict[str, SourceKind] = {
     "digits": Digits(),
     "folder": Folder(),
     "csv": CsvTable(),
     "torchvision": TorchvisionSets(),
+    "hf": HuggingFace(),
+    "webdataset": WebDataset(),
 }
 
 __all__ = [

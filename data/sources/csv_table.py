@@ -1,4 +1,4 @@
-"""The `csv:PATH` source: a table of image paths and labels."""
+"""The `csv:PATH` source: a table of image paths and labels, in CSV, TSV or Parquet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from data.sources.base import SPLIT_NAMES, FileSource, Listing, SourceKind, SplitName
-from errors import InputError
+from errors import InputError, one_line
 from files import expanded, is_url
 
 if TYPE_CHECKING:
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from data.config import ColumnNames, SourceConfig
 
 LOOKED_UP = 1000  # files of a table: each costs a moment on a file system of other machines
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+SPREADSHEETS = frozenset((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"))
 _MORE_CELLS = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
 
 
 class CsvTable(SourceKind):
-    """A CSV file with one row for each image.
+    """A CSV, TSV (.tsv) or Parquet (.parquet) file with one row for each image.
 
     Image paths lie below `root`, by default the table's own folder, and are relative to it or
     absolute. A table may come from a stranger, so only the user can allow files elsewhere, by
@@ -35,6 +37,8 @@ class CsvTable(SourceKind):
 
     def check(self, config: SourceConfig) -> None:
         """Raise InputError if the table cannot be read, or its root is no folder."""
+        if config.path.suffix.lower() in SPREADSHEETS:
+            raise InputError(f"source: {config.path!s:.200} is a spreadsheet; save it as CSV UTF-8")
         try:
             with config.path.open("rb"):
                 pass
@@ -96,12 +100,43 @@ def _root(config: SourceConfig) -> Path:
 
 
 def _read_table(path: Path, columns: ColumnNames) -> pd.DataFrame:
+    if path.suffix.lower() == ".parquet":
+        table = _read_parquet(path)
+        _check_columns(path, list(table.columns), columns)
+    else:
+        separator = "\t" if path.suffix.lower() == ".tsv" else ","
+        rows = _read_rows(path, separator)
+        header = [str(cell).strip() for cell in rows.iloc[0]]
+        _check_separator(path, header, separator)
+        _check_columns(path, header, columns)
+        table = rows.iloc[1:].set_axis(header, axis=1)
+    if table.empty:
+        raise InputError(f"source: {path} has no rows below its header")
+    return table
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Read a Parquet file's cells as text; those without a value are empty."""
+    import pandas as pd
+    from pyarrow import ArrowException
+
+    try:
+        table = pd.read_parquet(path).astype(object)
+    except (ArrowException, OSError, ValueError) as error:
+        raise InputError(f"source: {path} is not a Parquet file ({one_line(error)})") from error
+    text = table.where(table.notna(), "").map(str)
+    return text.set_axis([str(name).strip() for name in text.columns], axis=1)
+
+
+def _read_rows(path: Path, separator: str) -> pd.DataFrame:
+    """Read a CSV file's cells as text, the header as its first row."""
     import pandas as pd  # half a second to import, and needed by this source alone
 
     try:
         # The header is read as a row: pandas would rename columns, or take the first for an index.
-        table = pd.read_csv(
+        return pd.read_csv(
             path,
+            sep=separator,
             dtype=str,
             header=None,
             keep_default_na=False,
@@ -114,27 +149,26 @@ def _read_table(path: Path, columns: ColumnNames) -> pd.DataFrame:
             header, line, cells = found.groups()
             raise InputError(
                 f"source: {path}, line {line}: {cells} cells, but the header has {header}; a cell "
-                "that holds a comma needs quotes"
+                f"that holds a {'comma' if separator == ',' else 'tab'} needs quotes"
             ) from error
         if isinstance(error, UnicodeError):
             reason = "it is not UTF-8 text; save it as CSV UTF-8"
-        raise InputError(f"source: {path} is not a CSV file ({reason})") from error
-    header = [str(cell).strip() for cell in table.iloc[0]]
-    _check_header(path, header, columns)
-    table = table.iloc[1:].set_axis(header, axis=1)
-    if table.empty:
-        raise InputError(f"source: {path} has no rows below its header")
-    return table
+        kind = "CSV" if separator == "," else "TSV"
+        raise InputError(f"source: {path} is not a {kind} file ({reason})") from error
 
 
-def _check_header(path: Path, header: list[str], columns: ColumnNames) -> None:
-    """Raise InputError if the separator is no comma, or a column that is read stands twice."""
-    if len(header) == 1:
-        for separator, name in {"\t": "tabs", ";": "semicolons", "|": "bars"}.items():
-            if separator in header[0]:
-                raise InputError(
-                    f"source: {path} separates its columns by {name}; allowed are commas"
-                )
+def _check_separator(path: Path, header: list[str], separator: str) -> None:
+    """Raise InputError if one column looks like several between other separators."""
+    for other, name in SEPARATORS.items():
+        if len(header) == 1 and other != separator and other in header[0]:
+            raise InputError(
+                f"source: {path} separates its columns by {name}; allowed are "
+                f"{SEPARATORS[separator]}"
+            )
+
+
+def _check_columns(path: Path, header: list[str], columns: ColumnNames) -> None:
+    """Raise InputError if a column that is read stands twice."""
     for name in columns.model_dump().values():
         if header.count(name) > 1:
             raise InputError(f"columns: {path} has {header.count(name)} columns {name!r}; keep one")

@@ -63,6 +63,7 @@ def test_what_ran_can_be_edited_and_run_again(photos: Path, tmp_path: Path, call
 def test_quick_is_four_methods_at_three_amounts(photos: Path, calls: Calls) -> None:
     assert main([f"folder:{photos}", "--quick", "--dry-run"]) == 0
     experiment = asked(calls)
+    assert experiment.name == "My-photos-2024-quick"
     assert list(experiment.methods) == ["zero_shot", "frozen", "layer_norm", "llrd"]
     assert experiment.data.amounts == (Shots(1), 10, 100)
     assert experiment.trials("llrd") == 6
@@ -71,14 +72,15 @@ def test_quick_is_four_methods_at_three_amounts(photos: Path, calls: Calls) -> N
 @pytest.mark.parametrize(
     "words",
     [
-        "--trials 8 --partitions 5,50 --methods frozen",
-        "--set search.trials=8 --set data.partitions=[5,50] --methods frozen",
+        "--trials 8 --partitions 5,50 --methods frozen --name mine",
+        "--set search.trials=8 --set data.partitions=[5,50] --set name=mine --methods frozen",
     ],
 )
 def test_an_option_wins_over_quick(photos: Path, words: str, calls: Calls) -> None:
     assert main([f"folder:{photos}", "--quick", "--dry-run", *words.split()]) == 0
     experiment = asked(calls)
     assert (experiment.search.trials, experiment.data.amounts) == (8, (5, 50))
+    assert experiment.name == "mine"
     assert list(experiment.methods) == ["frozen"]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from data import SourceConfig
@@ -163,3 +164,38 @@ def test_missing_files_are_told(tmp_path: Path) -> None:
     rows = "".join(f"{i}.png,a\n" for i in range(2500))
     (said,) = listing(tmp_path, f"path,label\n{rows}").passed_over
     assert said.startswith("834 of 834 files looked up are missing, such as '0.png'")
+
+
+def test_tabs_separate_the_columns_of_a_tsv(tmp_path: Path) -> None:
+    path = tmp_path / "images.tsv"
+    path.write_text("path\tlabel\na,b.jpg\tNA\n")
+    found = SOURCES["csv"].list_images(SourceConfig(source=f"csv:{path}"))
+    assert (found.keys, found.labels) == (("a,b.jpg",), ("NA",))
+    path.write_text("path,label\na.jpg,x\n")
+    with pytest.raises(InputError, match="separates its columns by commas; allowed are tabs"):
+        SOURCES["csv"].list_images(SourceConfig(source=f"csv:{path}"))
+
+
+def test_cells_of_a_parquet_file_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "images.parquet"
+    pd.DataFrame(
+        {"path": ["a.jpg", "b.jpg"], "label": [7, 10], "split": ["train", "test"]}
+    ).to_parquet(path)
+    found = SOURCES["csv"].list_images(SourceConfig(source=f"csv:{path}"))
+    assert (found.labels, found.splits) == (("7", "10"), ("train", "test"))
+    pd.DataFrame({"path": ["a.jpg", "b.jpg"], "label": ["x", None]}).to_parquet(path)
+    with pytest.raises(InputError, match="row 2 below the header: empty 'label'"):
+        SOURCES["csv"].list_images(SourceConfig(source=f"csv:{path}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("images.xlsx", "images.xlsx is a spreadsheet; save it as CSV UTF-8"),
+        ("images.parquet", "images.parquet is not a Parquet file"),
+    ],
+)
+def test_other_tables_are_refused(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match=message):
+        SOURCES["csv"].list_images(SourceConfig(source=f"csv:{tmp_path / name}"))
