@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from search_spaces import Experiment
 
 DEFAULT = Path(__file__).resolve().parents[1] / "search_spaces" / "digits.yaml"
-ENDED_BY = (signal.SIGTERM, signal.SIGHUP)
 DESCRIPTION = """Find out how much data you need and how to adapt CLIP at each amount.
 
     python run_search.py                          the built-in default, on scanned digits
@@ -169,9 +167,6 @@ def run(given: list[str]) -> int:
     if arguments.dry_run:
         tune_run.dry_run(experiment, options, Terminal(file=sys.stdout))
         return 0
-    for number in ENDED_BY:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, _interrupt)
     with (
         full_disk_reported(folder),
         told_if_killed(given, arguments.address),
@@ -212,10 +207,3 @@ def _says_amounts(arguments: argparse.Namespace) -> bool:
     keys = [setting.partition("=")[0].strip() for setting in arguments.set]
     named = {"data", "data.partitions", "data.shots"} & {*keys}
     return bool(named or arguments.partitions or arguments.shots)
-
-
-def _interrupt(*_: Any) -> NoReturn:
-    """Treat a batch system's preemption, or a closed terminal, as Ctrl-C; some signal twice."""
-    for number in ENDED_BY:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt

@@ -10,7 +10,7 @@ the encoder is loaded as it was for the search.
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from models.recipe import Recipe
 from models.selection import select
 
 HEADER = "clip_adaptation_search"
+DIGEST = "sha256"
 
 
 class Description(BaseModel):
@@ -74,7 +75,8 @@ def exported_weights(fit: Fit) -> dict[str, Tensor]:
 
 def save_exported(path: Path, description: Description, weights: Mapping[str, Tensor]) -> None:
     """Write the weights that `exported_weights` gives."""
-    save_file(dict(weights), path, metadata={HEADER: description.model_dump_json()})
+    header = description.model_dump_json()
+    save_file(dict(weights), path, metadata={HEADER: header, DIGEST: _digest(header, weights)})
 
 
 def is_exported(path: Path) -> bool:
@@ -94,14 +96,27 @@ def load_exported(path: Path) -> tuple[Description, dict[str, Tensor]]:
     """
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {})[HEADER])
+            metadata = file.metadata() or {}
+            header = metadata[HEADER]
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Description.model_validate(header), weights
+        # Files of earlier versions have no digest.
+        known = metadata.get(DIGEST, digest := _digest(header, weights)) == digest
+        if not known or metadata.keys() - {HEADER, DIGEST}:
+            raise ValueError("damaged: its content is not what was written")
+        return Description.model_validate_json(header), weights
     except KeyError:
         raise InputError(f"{path}: not an adapted model of this project") from None
     except (OSError, SafetensorError, ValidationError, ValueError) as error:
         reason = one_line(error)
         raise InputError(f"{path}: cannot be read as an adapted model ({reason})") from None
+
+
+def _digest(header: str, weights: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name, weight in sorted(weights.items()):
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        digest.update(weight.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 class AdaptedModel(nn.Module):

@@ -109,7 +109,7 @@ def _compared(
             yield _several(same, method, baseline)
         else:
             yield from (_one(f"at {titled(p)}", method, baseline, d) for p, d in same.items())
-    rest = {partition: d for partition, d in differences.items() if not d.shown}
+    rest = {partition: d for partition, d in differences.items() if d.known and not d.shown}
     if len(rest) > 1:
         where = f"at {amounts([*rest])}"
         if rest == differences:
@@ -117,6 +117,12 @@ def _compared(
         yield f"No difference between {method} and {baseline} is shown {where}"
     else:
         yield from (_one(f"at {titled(p)}", method, baseline, d) for p, d in rest.items())
+    if untested := [partition for partition, d in differences.items() if not d.known]:
+        yield _untested(f"at {amounts(untested)}", method, baseline)
+
+
+def _untested(where: str, method: str, baseline: str) -> str:
+    return f"{method} and {baseline} cannot be compared {where}: it takes two final seeds"
 
 
 def _several(differences: Mapping[Partition, Interval], method: str, baseline: str) -> str:
@@ -132,6 +138,8 @@ def _one(where: str, method: str, baseline: str, difference: Interval) -> str:
         verb, against = _verb(difference).split()
         points = f"{_amount(difference)} points"
         return f"{method} {verb} {points} {against} {baseline} {where} ({_ends(difference)})"
+    if not difference.known:
+        return _untested(where, method, baseline)
     numbers = _bracketed(difference)
     return f"No difference between {method} and {baseline} is shown {where} {numbers}"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +45,11 @@ class Calls:
 
 
 @pytest.fixture(autouse=True)
-def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls()
     monkeypatch.setattr(tune.run, "run", calls.run)
     monkeypatch.setattr(tune.run, "dry_run", calls.dry_run)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    yield calls
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return calls
 
 
 @pytest.fixture

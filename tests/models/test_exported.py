@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from errors import InputError
 from models.classifier import Classifier, build_classifier
+from models.config import ModelConfig
 from models.device import Device
 from models.encoder import Encoder
-from models.exported import exported_weights
+from models.exported import Description, exported_weights, load_exported, save_exported
 from models.fit import Fit
 from models.recipe import Recipe
 from models.selection import select
@@ -108,6 +112,30 @@ def test_the_export_is_of_the_best_weights_and_a_copy(encoder: Encoder) -> None:
     assert all(w.is_contiguous() and not w.requires_grad for w in weights.values())
     fit.train_until(96)
     assert_same(weights, kept)
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_one_flipped_bit_of_a_file_is_told(
+    place: int, bit: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("flipped") / "winner.safetensors"
+    description = Description(
+        recipe=Recipe(blocks="none"),
+        boundary="head",
+        model=ModelConfig(),
+        fingerprint="f",
+        precision="float32",
+        classes=("cat", "dog"),
+    )
+    weights = {"head/weight": torch.randn(2, 8), "head/bias": torch.randn(2)}
+    save_exported(path, description, weights)
+    assert load_exported(path)[0] == description
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= 1 << bit
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"winner\.safetensors"):
+        load_exported(path)
 
 
 @pytest.mark.parametrize(

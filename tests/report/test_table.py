@@ -36,7 +36,7 @@ What it shows (intervals over seeds):
 - No difference between llrd and frozen is shown at 1% (-1.0, -3.5 to 1.5)
 - No difference between llrd and frozen is shown on average over 2 partitions \
 (+1.0, -0.2 to 2.2)
-- No difference between seed_llrd and frozen is shown at 1% (-6.0)
+- seed_llrd and frozen cannot be compared at 1%: it takes two final seeds
 - llrd still gains 18.0 points from 1% to 10% (15.5 to 20.5): more than 100 images may help
 - frozen still gains 14.0 points from 1% to 10% (14.0 to 14.0): more than 100 images may help
 - frozen is nowhere shown to fall as data grows
