@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import unicodedata
 from pathlib import Path, PurePath
 
@@ -23,23 +25,26 @@ def as_source(text: str) -> str | None:
     """Return the data source that a word of the command line names; None if it names a YAML file.
 
     Raises:
-        InputError: it is neither, and not far from a source.
+        InputError: it is neither.
     """
     if text.lower().endswith(ENDINGS):
         return None
     kind, _, place = text.partition(":")
-    path = Path(text)
-    if path.is_file() and path.suffix.lower() not in TABLES:
+    is_file = os.path.isfile(text)
+    if is_file and not text.lower().endswith(TABLES):
         return None
     if kind in SOURCES and bool(place.strip()) == bool(SOURCES[kind].place):
         return text
     allowed = ", ".join(":".join(filter(None, (k, s.place))) for k, s in SOURCES.items())
-    if path.is_dir():
-        hint = f"it is a folder; with one folder of photos a class in it, write folder:{text}; "
-    elif path.is_file():
-        hint = f"it is a table; write csv:{text}; "
-    else:
+    if os.path.isdir(text):
+        named = shlex.quote(f"folder:{text}")
+        hint = f"it is a folder; with one folder of photos a class in it, write {named}; "
+    elif is_file:
+        hint = f"it is a table; write {shlex.quote(f'csv:{text}')}; "
+    elif ":" in text:
         hint = did_you_mean(kind, SOURCES)
+    else:
+        hint = "there is no such file or folder; "
     raise InputError(
         f"{shown(text)}: neither a search space nor a source of images; {hint}"
         f"allowed: SPACE.yaml, {allowed}"
@@ -60,7 +65,8 @@ def run_name(source: str) -> str:
     )
     word = place.stem if place.suffix.lower() in (*TABLES, ".tar") else place.name
     letters = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")
+    name = re.sub(r"[-._]{2,}", "-", safe)
     return name[:LONGEST_NAME].rstrip("-._") or config.kind
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def _extended(file: SpaceFile) -> Path | None:
         found = file.path.parent / expanded(named, where)
     else:
         found = READY / f"{named}.yaml"
-    if not (found.is_file() if named.endswith(ENDINGS) else named in ready):
+    if not (os.path.isfile(found) if named.endswith(ENDINGS) else named in ready):
         raise InputError(
             f"{where}: no file {shown(named)}; {did_you_mean(named, ready)}"
             f"allowed: a path that ends in .yaml, or {', '.join(ready)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -109,7 +110,7 @@ class HuggingFace(SourceKind):
 
 def _place(config: SourceConfig) -> str:
     """Return the folder that is named, from the root, or else the name."""
-    return str(config.path) if config.path.is_dir() else config.place
+    return str(config.path) if os.path.isdir(config.path) else config.place
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -122,7 +123,7 @@ def _shards(config: SourceConfig) -> list[Path]:
     if not shards or len(shards) > MOST_SHARDS:
         count = f"more than {MOST_SHARDS} files" if shards else "no file"
         raise InputError(f"source: {count} of the name {pattern!s:.200}")
-    if missing := [shard for shard in shards if not shard.is_file()]:
+    if missing := [shard for shard in shards if not os.path.isfile(shard)]:
         raise InputError(f"source: no file {missing[0]!s:.200}")
     return shards
 

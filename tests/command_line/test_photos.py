@@ -108,6 +108,7 @@ def test_a_kind_with_a_ready_space_of_its_own_has_that(calls: Calls) -> None:
         ("folder:/写真", "folder"),
         ("csv:/a/labels.v2.csv", "labels.v2"),
         ("torchvision:Food101", "Food101"),
+        ("webdataset:a/train-{000..010}.tar", "train-000-010"),
         (f"folder:/{'x' * 200}", "x" * 60),
         ("folder:.", os.path.basename(os.getcwd())),
     ],
@@ -121,6 +122,11 @@ def test_a_run_is_named_after_its_source(source: str, name: str) -> None:
     [
         (["{folder}"], "it is a folder; with one folder of photos a class in it, write folder:"),
         (["foldr:x"], "'foldr:x': neither a search space nor a source of images; did you mean"),
+        (
+            ["photos"],
+            "'photos': neither a search space nor a source of images; there is no such file",
+        ),
+        (["x" * 5000], "neither a search space nor a source of images"),
         (["folder:"], "allowed: SPACE.yaml, digits, folder:PATH"),
         (["folder:/no"], "data.source: no folder /no"),
         (["digits", "--model", ""], "argument --model: it is empty; expected a model"),
