@@ -5,6 +5,6 @@
 """
 
 from models.package.card import Card
-from models.package.folder import is_package, load_package, write_package
+from models.package.folder import load_package, write_package
 
-__all__ = ["Card", "is_package", "load_package", "write_package"]
+__all__ = ["Card", "load_package", "write_package"]

@@ -89,6 +89,7 @@ class Card:
             "configuration": self.configuration,
             "test accuracy": self.accuracy,
             "of this model": f"{self.seed_accuracy} (seed {self.seed})",
+            "computed in": _precision(description),
             "base weights": base,
             "licence": "as of the base weights",
         }
@@ -105,6 +106,12 @@ class Card:
         ]
         use = _USE.format(opset=OPSET, height=height, width=width, classes=len(classes))
         return "\n".join(lines) + "\n" + use + ("" if tokenizer else _NO_TOKENIZER)
+
+
+def _precision(description: Description) -> str:
+    """Say in which type the figures were measured, if it is not that of the files."""
+    measured = description.precision
+    return "float32" if measured == "float32" else f"float32; the figures are of {measured}"
 
 
 def _base(model: ModelConfig) -> str:

@@ -74,11 +74,6 @@ def write_package(folder: Path, weights_file: Path, card: Card) -> None:
             file.chmod(READABLE)
 
 
-def is_package(folder: Path) -> bool:
-    """Whether a folder looks like a package."""
-    return all((folder / name).is_file() for name in (CONFIG, WEIGHTS, CLASSIFIER, CLASSES))
-
-
 def load_package(folder: Path) -> Adapted:
     """Load the model of a package, to the GPU if there is one.
 

@@ -149,7 +149,7 @@ def test_a_bad_file_is_one_line_and_exit_code_2(
     [
         (["--trails", "3"], "--trails: unknown option", True),
         (["FILE", "--set", "seed=-1"], "--set seed: ", False),
-        (["evaluate", "/nonexistent"], "/nonexistent: no such folder", False),
+        (["evaluate", "OUT/no"], "OUT/no: no such folder", False),
         (["evaluate", "/tmp"], "/tmp holds no run", False),
         (["export", "OUT/no", "--out=OUT/new"], "OUT/no: no such folder", False),
         (["predict", "OUT/no", "FILE"], "OUT/no: no such file or folder", True),

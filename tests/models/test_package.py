@@ -36,12 +36,12 @@ from models.exported import (
     save_exported,
 )
 from models.loading import load_pretrained
-from models.package import Card, folder, is_package, load_package, write_package
+from models.package import Card, folder, load_package, onnx_file, write_package
 from models.recipe import Recipe
 from models.selection import select
 from tests.models.fits import CLASSES
 from tests.models.test_exported import tuned
-from tests.models.tiny_clip import CONFIG, folder_of
+from tests.models.tiny_clip import CONFIG, NAME, folder_of
 from tests.models.toys import imported
 
 NAMES = ("=cmd|' /C calc'!A0", "[x](javascript:0)|\n# <b>\x1b[31m", "Löwe, 狮子")
@@ -130,7 +130,9 @@ def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.mktemp("packed")
     file = winner(path, request.param)
     write_package(path / "package", file, CARD)
-    return Packed(path / "package", load_adapted(file))
+    ours = load_adapted(file)
+    ours.model.cpu()  # wherever there is a GPU
+    return Packed(path / "package", ours)
 
 
 def test_open_clip_embeds_with_the_adapted_tower(packed: Packed) -> None:
@@ -157,7 +159,6 @@ def test_onnx_gives_our_probabilities_for_any_number_of_images(packed: Packed) -
 
 
 def test_a_package_is_read_back(packed: Packed) -> None:
-    assert is_package(packed.folder)
     again = load_package(packed.folder)
     assert again.classes == NAMES
     pixels = [*packed.pixels(5)]
@@ -224,6 +225,39 @@ def test_the_card_shows_texts_as_they_are_and_no_path_of_this_machine(packed: Pa
     assert "\x1b" not in card
     assert "<b>" not in card.replace("\\<b\\>", "")
     assert json.loads((packed.folder / "classes.json").read_text()) == [*NAMES]
+
+
+def test_large_weights_lie_beside_the_onnx_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_file, "LARGEST", 0)
+    file = winner(tmp_path, "native, final")
+    write_package(tmp_path / "package", file, CARD)
+    assert (tmp_path / "package" / "model.onnx.data").stat().st_size > 10_000
+    pixels = torch.zeros(1, 3, 16, 16)
+    session = onnxruntime.InferenceSession(tmp_path / "package" / "model.onnx")
+    (theirs,) = session.run(None, {"pixels": pixels.numpy()})
+    ours = load_adapted(file).probabilities([*pixels])
+    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+
+
+def test_the_activation_that_weights_need_is_written(
+    tiny: open_clip.CLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick: tuple[dict[str, Any], list[str]] = ({"force_quick_gelu": True}, [])
+    monkeypatch.setattr("models.loading.options_of_file", lambda name: quick)
+    monkeypatch.setattr(folder, "write_onnx", lambda *_: None)
+    model = ModelConfig(name=NAME, pretrained=str(tmp_path / "weights.pt"))
+    found = load_pretrained(model)
+    weights = {"head/weight": torch.ones(CLASSES, 12), "head/bias": torch.ones(CLASSES)}
+    description = described(model, Recipe(blocks="none"), found.fingerprint)
+    save_exported(tmp_path / "w.safetensors", description, weights)
+    write_package(tmp_path / "package", tmp_path / "w.safetensors", CARD)
+    theirs = open_clip.create_model(f"local-dir:{tmp_path / 'package'}").eval()
+    pixels = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        ours = F.normalize(found.encoder(pixels), dim=-1)
+        torch.testing.assert_close(theirs.encode_image(pixels, normalize=True), ours)
 
 
 # Preprocessing
