@@ -86,11 +86,11 @@ class Table:
         self.horizon: int = self.content["horizon"]
         self.space = parse_space(self.content["space"], self.content["default"])
         # Of each partition: (configurations, points, [accuracy, loss, prospect]).
-        self._curves = {
+        self.curves = {
             p: np.array(curves[: len(self.configs)]) for p, curves in self.content["curves"].items()
         }
         self._places = np.array([self._place(config) for config in self.configs])
-        self.best = float(np.mean([curves[:, :, 0].max() for curves in self._curves.values()]))
+        self.best = float(np.mean([curves[:, :, 0].max() for curves in self.curves.values()]))
 
     def nearest(self, config: Params, tried: list[Params]) -> Params:
         """Return the recorded configuration nearest to `config`, one not tried if any is left.
@@ -126,7 +126,7 @@ class Table:
 
         Values between two points are interpolated.
         """
-        curve = self._curves[named(partition)][self.configs.index(config)]
+        curve = self.curves[named(partition)][self.configs.index(config)]
         points = self.content["points"]
         accuracy, loss, prospect = (float(np.interp(milestone, points, row)) for row in curve.T)
         return accuracy, score(accuracy, loss, self.content["n_val"]), prospect

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import chain, pairwise, takewhile
+from itertools import chain, pairwise, permutations, takewhile
 
 from partitions import Partition, Shots, titled
 from records import BEST, TEST
@@ -23,6 +23,7 @@ def findings(run: Run) -> list[str]:
         _best(run),
         _at_each_partition(run, run.compared, run.baseline),
         average_findings(run, run.baseline),
+        _over_defaults(run),
         *(_enough(run, method) for method in dict.fromkeys([run.compared, run.baseline]) if method),
         _as_data_grows(run, run.baseline),
     )
@@ -32,19 +33,37 @@ def findings(run: Run) -> list[str]:
 def average_findings(run: Run, baseline: str, test_set: str = TEST) -> Iterator[str]:
     """Compare every other method with the baseline, averaged over their common partitions."""
     for method in run.methods:
-        pairs = {
-            partition: (ours, theirs)
-            for partition in run.partitions
-            if (ours := run.scores(partition, method, test_set))
-            and (theirs := run.scores(partition, baseline, test_set))
-        }
-        if method == baseline or (means := _means(pairs.values())) is None:
-            continue
-        where = f"on average over {len(pairs)} partitions"
-        if len(pairs) == 1:
-            where = f"at {titled(next(iter(pairs)))}"
-        if difference := means[0].minus(means[1]):
+        found = _on_average(run, run.partitions, method, baseline, test_set)
+        if method != baseline and found:
+            where, difference = found
             yield _one(where, method, baseline, difference)
+
+
+def _over_defaults(run: Run) -> Iterator[str]:
+    """Say what each search gained over its method's default, if another method is that default."""
+    for method, default in permutations(run.methods, 2):
+        same = [p for p in run.partitions if run.is_default(p, method, default)]
+        if found := _on_average(run, same, method, default):
+            where, difference = found
+            yield _one(where, f"the search of {method}", f"its default ({default})", difference)
+
+
+def _on_average(
+    run: Run, partitions: Collection[Partition], ours: str, theirs: str, test_set: str = TEST
+) -> tuple[str, Interval] | None:
+    """Return the mean difference of two methods over partitions that have both, and where it is."""
+    pairs = {
+        partition: (a, b)
+        for partition in partitions
+        if (a := run.scores(partition, ours, test_set))
+        and (b := run.scores(partition, theirs, test_set))
+    }
+    means = _means(pairs.values())
+    if means is None or (difference := means[0].minus(means[1])) is None:
+        return None
+    if len(pairs) == 1:
+        return f"at {titled(next(iter(pairs)))}", difference
+    return f"on average over {len(pairs)} partitions", difference
 
 
 def drop_finding(run: Run, test_set: str) -> str | None:

@@ -102,6 +102,11 @@ class Run:
         """Return the trials of a cell."""
         return self.history.by_cell.get(Cell(partition, method), [])
 
+    def is_default(self, partition: Partition, method: str, other: str) -> bool:
+        """Whether all that `other` tried at a partition is the default that `method` began with."""
+        searched, only = self.trials(partition, method), self.trials(partition, other)
+        return len(searched) > 1 and [trial.config for trial in only] == [searched[0].config]
+
     def scores(self, partition: Partition, method: str, test_set: str = TEST) -> Scores | None:
         """Return the scores of a cell's final fits on a test set; None if it has none."""
         return self._scores.get((Cell(partition, method), test_set))

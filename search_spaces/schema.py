@@ -21,6 +21,7 @@ from search_spaces.schedulers import SETTINGS, SchedulerConfig, parse_sections
 from sections import Section
 
 MOST_SEEDS = 100
+OF_DEFAULT = "_default"  # ends the name of a method that is another's default
 MOST = 10**12  # trials or samples: more than anyone needs, and a number that fits everywhere
 
 
@@ -88,6 +89,10 @@ class FinalConfig(Section):
         (0.5, 0.75), description="shares of the way from start to tuned weights to try"
     )
     export: bool = Field(True, description="keep the weights of every final fit")
+    default: bool = Field(
+        False,
+        description="measure defaults too: each method that trains blocks gets a NAME_default",
+    )
 
     @field_validator("wise_ft")
     @classmethod
@@ -210,6 +215,16 @@ class Experiment(Section):
             if name == BEST:
                 raise ValueError(f"{BEST}: is the report's own column; allowed: another name")
         return methods
+
+    @model_validator(mode="after")
+    def _with_defaults(self) -> Experiment:
+        """Add each default as a method of its own, so that what its search gained is measured."""
+        if self.final.default:
+            for name, method in list(self.methods.items()):
+                if method.parsed.size > 1 and not method.frozen_encoder:
+                    default = MethodConfig(space=method.parsed.first(), samples=method.samples)
+                    self.methods.setdefault(f"{name}{OF_DEFAULT}", default)
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:

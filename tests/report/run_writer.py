@@ -67,7 +67,8 @@ class RunWriter:
     ) -> None:
         """Append a trial with a validation accuracy every 100 samples; without status it runs."""
         trial = Cell.parse(cell), number
-        self.event(TrialStarted(*trial, "sampler", TUNED, None))
+        config = PROBE if trial[0].method == "frozen" else TUNED
+        self.event(TrialStarted(*trial, "sampler", config, None))
         for step, accuracy in enumerate(curve, start=1):
             report = a_report(100 * step, accuracy, val_loss=1 - accuracy, seconds=0.5 * step)
             self.event(TrialReported(*trial, report))

@@ -157,3 +157,22 @@ def test_markdown_says_what_the_findings_rest_on(compared: RunWriter) -> None:
     assert "What it shows (intervals over seeds):" in compared.summary().markdown()
     compared.test_images()
     assert "What it shows:" in compared.summary().markdown()
+
+
+def test_a_search_is_compared_with_its_default_where_a_method_is_that(writer: RunWriter) -> None:
+    writer.experiment(["frozen", "llrd", "plain"], [1, 10])
+    for partition in (1, 10):
+        writer.trial(f"{partition}/llrd", 0, [0.5])  # all have one configuration
+        writer.trial(f"{partition}/llrd", 1, [0.6])
+        writer.trial(f"{partition}/plain", 0, [0.5])
+        for method, config in (("frozen", PROBE), ("llrd", TUNED), ("plain", TUNED)):
+            writer.winner(f"{partition}/{method}", 0.6, config)
+            writer.final_fits(f"{partition}/{method}", GAIN if method == "llrd" else FLAT)
+    where = "on average over 2 partitions (7.5 to 12.5)"
+    found = [line for line in writer.summary().findings if "default" in line]
+    assert found == [
+        f"the search of llrd gains 10.0 points over its default (plain) {where}",
+    ]
+    for partition in (1, 10):
+        writer.trial(f"{partition}/plain", 1, [0.5])  # it searches, too
+    assert not [line for line in writer.summary().findings if "default" in line]

@@ -151,3 +151,15 @@ def test_few_images_are_seen_no_more_often_than_epochs_say() -> None:
     experiment = build(methods, search={"samples": 50, "epochs": 3})
     horizons = {n: [experiment.horizon(m, n) for m in experiment.methods] for n in (2, 10, 17)}
     assert horizons == {2: [6, 6], 10: [7, 30], 17: [7, 50]}
+
+
+def test_defaults_are_methods_of_their_own_where_blocks_are_searched() -> None:
+    methods = {"frozen": FROZEN, "llrd": {**LLRD, "samples": 7}, "fixed": FIXED}
+    assert list(build(methods).methods) == list(methods)
+    experiment = build(methods, final={"default": True})
+    assert list(experiment.methods) == [*methods, "llrd_default"]
+    default, searched = experiment.methods["llrd_default"], experiment.methods["llrd"]
+    assert default.parsed.first() == searched.parsed.first()
+    assert experiment.trials("llrd_default") == 1
+    assert experiment.horizon("llrd_default", 100) == experiment.horizon("llrd", 100)
+    assert Experiment.model_validate(experiment.resolved()) == experiment
