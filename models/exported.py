@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -45,6 +45,8 @@ class Description(BaseModel):
         precision: the type that matrix products ran in.
         classes: names, by class id.
         about: partition, method, seed and whatever else is of interest.
+        temperature: what logits are divided by before they become probabilities; None in files of
+            before.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +58,7 @@ class Description(BaseModel):
     precision: PrecisionName
     classes: tuple[str, ...]
     about: dict[str, Any] = {}
+    temperature: PositiveFloat | None = None
 
 
 def exported_weights(fit: Fit) -> dict[str, Tensor]:
@@ -107,19 +110,24 @@ class Adapted:
     """An adapted model, from images to probabilities over `classes`."""
 
     classes: tuple[str, ...]
+    temperature: float
     _classifier: Classifier
     _preprocess: Callable[[Image.Image], Tensor]
     _device: Device
 
     @torch.no_grad()
     def classify(self, images: Sequence[Image.Image]) -> Tensor:
-        """Compute the class probabilities (n, C) of RGB images, on the CPU."""
+        """Compute the class probabilities (n, C) of RGB images, on the CPU.
+
+        They are calibrated: logits are divided by the `temperature` that made the labels of the
+        validation images likeliest. It is 1 in files of before, which changes nothing.
+        """
         pixels = torch.stack([self._preprocess(image) for image in images])
         self._classifier.eval()
         with self._device.autocast():
             embeddings = self._classifier.embed(pixels.to(self._device.torch))
         logits: Tensor = self._classifier.head(embeddings.float())[0]
-        return logits.softmax(-1).cpu()
+        return (logits / self.temperature).softmax(-1).cpu()
 
 
 def load_adapted(path: Path) -> Adapted:
@@ -140,4 +148,10 @@ def load_adapted(path: Path) -> Adapted:
         classifier = build_classifier(pretrained.encoder, selection, PIXELS, weights, device)
     except ValueError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
-    return Adapted(description.classes, classifier, pretrained.preprocess, device)
+    return Adapted(
+        description.classes,
+        description.temperature or 1.0,
+        classifier,
+        pretrained.preprocess,
+        device,
+    )

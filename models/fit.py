@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from metrics import Metric, image_weights
+from models.calibration import fit_temperature
 from models.classifier import Classifier
 from models.device import Device
 from models.encoder import Encoder
@@ -259,12 +260,15 @@ class Fit:
             weight_distance=self._weight_distance(),
         )
 
-    def val_correct(self, head: int) -> list[float]:
-        """Return what each validation image adds to n times a head's accuracy; 0 if it is wrong."""
+    def validate(self, head: int) -> tuple[list[float], float]:
+        """Return how a head does on each validation image, and the temperature of its logits.
+
+        The first is what the image adds to n times the head's accuracy, 0 if the head is wrong.
+        """
         labels = torch.from_numpy(self._val.labels[self._val.rows])
-        right = self.logits(self._val)[head].argmax(-1) == labels
-        found: list[float] = (self._val_weights * right).tolist()
-        return found
+        logits = self.logits(self._val)[head]
+        correct = self._val_weights * (logits.argmax(-1) == labels)
+        return correct.tolist(), fit_temperature(logits, labels)
 
     def interpolated_score(self) -> float:
         """Score the weights half-way back to their start, 0 at least; the fit stays as it is."""
