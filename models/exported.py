@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -48,6 +48,8 @@ class Description(BaseModel):
         precision: the type that matrix products ran in.
         classes: names, by class id.
         about: partition, method, seed and whatever else is of interest.
+        temperature: what logits are divided by before they become probabilities; None in files of
+            before.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +61,7 @@ class Description(BaseModel):
     precision: PrecisionName
     classes: tuple[str, ...]
     about: dict[str, Any] = {}
+    temperature: PositiveFloat | None = None
 
 
 def exported_weights(fit: Fit) -> dict[str, Tensor]:
@@ -153,7 +156,11 @@ class Adapted:
         self.model.to(available_device())
 
     def classify(self, images: Sequence[Image.Image]) -> Tensor:
-        """Compute the class probabilities (n, C) of RGB images, on the CPU."""
+        """Compute the class probabilities (n, C) of RGB images, on the CPU.
+
+        They are calibrated: logits are divided by the `temperature` that made the labels of the
+        validation images likeliest. It is 1 in files of before, which changes nothing.
+        """
         return self.probabilities([self.preprocess(image) for image in images])
 
     @torch.no_grad()
@@ -197,5 +204,6 @@ def adapted_model(
 
 
 def head_of(description: Description, weights: Mapping[str, Tensor]) -> LinearHead:
-    """Return the head whose logits become probabilities."""
-    return LinearHead(weights["head/weight"], weights["head/bias"])
+    """Return the head whose logits become probabilities: the fit's, over its temperature."""
+    temperature = description.temperature or 1.0
+    return LinearHead(weights["head/weight"] / temperature, weights["head/bias"] / temperature)

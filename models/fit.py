@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from metrics import Metric, image_values, image_weights, measured
+from models.calibration import fit_temperature
 from models.classifier import Classifier
 from models.device import Device
 from models.encoder import Encoder
@@ -260,12 +261,15 @@ class Fit:
             weight_distance=self._weight_distance(),
         )
 
-    def val_values(self, head: int) -> list[float]:
-        """Return a value for each validation image; their mean is the metric of a head."""
-        predictions = self.logits(self._val)[head].argmax(-1).numpy()
+    def validate(self, head: int) -> tuple[list[float], float]:
+        """Return a value for each validation image, and the temperature of a head's logits.
+
+        The mean of the values is the metric of the head.
+        """
         labels = self._val.labels[self._val.rows]
-        found: list[float] = image_values(predictions, labels, self._metric).tolist()
-        return found
+        logits = self.logits(self._val)[head]
+        values = image_values(logits.argmax(-1).numpy(), labels, self._metric)
+        return values.tolist(), fit_temperature(logits, torch.from_numpy(labels))
 
     def interpolated_score(self) -> float:
         """Score the weights half-way back to their start, 0 at least; the fit stays as it is."""

@@ -1,7 +1,8 @@
 """Records as JSON.
 
 A record is a frozen dataclass. A record inside a record is spread into it, a cell is written as
-its name, and a number that is not finite is written as null, which is read as NaN.
+its name, and a number that is not finite is written as null, which is read as NaN. Files of before
+lack the fields that are marked as `LATER`; these then have their defaults.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from partitions import Partition, Shots, named, parsed
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 R = TypeVar("R", bound="DataclassInstance")
+LATER = MappingProxyType({"later": True})
+"""The metadata of a field that files may lack: they were written before there was such a field."""
 
 
 def encode(record: DataclassInstance) -> dict[str, Any]:
@@ -44,7 +47,8 @@ def decode(kind: type[R], line: Mapping[str, Any]) -> R:
         ValueError: a field is missing, is unknown or holds a value of another type.
     """
     known = keys(kind)
-    if missing := [key for key in known if key not in line]:
+    needed = [key for key in known if key not in _later(kind)]
+    if missing := [key for key in needed if key not in line]:
         raise ValueError(f"it has no {', '.join(missing)}")
     if unknown := sorted(line.keys() - known):
         raise ValueError(f"it has an unknown field {unknown[0]!r}")
@@ -65,6 +69,12 @@ def _hints(kind: type[DataclassInstance]) -> dict[str, Any]:
     """Return the type of each field of a record."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in fields(kind)}
+
+
+@cache
+def _later(kind: type[DataclassInstance]) -> frozenset[str]:
+    """Return the fields of a record, not of those inside it, that files may lack."""
+    return frozenset(field.name for field in fields(kind) if field.metadata == LATER)
 
 
 def _is_record(kind: Any) -> bool:
@@ -90,6 +100,8 @@ def _plain(value: Any) -> Any:
 def _record(kind: type[R], line: Mapping[str, Any]) -> R:
     found = {}
     for name, hint in _hints(kind).items():
+        if name in _later(kind) and name not in line:
+            continue
         try:
             found[name] = _record(hint, line) if _is_record(hint) else _value(hint, line[name])
         except TypeError as error:

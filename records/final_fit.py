@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from errors import InputError, one_line
 from files import replacing
 from partitions import Partition
 from records.cell import Cell
-from records.encoding import check_share, decode, encode
+from records.encoding import LATER, check_share, decode, encode
 from records.layout import FINAL_FITS, final_fit_path, is_final_fit
 
 AUTO = "auto"
@@ -36,10 +36,19 @@ def planned_seeds(seeds: int | str, partition: Partition, images: int) -> int:
 
 @dataclass(frozen=True)
 class SetScore:
-    """How a fit did on one test set."""
+    """How a fit did on one test set.
+
+    Attributes:
+        predictions: a class for each image, in the order of `test_images.csv`.
+        confidences: the probability of each of them, by the softmax of the logits, to 4 digits.
+        calibrated: the same by the logits over the fit's temperature. Both are empty in results
+            of before.
+    """
 
     accuracy: float
-    predictions: list[int]  # a class for each image, in the order of `test_images.csv`
+    predictions: list[int]
+    confidences: list[float] = field(default_factory=list, metadata=LATER)
+    calibrated: list[float] = field(default_factory=list, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_share("accuracy", self.accuracy)
@@ -62,6 +71,8 @@ class FinalFitResult:
         gradient_norms: layer group -> kind of parameter -> norm.
         fit_key: a digest of all that the result depends on.
         tests: test set -> score; `test` is the first.
+        temperature: what the logits are divided by for the likeliest labels of the validation
+            images (`models/calibration.py`); None in results of before.
     """
 
     partition: Partition
@@ -81,6 +92,7 @@ class FinalFitResult:
     seconds: float
     fit_key: str
     tests: dict[str, SetScore]
+    temperature: float | None = field(default=None, metadata=LATER)
 
     @property
     def cell(self) -> Cell:
@@ -96,7 +108,8 @@ class FinalFitResult:
 def write_final_fit(run_dir: Path, result: FinalFitResult) -> None:
     """Write a result to its file, whole or not at all."""
     with replacing(final_fit_path(run_dir, result.cell, result.seed)) as path:
-        path.write_text(json.dumps(encode(result), allow_nan=False), encoding="utf-8")
+        text = json.dumps(encode(result), allow_nan=False, separators=(",", ":"))
+        path.write_text(text, encoding="utf-8")
 
 
 def read_final_fit(path: Path) -> FinalFitResult:

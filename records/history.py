@@ -14,6 +14,7 @@ from records.events import (
     FinalFitFailed,
     Footnote,
     RunStarted,
+    StageEnded,
     TrialEnded,
     TrialEvent,
     TrialPaused,
@@ -81,6 +82,7 @@ class RunHistory:
         failed_fits: why the last try of a final fit failed, by cell and seed. A fit that succeeded
             later keeps its entry here, and its result is on disk.
         versions: those of each start since the first trial, and of the one before it.
+        stages: seconds of each stage, over all starts.
     """
 
     trials: dict[tuple[Cell, int], TrialHistory] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class RunHistory:
     failed_fits: dict[tuple[Cell, int], str] = field(default_factory=dict)
     footnotes: list[str] = field(default_factory=list)
     versions: list[dict[str, str]] = field(default_factory=list)
+    stages: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> RunHistory:
@@ -109,6 +112,8 @@ class RunHistory:
                 self.failed_fits[event.cell, event.seed] = event.reason
             case Footnote() if event.text not in self.footnotes:
                 self.footnotes.append(event.text)
+            case StageEnded():
+                self.stages[event.stage] = self.stages.get(event.stage, 0.0) + event.seconds
             case TrialEvent():
                 key = event.cell, event.trial
                 self.trials.setdefault(key, TrialHistory(*key)).take(event)

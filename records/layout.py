@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -14,12 +15,14 @@ BEST_CONFIGS = "best_configs.yaml"
 STUDIES = "optuna.journal"
 SUMMARY = "accuracy_table.md"
 PLOT = "accuracy.png"
-FILES = (LOCK, JOURNAL, EXPERIMENT, BEST_CONFIGS, STUDIES, SUMMARY, PLOT)
+PAGE = "report.html"
+FILES = (LOCK, JOURNAL, EXPERIMENT, BEST_CONFIGS, STUDIES, SUMMARY, PLOT, PAGE)
 
 CHECKPOINTS = "checkpoints"
 FINAL_FITS = "final_fits"
 WINNERS = "winners"
-FOLDERS = (CHECKPOINTS, FINAL_FITS, WINNERS)
+PICTURES = "pictures"
+FOLDERS = (CHECKPOINTS, FINAL_FITS, WINNERS, PICTURES)
 
 
 def final_fit_path(run_dir: Path, cell: Cell, seed: int) -> Path:
@@ -36,6 +39,12 @@ def is_final_fit(path: Path) -> bool:
 def weights_path(run_dir: Path, cell: Cell, seed: int) -> Path:
     """Return the file of a final fit's weights: `winners/10-llrd-seed0.safetensors`."""
     return run_dir / WINNERS / f"{cell.file_stem(f'seed{seed}')}.safetensors"
+
+
+def picture_path(run_dir: Path, split: str, key: str) -> Path:
+    """Return the file of an image's thumbnail: `pictures/0f3a….webp`."""
+    digest = hashlib.sha256(f"{split}/{key}".encode("utf-8", "surrogateescape")).hexdigest()
+    return run_dir / PICTURES / f"{digest[:16]}.webp"
 
 
 def checkpoint_name(cell: Cell, trial: int) -> str:

@@ -27,17 +27,22 @@ class Table:
         numbers: the columns that are read as numbers; the others are text.
         optional: further columns at the right, which are written if a row has a value in them and
             are read as empty text if they are missing.
+        always: whether it is written without rows, too. That it is there says that somebody looked.
     """
 
     file: str
     columns: tuple[str, ...]
     numbers: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    always: bool = False
 
     def write(self, run_dir: Path, rows: Iterable[object]) -> None:
-        """Write rows, which have an attribute for each column; without rows, remove the file."""
+        """Write rows, which have an attribute for each column.
+
+        Without rows the file is removed, or holds its columns alone if it is `always` written.
+        """
         found, target = list(rows), run_dir / self.file
-        if not found:
+        if not found and not self.always:
             target.unlink(missing_ok=True)
             return
         kept = [name for name in self.optional if any(getattr(row, name) != "" for row in found)]
@@ -82,6 +87,29 @@ class ListedImage(NamedTuple):
     label: int
     group: str
     class_name: str = ""
+
+
+class LabelIssue(NamedTuple):
+    """A row of `label_issues.csv`: an image whose label is probably wrong, and a likelier class.
+
+    The probabilities are those of both classes, by probes that were not trained on the image.
+    """
+
+    split: str
+    key: str
+    label: str
+    suggested: str
+    given_probability: float
+    suggested_probability: float
+
+
+class ClassCount(NamedTuple):
+    """A row of `classes.csv`: the images of a class that could be used, by split."""
+
+    label: str
+    train: int
+    val: int
+    test: int
 
 
 class AccuracyRow(NamedTuple):
@@ -144,8 +172,15 @@ TEST_IMAGES = Table(
     numbers=("label",),
     optional=ListedImage._fields[3:],
 )
+LABEL_ISSUES = Table(
+    "label_issues.csv", LabelIssue._fields, numbers=LabelIssue._fields[4:], always=True
+)
+CLASSES = Table("classes.csv", ClassCount._fields, numbers=ClassCount._fields[1:])
 
-TABLES = (ACCURACY, TRIALS, GRADIENTS, IMPORTANCE, DUPLICATES, SKIPPED, TEST_IMAGES)
+TABLES = (
+    *(ACCURACY, TRIALS, GRADIENTS, IMPORTANCE, DUPLICATES, SKIPPED, TEST_IMAGES),
+    *(LABEL_ISSUES, CLASSES),
+)
 
 
 def set_columns(test_set: str) -> tuple[str, str]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import chain, pairwise, permutations, takewhile
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain, pairwise, permutations
 
-from partitions import Partition, Shots, titled
+from partitions import Partition, titled
 from records import BEST, TEST
+from report.enough import by_size, enough, images_of
 from report.formatting import amounts, listed
 from report.intervals import Interval
 from report.run import Run
 from report.scores import Scores, mean_of
-
-MARGINS = (0.01, 0.02, 0.05)  # of accuracy: gains that may not be worth more images
 
 
 def findings(run: Run) -> list[str]:
@@ -164,67 +163,28 @@ def _one(where: str, method: str, baseline: str, difference: Interval) -> str:
 
 
 def _enough(run: Run, method: str) -> Iterator[str]:
-    """Say from which partition on more images gain little.
-
-    A gain that is not shown does not prove that more images bring nothing: the run may have too
-    few seeds or test images to see it. So this is an equivalence test (Schuirmann 1987): the
-    interval of the gain must end below a margin, at the partition and at all larger ones. The
-    smallest margin that any partition meets is reported.
-    """
-    found = _by_size(run, method)
-    if method == run.zero_shot or len(found) < 2:
+    """Say from which partition on more images gain little."""
+    if (found := enough(run, method)) is None:
         return
-    *smaller, largest = found
-    gains = {
-        partition: gain
-        for partition in smaller
-        if (gain := found[largest].minus(found[partition])) and gain.known
-    }
-    if len(gains) < len(smaller):
+    if found.start is not None:
+        start = f"From {titled(found.start)} ({images_of(run, found.start, method)} images) on"
+        numbers = _bracketed(found.gains[found.start])
+        yield f"{start}, more images bring {method} at most {found.at_most} {numbers}"
         return
-    for margin in MARGINS:
-        if bounded := _bounded(gains, margin):
-            start = f"From {titled(bounded[-1])} ({_images(run, bounded[-1], method)} images) on"
-            points = f"{100 * margin:g} point{'' if margin == MARGINS[0] else 's'}"
-            numbers = _bracketed(gains[bounded[-1]])
-            yield f"{start}, more images bring {method} at most {points} {numbers}"
-            return
-    last = gains[smaller[-1]]
-    step = f"{titled(smaller[-1])} to {titled(largest)}"
-    if all(gain.shown and gain.mean > 0 for gain in gains.values()):
+    last = found.last
+    step = f"{titled([*found.gains][-1])} to {titled(found.largest)}"
+    if found.rising:
         points = f"{_amount(last)} points from {step} ({_ends(last)})"
-        more = f"more than {_images(run, largest, method)} images may help"
+        more = f"more than {images_of(run, found.largest, method)} images may help"
         yield f"{method} still gains {points}: {more}"
     else:
         points = f"{100 * last.high:.1f} points {_bracketed(last)}"
         yield f"How many images {method} needs is not shown: from {step} it may gain {points}"
 
 
-def _bounded(gains: dict[Partition, Interval], margin: float) -> list[Partition]:
-    """List the partitions from the largest down to the last whose gain the margin bounds."""
-    return list(takewhile(lambda partition: gains[partition].high <= margin, reversed([*gains])))
-
-
-def _images(run: Run, partition: Partition, method: str) -> int:
-    return run.final_fits(partition, method)[0].n_train
-
-
-def _by_size(run: Run, method: str) -> dict[Partition, Scores]:
-    """Return a method's scores, smallest partition first.
-
-    They are those of the percentages, or of the shots where there are no two percentages: draws of
-    the two kinds differ in more than their size.
-    """
-    percents = sorted(p for p in run.partitions if not isinstance(p, Shots))
-    shots = sorted(p for p in run.partitions if isinstance(p, Shots))
-    compared: Sequence[Partition] = percents if len(percents) > 1 or not shots else shots
-    found = {partition: run.scores(partition, method) for partition in compared}
-    return {partition: scores for partition, scores in found.items() if scores}
-
-
 def _as_data_grows(run: Run, baseline: str) -> Iterator[str]:
     """Say whether the baseline falls from one partition to the next larger one."""
-    found = _by_size(run, baseline)
+    found = by_size(run, baseline)
     changes = {
         (low, high): change
         for low, high in pairwise(found)

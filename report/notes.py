@@ -145,8 +145,8 @@ def _trials(run: Run) -> Iterator[str]:
 
 
 def _skipped(run: Run) -> Iterator[str]:
-    if run.skipped:
-        yield f"The run skipped {_count(run.skipped, 'image')} (skipped_images.csv)"
+    if skipped := len(run.skipped):
+        yield f"The run skipped {_count(skipped, 'image')} (skipped_images.csv)"
 
 
 def _duplicates(run: Run) -> Iterator[str]:

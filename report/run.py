@@ -16,10 +16,12 @@ from metrics import Metric, image_values
 from partitions import Partition, Shots
 from records import (
     AUTO,
+    CLASSES,
     DUPLICATES,
     EXPERIMENT,
     IMPORTANCE,
     JOURNAL,
+    LABEL_ISSUES,
     SKIPPED,
     TEST,
     TEST_IMAGES,
@@ -52,7 +54,9 @@ class Run:
         metric: what accuracies are.
         seeds: final fits that the experiment asks for; None if it is not known.
         test_labels, test_groups: as `read_test_images` returns them.
-        skipped: number of images that could not be used.
+        test_images, importance, label_issues, classes, duplicates, skipped: tables, empty where the
+            run has none.
+        directory: where the run lies.
     """
 
     name: str
@@ -65,9 +69,13 @@ class Run:
     fits: dict[Cell, dict[int, FinalFitResult]]
     test_labels: Mapping[str, NDArray[np.int64]]
     test_groups: Mapping[str, NDArray[np.int64]]
+    test_images: pd.DataFrame
     importance: pd.DataFrame
+    label_issues: pd.DataFrame
+    classes: pd.DataFrame
     duplicates: pd.DataFrame
-    skipped: int
+    skipped: pd.DataFrame
+    directory: Path
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell, row by row."""
@@ -224,9 +232,13 @@ def read_run(run_dir: Path) -> Run:
         fits=fits,
         test_labels=test_labels,
         test_groups=test_groups,
+        test_images=TEST_IMAGES.read(run_dir),
         importance=IMPORTANCE.read(run_dir),
+        label_issues=LABEL_ISSUES.read(run_dir),
+        classes=CLASSES.read(run_dir),
         duplicates=DUPLICATES.read(run_dir),
-        skipped=len(SKIPPED.read(run_dir)),
+        skipped=SKIPPED.read(run_dir),
+        directory=run_dir,
     )
 
 

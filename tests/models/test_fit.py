@@ -330,7 +330,7 @@ def test_balanced_accuracy_counts_classes_the_same(encoder: Encoder) -> None:
     shares = [(predictions[labels == c] == c).mean() for c in np.unique(labels)]
     assert right == pytest.approx(((predictions == labels).mean(), np.mean(shares)))
     assert abs(right[0] - right[1]) > 0.01
-    assert np.mean(balanced.val_values(0)) == pytest.approx(right[1])
+    assert np.mean(balanced.validate(0)[0]) == pytest.approx(right[1])
 
 
 def test_balanced_class_weights_are_weights_in_the_loss(encoder: Encoder) -> None:

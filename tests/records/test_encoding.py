@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from records import Cell, decode, encode
-from records.encoding import keys
+from records.encoding import LATER, keys
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.recursive(
@@ -108,6 +108,23 @@ def test_what_is_not_finite_is_null_wherever_it_is_and_read_as_nan(value: float)
 def test_what_does_not_fit_is_refused(key: str, value: Any, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         decode(Outer, encode(ONE) | {key: value})
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A record that has got fields since files were written."""
+
+    count: int
+    score: float | None = field(default=None, metadata=LATER)
+    many: list[float] = field(default_factory=list, metadata=LATER)
+
+
+def test_fields_that_came_later_have_their_defaults_in_files_of_before() -> None:
+    assert decode(Grown, {"count": 3}) == Grown(3)
+    assert decode(Grown, {"count": 3, "many": [0.5]}) == Grown(3, None, [0.5])
+    assert encode(Grown(3)) == {"count": 3, "score": None, "many": []}
+    with pytest.raises(ValueError, match="it has no count"):
+        decode(Grown, {"score": 1.0})
 
 
 @pytest.mark.parametrize("key", keys(Outer))

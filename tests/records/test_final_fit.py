@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,11 @@ TUNED = a_result(
     alpha=0.5,
     ema=True,
     gradient_norms={"block 11": {"attn": 0.5, "ln": 0.1}},
-    tests={"test": SetScore(0.5, [1, 0]), "wild": SetScore(1.0, [2])},
+    tests={
+        "test": SetScore(0.5, [1, 0], [0.75, 1.0], [0.625, 0.9999]),
+        "wild": SetScore(1.0, [2]),
+    },
+    temperature=1.5,
 )
 
 
@@ -41,7 +46,20 @@ def test_what_is_written_is_read(run_dir: Path) -> None:
         write_final_fit(run_dir, result)
         path = run_dir / "final_fits" / f"12.5-llrd-seed{result.seed}.json"
         assert read_final_fit(path) == find_final_fit(path) == result
-    assert list(json.loads(path.read_text())["tests"]["test"]) == ["accuracy", "predictions"]
+    names = ["accuracy", "predictions", "confidences", "calibrated"]
+    assert list(json.loads(path.read_text())["tests"]["test"]) == names
+
+
+def test_a_result_of_before_has_no_confidences_and_no_temperature(run_dir: Path) -> None:
+    write_final_fit(run_dir, TUNED)
+    path = final_fit_path(run_dir, CELL, 1)
+    content = json.loads(path.read_text())
+    del content["temperature"]
+    for score in content["tests"].values():
+        del score["confidences"], score["calibrated"]
+    path.write_text(json.dumps(content))
+    tests = {name: SetScore(s.accuracy, s.predictions) for name, s in TUNED.tests.items()}
+    assert read_final_fit(path) == replace(TUNED, tests=tests, temperature=None)
 
 
 def test_the_test_split_counts_the_images(run_dir: Path) -> None:

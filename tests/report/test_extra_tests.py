@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from errors import InputError
@@ -63,7 +65,7 @@ def test_each_set_has_groups_of_its_own_or_none(extra: RunWriter) -> None:
 
 def test_extra_score_without_predictions_is_named(extra: RunWriter) -> None:
     path = extra.fit_path("10/llrd", 0)
-    path.write_text(path.read_text().replace('"accuracy": 0.73, ', ""))
+    path.write_text(re.sub(r'"accuracy": ?0.73, ?', "", path.read_text()))
     with pytest.raises(InputError, match=r"10-llrd-seed0\.json .*: it has no accuracy"):
         write_report(extra.run_dir)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from rich.console import Console
@@ -76,6 +77,22 @@ def test_one_changed_weight_is_found_and_named(run_dir: Path) -> None:
     assert re.search(r"; \d+ predictions differ$", test)
     assert not any("differ" in line for line in lines if line.startswith("100/frozen"))
     assert lines[-1].startswith("2 of 4 figures are the same")
+
+
+def test_a_run_of_before_has_the_same_figures(run_dir: Path) -> None:
+    keep_only(run_dir, "100-frozen-seed0")
+    path = run_dir / "final_fits" / "100-frozen-seed0.json"
+    record = json.loads(path.read_text())
+    del record["temperature"]
+    for score in record["tests"].values():
+        del score["confidences"], score["calibrated"]
+    path.write_text(json.dumps(record))
+    weights = run_dir / "winners" / "100-frozen-seed0.safetensors"
+    description, arrays = load_exported(weights)
+    save_exported(weights, description.model_copy(update={"temperature": None}), arrays)
+    _, lines = evaluated(run_dir)
+    assert lines[-1].startswith("2 of 2 figures are the same")
+    assert load_adapted(weights).temperature == 1.0
 
 
 def test_an_accuracy_that_the_predictions_do_not_have_is_found(run_dir: Path) -> None:
@@ -196,4 +213,7 @@ def test_an_adapted_model_classifies_images_as_the_table_says(
     predictions = probabilities.argmax(-1).numpy()
     right = predictions == dataset.tests["test"].split.labels
     assert right.mean() == fit.tests["test"].accuracy
-    assert predictions.tolist() == fit.tests["test"].predictions
+    score = fit.tests["test"]
+    assert predictions.tolist() == score.predictions
+    np.testing.assert_allclose(probabilities.amax(-1).numpy(), score.calibrated, atol=1e-3)
+    assert model.temperature == fit.temperature

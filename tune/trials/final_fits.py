@@ -15,6 +15,7 @@ import torch
 
 from files import replacing
 from metrics import Metric, measured
+from models.calibration import confidences
 from models.exported import Description, exported_weights, is_exported, save_exported
 from models.final_weights import select_weights
 from models.fit import Fit
@@ -167,10 +168,12 @@ class FinalFitWorker:
         assert best is not None
         chosen, recipe = recipe.chosen(best.head), recipe.of_head(best.head)
         boundary = context.boundary(recipe)
+        correct, temperature = trained.validate(best.head)
         scores = score_tests(
             self.tests,
             lambda test: trained.logits(test.examples(boundary))[best.head],
             experiment.metric,
+            temperature,
         )
         result = FinalFitResult(
             partition=cell.partition,
@@ -179,7 +182,7 @@ class FinalFitWorker:
             n_train=len(context.rows(cell.partition, fit.seed)),
             n_val=len(context.val_rows(cell.partition, fit.seed)),
             val_accuracy=best.val_accuracy,
-            val_correct=trained.val_values(best.head),
+            val_correct=correct,
             samples_chosen=best.samples,
             steps_chosen=best.steps,
             weight_distance=best.weight_distance,
@@ -190,6 +193,7 @@ class FinalFitWorker:
             seconds=round(time.perf_counter() - began, 4),
             fit_key=fit.fit_key,
             tests=scores,
+            temperature=temperature,
         )
         description = Description(
             recipe=recipe,
@@ -204,6 +208,7 @@ class FinalFitWorker:
                 "seed": fit.seed,
                 "test_accuracy": scores[TEST].accuracy,
             },
+            temperature=temperature,
         )
         weights = exported_weights(trained) if experiment.final.export else None
         return result, description, weights
@@ -222,13 +227,16 @@ def score_tests(
     tests: Mapping[str, SharedSplit],
     logits: Callable[[SharedSplit], torch.Tensor],
     metric: Metric,
+    temperature: float = 1.0,
 ) -> dict[str, SetScore]:
     """Score each test set by its logits (n, C), which `logits` returns."""
     scores = {}
     for name, test in tests.items():
-        predictions = logits(test).argmax(-1).numpy()
+        found = logits(test)
+        predictions = found.argmax(-1).numpy()
         accuracy = measured(predictions, test.labels, metric)
-        scores[name] = SetScore(accuracy, predictions.tolist())
+        sure = confidences(found), confidences(found, temperature)
+        scores[name] = SetScore(accuracy, predictions.tolist(), *sure)
     return scores
 
 
