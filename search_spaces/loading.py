@@ -85,7 +85,7 @@ def _override(
         _assign(tree, key, value, key)
         options[key] = "--model" if key.startswith("model.") else f"--{key.split('.')[-1]}"
     if trials is not None:
-        _set_for_all(tree, "search.trials", trials)
+        _set_for_all(tree, "search.trials", trials, "--trials")
         options["search.trials"] = "--trials"
     return options
 
@@ -93,14 +93,17 @@ def _override(
 def _set_defaults(tree: dict[str, Any], defaults: Mapping[str, Any]) -> None:
     for key, value in defaults.items():
         if key in ("search.trials", "search.samples"):
-            _set_for_all(tree, key, value)
+            search = tree.get("search")
+            own = search.get(key.split(".")[-1]) if isinstance(search, dict) else None
+            least = min(own, value) if isinstance(own, int) else value
+            _set_for_all(tree, key, least, "--quick")
         else:
             _assign(tree, key, value, key)
 
 
-def _set_for_all(tree: dict[str, Any], key: str, value: Any) -> None:
+def _set_for_all(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     """Set a key of `search`, also where a method has a value of its own."""
-    _assign(tree, key, value, key)
+    _assign(tree, key, value, where)
     methods = tree.get("methods")
     if isinstance(methods, dict):
         own = key.split(".")[-1]

@@ -80,7 +80,7 @@ class WebDataset(SourceKind):
     def list_images(self, config: SourceConfig) -> Listing:
         """List every image that has a label; reads the tar files' headers and the labels."""
         shards = _shards(config)
-        folder = shards[0].parent if len(shards) == 1 else _common_folder(shards)
+        folder = _common_folder(shards)
         places: dict[str, tuple[str, Place]] = {}
         labels: list[str] = []
         splits: list[SplitName] = []

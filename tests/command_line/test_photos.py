@@ -87,10 +87,12 @@ def test_an_option_wins_over_quick(photos: Path, words: str, calls: Calls) -> No
 def test_quick_takes_the_methods_that_a_file_has(tmp_path: Path, calls: Calls) -> None:
     path = tmp_path / "own.yaml"
     methods = {name: {"space": {"blocks": "none"}, "trials": 40} for name in ("frozen", "mine")}
-    path.write_text(yaml.safe_dump(SPACE | {"methods": methods}))
+    tree = SPACE | {"methods": methods, "search": {"samples": 500}}
+    path.write_text(yaml.safe_dump(tree))
     assert main([str(path), "--quick", "--dry-run"]) == 0
     assert list(asked(calls).methods) == ["frozen"]
     assert asked(calls).methods["frozen"].trials is None
+    assert (asked(calls).search.trials, asked(calls).search.samples) == (6, 500)
     assert asked(calls).data.amounts == (1, 10, 100)
 
 
