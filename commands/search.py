@@ -32,9 +32,9 @@ DESCRIPTION = """Find out how much data you need and how to adapt CLIP at each a
     python run_search.py                          the built-in default, on scanned digits
     python run_search.py search_spaces/folder.yaml --set data.source=folder:/photos
     python run_search.py evaluate results/digits   the table's figures again, from its winners
-    python -m report results/digits                the report again, at any time
+    python run_search.py report results/digits     the report again, at any time
 
-Results lie in results/<name>/, the table in accuracy_table.md."""
+Results lie in results/<name>/; report.html there opens in a browser."""
 
 
 class _KeysHelp(argparse.Action):
