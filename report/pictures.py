@@ -6,6 +6,8 @@ import base64
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
+from markupsafe import Markup
+
 from records import TEST, picture_path
 from report.confusion import mistakes
 from report.html.words import largest
@@ -36,21 +38,21 @@ class Gallery:
 
     run: Run
     left: int = BUDGET
-    read: dict[tuple[str, str], str] = field(default_factory=dict)
+    read: dict[tuple[str, str], Markup] = field(default_factory=dict)
 
-    def source(self, split: str, key: str) -> str:
+    def source(self, split: str, key: str) -> Markup:
         """Return a thumbnail as a data URI; empty if there is none, or no room for it."""
         if (split, key) not in self.read:
             self.read[split, key] = self._source(split, key)
         return self.read[split, key]
 
-    def _source(self, split: str, key: str) -> str:
+    def _source(self, split: str, key: str) -> Markup:
         try:
             data = picture_path(self.run.directory, split, key).read_bytes()
         except OSError:
-            return ""
+            return Markup()
         uri = f"data:image/webp;base64,{base64.b64encode(data).decode('ascii')}"
         if len(uri) > self.left:
-            return ""
+            return Markup()
         self.left -= len(uri)
-        return uri
+        return Markup(uri)  # base64, and no text from outside

@@ -14,6 +14,7 @@ from errors import one_line
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 118.0, 14.0, 46.0
 GAP = 15.0  # between the names of two lines
 LONGEST_NAME = 22
+LARGEST = 1.25  # times its own size is what a picture grows to
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ class Frame:
 
     x: Axis
     y: Axis
-    width: float = 720.0
-    height: float = 340.0
-    right: float = RIGHT
+    width: float
+    height: float
+    right: float
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Return where a point lies in the picture."""
@@ -82,6 +83,7 @@ def chart(
     y: Axis,
     series: Sequence[Series],
     *,
+    width: float = 720.0,
     height: float = 340.0,
     dodge: float = 0.0,
 ) -> Markup:
@@ -91,13 +93,13 @@ def chart(
     pixels apart.
     """
     named = any(one.named for one in series)
-    frame = Frame(x, y, height=height, right=RIGHT if named else 20.0)
+    frame = Frame(x, y, width, height, RIGHT if named else 20.0)
     parts = [_axes(frame)]
     for place, one in enumerate(series):
         shift = dodge * (place - (len(series) - 1) / 2)
         parts.append(_series(frame, one, shift))
     parts.append(_names(frame, [one for one in series if one.named and one.points]))
-    return _picture(label, frame.width, height, Markup().join(parts))
+    return _picture(label, width, height, Markup().join(parts))
 
 
 def bars(label: str, rows: Sequence[tuple[str, float, str]], *, tone: str = "accent") -> Markup:
@@ -108,17 +110,17 @@ def bars(label: str, rows: Sequence[tuple[str, float, str]], *, tone: str = "acc
         top = 26.0 * place
         parts.append(
             Markup(
-                '<g class="{}"><title>{}: {}</title><text class="name" x="168" y="{}" '
-                'text-anchor="end">{}</text><rect class="bar" x="180" y="{}" width="{}" '
+                '<g class="{}"><title>{}: {}</title><text class="name" x="148" y="{}" '
+                'text-anchor="end">{}</text><rect class="bar" x="160" y="{}" width="{}" '
                 'height="14" rx="3"/><text class="value" x="{}" y="{}">{}</text></g>'
             ).format(
                 tone,
                 *(plain(name), plain(text), top + 17, plain(name, LONGEST_NAME), top + 6),
-                *(_short(max(400 * value / most, 1)), _short(188 + 400 * value / most)),
+                *(_short(max(380 * value / most, 1)), _short(168 + 380 * value / most)),
                 *(top + 17, plain(text)),
             )
         )
-    return _picture(label, 720, 26.0 * len(rows) + 8, Markup().join(parts))
+    return _picture(label, 640, 26.0 * len(rows) + 8, Markup().join(parts))
 
 
 def matrix(
@@ -287,7 +289,7 @@ def _picture(label: str, width: float, height: float, inside: Markup) -> Markup:
     return Markup(
         '<div class="chart"><svg viewBox="0 0 {} {}" role="img" aria-label="{}" '
         'style="max-width:{}px">{}</svg></div>'
-    ).format(_short(width), _short(height), plain(label), _short(width * 1.4), inside)
+    ).format(_short(width), _short(height), plain(label), _short(width * LARGEST), inside)
 
 
 def _short(value: float) -> str:

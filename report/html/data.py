@@ -12,12 +12,13 @@ from records import TEST
 from report.confusion import class_names
 from report.html.charts import bars
 from report.html.words import counted, percent
-from report.pictures import ISSUES, PAIRS, Gallery
+from report.pictures import Gallery
 from report.run import Run
 
 FEW = 10  # training images of a class
 MOST_BARS = 60
 MOST_SKIPPED = 50
+ISSUES, PAIRS = 40, 20  # that are shown
 
 
 def data(run: Run, gallery: Gallery) -> dict[str, Any] | None:

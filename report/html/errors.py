@@ -11,11 +11,12 @@ from records import TEST, Cell
 from report.confusion import Confusion, confusion, mistakes
 from report.html.charts import matrix
 from report.html.words import counted, largest, percent, wilson
-from report.pictures import MISTAKES, Gallery
+from report.pictures import Gallery
 from report.run import Run
 
 MOST_CLASSES = 40  # in a matrix
-MOST_PAIRS = 12
+MOST_PAIRS = 10
+MISTAKES = 20  # that are shown
 MOST_CELLS = 1200  # of the table of recalls by class and row
 
 

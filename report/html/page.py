@@ -10,10 +10,13 @@ from markupsafe import Markup
 
 from report.html.accuracy import accuracy_charts
 from report.html.answer import answer, extra_tests, table
+from report.html.calibration import calibration
 from report.html.charts import plain
 from report.html.data import data
 from report.html.errors import errors
+from report.html.labelling import labelling
 from report.html.reproduce import reproduce
+from report.html.search import search
 from report.pictures import Gallery
 from report.run import Run
 from report.summary import Summary
@@ -40,9 +43,9 @@ def render_run(run: Run, summary: Summary) -> str:
         "accuracy": accuracy_charts(run),
         "errors": errors(run, gallery),
         "data": data(run, gallery),
-        "calibration": None,
-        "labelling": None,
-        "search": None,
+        "calibration": calibration(run),
+        "labelling": labelling(run),
+        "search": search(run),
         "cost": reproduce(run),
         "notes": summary.notes,
     }
