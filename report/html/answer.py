@@ -45,7 +45,8 @@ def answer(run: Run) -> Answer:
     interval = scores.interval()
     winner = run.winner(*cell)
     blocks = str(winner.config.get("blocks", "none")) if winner else "none"
-    trained = f" (blocks {blocks})" if winner and winner.kind == "tuned" and "-" in blocks else ""
+    numbered = winner is not None and winner.kind == "tuned" and blocks[:1].isdigit()
+    trained = f" (block{'s' * ('-' in blocks)} {blocks})" if numbered else ""
     use = f"With {share_of(run, cell)} use {cell.method}{trained}"
     accuracy = f"{percent(interval.mean)} ({span_of(interval)})"
     return Answer(
@@ -66,7 +67,7 @@ def _gain(run: Run, cell: Cell) -> str:
             continue
         points = f"{100 * abs(gain.mean):.1f} points"
         if not gain.shown:
-            return f", not shown to differ from {name} ({100 * gain.mean:+.1f})"
+            return f", not shown to differ from {name}"
         return f", {points} {'above' if gain.mean > 0 else 'below'} {name}"
     return ""
 

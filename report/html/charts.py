@@ -14,7 +14,8 @@ from errors import one_line
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 118.0, 14.0, 46.0
 GAP = 15.0  # between the names of two lines
 LONGEST_NAME = 22
-LARGEST = 1.25  # times its own size is what a picture grows to
+LETTER = 7.0  # pixels of a letter, at most
+SMALLEST, LARGEST = 0.85, 1.25  # a picture is so many times its own size
 
 
 @dataclass(frozen=True)
@@ -102,25 +103,26 @@ def chart(
     return _picture(label, width, height, Markup().join(parts))
 
 
-def bars(label: str, rows: Sequence[tuple[str, float, str]], *, tone: str = "accent") -> Markup:
+def bars(label: str, rows: Sequence[tuple[str, float, str]], *, width: float = 640.0) -> Markup:
     """Draw horizontal bars from (name, value, text) rows; the longest value fills the width."""
     most = max((value for _, value, _ in rows), default=0.0) or 1.0
+    left = 16 + LETTER * max((len(plain(name, LONGEST_NAME)) for name, _, _ in rows), default=0)
+    room = 16 + LETTER * max((len(text) for _, _, text in rows), default=0)
     parts = []
     for place, (name, value, text) in enumerate(rows):
-        top = 26.0 * place
+        top, long = 26.0 * place, max((width - left - room) * value / most, 1.0)
         parts.append(
             Markup(
-                '<g class="{}"><title>{}: {}</title><text class="name" x="148" y="{}" '
-                'text-anchor="end">{}</text><rect class="bar" x="160" y="{}" width="{}" '
-                'height="14" rx="3"/><text class="value" x="{}" y="{}">{}</text></g>'
+                '<g><title>{}: {}</title><text class="name" x="{}" y="{}" text-anchor="end">{}'
+                '</text><rect class="bar" x="{}" y="{}" width="{}" height="14" rx="3"/>'
+                '<text x="{}" y="{}">{}</text></g>'
             ).format(
-                tone,
-                *(plain(name), plain(text), top + 17, plain(name, LONGEST_NAME), top + 6),
-                *(_short(max(380 * value / most, 1)), _short(168 + 380 * value / most)),
-                *(top + 17, plain(text)),
+                *(plain(name), plain(text), _short(left - 10), top + 17),
+                *(plain(name, LONGEST_NAME), _short(left), top + 6, _short(long)),
+                *(_short(left + long + 8), top + 17, plain(text)),
             )
         )
-    return _picture(label, 640, 26.0 * len(rows) + 8, Markup().join(parts))
+    return _picture(label, width, 26.0 * len(rows) + 8, Markup().join(parts))
 
 
 def matrix(
@@ -131,11 +133,12 @@ def matrix(
 ) -> Markup:
     """Draw a square of shares from 0 to 1: true classes are rows, predicted ones columns."""
     size = max(16.0, min(40.0, 520 / max(len(names), 1)))
-    left, top = 150.0, 116.0
+    longest = max((len(plain(name, LONGEST_NAME)) for name in names), default=0)
+    left, top = 16 + LETTER * longest, 24 + 0.8 * LETTER * longest
     parts = []
     for place, name in enumerate(names):
         middle = (place + 0.5) * size
-        short = plain(name, 18)
+        short = plain(name, LONGEST_NAME)
         parts.append(
             Markup(
                 '<text class="tick" x="{}" y="{}" text-anchor="end">{}</text>'
@@ -165,7 +168,7 @@ def matrix(
     grid = Markup('<rect class="plate" x="{}" y="{}" width="{}" height="{}" rx="6"/>').format(
         left - 2, top - 2, _short(size * len(names) + 4), _short(size * len(names) + 4)
     )
-    side = left + size * len(names) + 76
+    side = left + size * len(names) + 24 + 0.65 * LETTER * longest
     return _picture(label, side, top + size * len(names) + 10, grid + Markup().join(parts))
 
 
@@ -286,10 +289,14 @@ def _names(frame: Frame, series: Sequence[Series]) -> Markup:
 
 
 def _picture(label: str, width: float, height: float, inside: Markup) -> Markup:
+    """Frame a picture; on a phone it keeps a legible size, and its box scrolls."""
     return Markup(
         '<div class="chart"><svg viewBox="0 0 {} {}" role="img" aria-label="{}" '
-        'style="max-width:{}px">{}</svg></div>'
-    ).format(_short(width), _short(height), plain(label), _short(width * LARGEST), inside)
+        'style="min-width:{:.0f}px;max-width:{:.0f}px">{}</svg></div>'
+    ).format(
+        *(_short(width), _short(height), plain(label)),
+        *(min(SMALLEST * width, 560.0), LARGEST * width, inside),
+    )
 
 
 def _short(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,16 @@ from markupsafe import Markup
 from partitions import titled
 from records import LOST, TrialHistory
 from report.device_seconds import Cost, cost_of
+from report.html.accuracy import errors_axis
 from report.html.charts import Axis, Point, Series, bars, chart, linear
 from report.html.words import percent
 from report.intervals import t_interval
 from report.run import Run
 from report.winners import LEAST
 
+LEAST_ERROR = 1e-3  # that is drawn
 MOST_SETTINGS = 8  # of a method
+WIDTH = 440.0
 MOST_LINES = 6  # of rows in the chart of the best so far
 TONES = ("s2", "s5", "s6", "s4", "s3", "accent")
 
@@ -50,7 +54,7 @@ def _importance(run: Run) -> list[tuple[str, int, Markup]]:
             for name, share in zip(shown["parameter"], shown["importance"], strict=True)
         ]
         if len(rows) > 1:
-            picture = bars(f"Importance of the settings of {method}", rows)
+            picture = bars(f"Importance of the settings of {method}", rows, width=WIDTH)
             found.append((str(method), int(table["trials"].max()), picture))
     return found
 
@@ -96,16 +100,24 @@ def _map(run: Run, method: str) -> Markup | None:
         if low <= each * 10.0**power <= high
     ]
     across = Axis(low, high, ticks, "learning rate", log=True)
-    deepest = max(p.y for p in points)
     whole = sorted({round(point.y) for point in points})
-    down = Axis(min(whole) - 0.7, deepest + 0.7, [(n, str(n)) for n in whole])
-    names = {"accent": "within half a point", "s1": "within 3", "muted": "further off"}
+    down = Axis(-0.6, len(whole) - 0.4, [(i, _blocks(n)) for i, n in enumerate(whole)])
+    tones = {
+        tone: [replace(p, y=whole.index(round(p.y)) + p.y - round(p.y)) for p in each]
+        for tone, each in tones.items()
+    }
     lines = [
-        Series(names[tone], each, tone, line=False, named=False)
+        Series(tone, each, tone, line=False, named=False)
         for tone, each in reversed(tones.items())
         if each
     ]
-    return chart(f"Trials of {method} by rate and depth", across, down, lines, height=300)
+    return chart(
+        f"Trials of {method} by rate and depth", across, down, lines, height=70.0 + 55 * len(whole)
+    )
+
+
+def _blocks(number: int) -> str:
+    return {0: "final", 1: "1 block"}.get(number, f"{number} bl.")
 
 
 def _jitter(number: int) -> float:
@@ -126,28 +138,18 @@ def _progress(run: Run, method: str) -> Markup | None:
                 continue
             title = f"{titled(partition)}, trial {trial.number} after {spent:.0f} s: "
             if points:
-                points.append(Point(spent, best, title=f"{title}{percent(best)} so far"))
+                points.append(Point(spent, points[-1].y, title=f"{title}{percent(best)} so far"))
             best = max(best, trial.val_accuracy)
-            points.append(Point(spent, best, title=f"{title}{percent(best)} at best"))
+            error = max(1 - best, LEAST_ERROR)
+            points.append(Point(spent, error, title=f"{title}{percent(best)} at best"))
         if len(points) > 1:
             tone = TONES[place % len(TONES)]
             lines.append(Series(titled(partition), points, tone, marks=False))
     if not lines:
         return None
-    ends = [point for line in lines for point in line.points]
-    across = linear(0.0, max(p.x for p in ends), "device-seconds of the row's trials")
-    low, high = 100 * min(p.y for p in ends), 100 * max(p.y for p in ends)
-    down = linear(low - 0.5, min(high + 0.5, 100.0), "", "%")
-    scaled = [
-        Series(
-            line.name,
-            [Point(p.x, 100 * p.y, title=p.title) for p in line.points],
-            line.tone,
-            marks=False,
-        )
-        for line in lines
-    ]
-    return chart(f"Best validation accuracy of {method} so far", across, down, scaled, height=320)
+    across = linear(0.0, max(p.x for line in lines for p in line.points), "device-seconds")
+    label = f"Best validation accuracy of {method} so far"
+    return chart(label, across, errors_axis(lines), lines, height=320)
 
 
 def _method(run: Run, method: str) -> dict[str, Any] | None:
