@@ -8,7 +8,7 @@ from typing import Any
 from partitions import named, titled
 from records import TEST, Cell
 from report.device_seconds import row_cost
-from report.enough import enough, images_of
+from report.enough import MARGINS, enough, images_of
 from report.html.words import largest, percent, settings, share_of, span_of
 from report.run import Run
 
@@ -33,12 +33,17 @@ class Answer:
 
 
 def answer(run: Run) -> Answer:
-    """Say what a run recommends: the row from which on more images bring little, or the largest."""
+    """Say what a run recommends, and what more images would bring.
+
+    It is the best method of the row from which on more images bring at most a point, or of the
+    largest row.
+    """
     last = largest(run)
     if last is None:
         return Answer(("There is no answer yet: no winner has been scored on the test images.",))
     found = enough(run, last.method)
-    start = found.start if found and found.start in run.best else None
+    little = found is not None and found.margin == MARGINS[0]
+    start = found.start if found and little and found.start in run.best else None
     cell = Cell(start, run.best[start]) if start is not None else last
     scores = run.scores(*cell)
     assert scores is not None
@@ -50,7 +55,7 @@ def answer(run: Run) -> Answer:
     use = f"With {share_of(run, cell)} use {cell.method}{trained}"
     accuracy = f"{percent(interval.mean)} ({span_of(interval)})"
     return Answer(
-        (f"{use}: {accuracy}{_gain(run, cell)}.", _more(run, last)),
+        (f"{use}: {accuracy}{_gain(run, cell)}.", _more(run, last, cell.method)),
         percent(interval.mean),
         f"{span_of(interval)}, on images that no step of the search has seen",
         f"{cell.method}: {settings(winner)}",
@@ -72,18 +77,21 @@ def _gain(run: Run, cell: Cell) -> str:
     return ""
 
 
-def _more(run: Run, last: Cell) -> str:
-    """Say what more images would bring the best method of the largest row."""
+def _more(run: Run, last: Cell, named: str) -> str:
+    """Say what more images would bring the best method of the largest row, which may be `named`."""
     found = enough(run, last.method)
     if found is None:
-        return "What more images would bring, this run cannot tell"
+        return "What more images would bring, this run cannot tell."
+    to, it = ("", "It") if last.method == named else (f" to {last.method}", last.method)
     if found.start is not None:
+        at_most = found.at_most.replace("1 ", "a ")
         where = f"{titled(found.start)} ({images_of(run, found.start, last.method):,} images)"
-        return f"Beyond {where}, more images add at most {found.at_most.replace('1 ', 'a ')}."
+        return f"Beyond {where}, more images add at most {at_most}{to}."
     step = f"from {titled([*found.gains][-1])} to {titled(found.largest)}"
     if found.rising:
-        return f"It still gains {100 * found.last.mean:.1f} points {step}: more images may help."
-    return f"More images may help: {step} it may gain up to {100 * found.last.high:.1f} points."
+        return f"{it} still gains {100 * found.last.mean:.1f} points {step}: more images may help."
+    points = f"{100 * found.last.high:.1f} points"
+    return f"More images may help: {step} {it.lower()} may gain up to {points}."
 
 
 def table(run: Run) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from records import TEST
+from records import LABEL_ISSUES, TEST
 from report.confusion import class_names
 from report.html.charts import bars
 from report.html.words import counted, percent
@@ -26,6 +26,7 @@ def data(run: Run, gallery: Gallery) -> dict[str, Any] | None:
     found = {
         "issues": _issues(run, gallery),
         "issue_count": len(run.label_issues),
+        "checked": (run.directory / LABEL_ISSUES.file).exists(),
         "pairs": _pairs(run, gallery),
         "pair_count": len(run.duplicates),
         "classes": _classes(run),

@@ -127,7 +127,7 @@ def test_a_page_of_55_cells_is_small(writer: RunWriter) -> None:
     for place, share in enumerate(shares):
         for method in methods:
             cell, accuracy = f"{share}/{method}", 0.5 + 0.04 * place
-            for number in range(12):
+            for number in range(2):
                 writer.trial(cell, number, [accuracy], status=None)
             writer.winner(cell, accuracy, TUNED if method != "method0" else PROBE)
             right = round(1000 * accuracy)
