@@ -34,11 +34,11 @@ DESCRIPTION = """Find out how much data you need and how to adapt CLIP at each a
     python run_search.py folder:PATH               the whole table; csv:FILE, torchvision:NAME, too
     python run_search.py my_photos.yaml            as a search space of your own says
     python run_search.py evaluate results/digits   the table's figures again, from its winners
-    python run_search.py export results/digits --out DIR   the best winner, to take away
+    python run_search.py report results/digits     the report again, at any time
     python run_search.py predict results/digits PHOTOS     classes of other photos
-    python -m report results/digits                the report again, at any time
+    python run_search.py export results/digits --out DIR   the best winner, to take away
 
-Results lie in results/<name>/, the table in accuracy_table.md."""
+Results lie in results/<name>/; report.html there opens in a browser."""
 
 
 class _KeysHelp(argparse.Action):

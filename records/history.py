@@ -73,7 +73,7 @@ class TrialHistory:
             self.val_accuracy, self.val_loss = report.val_accuracy, report.val_loss
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunHistory:
     """What the events of a run come to; a later event about the same thing overrules an earlier.
 
@@ -82,6 +82,7 @@ class RunHistory:
         failed_fits: why the last try of a final fit failed, by cell and seed. A fit that succeeded
             later keeps its entry here, and its result is on disk.
         versions: those of each start since the first trial, and of the one before it.
+        seed: that of the search; None before the run has started.
         stages: seconds of each stage, over all starts.
     """
 
@@ -91,6 +92,7 @@ class RunHistory:
     footnotes: list[str] = field(default_factory=list)
     versions: list[dict[str, str]] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
+    seed: int | None = None
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> RunHistory:
@@ -106,6 +108,7 @@ class RunHistory:
                 if not self.trials:  # the starts before this one came to nothing
                     self.versions.clear()
                 self.versions.append(event.versions)
+                self.seed = event.seed
             case Winner():
                 self._win(event)
             case FinalFitFailed():

@@ -1,4 +1,4 @@
-"""What `python -m report`, `report.optuna` and `report.tensorboard` share."""
+"""What `python -m report.optuna` and `python -m report.tensorboard` share."""
 
 from __future__ import annotations
 

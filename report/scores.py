@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import hypot
 
 import numpy as np
@@ -29,6 +30,10 @@ class Scores:
 
     def interval(self) -> Interval:
         """Return the mean over seeds, and its interval over seeds and images (or groups)."""
+        return self._interval
+
+    @cached_property
+    def _interval(self) -> Interval:
         interval = t_interval(self.accuracy.values())
         if not self.correct:
             return interval

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
 from partitions import Partition, titled
-from records import BEST
+from records import BEST, PAGE
 from report.device_seconds import row_cost
 from report.findings import average_findings, drop_finding, findings
 from report.formatting import describe
 from report.grid import EMPTY, Column, Grid, accuracy_grid
+from report.html.answer import answer
 from report.notes import notes
 from report.run import Run
 from report.warnings import warnings, without_result
 from terminal import say
 from text import markdown
+
+MOST_LINES = 8  # below the table on a terminal
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Summary:
     """A run's table and the sentences under it.
 
     Attributes:
+        answer: what to do, in two sentences.
+        page: the path of the run's page.
         seconds: device-seconds of each row.
         best: by row (`10%`), the best method and its winner's configuration.
         heading: that of the findings.
@@ -40,6 +45,8 @@ class Summary:
         missing: warnings of cells without a result, and why.
     """
 
+    answer: str
+    page: Path
     grid: Grid
     seconds: list[str]
     best: dict[str, str]
@@ -65,25 +72,25 @@ class Summary:
         return "\n".join(lines + _list("Notes:", self.notes))
 
     def render(self, console: Console) -> None:
-        """Print the table and what stands below it."""
+        """Print the answer, the table, what matters most, and where the rest is.
 
-        def say_all(lines: Iterable[str], style: str = "") -> None:
-            for line in lines:
-                say(console, line, style, wrap=True)
-
+        Warnings come before findings; what is left out is in the files.
+        """
+        say(console, self.answer, "bold", wrap=True)
         self.grid.render(console)
-        say_all(f"{BEST} at {where}: {words}" for where, words in self.best.items())
-        say_all(self.findings, "bold")
-        for test in self.extra:
-            test.grid.render(console)
-            say_all(test.findings, "bold")
-        say_all((f"warning: {line}" for line in (*self.missing, *self.warnings)), "yellow")
-        say_all(self.notes, "dim")
+        warned = [f"warning: {line}" for line in (*self.missing, *self.warnings)]
+        found = [*self.findings, *(line for test in self.extra for line in test.findings)]
+        styled = [(line, "yellow") for line in warned] + [(line, "") for line in found]
+        for line, style in styled[:MOST_LINES]:
+            say(console, line, style, wrap=True)
+        say(console, f"The rest, with pictures: {self.page}", "dim")
 
 
 def summarise(run: Run) -> Summary:
     """Make the report of a run."""
     return Summary(
+        answer=answer(run).text,
+        page=run.directory / PAGE,
         grid=accuracy_grid(run),
         seconds=[_seconds(row_cost(run, partition).spent) for partition in run.partitions],
         best={titled(partition): _best(run, partition) for partition in run.partitions},

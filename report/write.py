@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from files import replacing
-from records import ACCURACY, GRADIENTS, PLOT, SUMMARY, TRIALS
+from records import ACCURACY, GRADIENTS, PAGE, PLOT, SUMMARY, TRIALS
 from report.gradients import gradients_table
+from report.html.page import render_run
 from report.plot import draw_accuracy
-from report.run import read_run
+from report.run import Run, read_run
 from report.summary import Summary, summarise
 from report.table import accuracy_table, to_csv, trials_table
 
 
 def write_report(run_dir: Path) -> Summary:
-    """Read a run's files, and write its tables and its plot beside them.
+    """Read a run's files, and write its tables, its plot and its page beside them.
 
     It works at any time: cells without a result are empty, and a note names them.
 
@@ -22,11 +23,18 @@ def write_report(run_dir: Path) -> Summary:
         InputError: `run_dir` is not a run's directory, or a file cannot be understood.
     """
     run = read_run(run_dir)
+    return write_run(run)
+
+
+def write_run(run: Run) -> Summary:
+    """Write the tables, the plot and the page of a run that was read."""
+    run_dir = run.directory
     table, summary = accuracy_table(run), summarise(run)
     texts = {
         ACCURACY.file: to_csv(table, float_format="%.6f"),
         SUMMARY: summary.markdown(),
         TRIALS.file: to_csv(trials_table(run)),
+        PAGE: render_run(run, summary),
     }
     gradients = gradients_table(run)
     if not gradients.empty:

@@ -83,15 +83,43 @@ def test_markdown_of_a_small_run(finished: RunWriter) -> None:
     assert (finished.run_dir / "accuracy_table.md").read_text(encoding="utf-8") == GOLDEN
 
 
-def test_terminal_shows_every_cell_and_note(finished: RunWriter) -> None:
+def test_terminal_shows_answer_table_and_eight_lines(finished: RunWriter) -> None:
     text = io.StringIO()
     report = write_report(finished.run_dir)
-    report.render(Terminal(file=text, width=80, color_system=None))
+    report.render(Terminal(file=text, width=1000, color_system=None))
+    lines = text.getvalue().splitlines()
+    assert lines[0] == report.answer
     shown = " ".join(text.getvalue().split())
-    summary = report
-    for row in summary.grid.rows:
+    for row in report.grid.rows:
         assert all(cell.text in shown for cell in row)
-    assert all(line in shown for line in (*summary.best, *summary.findings, *summary.notes))
+    assert lines[-1] == f"The rest, with pictures: {finished.run_dir / 'report.html'}"
+    warned = [f"warning: {line}" for line in (*report.missing, *report.warnings)]
+    assert lines[-9:-1] == [*warned, *report.findings][:8]
+
+
+def test_the_answer_in_two_sentences(finished: RunWriter) -> None:
+    assert finished.summary().answer == (
+        "With 10% of your labels (100 images) use llrd (blocks 11-7): 94.0% (91.5 to 96.5), "
+        "3.0 points above a linear probe. "
+        "It still gains 18.0 points from 1% to 10%: more images may help."
+    )
+
+
+def test_the_answer_is_the_row_from_which_on_more_images_bring_a_point(
+    finished: RunWriter,
+) -> None:
+    for cell, accuracy in (("1/llrd", 0.93), ("10/frozen", 0.90), ("10/llrd", 0.935)):
+        finished.final_fits(cell, [accuracy] * 3)
+    assert finished.summary().answer == (
+        "With 1% of your labels (10 images) use llrd (blocks 11-7): 93.0% (93.0 to 93.0), "
+        "16.0 points above a linear probe. "
+        "Beyond 1% (10 images), more images add at most a point."
+    )
+
+
+def test_there_is_no_answer_without_a_result(writer: RunWriter) -> None:
+    writer.experiment(["frozen", "llrd"], [1, 10])
+    assert writer.summary().answer.startswith("There is no answer yet")
 
 
 def test_five_methods_fit_eighty_columns(finished: RunWriter) -> None:
@@ -313,6 +341,7 @@ def test_writing_twice_changes_nothing_and_leaves_no_temporary_file(finished: Ru
         "accuracy_table.md",
         "trials.csv",
         "accuracy.png",
+        "report.html",
     }
 
 

@@ -1,0 +1,52 @@
+"""`run_search.py report RESULTS_DIR…`: tables, plot and page again, from the runs' files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from commands.arguments import EXIT_CODES, Parser, path
+from errors import InputError
+from terminal import FAILED, Terminal, say
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line of `report`; raises InputError if it is wrong."""
+    parser = Parser(
+        prog="run_search.py report",
+        description="Write the tables, the plot and the page of runs again from their files, "
+        "finished or not. Several runs are also compared on one page.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run_dirs", type=path, nargs="+", metavar="RESULTS_DIR")
+    parser.add_argument(
+        "--out",
+        type=path,
+        metavar="FILE",
+        help="where the page that compares several runs is written (default: comparison.html)",
+    )
+    return parser.parse(arguments)
+
+
+def run(given: list[str]) -> int:
+    """Write the reports that the words after `report` ask for; return the exit code."""
+    arguments = parse(given)
+    if arguments.out and len(arguments.run_dirs) == 1:
+        raise InputError("--out: it is for the page that compares runs; name several of them")
+    from report.compare import write_comparison
+    from report.run import read_run
+    from report.write import write_run
+
+    runs = [read_run(run_dir) for run_dir in arguments.run_dirs]  # all, before one is written
+    missing = []
+    for one in runs:
+        summary = write_run(one)
+        summary.render(Terminal())
+        missing += summary.missing
+    for line in missing:
+        say(Terminal(stderr=True), f"error: {line}")
+    if len(runs) > 1:
+        page = write_comparison(runs, arguments.out or Path("comparison.html"))
+        say(Terminal(), f"Compared in {page}")
+    return FAILED if missing else 0

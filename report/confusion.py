@@ -1,0 +1,118 @@
+"""Which classes a cell's final fits take for which, on the test split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from records import TEST, Cell
+from report.run import Run
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test image that the fits get wrong.
+
+    Attributes:
+        confidence: how sure the fits that chose the wrong class are, averaged over all fits; it is
+            the share of these fits where confidences are not on disk.
+        known: whether confidences are on disk.
+    """
+
+    key: str
+    label: str
+    predicted: str
+    confidence: float
+    known: bool
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many test images of each class (rows) are taken for each class (columns).
+
+    Attributes:
+        names: of the classes that occur, as labels or as predictions.
+        counts: means over the fits, shape (classes, classes).
+    """
+
+    names: tuple[str, ...]
+    counts: NDArray[np.float64]
+
+    @cached_property
+    def images(self) -> NDArray[np.float64]:
+        """Test images of each class, shape (classes,)."""
+        total: NDArray[np.float64] = self.counts.sum(axis=1)
+        return total
+
+    @cached_property
+    def predicted(self) -> NDArray[np.float64]:
+        """Images that are taken for each class, shape (classes,)."""
+        total: NDArray[np.float64] = self.counts.sum(axis=0)
+        return total
+
+    @cached_property
+    def right(self) -> NDArray[np.float64]:
+        """Images of each class that are recognised, shape (classes,)."""
+        return np.diag(self.counts)
+
+    def pairs(self) -> list[tuple[str, str, float, float]]:
+        """List what is taken for what: label, prediction, images, share of the label's images."""
+        found = [
+            (self.names[a], self.names[b], float(count), float(count / self.images[a]))
+            for (a, b), count in np.ndenumerate(self.counts)
+            if a != b and count > 0
+        ]
+        return sorted(found, key=lambda pair: -pair[2])
+
+
+def class_names(run: Run) -> dict[int, str]:
+    """Return the name of each class among the test images; its number where it has none."""
+    listed = run.test_images.drop_duplicates("label")
+    return {
+        int(label): str(name) or f"{label:g}"
+        for label, name in zip(listed["label"], listed["class_name"], strict=True)
+    }
+
+
+def confusion(run: Run, cell: Cell) -> Confusion | None:
+    """Count a cell's predictions on the test split; None without fits or labels."""
+    labels, fits = run.test_labels.get(TEST), run.final_fits(*cell)
+    if labels is None or not fits:
+        return None
+    names = class_names(run)
+    found = sorted({*labels.tolist(), *(c for fit in fits for c in fit.tests[TEST].predictions)})
+    place = {label: index for index, label in enumerate(found)}
+    counts = np.zeros((len(found), len(found)))
+    truth = np.array([place[label] for label in labels.tolist()])
+    for fit in fits:
+        predicted = np.array([place[label] for label in fit.tests[TEST].predictions])
+        np.add.at(counts, (truth, predicted), 1 / len(fits))
+    return Confusion(tuple(names.get(label, f"class {label}") for label in found), counts)
+
+
+def mistakes(run: Run, cell: Cell) -> list[Mistake]:
+    """List a cell's mistakes on the test split, the most confident first."""
+    labels, fits = run.test_labels.get(TEST), run.final_fits(*cell)
+    if labels is None or not fits:
+        return []
+    names = class_names(run)
+    keys = run.test_images.loc[run.test_images["set"] == TEST, "key"].to_list()
+    predicted = np.array([fit.tests[TEST].predictions for fit in fits])
+    known = all(fit.tests[TEST].confidences for fit in fits)
+    sure = np.ones(predicted.shape)
+    if known:
+        sure = np.array([fit.tests[TEST].confidences for fit in fits])
+    found = []
+    for image in np.flatnonzero((predicted != labels).any(axis=0)):
+        wrong = {
+            int(c): float(sure[predicted[:, image] == c, image].sum() / len(fits))
+            for c in np.unique(predicted[:, image])
+            if c != labels[image]
+        }
+        chosen = max(wrong, key=wrong.__getitem__)
+        label, name = int(labels[image]), names.get(chosen, f"class {chosen}")
+        found.append(Mistake(keys[image], names[label], name, wrong[chosen], known))
+    return sorted(found, key=lambda mistake: -mistake.confidence)
