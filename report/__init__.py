@@ -9,7 +9,9 @@ the page `report.html`, and `write.py` writes it all.
 """
 
 from report.best import best_methods
+from report.pictures import wanted
+from report.run import read_run
 from report.summary import Summary
 from report.write import write_report
 
-__all__ = ["Summary", "best_methods", "write_report"]
+__all__ = ["Summary", "best_methods", "read_run", "wanted", "write_report"]

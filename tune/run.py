@@ -26,6 +26,7 @@ from search_spaces import Experiment
 from terminal import say
 from tune.monitor.metrics import Gauges
 from tune.monitor.watch import Watch, duration
+from tune.pictures import save_pictures
 from tune.run_dir import RunDirectory
 from tune.search.search import Search
 from tune.search.time_budget import STARTUP, TimeBudget
@@ -142,6 +143,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         best = best_methods(winners, read_final_fits(directory.path))
         directory.write_winners(winners, experiment.probe, best)
         write_studies(directory.path)
+        save_pictures(directory.path, prepared.dataset)
         journal.write(RunFinished(round(options.now() - began, 3)))
     say(console, f"done in {duration(options.now() - began)}")
     _say_if_late(options, began, 0.0, console)
