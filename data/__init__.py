@@ -5,8 +5,9 @@ from data.dataset import Dataset, Split, TestSet, check_sources, load_dataset
 from data.description import describe
 from data.duplicates import Duplicate, SplitContent, find_duplicates, perceptual_hash
 from data.features import FeatureStore, MissingFeaturesError, cache_root
+from data.label_issues import doubtful_rows, unit_ids
 from data.sources import FileSource, ImageSource, UnreadableImageError, reading
-from data.splits import derived_seed, partition_rows
+from data.splits import derived_seed, fold_ids, partition_rows
 
 __all__ = [
     "DataConfig",
@@ -25,9 +26,12 @@ __all__ = [
     "check_sources",
     "derived_seed",
     "describe",
+    "doubtful_rows",
     "find_duplicates",
+    "fold_ids",
     "load_dataset",
     "partition_rows",
     "perceptual_hash",
     "reading",
+    "unit_ids",
 ]

@@ -110,6 +110,18 @@ def partition_rows(
     return partition_indices(labels, partition, seed, groups)
 
 
+def fold_ids(labels: ArrayLike, groups: ArrayLike | None, folds: int, seed: int) -> Indices:
+    """Deal rows into folds, numbered from 0, class by class; rows of one group share a fold.
+
+    Every fold gets as many rows of a class as another, or one more, if no groups are given.
+    """
+    walk = _Walk.of(labels, seed, groups)
+    by_class = walk.order[np.argsort(walk.strata[walk.order], kind="stable")]
+    dealt = np.empty_like(by_class)
+    dealt[by_class] = np.arange(len(by_class)) % folds
+    return dealt[walk.homes]
+
+
 @dataclass(frozen=True)
 class _Walk:
     """The seeded order in which rows, or their groups, are drawn.

@@ -34,6 +34,7 @@ from tune.stages import (
     Site,
     expected_test_seconds,
     find_winners,
+    lacks_audit,
     make_context,
     make_features,
     score_winners,
@@ -117,7 +118,8 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
             journal.write(Footnote(warning))
         fits = final_fits_of(prepared, search.winners())
         scored = not pending(fits, directory.path, experiment.final.export)
-        if search.finished and scored and directory.lists_test_images:
+        listed = directory.lists_test_images and not lacks_audit(prepared, directory)
+        if search.finished and scored and listed:
             discard_others(fits, directory.path)
             directory.record(resolved)
         else:

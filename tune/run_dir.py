@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import yaml
 
 from data import Dataset, Split
@@ -21,6 +22,7 @@ from partitions import Partition, named
 from records import (
     BEST,
     BEST_CONFIGS,
+    CLASSES,
     EXPERIMENT,
     FILES,
     FINAL_FITS,
@@ -29,9 +31,11 @@ from records import (
     LOCK,
     SKIPPED,
     TABLES,
+    TEST,
     TEST_IMAGES,
     WINNERS,
     Cell,
+    ClassCount,
     Event,
     ImagesRead,
     ListedImage,
@@ -235,6 +239,14 @@ class RunDirectory:
             images = zip(split.keys, labels, groups, names, strict=True)
             rows += [ListedImage(name, *image) for image in images]
         TEST_IMAGES.write(self.path, rows)
+
+    def write_classes(self, splits: Mapping[str, Split], classes: Sequence[str]) -> None:
+        """Write `classes.csv`: the images of each class in train, validation and test."""
+        counted = [
+            np.bincount(splits[name].labels, minlength=len(classes)).tolist()
+            for name in ("train", "val", TEST)
+        ]
+        CLASSES.write(self.path, map(ClassCount, classes, *counted))
 
     def _write(self, name: str, text: str) -> None:
         with replacing(self.path / name) as path:

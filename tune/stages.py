@@ -12,12 +12,16 @@ from itertools import takewhile
 import ray
 
 from data import ImageSource, Split, SplitContent, find_duplicates
+from errors import InputError
 from models.config import PrecisionName
+from models.encoder import HEAD
 from models.loading import Pretrained
 from models.recipe import Recipe
 from records import (
     DUPLICATES,
     IMPORTANCE,
+    LABEL_ISSUES,
+    TEST,
     Cell,
     Event,
     FinalFitFailed,
@@ -27,6 +31,7 @@ from records import (
     PrecisionChosen,
     Winner,
 )
+from tune.features.label_audit import audit_labels
 from tune.features.stage import Features
 from tune.monitor.progress import Progress
 from tune.monitor.watch import Watch
@@ -182,10 +187,13 @@ def find_winners(
 
 def make_test_features(
     site: Site, machines: Machines, boundaries: Sequence[str], seen: Mapping[str, SplitContent]
-) -> dict[str, SharedSplit]:
+) -> tuple[dict[str, SharedSplit], dict[str, SplitContent]]:
     """Make the features of all test sets, and list what they share with the images already `seen`.
 
     This is the first time that a run looks at a test image.
+
+    Returns:
+        The features of the test sets, and the images of these and of the splits that were `seen`.
     """
     shared: dict[str, SharedSplit] = {}
     contents = dict(seen)
@@ -195,9 +203,11 @@ def make_test_features(
             shared |= made.splits
             contents |= made.contents
     DUPLICATES.write(site.directory.path, find_duplicates(contents, site.prepared.dataset.classes))
-    splits = {name: contents[name].split for name in shared}
-    site.directory.write_test_images(splits, site.prepared.dataset.classes)
-    return shared
+    splits = {name: content.split for name, content in contents.items()}
+    tests = {name: splits[name] for name in shared}
+    site.directory.write_test_images(tests, site.prepared.dataset.classes)
+    site.directory.write_classes(splits, site.prepared.dataset.classes)
+    return shared, contents
 
 
 def score_winners(
@@ -210,7 +220,7 @@ def score_winners(
     winners: Mapping[Cell, Winner],
     seen: Mapping[str, SplitContent],
 ) -> None:
-    """Refit the winners over their seeds, and score each fit once on the test sets.
+    """Refit the winners over their seeds, score each fit once on the test sets, and audit labels.
 
     The first seed goes on from the checkpoint of the winner's trial. `seen` are the images of
     train and validation.
@@ -218,15 +228,20 @@ def score_winners(
     run_dir, export = site.directory.path, site.prepared.experiment.final.export
     wanted = final_fits_of(site.prepared, winners)
     missing = pending(wanted, run_dir, export)
-    if missing or not site.directory.lists_test_images:
-        boundaries = sorted({context.boundary(Recipe(**fit.config)) for fit in wanted})
+    audits = lacks_audit(site.prepared, site.directory)
+    if missing or audits or not site.directory.lists_test_images:
+        boundaries = {context.boundary(Recipe(**fit.config)) for fit in wanted}
+        boundaries |= {HEAD} if audits else set()
         with machines.pool:
-            tests = make_test_features(site, machines, boundaries, seen)
+            tests, contents = make_test_features(site, machines, sorted(boundaries), seen)
             # Only now: if the test images are refused, the results that are there stay.
             discard_others(wanted, run_dir)
             worker = FinalFitWorker(context, tests, checkpoints.folder)
             with site.watch.timed("final fits"):
                 _fit_missing(site, machines, worker, search, budget, wanted, missing)
+            if audits and not budget.over():
+                splits = {"train": context.train, "val": context.val, TEST: tests[TEST]}
+                _audit(site, machines.pool, splits, contents)
     else:
         discard_others(wanted, run_dir)
     if left := pending(missing, run_dir, export):
@@ -259,6 +274,35 @@ def _fit_missing(
             if failure:
                 site.journal.write(FinalFitFailed(fit.cell, fit.seed, failure))
                 site.watch.print(f"final fit of {fit.cell}, seed {fit.seed}: {failure}")
+
+
+def lacks_audit(prepared: Prepared, directory: RunDirectory) -> bool:
+    """Whether labels are still to be audited: it takes embeddings, which a probe needs, too."""
+    return HEAD in prepared.plan.boundaries and not (directory.path / LABEL_ISSUES.file).exists()
+
+
+def _audit(
+    site: Site,
+    pool: ActorPool,
+    splits: Mapping[str, SharedSplit],
+    contents: Mapping[str, SplitContent],
+) -> None:
+    """List images whose label is probably wrong; a run whose audit fails goes on without it."""
+    experiment = site.prepared.experiment
+    with site.watch.timed("label audit"):
+        try:
+            issues = audit_labels(
+                {name: (split, contents[name].split) for name, split in splits.items()},
+                site.prepared.dataset.classes,
+                pool,
+                seed=experiment.seed,
+                threads=max(1, int(experiment.resources.cpus_per_trial)),
+                say=site.watch.print,
+            )
+        except InputError as error:
+            site.watch.print(str(error))
+        else:
+            LABEL_ISSUES.write(site.directory.path, issues)
 
 
 def expected_test_seconds(prepared: Prepared, seconds: float) -> float:

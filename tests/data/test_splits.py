@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.splits import partition_indices, partition_rows, shot_indices, stratified_split
+from data.splits import fold_ids, partition_indices, partition_rows, shot_indices, stratified_split
 from partitions import Shots
 
 labels_of_rows = st.lists(st.integers(0, 6), min_size=1, max_size=120)
@@ -271,3 +271,19 @@ def test_a_fit_draws_its_shots_by_its_seed() -> None:
     labels = np.arange(300) % 3
     draws = [partition_rows(labels, None, Shots(4), 0, seed).tolist() for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
+
+
+@given(labels_of_rows, st.integers(2, 6), seeds)
+def test_folds_have_the_same_share_of_every_class(labels: list[int], folds: int, seed: int) -> None:
+    dealt = fold_ids(labels, None, folds, seed)
+    for rows in (dealt, *(dealt[np.array(labels) == label] for label in set(labels))):
+        counts = np.bincount(rows, minlength=folds)
+        assert len(counts) == folds
+        assert counts.max() - counts.min() <= 1
+
+
+@given(grouped_rows, st.integers(2, 6), seeds)
+def test_a_group_lies_in_one_fold(rows: Rows, folds: int, seed: int) -> None:
+    labels, groups = zip(*rows, strict=True)
+    dealt = fold_ids(labels, groups, folds, seed)
+    assert len(set(zip(groups, dealt.tolist(), strict=True))) == len(set(groups))

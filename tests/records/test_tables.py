@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from errors import InputError
-from records import DUPLICATES, IMPORTANCE, SKIPPED, TEST_IMAGES, ListedImage, read_test_images
+from records import (
+    DUPLICATES,
+    IMPORTANCE,
+    LABEL_ISSUES,
+    SKIPPED,
+    TEST_IMAGES,
+    LabelIssue,
+    ListedImage,
+    read_test_images,
+)
 from records.tables import Table
 
 IMAGES = [
@@ -44,6 +53,17 @@ def test_no_rows_remove_the_file(tmp_path: Path) -> None:
     TEST_IMAGES.write(tmp_path, IMAGES)
     TEST_IMAGES.write(tmp_path, [])
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_table_that_is_always_written_says_that_somebody_looked(tmp_path: Path) -> None:
+    LABEL_ISSUES.write(tmp_path, [])
+    assert (tmp_path / LABEL_ISSUES.file).read_text().splitlines() == [
+        "split,key,label,suggested,given_probability,suggested_probability"
+    ]
+    assert len(LABEL_ISSUES.read(tmp_path)) == 0
+    issue = LabelIssue("test", "a|b.png", "=1", "c", 0.25, 0.5)
+    LABEL_ISSUES.write(tmp_path, [issue])
+    assert [*LABEL_ISSUES.read(tmp_path).itertuples(index=False, name=None)] == [issue]
 
 
 def test_test_images_are_read_by_set_in_their_order(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from rich.console import Console
 import tune.stages
 from data import SourceConfig
 from errors import InputError
-from records import Cell
+from records import CLASSES, LABEL_ISSUES, Cell
 from search_spaces import Experiment, MethodConfig
 from tests.records.test_events_document import check, documented
 from tests.runs.helpers import (
@@ -91,6 +91,28 @@ def test_nothing_of_the_test_split_comes_before_the_winners(results: Path) -> No
     order = [e.get("stage", e["event"]) for e in events(results, "stage", "winner")]
     assert order[:2] == ["features", "search"]
     assert order.index("test features") > max(i for i, e in enumerate(order) if e == "winner")
+    assert order.index("label audit") > order.index("final fits")
+
+
+def test_images_are_counted_by_class_and_their_labels_audited(results: Path) -> None:
+    counts = CLASSES.read(results)
+    assert counts["label"].tolist()[:2] == ["zero", "one"]
+    sums = counts[["train", "val", "test"]].sum().tolist()
+    assert sums == [989, 359, 449]
+    issues = LABEL_ISSUES.read(results)
+    assert set(issues["split"]) <= {"train", "val", "test"}
+    assert len(issues) < 0.05 * 1797  # scikit-learn's digits are labelled well
+
+
+def test_an_audit_that_is_missing_is_made_again_and_nothing_else(
+    results: Path, shared: Experiment, tmp_path: Path
+) -> None:
+    run_dir = shutil.copytree(results, tmp_path / "small")
+    (run_dir / LABEL_ISSUES.file).unlink()
+    before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*-seed*")}
+    run_quietly(shared, tmp_path, resume=True)
+    assert (run_dir / LABEL_ISSUES.file).read_bytes() == (results / LABEL_ISSUES.file).read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*-seed*")} == before
 
 
 def test_best_configs_can_be_searched_as_they_are(results: Path) -> None:

@@ -163,6 +163,20 @@ def test_tables_are_written_and_stale_ones_removed(tmp_path: Path) -> None:
     assert names == {"test_images.csv"}
 
 
+def test_images_are_counted_by_class_and_split(tmp_path: Path) -> None:
+    def split(*labels: int) -> Split:
+        return Split(tuple(map(str, range(len(labels)))), np.array(labels))
+
+    splits = {"train": split(0, 0, 2), "val": split(1), "test": split(1, 0), "phone": split(2)}
+    RunDirectory(tmp_path, True).write_classes(splits, ["a, b", "10", "c"])
+    assert rows_of(tmp_path / "classes.csv") == [
+        ["label", "train", "val", "test"],
+        ["a, b", "2", "0", "1"],
+        ["10", "0", "1", "1"],
+        ["c", "1", "0", "0"],
+    ]
+
+
 def test_test_images_are_written_with_their_groups_where_a_set_has_some(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, True)
     test = Split(("a", "b", "c"), np.array([1, 0, 0]), ("x, 1", "y", "x, 1"))

@@ -77,6 +77,10 @@ class TimeBudget:
         spent = self._now() - self._began
         return spent + MARGIN * self._full_fit(search, cell) + REPORT < self._budget
 
+    def over(self) -> bool:
+        """Whether there is time for the report alone."""
+        return self._budget is not None and self._now() - self._began + REPORT >= self._budget
+
     def _last_reports(self, search: Search) -> float:
         """Return the seconds until every running trial has come to its next report and end."""
         running = [

@@ -251,3 +251,13 @@ def test_fast_methods_say_nothing_of_slow_ones(tmp_path: Path) -> None:
         if cell.method == "more":
             watch.fit_ended(simulation.search, cell, made=1, seconds=0.0)
     assert watch.fits_left(simulation.search, left) == pytest.approx(none)
+
+
+def test_once_the_report_alone_is_in_time_the_budget_is_over(spec: Experiment) -> None:
+    hands = Time()
+    assert not clock(spec, now=hands).over()
+    watch = clock(spec, 100.0, now=hands)
+    hands.seconds = 1000.0 + 99.0 - REPORT
+    assert not watch.over()
+    hands.seconds += 1.0
+    assert watch.over()

@@ -1,0 +1,148 @@
+"""The audit of labels: each image is judged by a probe that was not trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data import Split, doubtful_rows, fold_ids, partition_rows, unit_ids
+from models.device import available_device
+from models.encoder import HEAD
+from models.logistic_regression import solve_probes
+from models.micro_batches import cpu_on_oom
+from records import LabelIssue
+from tune.workers.actor_pool import ActorPool, result_of
+from tune.workers.object_store import SharedSplit
+
+FOLDS = 5
+MOST = 50_000  # images that take part
+DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Of the probes; the held-out images choose one. Weaker ones are too sure of themselves."""
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutProbe:
+    """Fits probes without one fold of the images, in a process of its own.
+
+    Attributes:
+        splits: holds the images' embeddings.
+        rows: those of each split that take part.
+        labels, folds: class and fold of each of these images, one split after another.
+        threads: of torch.
+        gpu_share: the process's share of its GPU.
+    """
+
+    splits: Sequence[SharedSplit]
+    rows: Sequence[Rows]
+    labels: Rows
+    folds: Rows
+    classes: int
+    threads: int
+    gpu_share: float
+
+    def probabilities(self, fold: int) -> NDArray[np.float32]:
+        """Compute the class probabilities (n, C) of a fold's images, in their order."""
+        torch.set_num_threads(self.threads)
+        device = torch.device(available_device(self.gpu_share))
+        pairs = zip(self.splits, self.rows, strict=True)
+        embeddings = np.concatenate([split.features[HEAD].get()[rows] for split, rows in pairs])
+        x = torch.from_numpy(embeddings).to(device).float()
+        y, held = (torch.tensor(a, device=device) for a in (self.labels, self.folds == fold))
+
+        def solve(x: Tensor, y: Tensor, held: Tensor) -> NDArray[np.float32]:
+            heads, _ = solve_probes(x[~held], y[~held], self.classes, DECAYS)
+            logits = [F.linear(x[held], head.weight, head.bias) for head in heads]
+            best = min(logits, key=lambda each: F.cross_entropy(each, y[held]).item())
+            found: NDArray[np.float32] = best.softmax(-1).cpu().numpy()
+            return found
+
+        return cpu_on_oom(solve, x, y, held)
+
+
+def audit_labels(
+    features: Mapping[str, tuple[SharedSplit, Split]],
+    classes: Sequence[str],
+    pool: ActorPool,
+    *,
+    seed: int,
+    threads: int,
+    say: Callable[[str], None],
+) -> list[LabelIssue]:
+    """List the images whose label is probably wrong, the most probable errors first.
+
+    The images of a group, and images of equal contents, are held out together. A class whose images
+    are all held out at once cannot be judged. Of more than `MOST` images a share is drawn.
+
+    Args:
+        features: by the split's name, its embeddings and its images.
+        classes: their names.
+        pool: what the probes are fitted on.
+        seed: of the folds.
+        threads: of each process.
+        say: is called with a line where images are left out.
+
+    Raises:
+        InputError: a process failed again and again.
+    """
+    labels = np.concatenate([split.labels for _, split in features.values()])
+    units = unit_ids(*_contents_and_groups(features))
+    rows = np.arange(len(labels))
+    if len(rows) > MOST:
+        rows = partition_rows(labels, units, 100 * MOST / len(rows), seed, purpose="audit")
+        say(f"label audit: {len(rows):,} of {len(labels):,} images, drawn by class")
+    labels, folds = labels[rows], fold_ids(labels[rows], units[rows], FOLDS, seed)
+    if not folds.any():  # one group alone: nothing is left to learn from
+        return []
+    bounds = np.cumsum([0, *(len(split) for _, split in features.values())])
+    own = [rows[(rows >= a) & (rows < b)] - a for a, b in pairwise(bounds)]
+    shared = tuple(each for each, _ in features.values())
+    worker = HeldOutProbe(shared, own, labels, folds, len(classes), threads, pool.gpu_share)
+    found = np.zeros((len(rows), len(classes)), np.float32)
+    for fold, result in pool.map(HeldOutProbe.probabilities, worker, np.unique(folds).tolist()):
+        found[folds == fold] = result_of(result, "label audit")
+    judged = np.flatnonzero(_seen_elsewhere(labels, folds))
+    splits = [name for name, (_, split) in features.items() for _ in range(len(split))]
+    keys = [key for _, split in features.values() for key in split.keys]
+    issues = []
+    for doubt in doubtful_rows(found[judged], labels[judged]):
+        image, label = rows[judged[doubt.row]], labels[judged[doubt.row]]
+        issues.append(
+            LabelIssue(
+                split=splits[image],
+                key=keys[image],
+                label=classes[label],
+                suggested=classes[doubt.suggested],
+                given_probability=round(doubt.given_probability, 4),
+                suggested_probability=round(doubt.suggested_probability, 4),
+            )
+        )
+    return issues
+
+
+def _contents_and_groups(
+    features: Mapping[str, tuple[SharedSplit, Split]],
+) -> tuple[list[str], list[str]]:
+    """Return digest and group of every image; one without a group is a group of its own."""
+    digests: list[str] = []
+    groups: list[str] = []
+    for name, (_, split) in features.items():
+        digests += split.digests or ()
+        groups += split.groups or [f"{name}/{key}" for key in split.keys]
+    return digests, groups
+
+
+def _seen_elsewhere(labels: Rows, folds: Rows) -> NDArray[np.bool_]:
+    """Whether an image's class has images outside the image's fold."""
+    within = np.zeros((int(folds.max()) + 1, int(labels.max()) + 1), np.int64)
+    np.add.at(within, (folds, labels), 1)
+    seen: NDArray[np.bool_] = within.sum(axis=0)[labels] > within[folds, labels]
+    return seen
