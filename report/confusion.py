@@ -62,8 +62,8 @@ class Confusion:
         """List what is taken for what: label, prediction, images, share of the label's images."""
         found = [
             (self.names[a], self.names[b], float(count), float(count / self.images[a]))
-            for (a, b), count in np.ndenumerate(self.counts)
-            if a != b and count > 0
+            for a, b in zip(*np.nonzero(self.counts), strict=True)
+            if a != b and (count := self.counts[a, b])
         ]
         return sorted(found, key=lambda pair: -pair[2])
 

@@ -15,6 +15,7 @@ from report.pictures import Gallery
 from report.run import Run
 
 MOST_CLASSES = 40  # in a matrix
+MOST_LISTED = 200  # classes in the table
 MOST_PAIRS = 10
 MISTAKES = 20  # that are shown
 MOST_CELLS = 1200  # of the table of recalls by class and row
@@ -32,6 +33,7 @@ def errors(run: Run, gallery: Gallery) -> dict[str, Any] | None:
         "images": f"{found.images.sum():,.0f}",
         "wrong": f"{found.images.sum() - found.right.sum():,.1f}".removesuffix(".0"),
         "classes": _classes(found),
+        "number": len(found.names),
         "matrix": _matrix(found) if len(found.names) <= MOST_CLASSES else None,
         "pairs": found.pairs()[:MOST_PAIRS],
         "rows": _recalls(run, found),
@@ -55,7 +57,7 @@ def _classes(found: Confusion) -> list[dict[str, Any]]:
     Those of precision and recall are Wilson's. That of F1 is Wilson's for the share of right
     images among all that are of the class or taken for it, F1 / (2 - F1), turned back.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place, name in enumerate(found.names):
         right, images, taken = (
             float(values[place]) for values in (found.right, found.images, found.predicted)
@@ -79,7 +81,7 @@ def _classes(found: Confusion) -> list[dict[str, Any]]:
                 "sort": 0.0 if figures[2][0] is None else figures[2][0],
             }
         )
-    return sorted(rows, key=lambda row: row["sort"])
+    return sorted(rows, key=lambda row: row["sort"])[:MOST_LISTED]
 
 
 def _share(right: float, n: float) -> tuple[float | None, ...]:
