@@ -110,7 +110,7 @@ def test_the_rayjobs_command_line_is_one_of_ours() -> None:
     words = rayjob()["spec"]["entrypoint"].split()
     assert words[:2] == ["python", f"{code}/run_search.py"]
     arguments = parse(words[2:])
-    assert (CLUSTER.parent / arguments.space.relative_to(code)).is_file()
+    assert (CLUSTER.parent / Path(arguments.space).relative_to(code)).is_file()
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
