@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from data.splits import Indices, numbered
 
@@ -54,6 +52,9 @@ def doubtful_rows(probabilities: NDArray[np.floating], labels: ArrayLike) -> lis
 
 def unit_ids(digests: Sequence[str], groups: Sequence[str]) -> Indices:
     """Number rows so that those of one group, or of equal digests, have one number."""
+    from scipy.sparse import coo_array  # after mistakes are reported
+    from scipy.sparse.csgraph import connected_components
+
     contents, members = numbered(digests), numbered(groups)
     size = int(contents.max()) + 1
     places = (contents, size + members)

@@ -101,7 +101,9 @@ def _map(run: Run, method: str) -> Markup | None:
     ]
     across = Axis(low, high, ticks, "learning rate", log=True)
     whole = sorted({round(point.y) for point in points})
-    down = Axis(-0.6, len(whole) - 0.4, [(i, _blocks(n)) for i, n in enumerate(whole)])
+    down = Axis(
+        -0.6, len(whole) - 0.4, [(i, str(n) if n else "final") for i, n in enumerate(whole)]
+    )
     tones = {
         tone: [replace(p, y=whole.index(round(p.y)) + p.y - round(p.y)) for p in each]
         for tone, each in tones.items()
@@ -114,10 +116,6 @@ def _map(run: Run, method: str) -> Markup | None:
     return chart(
         f"Trials of {method} by rate and depth", across, down, lines, height=70.0 + 55 * len(whole)
     )
-
-
-def _blocks(number: int) -> str:
-    return {0: "final", 1: "1 block"}.get(number, f"{number} bl.")
 
 
 def _jitter(number: int) -> float:
