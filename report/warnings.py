@@ -43,7 +43,7 @@ def _why_no_result(run: Run, cell: Cell) -> str:
     trials = run.trials(*cell)
     lost = [trial.reason or trial.status for trial in trials if trial.status in LOST]
     if not trials:
-        return "it has no trial"
+        return "no trial was made; --resume makes them"
     if len(lost) < len(trials):
         return "its search has no winner yet"
     return f"all its trials failed, most often: {_commonest(lost)}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from commands.search import parse
+from commands import COMMANDS, SEARCH
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTED = [
@@ -89,16 +89,19 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 def test_commands_of_the_readme_parse() -> None:
-    searches = 0
+    commands = 0
     for block in blocks("README.md", "sh"):
         for line in block.splitlines():
             words = shlex.split(line, comments=True)
             if "run_search.py" in words:
-                parse(words[words.index("run_search.py") + 1 :])
-                searches += 1
+                given = words[words.index("run_search.py") + 1 :]
+                named = given[0] in COMMANDS
+                command = import_module(f"commands.{given[0] if named else SEARCH}")
+                command.parse(given[named:])
+                commands += 1
             elif words[0] == "make":
                 assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert searches == 2
+    assert commands == 5
 
 
 def test_the_snippet_of_the_readme_compiles_and_its_imports_exist() -> None:

@@ -138,7 +138,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                 site = Site(prepared, directory, journal, events, cluster, watch)
                 _run_stages(site, search, storage, resolved, options, began)
                 if search.failed and (logs := cluster.keep_logs()):
-                    say(console, f"{search.failed} trials failed; Ray's logs: {logs}", wrap=True)
+                    say(console, f"{search.failed} trials failed; Ray's logs: {logs}")
         winners = search.winners()
         best = best_methods(winners, read_final_fits(directory.path))
         directory.write_winners(winners, experiment.probe, best)

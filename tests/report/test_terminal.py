@@ -38,7 +38,10 @@ def test_the_table_is_shown_in_other_encodings(
     finished: RunWriter, environment: dict[str, str]
 ) -> None:
     run = report(finished.run_dir, "$REPORT | cat -v", COLUMNS="100", **environment)
-    assert run.stderr == "error: There is no result for 10/seed_llrd: it has no trial\n"
+    assert (
+        run.stderr
+        == "error: There is no result for 10/seed_llrd: no trial was made; --resume makes them\n"
+    )
     assert run.stdout.isascii()
     if "latin-1" not in environment.values():
         assert "76.0 +- 2.5" in run.stdout

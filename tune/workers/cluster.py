@@ -181,7 +181,7 @@ def _join(address: str) -> Any:
 def _init(**options: Any) -> Any:
     # Workers, and what the dashboard starts, import from this folder before any other.
     with chdir(ROOT):
-        return ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        return ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
 
 
 def _found_here() -> str:
