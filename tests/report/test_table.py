@@ -285,9 +285,8 @@ def test_run_that_has_only_begun(writer: RunWriter) -> None:
     report = write_report(writer.run_dir)
     assert writer.table()["test_accuracy"].isna().all()
     cells = "1/frozen, 1/llrd, 10/frozen and 10/llrd"
-    assert report.missing == [
-        f"There is no result for {cells}: no trial was made; --resume makes them"
-    ]
+    why = "no trial was made; --resume makes them"
+    assert report.missing == [f"There is no result for {cells}: {why}"]
     assert (writer.run_dir / "accuracy.png").exists()
 
 
