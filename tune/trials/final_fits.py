@@ -195,23 +195,28 @@ class FinalFitWorker:
             tests=scores,
             temperature=temperature,
         )
-        description = Description(
+        description = self._described(result, recipe, boundary)
+        weights = exported_weights(trained) if experiment.final.export else None
+        return result, description, weights
+
+    def _described(self, result: FinalFitResult, recipe: Recipe, boundary: str) -> Description:
+        """Describe the weights of a fit for their file."""
+        context = self.context
+        return Description(
             recipe=recipe,
             boundary=boundary,
-            model=experiment.model,
+            model=context.experiment.model,
             fingerprint=fetch(context.pretrained).fingerprint,
             precision=context.precision,
             classes=context.classes,
             about={
-                "partition": named(cell.partition),
-                "method": cell.method,
-                "seed": fit.seed,
-                "test_accuracy": scores[TEST].accuracy,
+                "partition": named(result.partition),
+                "method": result.method,
+                "seed": result.seed,
+                "test_accuracy": result.tests[TEST].accuracy,
             },
-            temperature=temperature,
+            temperature=result.temperature,
         )
-        weights = exported_weights(trained) if experiment.final.export else None
-        return result, description, weights
 
 
 def _choose_weights(fit: Fit, alphas: tuple[float, ...]) -> tuple[float | None, bool | None]:
