@@ -63,15 +63,20 @@ def test_one_line_is_printable_and_its_own_line(text: str) -> None:
     assert not line.splitlines() or len(line.splitlines()) == 1
 
 
+ALONE = ROOT / "models" / "package" / "predict.py"
+"""Goes along with exported models, where it has no `say`."""
+
+
 def calls(path: Path) -> list[ast.Call]:
     return [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_only_one_module_makes_consoles_and_none_prints_markup(path: Path) -> None:
-    source = path.read_text()
     if path.name != "terminal.py":
-        assert "markup" not in source
+        assert not re.search(r"rich\.markup|markup=", path.read_text())
+    if path == ALONE:
+        return
     for call in calls(path):
         name = ast.unparse(call.func)
         assert name not in ("Console", "print", "rich.print"), f"line {call.lineno}: use say"
