@@ -80,7 +80,9 @@ class Rate:
         self._seen: deque[tuple[float, float]] = deque()
 
     def at(self, now: float, total: float) -> float:
-        """Look at the total; return its growth a second."""
+        """Look at the total; return its growth a second. One that has fallen begins anew."""
+        if self._seen and total < self._seen[-1][1]:
+            self._seen.clear()
         self._seen.append((now, total))
         while len(self._seen) > 2 and self._seen[1][0] <= now - self._window:
             self._seen.popleft()

@@ -155,6 +155,13 @@ def test_a_rate_is_taken_over_its_window() -> None:
     assert rate.at(100, 600) == 0
 
 
+def test_a_total_that_falls_begins_anew() -> None:
+    rate = Rate(window=10)
+    assert rate.at(0, 500) == 0
+    assert rate.at(5, 20) == 0  # damaged features are computed again
+    assert rate.at(10, 70) == 10
+
+
 def test_a_rate_is_not_told_at_once() -> None:
     rate = Rate(after=3)
     assert [rate.at(0, 10), rate.at(2, 90), rate.at(4, 90)] == [0, 0, 20]
