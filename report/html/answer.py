@@ -82,16 +82,18 @@ def _more(run: Run, last: Cell, named: str) -> str:
     found = enough(run, last.method)
     if found is None:
         return "What more images would bring, this run cannot tell."
-    to, it = ("", "It") if last.method == named else (f" to {last.method}", last.method)
+    same = last.method == named
+    to = "" if same else f" to {last.method}"
     if found.start is not None:
         at_most = found.at_most.replace("1 ", "a ")
         where = f"{titled(found.start)} ({images_of(run, found.start, last.method):,} images)"
         return f"Beyond {where}, more images add at most {at_most}{to}."
     step = f"from {titled([*found.gains][-1])} to {titled(found.largest)}"
     if found.rising:
+        it = "It" if same else last.method
         return f"{it} still gains {100 * found.last.mean:.1f} points {step}: more images may help."
     points = f"{100 * found.last.high:.1f} points"
-    return f"More images may help: {step} {it.lower()} may gain up to {points}."
+    return f"More images may help: {step} {'it' if same else last.method} may gain up to {points}."
 
 
 def table(run: Run) -> dict[str, Any]:
