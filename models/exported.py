@@ -11,6 +11,7 @@ the encoder is loaded as it was for the search.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +79,10 @@ def exported_weights(fit: Fit) -> dict[str, Tensor]:
 
 def save_exported(path: Path, description: Description, weights: Mapping[str, Tensor]) -> None:
     """Write the weights that `exported_weights` gives."""
-    header = description.model_dump_json()
-    save_file(dict(weights), path, metadata={HEADER: header, DIGEST: _digest(header, weights)})
+    text = description.model_dump_json()
+    # In one entry, as safetensors writes several in any order.
+    header = json.dumps({DIGEST: _digest(text, weights), "description": text})
+    save_file(dict(weights), path, metadata={HEADER: header})
 
 
 def is_exported(path: Path) -> bool:
@@ -99,14 +102,14 @@ def load_exported(path: Path) -> tuple[Description, dict[str, Tensor]]:
     """
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            header = metadata[HEADER]
+            header = (file.metadata() or {})[HEADER]
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        # Files of earlier versions have no digest.
-        known = metadata.get(DIGEST, digest := _digest(header, weights)) == digest
-        if not known or metadata.keys() - {HEADER, DIGEST}:
+        tree = json.loads(header)
+        if DIGEST not in tree:  # of an earlier version
+            return Description.model_validate(tree), weights
+        if tree[DIGEST] != _digest(tree["description"], weights):
             raise ValueError("damaged: its content is not what was written")
-        return Description.model_validate_json(header), weights
+        return Description.model_validate_json(tree["description"]), weights
     except KeyError:
         raise InputError(f"{path}: not an adapted model of this project") from None
     except (OSError, SafetensorError, ValidationError, ValueError) as error:
