@@ -94,6 +94,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     `path` is not there yet, or is an empty folder.
     """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     temporary.mkdir()

@@ -93,7 +93,7 @@ def choose(run_dir: Path, chosen: argparse.Namespace) -> Chosen:
         raise InputError(f"{run_dir} has no final fits of {chosen.method}{where} yet")
     cell = cells[-1]
     path = weights_path(run_dir, cell, chosen.seed)
-    if not path.is_file():
+    if not path.is_file() or chosen.seed not in run.fits[cell]:
         seeds = [s for s in run.fits[cell] if weights_path(run_dir, cell, s).is_file()]
         kept = f"allowed: {', '.join(map(str, seeds))}" if seeds else NOT_KEPT
         raise InputError(f"--seed: {run_dir} has no weights of {cell}, seed {chosen.seed}; {kept}")

@@ -101,7 +101,7 @@ def mistakes(run: Run, cell: Cell) -> list[Mistake]:
     names = class_names(run)
     keys = run.test_images.loc[run.test_images["set"] == TEST, "key"].to_list()
     predicted = np.array([fit.tests[TEST].predictions for fit in fits])
-    known = all(fit.tests[TEST].confidences for fit in fits)
+    known = all(len(fit.tests[TEST].confidences) == len(labels) for fit in fits)
     sure = np.ones(predicted.shape)
     if known:
         sure = np.array([fit.tests[TEST].confidences for fit in fits])

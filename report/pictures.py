@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from typing import Any
 
 from markupsafe import Markup
 
@@ -24,12 +25,20 @@ def wanted(run: Run) -> list[tuple[str, str]]:
     They are probably mislabelled, or have a duplicate, or are mistaken with most confidence.
     """
     issues = zip(run.label_issues["split"], run.label_issues["key"], strict=True)
-    pairs = run.duplicates.head(PAIRS).itertuples()
+    pairs = ranked_pairs(run)[:PAIRS]
     sides = (side for p in pairs for side in ((p.split_a, p.key_a), (p.split_b, p.key_b)))
     cell = largest(run)
     wrong = ((TEST, mistake.key) for mistake in (mistakes(run, cell) if cell else [])[:MISTAKES])
     found = dict.fromkeys(chain(islice(issues, ISSUES), sides, wrong))
     return [(str(split), str(key)) for split, key in islice(found, MOST)]
+
+
+def ranked_pairs(run: Run) -> list[Any]:
+    """Return the duplicates, those of two classes first, then those with a test image."""
+    return sorted(
+        run.duplicates.itertuples(index=False),
+        key=lambda row: (row.class_a == row.class_b, TEST not in (row.split_a, row.split_b)),
+    )
 
 
 @dataclass

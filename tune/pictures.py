@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -11,7 +12,7 @@ from files import replacing
 from records import PICTURES, picture_path
 from report import read_run, wanted
 
-SIDE = 96  # pixels of the short side
+SIDE, LONGEST = 96, 960  # pixels of the short side, and the most of the long one
 QUALITY = 70
 
 
@@ -28,10 +29,8 @@ def save_pictures(run_dir: Path, dataset: Dataset) -> None:
         source = _source(dataset, split)
         if source is None or path.exists():
             continue
-        try:
+        with suppress(UnreadableImageError):
             _save(source.image(key), path)
-        except UnreadableImageError:
-            continue
 
 
 def _source(dataset: Dataset, split: str) -> ImageSource | None:
@@ -42,7 +41,7 @@ def _source(dataset: Dataset, split: str) -> ImageSource | None:
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    scale = min(1.0, SIDE / min(image.size))
+    scale = min(1.0, SIDE / min(image.size), LONGEST / max(image.size))
     width, height = (max(1, round(scale * side)) for side in image.size)
     with replacing(path) as place:
         image.resize((width, height), reducing_gap=2).save(place, "webp", quality=QUALITY)

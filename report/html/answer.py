@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from metrics import WORDS
 from partitions import named, titled
 from records import TEST, Cell
 from report.device_seconds import row_cost
@@ -43,8 +44,10 @@ def answer(run: Run) -> Answer:
         return Answer(("There is no answer yet: no winner has been scored on the test images.",))
     found = enough(run, last.method)
     little = found is not None and found.margin == MARGINS[0]
-    start = found.start if found and little and found.start in run.best else None
-    cell = Cell(start, run.best[start]) if start is not None else last
+    start = found.start if found and little else None
+    # Where another method is the best of that row, nothing is known of its gain to the largest.
+    suits = start is not None and run.best.get(start) == last.method
+    cell = Cell(start, last.method) if start is not None and suits else last
     scores = run.scores(*cell)
     assert scores is not None
     interval = scores.interval()
@@ -53,11 +56,13 @@ def answer(run: Run) -> Answer:
     numbered = winner is not None and winner.kind == "tuned" and blocks[:1].isdigit()
     trained = f" (block{'s' * ('-' in blocks)} {blocks})" if numbered else ""
     use = f"With {share_of(run, cell)} use {cell.method}{trained}"
-    accuracy = f"{percent(interval.mean)} ({span_of(interval)})"
+    metric = "" if run.metric == "accuracy" else f" {WORDS[run.metric]}"
+    accuracy = f"{percent(interval.mean)}{metric} ({span_of(interval)})"
     return Answer(
         (f"{use}: {accuracy}{_gain(run, cell)}.", _more(run, last, cell.method)),
         percent(interval.mean),
-        f"{span_of(interval)}, on images that no step of the search has seen",
+        f"{span_of(interval)}, on images that no step of the search has seen"
+        + ("" if cell == last else "; the row was chosen by them"),
         f"{cell.method}: {settings(winner)}",
     )
 
@@ -114,7 +119,7 @@ def table(run: Run) -> dict[str, Any]:
                 "cells": cells,
                 "gain": gain,
                 "gain_text": f"{100 * gain.mean:+.1f}" if gain else "–",
-                "gain_half": f"± {100 * (gain.half_width or 0):.1f}" if gain else "",
+                "gain_half": f"± {100 * gain.half_width:.1f}" if gain and gain.half_width else "",
                 "seconds": row_cost(run, partition).spent,
                 "best": best or "–",
                 "settings": settings(run.winner(partition, best)) if best else "",

@@ -12,7 +12,7 @@ from records import LABEL_ISSUES, TEST
 from report.confusion import class_names
 from report.html.charts import bars
 from report.html.words import counted, percent
-from report.pictures import Gallery
+from report.pictures import Gallery, ranked_pairs
 from report.run import Run
 
 FEW = 10  # training images of a class
@@ -54,11 +54,7 @@ def _issues(run: Run, gallery: Gallery) -> list[dict[str, Any]]:
 
 
 def _pairs(run: Run, gallery: Gallery) -> list[dict[str, Any]]:
-    """Return duplicates, those of two classes first, then those with a test image."""
-    ranked = sorted(
-        _rows(run.duplicates),
-        key=lambda row: (row.class_a == row.class_b, TEST not in (row.split_a, row.split_b)),
-    )
+    """Return duplicates, those that matter most first."""
     return [
         row._asdict()
         | {
@@ -68,7 +64,7 @@ def _pairs(run: Run, gallery: Gallery) -> list[dict[str, Any]]:
             ],
             "contradict": row.class_a != row.class_b,
         }
-        for row in ranked[:PAIRS]
+        for row in ranked_pairs(run)[:PAIRS]
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def render_run(run: Run, summary: Summary) -> str:
         "run.html",
         title=f"{run.name}: {answer(run).text}",
         name=run.name,
-        folder=str(run.directory),
+        folder=shlex.quote(str(run.directory)),
         metric=WORDS[run.metric],
         answer=answer(run),
         contents=[(id, heading) for id, heading in SECTIONS.items() if sections[id]],

@@ -6,7 +6,7 @@ from math import sqrt
 
 from partitions import Shots, titled
 from records import Cell, Winner
-from report.enough import comparable, images_of
+from report.enough import images_of
 from report.formatting import describe
 from report.intervals import Interval
 from report.run import Run
@@ -42,9 +42,9 @@ def wilson(right: float, n: float) -> tuple[float, float]:
 
 
 def largest(run: Run) -> Cell | None:
-    """Return the best method's cell at the largest partition that has final fits."""
-    ranked = [p for p in comparable(run) if p in run.best] or [*run.best]
-    return Cell(ranked[-1], run.best[ranked[-1]]) if ranked else None
+    """Return the best method's cell at the partition with the most training images."""
+    cells = [Cell(partition, method) for partition, method in run.best.items()]
+    return max(cells, key=lambda cell: images_of(run, *cell), default=None)
 
 
 def share_of(run: Run, cell: Cell) -> str:

@@ -38,3 +38,22 @@ def test_a_probe_is_compared_with_zero_shot(finished: RunWriter) -> None:
         "With 10% of your labels (100 images) use frozen: 91.0% (88.5 to 93.5), "
         "20.0 points above zero-shot. What more images would bring, this run cannot tell."
     )
+
+
+def test_one_percentage_beside_shots_is_the_largest_row(writer: RunWriter) -> None:
+    writer.experiment(["frozen"], [], data={"shots": [1, 4], "partitions": [100]})
+    for cell, images in (("1shot/frozen", 20), ("4shot/frozen", 80), ("100/frozen", 200)):
+        writer.final_fits(cell, [images / 200] * 3, n_train=images)
+    assert writer.summary().answer.startswith("With all your labels (200 images) use frozen: 100.0")
+
+
+def test_a_row_whose_best_is_another_method_is_not_recommended(finished: RunWriter) -> None:
+    for cell, accuracy in (("1/llrd", 0.93), ("10/llrd", 0.935)):
+        finished.final_fits(cell, [accuracy] * 3)
+    finished.final_fits("1/frozen", [0.5] * 3, val_accuracy=1.0, val_correct=[1.0] * 360)
+    assert finished.summary().answer.startswith("With 10% of your labels")
+
+
+def test_a_metric_that_is_not_accuracy_is_named(finished: RunWriter) -> None:
+    finished.experiment(["frozen", "llrd"], [1, 10], metric="balanced_accuracy")
+    assert "% balanced accuracy (" in finished.summary().answer
