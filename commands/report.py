@@ -7,6 +7,7 @@ from pathlib import Path
 
 from commands.arguments import EXIT_CODES, Parser, path
 from errors import InputError
+from files import check_folder
 from terminal import FAILED, Terminal, say
 
 
@@ -34,6 +35,10 @@ def run(given: list[str]) -> int:
     arguments = parse(given)
     if arguments.out and len(arguments.run_dirs) == 1:
         raise InputError("--out: it is for the page that compares runs; name several of them")
+    if arguments.out:
+        check_folder(arguments.out.parent, "--out")
+        if arguments.out.is_dir():
+            raise InputError(f"--out: {arguments.out} is a folder; name a file")
     from report.compare import write_comparison
     from report.run import read_run
     from report.write import write_run

@@ -30,7 +30,9 @@ def labelling(run: Run) -> dict[str, Any] | None:
     points = {
         images_of(run, partition, run.best[partition]): (partition, scores.interval())
         for partition in comparable(run)
-        if partition in run.best and (scores := run.scores(partition, run.best[partition]))
+        if partition in run.best
+        and (scores := run.scores(partition, run.best[partition]))
+        and scores.interval().known  # one seed says nothing of how far a curve may bend
     }
     classes = _classes(run)
     found = _forecast(points, [float(times * max(points)) for times in AHEAD]) if points else None
