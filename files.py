@@ -38,6 +38,13 @@ def check_folder(folder: Path, key: str) -> None:
         raise InputError(f"{key}: cannot write to {place}: {error.strerror}") from None
 
 
+def check_file(path: Path, what: str) -> None:
+    """Raise InputError if a file cannot be written at `path`; `what` names the option."""
+    check_folder(path.parent, what)
+    if path.is_dir():
+        raise InputError(f"{what}: {path} is a folder; name a file")
+
+
 def expanded(path: Path | str, key: str) -> Path:
     """Replace `~` and `~user`; raises InputError, which names `key`, if there is no such user."""
     try:

@@ -31,7 +31,7 @@ Curves = NDArray[np.float64]  # (configurations, points, [accuracy, loss, prospe
 
 @dataclass(frozen=True)
 class Plan:
-    """How many trials run to each of some points of the curve, the last of which is its end."""
+    """Points of the curve, and how many trials run to each; the last point is the horizon."""
 
     points: tuple[int, ...]
     trials: tuple[int, ...]

@@ -49,6 +49,16 @@ class Parser(argparse.ArgumentParser):
         return found
 
 
+def command_parser(name: str, description: str) -> Parser:
+    """Make the parser of a command, such as `evaluate`; its help ends with the exit codes."""
+    return Parser(
+        prog=f"run_search.py {name}",
+        description=description,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def numbers(text: str) -> list[float]:
     """Read numbers with commas between them."""
     try:

@@ -6,18 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from commands.arguments import EXIT_CODES, Parser, address
+from commands.arguments import address, command_parser
 from commands.resuming import told_if_killed
 from terminal import FAILED, Terminal
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line of `evaluate`; raises InputError if it is wrong."""
-    parser = Parser(
-        prog="run_search.py evaluate",
-        description="Score the exported winners of a run again, and compare with its table.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "evaluate", "Score the exported winners of a run again, and compare with its table."
     )
     parser.add_argument("run_dir", type=Path, metavar="RESULTS_DIR")
     parser.add_argument(

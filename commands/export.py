@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from commands.arguments import EXIT_CODES, Parser, path
+from commands.arguments import command_parser, path
 from commands.winners import Chosen, add_choice, check_choice, choose
 from disk import AGAIN, full_disk_reported
 from errors import InputError
@@ -30,12 +30,7 @@ DESCRIPTION = """Write a winner to a folder that needs nothing of this project:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line of `export`; raises InputError if it is wrong."""
-    parser = Parser(
-        prog="run_search.py export",
-        description=DESCRIPTION,
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("export", DESCRIPTION)
     parser.add_argument("run_dir", type=Path, metavar="RESULTS_DIR")
     add_choice(parser)
     parser.add_argument(

@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from commands.arguments import EXIT_CODES, Parser, path, positive, probability
+from commands.arguments import command_parser, path, positive, probability
 from commands.winners import add_choice, check_choice, choose
 from data.sources.image_files import PassedOver, images_below
 from disk import AGAIN, full_disk_reported
 from errors import InputError
-from files import check_folder
+from files import check_file
 from models.config import CONFIG
 from records import BEST, EXPERIMENT
 from terminal import FAILED, Terminal, say
@@ -31,12 +31,7 @@ MODEL is a run's directory, a file of its winners/, or a folder that export wrot
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line of `predict`; raises InputError if it is wrong."""
-    parser = Parser(
-        prog="run_search.py predict",
-        description=DESCRIPTION,
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("predict", DESCRIPTION)
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL")
     add("images", type=path, nargs="+", metavar="IMAGES", help="files, and folders of images")
@@ -97,9 +92,7 @@ def _check(arguments: argparse.Namespace) -> None:
         if not images.exists():
             raise InputError(f"{images}: no such file or folder")
     if arguments.out is not None:
-        check_folder(arguments.out.parent, "--out")
-        if arguments.out.is_dir():
-            raise InputError(f"--out: {arguments.out} is a folder; name a file")
+        check_file(arguments.out, "--out")
 
 
 def _listed(places: Sequence[Path], console: Terminal) -> list[Path]:

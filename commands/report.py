@@ -5,20 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from commands.arguments import EXIT_CODES, Parser, path
+from commands.arguments import command_parser, path
 from errors import InputError
-from files import check_folder
+from files import check_file
 from terminal import FAILED, Terminal, say
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line of `report`; raises InputError if it is wrong."""
-    parser = Parser(
-        prog="run_search.py report",
-        description="Write the tables, the plot and the page of runs again from their files, "
+    parser = command_parser(
+        "report",
+        "Write the tables, the plot and the page of runs again from their files, "
         "finished or not. Several runs are also compared on one page.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run_dirs", type=path, nargs="+", metavar="RESULTS_DIR")
     parser.add_argument(
@@ -36,9 +34,7 @@ def run(given: list[str]) -> int:
     if arguments.out and len(arguments.run_dirs) == 1:
         raise InputError("--out: it is for the page that compares runs; name several of them")
     if arguments.out:
-        check_folder(arguments.out.parent, "--out")
-        if arguments.out.is_dir():
-            raise InputError(f"--out: {arguments.out} is a folder; name a file")
+        check_file(arguments.out, "--out")
     from report.compare import write_comparison
     from report.run import read_run
     from report.write import write_run

@@ -11,7 +11,7 @@ SHOTS = (1, 2, 4, 8, 16)
 
 
 def sensible_amounts(images: int, classes: int) -> tuple[Partition, ...]:
-    """Choose the rows of a table for so many training images of so many classes.
+    """Choose a table's rows by the number of training images and of classes.
 
     They are the usual percentages, if the least has an image of every class. Else shots take the
     place of the percentages of fewer than two images a class: they say what those would hide.

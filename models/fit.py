@@ -86,6 +86,8 @@ class Fit:
         self.best_weights: dict[str, Tensor] = {}
         self._train, self._val, self.horizon = train, val, horizon
         self._metric = metric
+        weights = image_weights(val.labels[val.rows], metric)
+        self._val_least = len(weights) / float(weights.min())  # an image counts 1 / so many or more
         self._device, self._dtype = device or Device("cpu"), dtype
         self._class_weights: Tensor | None = None
         if self.recipe.class_weights == "balanced":
@@ -239,9 +241,9 @@ class Fit:
         labels = self._val.labels[self._val.rows]
         accuracies = [measured(row, labels, self._metric) for row in logits.argmax(-1).numpy()]
         losses = _mean_losses(logits, torch.from_numpy(labels)).tolist()
-        least = float(image_weights(labels, self._metric).min())
-        n = len(labels) / least  # the least that an image counts is 1 / n
-        scores = [score(a, loss, n) for a, loss in zip(accuracies, losses, strict=True)]
+        scores = [
+            score(a, loss, self._val_least) for a, loss in zip(accuracies, losses, strict=True)
+        ]
         return accuracies, losses, scores
 
     def evaluate(self) -> Evaluation:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from records import TEST, Cell
+from report.calibration import confidences
 from report.run import Run
 
 
@@ -101,10 +102,8 @@ def mistakes(run: Run, cell: Cell) -> list[Mistake]:
     names = class_names(run)
     keys = run.test_images.loc[run.test_images["set"] == TEST, "key"].to_list()
     predicted = np.array([fit.tests[TEST].predictions for fit in fits])
-    known = all(len(fit.tests[TEST].confidences) == len(labels) for fit in fits)
-    sure = np.ones(predicted.shape)
-    if known:
-        sure = np.array([fit.tests[TEST].confidences for fit in fits])
+    read = confidences(run, cell, calibrated=False)
+    known, sure = read is not None, read.sure if read else np.ones(predicted.shape)
     found = []
     for image in np.flatnonzero((predicted != labels).any(axis=0)):
         wrong = {

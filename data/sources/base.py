@@ -136,18 +136,30 @@ def reading(key: str) -> Iterator[None]:
         raise UnreadableImageError(key, reason or str(error) or type(error).__name__) from error
 
 
+class EncodedSource(ABC):
+    """An image source whose images are the bytes of image files."""
+
+    @abstractmethod
+    def content(self, key: str) -> bytes:
+        """Read the bytes of an image file; any error means that it cannot be read."""
+
+    def digest(self, key: str) -> str:
+        """Compute the SHA-256 of the image file's bytes."""
+        with reading(key):
+            return hashlib.sha256(self.content(key)).hexdigest()
+
+    def image(self, key: str) -> Image.Image:
+        """Decode the image."""
+        with reading(key):
+            return decode(self.content(key))
+
+
 @dataclass(frozen=True)
-class FileSource:
+class FileSource(EncodedSource):
     """Reads image files; a key is a path relative to `root`, or absolute."""
 
     root: Path
 
-    def digest(self, key: str) -> str:
-        """Compute the SHA-256 of the file's bytes."""
-        with reading(key):
-            return hashlib.sha256((self.root / key).read_bytes()).hexdigest()
-
-    def image(self, key: str) -> Image.Image:
-        """Decode the file."""
-        with reading(key):
-            return decode((self.root / key).read_bytes())
+    def content(self, key: str) -> bytes:
+        """Read the file."""
+        return (self.root / key).read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from data.decoding import decode
-from data.sources.base import SPLIT_NAMES, Listing, SourceKind, SplitName, reading
+from data.sources.base import SPLIT_NAMES, EncodedSource, Listing, SourceKind, SplitName
 from errors import InputError, one_line
 
 if TYPE_CHECKING:
@@ -25,7 +21,7 @@ SAVED = ("dataset_dict.json", "state.json")
 
 
 @dataclass(frozen=True)
-class HuggingFaceSource:
+class HuggingFaceSource(EncodedSource):
     """Reads images of a data set; a key is `split/row`. Each process opens the set once.
 
     Attributes:
@@ -38,17 +34,8 @@ class HuggingFaceSource:
     column: str
     splits: Mapping[SplitName, str]
 
-    def digest(self, key: str) -> str:
-        """Compute the SHA-256 of the image file's bytes."""
-        with reading(key):
-            return hashlib.sha256(self._read(key)).hexdigest()
-
-    def image(self, key: str) -> Image.Image:
-        """Decode the image."""
-        with reading(key):
-            return decode(self._read(key))
-
-    def _read(self, key: str) -> bytes:
+    def content(self, key: str) -> bytes:
+        """Read the bytes, or the file that a row names."""
         name, _, row = key.partition("/")
         split = SPLIT_NAMES[name]
         image = _undecoded(self.place, self.splits[split], self.column)[int(row)][self.column]

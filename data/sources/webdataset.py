@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
 import re
@@ -13,10 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from data.decoding import decode
-from data.sources.base import SPLIT_NAMES, Listing, SourceKind, SplitName, reading
+from data.sources.base import SPLIT_NAMES, EncodedSource, Listing, SourceKind, SplitName
 from data.sources.image_files import EXTENSIONS
 from errors import InputError, one_line
 
@@ -34,7 +30,7 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class TarSource:
+class TarSource(EncodedSource):
     """Reads images from where they lie in tar files, which stay as they are.
 
     Attributes:
@@ -45,17 +41,8 @@ class TarSource:
     folder: Path
     places: Mapping[str, tuple[str, Place]]
 
-    def digest(self, key: str) -> str:
-        """Compute the SHA-256 of the image file's bytes."""
-        with reading(key):
-            return hashlib.sha256(self._read(key)).hexdigest()
-
-    def image(self, key: str) -> Image.Image:
-        """Decode the image."""
-        with reading(key):
-            return decode(self._read(key))
-
-    def _read(self, key: str) -> bytes:
+    def content(self, key: str) -> bytes:
+        """Read the bytes from their place in a shard."""
         shard, place = self.places[key]
         return _content(self.folder / shard, place)
 

@@ -59,7 +59,7 @@ def _intervals(run: Run) -> dict[str, dict[Partition, Interval]]:
 
 
 def accuracy_point(run: Run, partition: Partition, method: str) -> Point:
-    """Place a cell by its images and its error, which is half an image where there is none.
+    """Place a cell by its images and its error. An error of none is drawn as half an image.
 
     Raises:
         ValueError: the cell has no final fits.

@@ -15,7 +15,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52.0, 118.0, 14.0, 46.0
 GAP = 15.0  # between the names of two lines
 LONGEST_NAME = 22
 LETTER = 7.0  # pixels of a letter, at most
-SMALLEST, LARGEST = 0.85, 1.25  # a picture is so many times its own size
+SMALLEST, LARGEST = 0.85, 1.25  # times by which the page scales a picture
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ TONES = ("accent", "s1", "s3", "s4", "s5", "s6", "s2")
 
 
 def render_comparison(runs: Sequence[Run]) -> str:
-    """Return the page as HTML. Runs of one name are told apart by their place."""
+    """Return the page as HTML. Runs that share a name are numbered."""
     names = [run.name for run in runs]
     unique = [
         name if names.count(name) == 1 else f"{name} ({place})"

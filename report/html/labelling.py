@@ -1,4 +1,4 @@
-"""How many more images to label, and of which classes."""
+"""This section says how many more images to label, and of which classes."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def render_run(run: Run, summary: Summary) -> str:
     }
     return render(
         "run.html",
-        title=f"{run.name}: {answer(run).text}",
+        title=f"{run.name}: {summary.answer}",
         name=run.name,
         folder=shlex.quote(str(run.directory)),
         metric=WORDS[run.metric],
