@@ -70,9 +70,9 @@ class Confusion:
 
 
 def class_names(run: Run) -> dict[int, str]:
-    """Return the name of each class among the test images; its number where it has none."""
+    """Return the name of each class, also of those without test images, where the run lists it."""
     listed = run.test_images.drop_duplicates("label")
-    return {
+    return dict(enumerate(map(str, run.classes["label"]))) | {
         int(label): str(name) or f"{label:g}"
         for label, name in zip(listed["label"], listed["class_name"], strict=True)
     }
@@ -81,7 +81,7 @@ def class_names(run: Run) -> dict[int, str]:
 def confusion(run: Run, cell: Cell) -> Confusion | None:
     """Count a cell's predictions on the test split; None without fits or labels."""
     labels, fits = run.test_labels.get(TEST), run.final_fits(*cell)
-    if labels is None or not fits:
+    if labels is None or run.scores(*cell) is None:  # which checks predictions by labels
         return None
     names = class_names(run)
     found = sorted({*labels.tolist(), *(c for fit in fits for c in fit.tests[TEST].predictions)})
@@ -97,7 +97,7 @@ def confusion(run: Run, cell: Cell) -> Confusion | None:
 def mistakes(run: Run, cell: Cell) -> list[Mistake]:
     """List a cell's mistakes on the test split, the most confident first."""
     labels, fits = run.test_labels.get(TEST), run.final_fits(*cell)
-    if labels is None or not fits:
+    if labels is None or run.scores(*cell) is None:
         return []
     names = class_names(run)
     keys = run.test_images.loc[run.test_images["set"] == TEST, "key"].to_list()

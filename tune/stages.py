@@ -239,7 +239,9 @@ def score_winners(
             worker = FinalFitWorker(context, tests, checkpoints.folder)
             with site.watch.timed("final fits"):
                 _fit_missing(site, machines, worker, search, budget, wanted, missing)
-            if audits and not budget.over():
+            if audits and budget.over():
+                site.watch.print("label audit: no time is left; --resume makes it")
+            elif audits:
                 splits = {"train": context.train, "val": context.val, TEST: tests[TEST]}
                 _audit(site, machines.pool, splits, contents)
     else:
@@ -300,7 +302,7 @@ def _audit(
                 say=site.watch.print,
             )
         except InputError as error:
-            site.watch.print(str(error))
+            site.watch.print(f"{error}; --resume makes the label audit again")
         else:
             LABEL_ISSUES.write(site.directory.path, issues)
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SAVED = ("dataset_dict.json", "state.json")
 """What a folder holds that `save_to_disk` wrote."""
+HIDDEN = -1
+"""The class of each row of a test split whose labels a contest keeps to itself."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class HuggingFace(SourceKind):
     """A data set of the hub, or a folder that `load_dataset` or `load_from_disk` can open.
 
     Its images are the column `columns.path` or the only one of images, and its labels the column
-    `columns.label` or the only one of classes. Splits are known by their names.
+    `columns.label` or the only one of classes. Splits are known by their names; one whose labels
+    are hidden, all of them -1, is passed over.
     """
 
     place = "NAME_OR_PATH"
@@ -77,10 +80,12 @@ class HuggingFace(SourceKind):
         features = opened[splits["train"]].features
         column = _column(config, features, config.columns.path, "Image")
         classes = _column(config, features, config.columns.label, "ClassLabel")
+        labelled = {split: _labels(config, opened[name], classes) for split, name in splits.items()}
+        splits = {split: name for split, name in splits.items() if labelled[split]}
         rows = [
             (f"{split}/{row:07d}", label, split)
-            for split, name in splits.items()
-            for row, label in enumerate(_labels(config, opened[name], classes))
+            for split in splits
+            for row, label in enumerate(labelled[split])
         ]
         keys, labels, homes = zip(*rows, strict=True)
         other = [name for name in opened if name not in splits.values()]
@@ -135,10 +140,13 @@ def _column(config: SourceConfig, features: Mapping[str, Any], name: str, kind: 
 
 
 def _labels(config: SourceConfig, images: Any, column: str) -> list[str]:
-    """Read the class names of all rows."""
+    """Read the class names of all rows; none where the set hides them all."""
     names = getattr(images.features[column], "names", None)
-    found = []
-    for row, value in enumerate(images.select_columns([column])[:][column]):
+    found: list[str] = []
+    values = images.select_columns([column])[:][column]
+    if names and set(values) == {HIDDEN}:
+        return found
+    for row, value in enumerate(values):
         if not isinstance(value, str | int) or (names and not 0 <= int(value) < len(names)):
             raise InputError(f"source: {config.source}, row {row}: {value!r:.80} is no class")
         found.append(names[value] if names else str(value).strip())

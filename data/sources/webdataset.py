@@ -51,7 +51,7 @@ class WebDataset(SourceKind):
     """Tar files of samples: members KEY.jpg and KEY.cls, KEY.txt or KEY.json, one after the other.
 
     PATTERN is a path with a range, `train-{000..010}.tar`, or with `*`. A shard belongs to the
-    split that its folder is called, or that its own name has as a word; to `train` without one.
+    split that its own name has as a word, or that its folder is called; to `train` without one.
     """
 
     place = "PATTERN"
@@ -105,6 +105,8 @@ def _shards(config: SourceConfig) -> list[Path]:
     """Find the tar files of a pattern; raises InputError if there are none, or one is missing."""
     pattern = str(config.path)
     span = _RANGE.search(pattern)
+    if os.path.isfile(pattern):  # a name may hold [ or *
+        return [Path(pattern)]
     found = _ranged(pattern, span) if span else sorted(glob.glob(pattern))
     shards = [Path(name) for name in found[: MOST_SHARDS + 1]]
     if not shards or len(shards) > MOST_SHARDS:
@@ -130,7 +132,7 @@ def _common_folder(shards: list[Path]) -> Path:
 
 
 def _split(shard: Path) -> SplitName:
-    words = [shard.parent.name.lower(), *re.split(r"[^a-z]+", shard.name.lower())]
+    words = [*re.split(r"[^a-z]+", shard.name.lower()), shard.parent.name.lower()]
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "train")
 
 

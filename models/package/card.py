@@ -121,6 +121,11 @@ def _base(model: ModelConfig) -> str:
 
 
 def _last(place: str) -> str:
-    """Leave of a path what no other machine's folders show: `folder:/a/b` is `folder:b`."""
+    """Leave of a path what no other machine's folders show: `folder:/a/b` is `folder:b`.
+
+    The owner in a name of the hub, `hf:owner/name`, is no folder.
+    """
     kind, colon, path = place.rpartition(":")
+    if kind == "hf" and not path.startswith(("/", ".", "~")):
+        return place
     return f"{kind}{colon}{PurePath(path).name}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
 
+from metrics import WORDS
 from partitions import titled
 from report.device_seconds import Cost, row_cost
 from report.enough import images_of
@@ -31,9 +32,15 @@ def render_comparison(runs: Sequence[Run]) -> str:
     return render(
         "comparison.html",
         title=f"Comparison of {len(runs)} runs",
+        measured=_metrics(runs),
         rows=[_row(name, run) for name, run in zip(unique, runs, strict=True)],
         chart=_chart(dict(zip(unique, runs, strict=True))),
     )
+
+
+def _metrics(runs: Iterable[Run]) -> str:
+    """Name what the runs' accuracies are."""
+    return " or ".join(dict.fromkeys(WORDS[run.metric] for run in runs))
 
 
 def _row(name: str, run: Run) -> dict[str, Any]:
@@ -48,6 +55,7 @@ def _row(name: str, run: Run) -> dict[str, Any]:
         "at": titled(cell.partition) if cell else "–",
         "method": cell.method if cell else "–",
         "accuracy": percent(interval.mean) if interval else "–",
+        "metric": WORDS[run.metric],
         "value": interval.mean if interval else -1.0,
         "span": span_of(interval) if interval else "",
         "seconds": seconds,
@@ -70,5 +78,5 @@ def _chart(runs: dict[str, Run]) -> Markup | None:
     if not lines:
         return None
     across = images_axis([point.x for line in lines for point in line.points])
-    label = "Test accuracy of the best method by number of training images"
+    label = f"Test {_metrics(runs.values())} of the best method by number of training images"
     return chart(label, across, errors_axis(lines), lines, height=420, dodge=3.0)

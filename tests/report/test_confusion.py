@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from errors import InputError
 from records import Cell, SetScore
 from report.confusion import confusion, mistakes
 from report.run import read_run
@@ -12,7 +13,7 @@ from tests.report.run_writer import PROBE, RunWriter
 
 @pytest.fixture
 def three(writer: RunWriter) -> RunWriter:
-    """Two fits on three images of a cat and one of a dog; a bird occurs as a prediction alone."""
+    """Two fits on three images of a cat and one of a dog; a bird is predicted and has no image."""
     writer.experiment(["frozen"], [10])
     writer.winner("10/frozen", 0.5, PROBE)
     writer.final_fits("10/frozen", [0.75, 0.5])
@@ -26,6 +27,9 @@ def three(writer: RunWriter) -> RunWriter:
         "set,key,label,class_name\n"
         "test,a.png,0,cat\ntest,b.png,0,cat\ntest,c.png,0,cat\ntest,d.png,1,dog\n"
     )
+    (writer.run_dir / "classes.csv").write_text(
+        "label,train,val,test\ncat,4,1,3\ndog,4,1,1\nbird,4,1,0\n"
+    )
     return writer
 
 
@@ -35,12 +39,12 @@ CELL = Cell(10, "frozen")
 def test_counts_are_means_over_fits(three: RunWriter) -> None:
     found = confusion(read_run(three.run_dir), CELL)
     assert found is not None
-    assert found.names == ("cat", "dog", "class 2")
+    assert found.names == ("cat", "dog", "bird")
     assert found.counts.tolist() == [[1.5, 1.0, 0.5], [0, 1, 0], [0, 0, 0]]
     assert found.images.tolist() == [3, 1, 0]
     assert found.pairs() == [
         ("cat", "dog", 1.0, pytest.approx(1 / 3)),
-        ("cat", "class 2", 0.5, pytest.approx(1 / 6)),
+        ("cat", "bird", 0.5, pytest.approx(1 / 6)),
     ]
 
 
@@ -48,9 +52,22 @@ def test_mistakes_are_ranked_by_confidence_over_all_fits(three: RunWriter) -> No
     found = mistakes(read_run(three.run_dir), CELL)
     assert [(m.key, m.label, m.predicted) for m in found] == [
         ("c.png", "cat", "dog"),
-        ("b.png", "cat", "class 2"),
+        ("b.png", "cat", "bird"),
     ]
     assert [m.confidence for m in found] == [pytest.approx(0.8), pytest.approx(0.25)]
+
+
+def test_a_class_is_numbered_where_the_run_lists_no_classes(three: RunWriter) -> None:
+    (three.run_dir / "classes.csv").unlink()
+    found = confusion(read_run(three.run_dir), CELL)
+    assert found is not None
+    assert found.names == ("cat", "dog", "class 2")
+
+
+def test_predictions_that_do_not_fit_the_images_are_refused(three: RunWriter) -> None:
+    three.edit_fit("10/frozen", 1, tests={"test": SetScore(0.5, [0, 1])})
+    with pytest.raises(InputError, match="seed 1: 2 predictions"):
+        mistakes(read_run(three.run_dir), CELL)
 
 
 def test_without_confidences_it_is_the_share_of_fits(three: RunWriter) -> None:

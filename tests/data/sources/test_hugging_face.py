@@ -90,6 +90,16 @@ def test_rows_without_a_class_are_refused(tmp_path: Path) -> None:
         listed(tmp_path / "set", columns=ColumnNames(label="kind"))
 
 
+def test_a_split_that_hides_its_labels_is_passed_over(tmp_path: Path) -> None:
+    label = datasets.ClassLabel(names=["dog", "cat"])
+    hidden = made(3, label).map(lambda row: {"label": -1})
+    splits = {"train": made(20, label), "test": hidden}
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "set")
+    found = listed(tmp_path / "set")
+    assert set(found.splits or ()) == {"train"}
+    assert found.passed_over == ("splits passed over: test",)
+
+
 def test_what_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"^source: cannot open hf:") as error:

@@ -64,9 +64,12 @@ def test_labels_and_splits_are_read_and_the_rest_is_counted(tmp_path: Path) -> N
         "4.cls": b"1",
     }  # fmt: skip
     shard(tmp_path / "train" / "0.tar", members)
-    shard(tmp_path / "valid-1.tar", samples(range(1)))
-    found = listed(f"{tmp_path}/*.tar")
-    assert found.splits == ("val",)
+    (tmp_path / "test [1]").mkdir()
+    shard(tmp_path / "test [1]" / "valid-1.tar", samples(range(1)))
+    assert listed(tmp_path / "test [1]" / "valid-1.tar").splits == ("val",)
+    (tmp_path / "test").mkdir()
+    shard(tmp_path / "test" / "valid-1.tar", samples(range(1)))
+    assert listed(f"{tmp_path}/test/*.tar").splits == ("val",)
     found = listed(tmp_path / "train" / "0.tar")
     assert found.labels == ("a cat", "7")
     assert found.keys == ("0.tar/a/1.png", "0.tar/a/2.png")
