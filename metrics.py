@@ -5,27 +5,32 @@ So every interval and every paired difference is made in one way, whatever the m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
+Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]
 WORDS: dict[Metric, str] = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
+    "log_loss": "likelihood",
 }
-"""How tables call each metric."""
+"""How tables call each metric. Likelihood is exp(-log loss): as a share it is in points, too."""
 
 
-def measured(predictions: NDArray[np.int64], labels: NDArray[np.int64], metric: Metric) -> float:
-    """Compute the metric of predictions, both of shape (images,)."""
-    return float(np.clip(image_values(predictions, labels, metric).mean(), 0.0, 1.0))
+def measured(values: NDArray[np.float64]) -> float:
+    """Compute the metric from its values of the images."""
+    return float(np.clip(values.mean(), 0.0, 1.0))
 
 
 def image_values(
-    predictions: NDArray[np.int64], labels: NDArray[np.int64], metric: Metric
+    predictions: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    metric: Metric,
+    log_likelihoods: Sequence[float] = (),
 ) -> NDArray[np.float64]:
     """Return a value for each image, shape (images,), whose mean is the metric.
 
@@ -33,7 +38,13 @@ def image_values(
     2 TP / (images + predictions) over the classes that have images. It is no mean over images; its
     value of an image is F1 plus the image's influence, the first order of what one more image like
     it changes. As F1 depends on proportions alone, influences add up to zero.
+
+    Likelihood is the geometric mean of the probabilities that the images' classes get, whose
+    logarithms are `log_likelihoods`; its values are made in the same way.
     """
+    if metric == "log_loss":
+        logs = np.array(log_likelihoods)
+        return np.asarray(np.exp(logs.mean()) * (1 + logs - logs.mean()))
     right: NDArray[np.float64] = (predictions == labels).astype(float)
     if metric != "macro_f1" or not len(labels):
         return image_weights(labels, metric) * right
@@ -52,10 +63,10 @@ def image_values(
 def image_weights(labels: NDArray[np.int64], metric: Metric) -> NDArray[np.float64]:
     """Return what each image counts, shape (images,); the mean is 1.
 
-    Beside plain accuracy every class that has images counts the same: an image of class c counts
-    n / (C n_c). In macro F1 that is the size of its part, not exactly it.
+    In balanced accuracy and macro F1 every class that has images counts the same: an image of class
+    c counts n / (C n_c). In macro F1 that is the size of its part, not exactly it.
     """
-    if metric == "accuracy" or not len(labels):
+    if metric in ("accuracy", "log_loss") or not len(labels):
         return np.ones(len(labels))
     counts = np.bincount(labels)
     weights: NDArray[np.float64] = len(labels) / (np.count_nonzero(counts) * counts[labels])

@@ -1,15 +1,21 @@
-"""Temperature scaling: one number that turns a classifier's logits into honest probabilities."""
+"""What logits say: probabilities, honest ones by temperature scaling, and a metric's values."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from metrics import Metric, image_values
+
 RANGE = (0.01, 100.0)
+LEAST = -30.0
+"""The lowest log probability that is told apart: one image must not outweigh all others."""
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -35,6 +41,21 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     found = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded")
     return float(f"{math.exp(found.x):.6g}")
+
+
+def log_likelihoods(logits: Tensor, labels: Tensor) -> list[float]:
+    """Compute the log probability of each image's class from logits (n, C), to 6 digits.
+
+    It is `LEAST` at the lowest, and where logits are not finite numbers.
+    """
+    found = logits.double().log_softmax(-1).gather(-1, labels[:, None])[:, 0]
+    return [round(value, 6) for value in found.nan_to_num(LEAST).clamp(min=LEAST).tolist()]
+
+
+def judged(logits: Tensor, labels: NDArray[np.int64], metric: Metric) -> NDArray[np.float64]:
+    """Return a value for each image by its logits (n, C); their mean is the metric."""
+    logs = log_likelihoods(logits, torch.from_numpy(labels)) if metric == "log_loss" else ()
+    return image_values(logits.argmax(-1).numpy(), labels, metric, logs)
 
 
 def confidences(logits: Tensor, temperature: float = 1.0) -> list[float]:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from metrics import Metric, image_values, image_weights, measured
-from models.calibration import fit_temperature
+from metrics import Metric, image_weights, measured
+from models.calibration import fit_temperature, judged
 from models.classifier import Classifier
 from models.device import Device
 from models.encoder import Encoder
@@ -239,7 +239,7 @@ class Fit:
         """Return the accuracy, loss and score of every head on the validation split."""
         logits = self.logits(self._val)
         labels = self._val.labels[self._val.rows]
-        accuracies = [measured(row, labels, self._metric) for row in logits.argmax(-1).numpy()]
+        accuracies = [measured(judged(head, labels, self._metric)) for head in logits]
         losses = _mean_losses(logits, torch.from_numpy(labels)).tolist()
         scores = [
             score(a, loss, self._val_least) for a, loss in zip(accuracies, losses, strict=True)
@@ -270,8 +270,8 @@ class Fit:
         """
         labels = self._val.labels[self._val.rows]
         logits = self.logits(self._val)[head]
-        values = image_values(logits.argmax(-1).numpy(), labels, self._metric)
-        return values.tolist(), fit_temperature(logits, torch.from_numpy(labels))
+        values = judged(logits, labels, self._metric).tolist()
+        return values, fit_temperature(logits, torch.from_numpy(labels))
 
     def interpolated_score(self) -> float:
         """Score the weights half-way back to their start, 0 at least; the fit stays as it is."""

@@ -43,12 +43,15 @@ class SetScore:
         confidences: the probability of each of them, by the softmax of the logits, to 4 digits.
         calibrated: the same by the logits over the fit's temperature. Both are empty in results
             of before.
+        log_likelihoods: the log probability of each image's class, in runs whose metric is
+            log_loss.
     """
 
     accuracy: float
     predictions: list[int]
     confidences: list[float] = field(default_factory=list, metadata=LATER)
     calibrated: list[float] = field(default_factory=list, metadata=LATER)
+    log_likelihoods: list[float] = field(default_factory=list, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_share("accuracy", self.accuracy)

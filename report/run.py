@@ -183,7 +183,10 @@ class Run:
                     f"{fit.cell}, seed {fit.seed}: {predictions.size} predictions, but "
                     f"{TEST_IMAGES.file} lists {labels.size} images of {test_set}"
                 )
-            correct[fit.seed] = image_values(predictions, labels, self.metric)
+            logs = score.log_likelihoods
+            if self.metric == "log_loss" and len(logs) != labels.size:
+                raise InputError(f"{fit.cell}, seed {fit.seed}: has no likelihoods of {test_set}")
+            correct[fit.seed] = image_values(predictions, labels, self.metric, logs)
             if abs(correct[fit.seed].mean() - score.accuracy) > ROUNDING:
                 raise InputError(
                     f"{fit.cell}, seed {fit.seed}: accuracy {score.accuracy:.6f} on {test_set}, "

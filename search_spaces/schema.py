@@ -194,7 +194,7 @@ class Experiment(Section):
     seed: int = Field(0, ge=0, lt=2**31)
     metric: Metric = Field(
         "accuracy",
-        description="what is compared and reported: accuracy, balanced_accuracy or macro_f1",
+        description="what is compared and reported; log_loss as likelihood, exp(-log loss)",
     )
     data: DataConfig
     model: ModelConfig = ModelConfig()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, log_loss
 
 from metrics import WORDS, Metric, image_values, image_weights, measured
 
@@ -24,15 +24,24 @@ def expected(labels: np.ndarray, predictions: np.ndarray, metric: Metric) -> flo
     return float((predictions == labels).mean())
 
 
-@pytest.mark.parametrize("metric", get_args(Metric))
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1"])
 @given(PAIRS)
 def test_it_is_scikit_learns(metric: Metric, pairs: list[tuple[int, int]]) -> None:
     labels, predictions = (np.array(column) for column in zip(*pairs, strict=True))
-    found = measured(predictions, labels, metric)
+    found = measured(image_values(predictions, labels, metric))
     assert found == pytest.approx(expected(labels, predictions, metric))
     assert 0 <= found <= 1
     assert image_values(predictions, labels, metric).mean() == pytest.approx(found)
     assert image_weights(labels, metric).mean() == pytest.approx(1)
+
+
+@given(st.lists(st.floats(0.001, 0.999), min_size=1, max_size=40))
+def test_likelihood_is_that_of_scikit_learns_log_loss(right: list[float]) -> None:
+    labels = np.zeros(len(right), np.int64)
+    probabilities = np.array([[p, 1 - p] for p in right])
+    values = image_values(labels, labels, "log_loss", np.log(right).tolist())
+    loss = log_loss(labels, probabilities, labels=[0, 1])
+    assert measured(values) == pytest.approx(np.exp(-loss))
 
 
 def test_values_of_images_tell_how_macro_f1_varies_with_them() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.calibration import RANGE, confidences, fit_temperature
+from models.calibration import LEAST, RANGE, confidences, fit_temperature, log_likelihoods
 
 N, CLASSES = 4000, 5
 GENERATOR = torch.Generator().manual_seed(0)
@@ -34,6 +36,12 @@ def test_logits_that_are_always_right_stay_as_they_are() -> None:
 
 def test_logits_that_know_nothing_are_made_as_unsure_as_may_be() -> None:
     assert fit_temperature(LOGITS, LOGITS.argmin(-1)) == pytest.approx(RANGE[1], rel=1e-3)
+
+
+def test_log_likelihoods_are_those_of_the_true_class_and_bounded() -> None:
+    logits = torch.tensor([[0.0, 0.0], [9.0, 0.0], [float("nan"), 0.0], [200.0, 0.0]])
+    expected = [math.log(0.5), -math.log1p(math.exp(-9)), LEAST, LEAST]
+    assert log_likelihoods(logits, torch.tensor([0, 0, 0, 1])) == pytest.approx(expected, abs=1e-6)
 
 
 def test_confidences_are_those_of_the_predicted_class_to_4_digits() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -331,6 +332,19 @@ def test_balanced_accuracy_counts_classes_the_same(encoder: Encoder) -> None:
     assert right == pytest.approx(((predictions == labels).mean(), np.mean(shares)))
     assert abs(right[0] - right[1]) > 0.01
     assert np.mean(balanced.validate(0)[0]) == pytest.approx(right[1])
+
+
+def test_log_loss_ranks_fits_by_their_likelihood(encoder: Encoder) -> None:
+    train, val = clusters(30, 1, spread=3.0), clusters(60, 2, spread=3.0)
+    recipe = Recipe(batch_size=10, head_lr=(0.01, 0.5))
+    numbers: Any = {"classes": CLASSES, "horizon": 1000, "seed": 0, "metric": "log_loss"}
+    fit = Fit(encoder, select(recipe, encoder), "head", train, val, **numbers)
+    found = fit.train_until(1000)
+    labels = torch.from_numpy(val.labels)
+    losses = [F.cross_entropy(each, labels).item() for each in fit.logits(val)]
+    assert found.head == np.argmin(losses) == 0
+    assert found.val_accuracy == pytest.approx(np.exp(-losses[0]), abs=1e-4)
+    assert np.mean(fit.validate(0)[0]) == pytest.approx(found.val_accuracy)
 
 
 def test_balanced_class_weights_are_weights_in_the_loss(encoder: Encoder) -> None:

@@ -46,17 +46,17 @@ def test_what_is_written_is_read(run_dir: Path) -> None:
         write_final_fit(run_dir, result)
         path = run_dir / "final_fits" / f"12.5-llrd-seed{result.seed}.json"
         assert read_final_fit(path) == find_final_fit(path) == result
-    names = ["accuracy", "predictions", "confidences", "calibrated"]
+    names = ["accuracy", "predictions", "confidences", "calibrated", "log_likelihoods"]
     assert list(json.loads(path.read_text())["tests"]["test"]) == names
 
 
-def test_a_result_of_before_has_no_confidences_and_no_temperature(run_dir: Path) -> None:
+def test_a_result_of_before_lacks_what_came_later(run_dir: Path) -> None:
     write_final_fit(run_dir, TUNED)
     path = final_fit_path(run_dir, CELL, 1)
     content = json.loads(path.read_text())
     del content["temperature"]
     for score in content["tests"].values():
-        del score["confidences"], score["calibrated"]
+        del score["confidences"], score["calibrated"], score["log_likelihoods"]
     path.write_text(json.dumps(content))
     tests = {name: SetScore(s.accuracy, s.predictions) for name, s in TUNED.tests.items()}
     assert read_final_fit(path) == replace(TUNED, tests=tests, temperature=None)

@@ -126,6 +126,21 @@ def test_mean_over_partitions_needs_a_seed_that_all_have() -> None:
     assert mean.accuracy == {1: pytest.approx(0.8)}
 
 
+def test_likelihood_is_recomputed_from_what_the_fits_keep(writer: RunWriter) -> None:
+    lines = [f"test,{i}.png,0" for i in range(4)]
+    (writer.run_dir / "test_images.csv").write_text("\n".join(["set,key,label", *lines, ""]))
+    writer.winner("1/frozen", 0.5, PROBE)
+    score = SetScore(0.5, [0] * 4, log_likelihoods=[np.log(p) for p in (0.25, 1, 0.5, 0.5)])
+    writer.final_fits("1/frozen", [0.5] * 3, tests={"test": score})
+    writer.experiment(["frozen"], [1], metric="log_loss")
+    (row,) = writer.summary().grid.rows
+    assert writer.summary().grid.title == "digits: test likelihood (%)"
+    assert row[2].text.startswith("50.0 ± ")
+    writer.final_fits("1/frozen", [0.5] * 3, tests={"test": SetScore(0.5, [0] * 4)})
+    with pytest.raises(InputError, match="seed 0: has no likelihoods of test"):
+        writer.summary()
+
+
 def test_balanced_accuracy_is_recomputed_from_predictions(writer: RunWriter) -> None:
     """Ten images of class 0 and ninety of class 1, of which one in ten and all are right."""
     labels = [0] * 10 + [1] * 90

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from files import replacing
-from metrics import Metric, measured
-from models.calibration import confidences
+from metrics import Metric, image_values, measured
+from models.calibration import confidences, log_likelihoods
 from models.exported import Description, exported_weights, is_exported, save_exported
 from models.final_weights import select_weights
 from models.fit import Fit
@@ -238,10 +238,13 @@ def score_tests(
     scores = {}
     for name, test in tests.items():
         found = logits(test)
+        logs = []
+        if metric == "log_loss":
+            logs = log_likelihoods(found, torch.from_numpy(test.labels))
         predictions = found.argmax(-1).numpy()
-        accuracy = measured(predictions, test.labels, metric)
+        accuracy = measured(image_values(predictions, test.labels, metric, logs))
         sure = confidences(found), confidences(found, temperature)
-        scores[name] = SetScore(accuracy, predictions.tolist(), *sure)
+        scores[name] = SetScore(accuracy, predictions.tolist(), *sure, logs)
     return scores
 
 
