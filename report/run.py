@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from errors import InputError
 from metrics import Metric, image_values
-from partitions import Partition, Shots
+from partitions import Partition, Shots, named
 from records import (
     AUTO,
     CLASSES,
@@ -50,6 +51,7 @@ class Run:
 
     Attributes:
         partitions, methods: the table's rows and columns, in the experiment's order.
+        rows: the only rows of a method that is searched at some, by their names.
         gain: the method to compare with the baseline, if the experiment names one.
         metric: what accuracies are.
         seeds: final fits that the experiment asks for; None if it is not known.
@@ -62,6 +64,7 @@ class Run:
     name: str
     partitions: tuple[Partition, ...]
     methods: tuple[str, ...]
+    rows: Mapping[str, Sequence[str]]
     gain: str | None
     metric: Metric
     seeds: int | str | None
@@ -79,7 +82,10 @@ class Run:
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell, row by row."""
-        return (Cell(partition, method) for partition in self.partitions for method in self.methods)
+        for partition in self.partitions:
+            for method in self.methods:
+                if (rows := self.rows.get(method)) is None or named(partition) in rows:
+                    yield Cell(partition, method)
 
     def winner(self, partition: Partition, method: str) -> Winner | None:
         """Return the winner of a cell, once its search is over."""
@@ -215,7 +221,7 @@ def read_run(run_dir: Path) -> Run:
         raise InputError(f"{run_dir} is not a run's directory: it has no {JOURNAL}")
     if not (run_dir / EXPERIMENT).is_file():
         raise InputError(f"{run_dir} has no {EXPERIMENT}; a run writes it after its features")
-    partitions, methods, gain, metric, seeds = _read_experiment(run_dir / EXPERIMENT)
+    of = _read_experiment(run_dir / EXPERIMENT)
     test_labels, test_groups = read_test_images(run_dir)
     events, fits = read_journal(run_dir / JOURNAL), read_final_fits(run_dir)
     history = RunHistory.of(events)
@@ -226,11 +232,12 @@ def read_run(run_dir: Path) -> Run:
         )
     return Run(
         name=run_dir.resolve().name,
-        partitions=partitions,
-        methods=methods,
-        gain=gain,
-        metric=metric,
-        seeds=seeds,
+        partitions=of.partitions,
+        methods=tuple(of.rows),
+        rows={method: rows for method, rows in of.rows.items() if rows is not None},
+        gain=of.gain,
+        metric=of.metric,
+        seeds=of.seeds,
         history=history,
         fits=fits,
         test_labels=test_labels,
@@ -245,14 +252,22 @@ def read_run(run_dir: Path) -> Run:
     )
 
 
-def _read_experiment(
-    path: Path,
-) -> tuple[tuple[Partition, ...], tuple[str, ...], str | None, Metric, int | str | None]:
-    """Return partitions, methods, the one whose gain is shown, the metric and the final seeds."""
+class _Asked(NamedTuple):
+    """What an experiment asks for: see `Run`; `rows` has every method."""
+
+    partitions: tuple[Partition, ...]
+    rows: dict[str, Sequence[str] | None]
+    gain: str | None
+    metric: Metric
+    seeds: int | str | None
+
+
+def _read_experiment(path: Path) -> _Asked:
     try:
         experiment = read_yaml(text_of(path), str(path))
         _ = experiment["identity"]  # comes last: the file is whole
-        data, methods = experiment["data"], tuple(experiment["methods"])
+        data = experiment["data"]
+        rows = {name: method.get("rows") for name, method in experiment["methods"].items()}
         partitions = (*map(Shots, data.get("shots", ())), *data["partitions"])
         gain = (experiment.get("report") or {}).get("gain")
         seeds = (experiment.get("final") or {}).get("seeds")
@@ -264,6 +279,6 @@ def _read_experiment(
             f"{path} is damaged, or of no run: it must hold data.partitions, methods and identity; "
             "put it back"
         ) from None
-    if gain is not None and gain not in methods:
-        raise InputError(f"{path}: report.gain is {gain!r}, not one of {', '.join(methods)}")
-    return partitions, methods, gain, metric, seeds
+    if gain is not None and gain not in rows:
+        raise InputError(f"{path}: report.gain is {gain!r}, not one of {', '.join(rows)}")
+    return _Asked(partitions, rows, gain, metric, seeds)

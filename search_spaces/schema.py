@@ -14,7 +14,8 @@ from errors import did_you_mean, shown
 from metrics import Metric
 from models.config import AugmentationConfig, ModelConfig
 from models.solvers import SOLVERS, StepSolver
-from records import AUTO, BEST
+from partitions import named, parsed
+from records import AUTO, BEST, Cell
 from search_spaces.distributions import Space
 from search_spaces.parsing import parse_space
 from search_spaces.schedulers import SETTINGS, SchedulerConfig, parse_sections
@@ -129,6 +130,15 @@ class ReportConfig(Section):
     gain: str | None = Field(None, description="the method whose gain is shown")
 
 
+def _row_names(rows: Any) -> Any:
+    if not isinstance(rows, list | tuple):
+        return rows
+    try:
+        return tuple(named(parsed(row)) for row in rows)
+    except (TypeError, ValueError):
+        raise ValueError(f"{shown(rows)}: a row is a percentage, or so many shots: 4shot") from None
+
+
 class MethodConfig(Section):
     """A method: a column of the table, with its own space."""
 
@@ -136,6 +146,9 @@ class MethodConfig(Section):
     default: dict[str, Any] = Field({})
     trials: int | None = Field(None, ge=1, le=MOST, description="instead of search.trials")
     samples: int | None = Field(None, ge=1, le=MOST, description="instead of search.samples")
+    rows: Annotated[tuple[str, ...], BeforeValidator(_row_names)] | None = Field(
+        None, description="the only rows of the table it is searched at: [10, 4shot]; null for all"
+    )
 
     @cached_property
     def parsed(self) -> Space:
@@ -239,7 +252,32 @@ class Experiment(Section):
                 f"methods.{needy[0]}: starts from a probe's head, but no method has blocks: none; "
                 "allowed: add one, or head_start: zeros or zero_shot"
             )
+        amounts = {named(amount) for amount in self.data.amounts}
+        for name, method in self.methods.items():
+            if wrong := set(method.rows or ()) - amounts:
+                allowed = ", ".join(sorted(amounts))
+                raise ValueError(f"methods.{name}.rows: no row {min(wrong)}; allowed: {allowed}")
+            if method.needs_probe and (lacking := self._rows(name) - self._rows(str(self.probe))):
+                raise ValueError(
+                    f"methods.{name}.rows: starts from the head of {self.probe}, which has no row "
+                    f"{min(lacking)}"
+                )
         return self
+
+    def _rows(self, method: str) -> set[str]:
+        """Name the rows at which a method is searched."""
+        rows = self.methods[method].rows
+        return {named(amount) for amount in self.data.amounts} if rows is None else set(rows)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell of the table, row by row."""
+        return [
+            Cell(partition, name)
+            for partition in self.data.amounts
+            for name, method in self.methods.items()
+            if method.rows is None or named(partition) in method.rows
+        ]
 
     @property
     def probe(self) -> str | None:

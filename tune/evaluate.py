@@ -20,7 +20,6 @@ from models.selection import select
 from records import (
     TEST,
     TEST_IMAGES,
-    Cell,
     FinalFitResult,
     SetScore,
     read_final_fits,
@@ -50,7 +49,7 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
             data or encoder are no longer what they were.
     """
     experiment, before = read_recorded(run_dir)
-    cells = [Cell(p, m) for p in experiment.data.amounts for m in experiment.methods]
+    cells = experiment.cells
     results = read_final_fits(run_dir)
     fits = _by_weights(run_dir, [fit for cell in cells for fit in results.get(cell, {}).values()])
     prepared = prepare(experiment, searches=False)

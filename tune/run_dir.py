@@ -276,7 +276,7 @@ def _check_continues(previous: Mapping[str, Any], now: Mapping[str, Any], path: 
         new_method = key.startswith("methods.") and key.split(".")[1] not in methods
         gone = key.startswith("methods.") and key.split(".")[1] not in now["methods"]
         ignored = key.startswith((*EXTENDABLE, *MOVABLE, EARLIER))
-        trials = key.startswith("methods.") and key.endswith(".trials")
+        trials = key.startswith("methods.") and key.endswith((".trials", ".rows"))
         # The text tower is not looked at before a method needs it.
         text = key == "identity.text" and key not in before
         if new_method or gone or ignored or trials or text or before.get(key) == after.get(key):

@@ -111,7 +111,8 @@ class Plan:
         """The most bytes that the final fits' weights in the encoder take."""
         if not self.experiment.final.export:
             return 0
-        return sum(self.seeds.values()) * sum(self.trained_bytes.values())
+        seeds, cells = self.seeds, self.experiment.cells
+        return sum(seeds[cell.partition] * self.trained_bytes[cell.method] for cell in cells)
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -121,8 +122,8 @@ class Plan:
         all trials wait at a rung.
         """
         kept = {n: 1 + math.ceil(self.experiment.trials(n) / 2) for n in self.trained_bytes}
-        a_row = sum(kept[name] * 5 * size for name, size in self.trained_bytes.items())
-        return a_row * len(self.experiment.data.amounts)
+        methods = [cell.method for cell in self.experiment.cells]
+        return sum(kept[name] * 5 * self.trained_bytes[name] for name in methods)
 
     @property
     def search_flops(self) -> tuple[float, float]:
@@ -141,8 +142,9 @@ class Plan:
         """
         flops = 0.0
         for name, (from_cache, _) in self.sample_flops.items():
-            further = zip(self.seeds.values(), self._horizons(name), strict=True)
-            flops += from_cache * sum((seeds - 1) * horizon for seeds, horizon in further)
+            rows = [cell.partition for cell in self.experiment.cells if cell.method == name]
+            further = zip(rows, self._horizons(name), strict=True)
+            flops += from_cache * sum((self.seeds[row] - 1) * horizon for row, horizon in further)
         speed = sum(FASTEST.get(kind, 0.0) * count for kind, count in slot.items())
         return flops / (speed * slots)
 
@@ -152,9 +154,7 @@ class Plan:
     @property
     def trials(self) -> int:
         """Number of trials in all cells."""
-        methods = self.experiment.methods
-        per_partition = sum(self.experiment.trials(method) for method in methods)
-        return per_partition * len(self.experiment.data.amounts)
+        return sum(self.experiment.trials(cell.method) for cell in self.experiment.cells)
 
     def check(self, cache: Path) -> None:
         """Raise InputError if the features do not fit on the cache's disk, or cannot go there."""
@@ -189,12 +189,12 @@ class Plan:
         experiment = self.experiment
         say(console, f"encoder: {experiment.model.name} {experiment.model.pretrained or ''}")
         columns = ("cells", "trials a cell", "samples a trial", "a sample", "from pixels")
-        partitions, methods = len(experiment.data.amounts), []
+        cells, methods = Counter(cell.method for cell in experiment.cells), []
         for name in experiment.methods:
             trials, costs = experiment.trials(name), map(_flops, self.sample_flops[name])
             solved = not experiment.methods[name].takes_steps
             samples = "at once" if solved else span(self._horizons(name), "{:,}".format)
-            methods.append((name, str(partitions), str(trials), samples, *costs))
+            methods.append((name, str(cells[name]), str(trials), samples, *costs))
         print_rows(console, ("method", *columns), methods)
         features = []
         for boundary in self.boundaries:
@@ -213,7 +213,7 @@ class Plan:
             f"{_flops(self.search_flops[1])})",
             wrap=True,
         )
-        fits = sum(self.seeds.values()) * len(experiment.methods)
+        fits = sum(self.seeds[cell.partition] for cell in experiment.cells)
         say(
             console,
             f"{self.trials} trials, {fits} final fits; features take {decimal(self.disk_bytes)} of "
@@ -289,7 +289,8 @@ def make_plan(
 
 def _horizons(experiment: Experiment, method: str, images: Mapping[Partition, int]) -> list[int]:
     """Return the samples that a full fit of the method sees at each partition, by its images."""
-    return [experiment.horizon(method, count) for count in images.values()]
+    rows = [cell.partition for cell in experiment.cells if cell.method == method]
+    return [experiment.horizon(method, images[row]) for row in rows]
 
 
 def selections_of(name: str, method: MethodConfig, encoder: Encoder) -> list[Selection]:

@@ -79,10 +79,10 @@ class Search:
         self._listeners: list[Callable[[Cell, int], None]] = []
         self.closed: str | None = None
         self.cells = {
-            cell: CellSearch(cell, experiment, images[partition], by_size.index(partition))
-            for partition in experiment.data.amounts
-            for method in experiment.methods
-            for cell in (Cell(partition, method),)
+            cell: CellSearch(
+                cell, experiment, images[cell.partition], by_size.index(cell.partition)
+            )
+            for cell in experiment.cells
         }
 
     def subscribe(self, on_end: Callable[[Cell, int], None]) -> None:
