@@ -36,10 +36,10 @@ def run(given: list[str]) -> int:
     if arguments.out:
         check_file(arguments.out, "--out")
     from report.compare import write_comparison
-    from report.run import read_run
+    from report.encoders import read_results
     from report.write import write_run
 
-    runs = [read_run(run_dir) for run_dir in arguments.run_dirs]  # all, before one is written
+    runs = [read_results(run_dir) for run_dir in arguments.run_dirs]  # all, before one is written
     missing = []
     for one in runs:
         summary = write_run(one)

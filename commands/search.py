@@ -148,7 +148,9 @@ def run(given: list[str]) -> int:
     from commands.photos import described, with_fitting_amounts
     from tune.places import check_places
 
-    check_places(experiment, folder, arguments.storage, fresh)
+    for name, encoder in experiment.models.items() or [("", experiment.model)]:
+        one = experiment.model_copy(update={"model": encoder})
+        check_places(one, folder / name, arguments.storage, fresh)
     if (source or arguments.quick) and not _says_amounts(arguments):
         experiment = with_fitting_amounts(experiment, arguments.quick)
     for line in described(experiment, folder) if source else ():
@@ -157,6 +159,7 @@ def run(given: list[str]) -> int:
 
     set_ray_environment(loopback=arguments.address is None)
     from disk import full_disk_reported
+    from tune import encoders
     from tune import run as tune_run  # Ray and torch, which take seconds to import
 
     options = tune_run.Options(
@@ -166,14 +169,17 @@ def run(given: list[str]) -> int:
         time_budget=arguments.time_budget or (QUICK if arguments.quick else None),
         storage=arguments.storage,
     )
+    run, plan = tune_run.run, tune_run.dry_run
+    if experiment.models:
+        run, plan = encoders.run_encoders, encoders.plan_encoders
     if arguments.dry_run:
-        tune_run.dry_run(experiment, options, Terminal(file=sys.stdout))
+        plan(experiment, options, Terminal(file=sys.stdout))
         return 0
     with (
         full_disk_reported(folder),
         told_if_killed(given, arguments.address),
     ):
-        report = tune_run.run(experiment, options, Terminal(stderr=True))
+        report = run(experiment, options, Terminal(stderr=True))
     for line in report.missing:
         say(Terminal(stderr=True), f"error: {line}")
     report.render(Terminal())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from commands.arguments import percentage, shots, whole
 from errors import InputError, did_you_mean
 from partitions import Partition, titled
-from records import BEST, WINNERS, Cell, weights_path
+from records import BEST, WINNERS, Cell
 
 if TYPE_CHECKING:
     from report.run import Run
@@ -58,7 +58,9 @@ def check_choice(run_dir: Path, chosen: argparse.Namespace) -> None:
     from search_spaces.recorded import read_recorded
 
     experiment, _ = read_recorded(run_dir)
-    rows, methods = experiment.data.amounts, (BEST, *experiment.methods)
+    encoders = [*experiment.models]
+    columns = [f"{e}/{m}" for e in encoders for m in experiment.methods]
+    rows, methods = experiment.data.amounts, (BEST, *(columns or experiment.methods))
     if chosen.partition is not None and chosen.partition not in rows:
         raise InputError(
             f"--partition, --shots: {run_dir} has no {titled(chosen.partition)}; "
@@ -69,7 +71,8 @@ def check_choice(run_dir: Path, chosen: argparse.Namespace) -> None:
         raise InputError(
             f"--method: {run_dir} has no {chosen.method!r}; {hint}allowed: {', '.join(methods)}"
         )
-    if not any((run_dir / WINNERS).glob("*.safetensors")):
+    folders = [run_dir / name / WINNERS for name in encoders or ("",)]
+    if not any(file for folder in folders for file in folder.glob("*.safetensors")):
         raise InputError(f"{run_dir} holds no weights; {NOT_KEPT}")
 
 
@@ -79,9 +82,9 @@ def choose(run_dir: Path, chosen: argparse.Namespace) -> Chosen:
     Raises:
         InputError: it has no final fit yet, or no weights with this seed.
     """
-    from report.run import read_run  # pandas takes a second to import
+    from report.encoders import read_results  # pandas takes a second to import
 
-    run = read_run(run_dir)
+    run = read_results(run_dir)
     rows = run.partitions if chosen.partition is None else (chosen.partition,)
     cells = [
         cell
@@ -92,9 +95,9 @@ def choose(run_dir: Path, chosen: argparse.Namespace) -> Chosen:
         where = "" if chosen.partition is None else f" at {titled(chosen.partition)}"
         raise InputError(f"{run_dir} has no final fits of {chosen.method}{where} yet")
     cell = cells[-1]
-    path = weights_path(run_dir, cell, chosen.seed)
+    path = run.weights(cell, chosen.seed)
     if not path.is_file() or chosen.seed not in run.fits[cell]:
-        seeds = [s for s in run.fits[cell] if weights_path(run_dir, cell, s).is_file()]
+        seeds = [s for s in run.fits[cell] if run.weights(cell, s).is_file()]
         kept = f"allowed: {', '.join(map(str, seeds))}" if seeds else NOT_KEPT
         raise InputError(f"--seed: {run_dir} has no weights of {cell}, seed {chosen.seed}; {kept}")
     return Chosen(run, cell, chosen.seed, path)

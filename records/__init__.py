@@ -8,6 +8,7 @@ from records.cell import BEST, Cell
 from records.encoding import decode, encode
 from records.events import (
     LOST,
+    EncoderSized,
     End,
     Event,
     FinalFitFailed,
@@ -114,6 +115,7 @@ __all__ = [
     "AccuracyRow",
     "Cell",
     "ClassCount",
+    "EncoderSized",
     "End",
     "Event",
     "FinalFitFailed",

@@ -73,6 +73,14 @@ class PrecisionChosen(Event, name="precision"):
 
 
 @dataclass(frozen=True)
+class EncoderSized(Event, name="encoder"):
+    """What the encoder takes to run: its parameters, and the operations of one image."""
+
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True)
 class ImagesRead(Event, name="images"):
     """The features of some splits are there."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from records.cell import Cell
 from records.events import (
+    EncoderSized,
     Event,
     FinalFitFailed,
     Footnote,
@@ -84,6 +85,7 @@ class RunHistory:
         versions: those of each start since the first trial, and of the one before it.
         seed: that of the search; None before the run has started.
         stages: seconds of each stage, over all starts.
+        encoder: what the encoder takes to run; None in runs of before.
     """
 
     trials: dict[tuple[Cell, int], TrialHistory] = field(default_factory=dict)
@@ -93,6 +95,7 @@ class RunHistory:
     versions: list[dict[str, str]] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
     seed: int | None = None
+    encoder: EncoderSized | None = None
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> RunHistory:
@@ -109,6 +112,8 @@ class RunHistory:
                     self.versions.clear()
                 self.versions.append(event.versions)
                 self.seed = event.seed
+            case EncoderSized():
+                self.encoder = event
             case Winner():
                 self._win(event)
             case FinalFitFailed():

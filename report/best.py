@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from math import hypot, inf, sqrt
 from statistics import fmean, stdev
+from types import MappingProxyType
 
 import numpy as np
 
@@ -16,31 +17,41 @@ WITHIN = 0.5  # standard errors: what is no more accurate than that is chosen by
 Fits = Mapping[int, FinalFitResult]
 
 
-def best_methods(winners: Mapping[Cell, Winner], fits: Mapping[Cell, Fits]) -> dict[Partition, str]:
+def best_methods(
+    winners: Mapping[Cell, Winner],
+    fits: Mapping[Cell, Fits],
+    serving: Mapping[str, float] = MappingProxyType({}),
+) -> dict[Partition, str]:
     """Return the best method of every partition whose final fits are there.
 
     Args:
         winners: in the order of the table.
         fits: the final fits of each cell by seed.
+        serving: what each method's encoder takes to run, where they have several.
     """
     rows: dict[Partition, dict[str, tuple[Winner, Fits]]] = {}
     for cell, winner in winners.items():
         if fits.get(cell):
             rows.setdefault(cell.partition, {})[cell.method] = winner, fits[cell]
-    return {partition: best for partition, row in rows.items() if (best := best_method(row))}
+    found = {partition: best_method(row, serving) for partition, row in rows.items()}
+    return {partition: best for partition, best in found.items() if best}
 
 
-def best_method(candidates: Mapping[str, tuple[Winner, Fits]]) -> str | None:
+def best_method(
+    candidates: Mapping[str, tuple[Winner, Fits]],
+    serving: Mapping[str, float] = MappingProxyType({}),
+) -> str | None:
     """Choose among methods by their final fits' validation accuracy.
 
     Of the methods within half a standard error of the most accurate one, it is the cheapest to
-    train and to serve (`cost`), then the more accurate one. (On the built-in default a whole
+    serve (`serving`, then `cost`), then the more accurate one. (On the built-in default a whole
     standard error costs 0.5 points of test accuracy on average, and half of it nothing.) The first
     seed, whose draw the search chose its winners on, is left out where all have others. No test
     image has a part in it.
 
     Args:
         candidates: each method's winner and final fits by seed, in the order of the table.
+        serving: as `best_methods` takes it.
     """
     seeds = (
         set.intersection(*(set(fits) for _, fits in candidates.values())) if candidates else set()
@@ -58,8 +69,9 @@ def best_method(candidates: Mapping[str, tuple[Winner, Fits]]) -> str | None:
     for method, (winner, fits) in candidates.items():
         lag, error = difference(best, [fits[seed] for seed in seeds])
         if lag <= WITHIN * error:
-            alike.append((cost(winner), -accuracy[method], method))
-    return min(alike, key=lambda found: found[:2])[2]
+            costs = serving.get(method, 0.0), cost(winner)
+            alike.append((*costs, -accuracy[method], method))
+    return min(alike, key=lambda found: found[:-1])[-1]
 
 
 def cost(winner: Winner) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ from records import (
     read_final_fits,
     read_journal,
     read_test_images,
+    weights_path,
 )
 from report.best import best_methods
 from report.intervals import Interval
@@ -59,6 +61,8 @@ class Run:
         test_images, importance, label_issues, classes, duplicates, skipped: tables, empty where the
             run has none.
         directory: where the run lies.
+        parts: the runs of the encoders, where an experiment has several (`report.encoders`); each
+            of their methods is a column `ENCODER/METHOD` here.
     """
 
     name: str
@@ -79,6 +83,7 @@ class Run:
     duplicates: pd.DataFrame
     skipped: pd.DataFrame
     directory: Path
+    parts: Mapping[str, Run] = field(default_factory=dict)
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell, row by row."""
@@ -94,6 +99,13 @@ class Run:
     def final_fits(self, partition: Partition, method: str) -> list[FinalFitResult]:
         """Return the final fits of a cell, by seed."""
         return list(self.fits.get(Cell(partition, method), {}).values())
+
+    def weights(self, cell: Cell, seed: int) -> Path:
+        """Return where the weights of a final fit are kept, if they are."""
+        if not self.parts:
+            return weights_path(self.directory, cell, seed)
+        encoder, method = cell.method.split("/")
+        return self.parts[encoder].weights(Cell(cell.partition, method), seed)
 
     def failures(self, partition: Partition, method: str) -> list[str]:
         """Return why final fits of a cell failed, for the planned seeds without a result."""
@@ -142,7 +154,14 @@ class Run:
     def best(self) -> dict[Partition, str]:
         """The method that validation chooses for each partition that has final fits."""
         winners = {cell: winner for cell in self.cells() if (winner := self.winner(*cell))}
-        return best_methods(winners, self.fits)
+        return best_methods(winners, self.fits, self.serving)
+
+    @cached_property
+    def serving(self) -> dict[str, float]:
+        """The operations of each method's encoder on one image, where there are several."""
+        sizes = {name: part.history.encoder for name, part in self.parts.items()}
+        flops = {name: float(size.flops) for name, size in sizes.items() if size}
+        return {method: flops.get(encoder_of(method), inf) for method in self.methods if flops}
 
     @cached_property
     def zero_shot(self) -> str | None:
@@ -209,6 +228,11 @@ class Run:
             for cell in self.cells()
             if (winner := self.winner(*cell)) and winner.kind in kinds
         )
+
+
+def encoder_of(method: str) -> str:
+    """Return the encoder of a column of several encoders' run."""
+    return method.partition("/")[0]
 
 
 def read_run(run_dir: Path) -> Run:

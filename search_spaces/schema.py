@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -45,6 +46,9 @@ class SearchConfig(Section):
     sampler: Literal["tpe", "random"] = "tpe"
     transfer: int = Field(
         0, ge=0, le=MOST, description="trials of a cell that repeat the best of smaller partitions"
+    )
+    encoders: int = Field(
+        2, ge=1, le=MOST, description="of several, the most whose blocks are trained at a row"
     )
 
     @model_validator(mode="before")
@@ -211,6 +215,9 @@ class Experiment(Section):
     )
     data: DataConfig
     model: ModelConfig = ModelConfig()
+    models: dict[str, ModelConfig] = Field(
+        {}, description="several encoders by names of your own, instead of model"
+    )
     search: SearchConfig = SearchConfig()
     final: FinalConfig = FinalConfig()
     resources: ResourcesConfig = ResourcesConfig()
@@ -218,6 +225,14 @@ class Experiment(Section):
     augmentation: AugmentationConfig = AugmentationConfig()
     report: ReportConfig = ReportConfig()
     methods: dict[str, MethodConfig] = Field(min_length=1)
+
+    @field_validator("models")
+    @classmethod
+    def _encoder_names(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
+        for name in models:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+                raise ValueError(f"{shown(name)}: letters, digits, . _ and - only, 64 at most")
+        return models
 
     @field_validator("methods")
     @classmethod
@@ -252,6 +267,10 @@ class Experiment(Section):
                 f"methods.{needy[0]}: starts from a probe's head, but no method has blocks: none; "
                 "allowed: add one, or head_start: zeros or zero_shot"
             )
+        if self.models and "model" in self.model_fields_set:
+            raise ValueError("models: beside model; allowed: one of the two")
+        if self.models and not any(method.frozen_encoder for method in self.methods.values()):
+            raise ValueError("models: encoders are compared by a method with blocks: none; add one")
         amounts = {named(amount) for amount in self.data.amounts}
         for name, method in self.methods.items():
             if wrong := set(method.rows or ()) - amounts:
@@ -268,6 +287,25 @@ class Experiment(Section):
         """Name the rows at which a method is searched."""
         rows = self.methods[method].rows
         return {named(amount) for amount in self.data.amounts} if rows is None else set(rows)
+
+    def of_encoder(self, name: str, rows: Mapping[str, Sequence[str]]) -> Experiment:
+        """Return the experiment of one of several encoders; it is named after it.
+
+        `rows` are those at which each method that trains blocks is searched; without any, or where
+        the method has none of them, it is left out.
+        """
+        tree = self.resolved()
+        methods = {}
+        for method, config in tree["methods"].items():
+            if not self.methods[method].frozen_encoder:
+                own = self.methods[method].rows
+                config["rows"] = [r for r in rows.get(method, ()) if own is None or r in own]
+            if config["rows"] != []:
+                methods[method] = config
+        gain = tree["report"]["gain"]
+        tree |= {"name": name, "model": tree["models"][name], "models": {}, "methods": methods}
+        tree["report"]["gain"] = gain if gain in methods else None
+        return Experiment.model_validate(tree)
 
     @property
     def cells(self) -> list[Cell]:

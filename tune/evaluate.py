@@ -18,6 +18,7 @@ from models.exported import Description, load_exported
 from models.loading import Pretrained
 from models.selection import select
 from records import (
+    EXPERIMENT,
     TEST,
     TEST_IMAGES,
     FinalFitResult,
@@ -49,6 +50,8 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
             data or encoder are no longer what they were.
     """
     experiment, before = read_recorded(run_dir)
+    if experiment.models:
+        return _evaluate_each(run_dir, experiment.models, address, console)
     cells = experiment.cells
     results = read_final_fits(run_dir)
     fits = _by_weights(run_dir, [fit for cell in cells for fit in results.get(cell, {}).values()])
@@ -81,6 +84,20 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
             )
     say(console, f"{same} of {figures} figures are the same to the last prediction")
     return same == figures and not missing
+
+
+def _evaluate_each(
+    run_dir: Path, encoders: Iterable[str], address: str | None, console: Console
+) -> bool:
+    """Evaluate the run of every encoder that has begun."""
+    begun = [name for name in encoders if (run_dir / name / EXPERIMENT).is_file()]
+    if not begun:
+        raise InputError(f"{run_dir}: has no final fits yet")
+    same = []
+    for name in begun:
+        say(console, f"encoder {name}:")
+        same.append(evaluate(run_dir / name, address, console))
+    return all(same)
 
 
 def _by_weights(run_dir: Path, fits: Iterable[FinalFitResult]) -> Fits:

@@ -23,6 +23,7 @@ from records import (
     LABEL_ISSUES,
     TEST,
     Cell,
+    EncoderSized,
     Event,
     FinalFitFailed,
     ImagesRead,
@@ -95,6 +96,8 @@ def use_machines(site: Site) -> Machines:
     precision = resolved_precision(cluster, config.model.precision)
     site.directory.check_precision(precision, site.events)
     site.journal.write(PrecisionChosen(precision))
+    parameters = sum(p.numel() for p in prepared.pretrained.encoder.parameters())
+    site.journal.write(EncoderSized(parameters, prepared.plan.encoder_flops))
     return Machines(
         precision,
         placement(prepared, cluster, found.nodes, precision),

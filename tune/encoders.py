@@ -1,0 +1,133 @@
+"""An experiment with several encoders: a run for each of them, one after the other.
+
+First every encoder has its probes, which take one pass over the images. Then, row by row, only the
+encoders whose probes validation finds best have blocks trained. The runs share one folder; each
+resumes by itself, so that the whole does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from files import replacing
+from partitions import named, titled
+from records import EXPERIMENT
+from report import Summary
+from report.encoders import Standing, promising, read_results, standings
+from report.run import read_run
+from report.write import write_run
+from search_spaces import Experiment
+from search_spaces.recorded import read_recorded
+from terminal import say
+from tune.run import Options, dry_run, run
+
+Rows = dict[str, list[str]]
+"""The rows at which each method that trains blocks is searched, by the method."""
+
+
+def run_encoders(experiment: Experiment, options: Options, console: Console) -> Summary:
+    """Search with each encoder, report, and return the report of all of them."""
+    folder, began = options.out / experiment.name, options.now()
+    write_experiment(experiment, folder)
+    names = [*experiment.models]
+    before = {name: _searched(folder / name, experiment) for name in names}
+    for place, name in enumerate(names):
+        to_come = len(names) - place + min(experiment.search.encoders, len(names))
+        _run(experiment, name, before[name], _budgeted(options, began, to_come), console)
+    chosen = _choose(experiment, folder, before, console)
+    going_on = [name for name in names if chosen[name] != before[name]]
+    for place, name in enumerate(going_on):
+        later = _budgeted(options, began, len(going_on) - place)
+        _run(experiment, name, chosen[name], replace(later, resume=True), console)
+    return write_run(read_results(folder))
+
+
+def plan_encoders(experiment: Experiment, options: Options, console: Console) -> None:
+    """Print what each encoder's run would do if its blocks were trained at every row."""
+    everywhere = {name: _all_rows(experiment) for name in _trained(experiment)}
+    for name in experiment.models:
+        one = experiment.of_encoder(name, everywhere)
+        dry_run(one, _inside(experiment, options), console)
+
+
+def write_experiment(experiment: Experiment, folder: Path) -> None:
+    """Write the whole experiment, by which the folder is known to hold several encoders' runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tree = {key: value for key, value in experiment.resolved().items() if key != "model"}
+    with replacing(folder / EXPERIMENT) as path:
+        path.write_text(yaml.safe_dump(tree | {"identity": {}}, sort_keys=False), encoding="utf-8")
+
+
+def _run(experiment: Experiment, name: str, rows: Rows, options: Options, console: Console) -> None:
+    say(console, f"encoder {name}: {experiment.models[name].name}", "bold")
+    run(experiment.of_encoder(name, rows), _inside(experiment, options), console)
+
+
+def _inside(experiment: Experiment, options: Options) -> Options:
+    """Return the options of an encoder's run, which lies in the experiment's folder."""
+    storage = options.storage and f"{options.storage.rstrip('/')}/{experiment.name}"
+    return replace(options, out=options.out / experiment.name, storage=storage)
+
+
+def _budgeted(options: Options, began: float, runs: int) -> Options:
+    """Give the next of the `runs` to come its share of the time that is left."""
+    if options.time_budget is None:
+        return options
+    left = options.time_budget - (options.now() - began)
+    return replace(options, time_budget=max(left / runs, 1.0))
+
+
+def _searched(run_dir: Path, experiment: Experiment) -> Rows:
+    """Return where an encoder's blocks are trained already: what was begun is not given up."""
+    if not (run_dir / EXPERIMENT).is_file():
+        return {name: [] for name in _trained(experiment)}
+    methods = read_recorded(run_dir)[0].methods
+    rows = {name: methods[name].rows or () for name in _trained(experiment) if name in methods}
+    return {name: _in_order(rows.get(name, ()), experiment) for name in _trained(experiment)}
+
+
+def _choose(
+    experiment: Experiment, folder: Path, before: Mapping[str, Rows], console: Console
+) -> dict[str, Rows]:
+    """Choose, for each row, the encoders whose blocks are worth training; say which and why."""
+    parts = {name: read_run(folder / name) for name in experiment.models}
+    wanted = {name: {m: set(rows) for m, rows in before[name].items()} for name in parts}
+    for partition in experiment.data.amounts:
+        standing = standings(parts, partition)
+        chosen = promising(standing, experiment.search.encoders)
+        if len(standing) > 1 and _trained(experiment):
+            say(console, f"{titled(partition)}: {_told(standing, chosen)}")
+        for name in chosen:
+            for rows in wanted[name].values():
+                rows.add(named(partition))
+    return {
+        name: {method: _in_order(rows, experiment) for method, rows in by_method.items()}
+        for name, by_method in wanted.items()
+    }
+
+
+def _told(standing: list[Standing], chosen: list[str]) -> str:
+    figures = ", ".join(
+        f"{one.encoder} {100 * one.accuracy:.1f}"
+        + (f" (-{100 * one.lag:.1f} ± {100 * one.error:.1f})" if one.lag else "")
+        for one in standing
+    )
+    return f"best probes on validation: {figures}; blocks are trained of {', '.join(chosen)}"
+
+
+def _trained(experiment: Experiment) -> list[str]:
+    return [name for name, method in experiment.methods.items() if not method.frozen_encoder]
+
+
+def _all_rows(experiment: Experiment) -> list[str]:
+    return [named(partition) for partition in experiment.data.amounts]
+
+
+def _in_order(rows: Iterable[str], experiment: Experiment) -> list[str]:
+    found = set(rows)
+    return [row for row in _all_rows(experiment) if row in found]
