@@ -1,4 +1,4 @@
-"""The accuracy table as text: one row per partition, one column per method."""
+"""The accuracy table as text: one row per partition (and encoder), one column per method."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of accuracies: its title, its header and one row per partition."""
+    """A table of accuracies: its title, its header and its rows."""
 
     title: str
     header: list[str]
@@ -97,39 +97,77 @@ class Grid:
         return table
 
 
+@dataclass(frozen=True)
+class TableRow:
+    """A row of the table: a partition, or what one of several encoders reaches there.
+
+    Attributes:
+        of: the run that it is a row of: an encoder's own, where there are several.
+        encoder: its name; empty where there is one.
+        columns: the methods as the whole run calls them.
+    """
+
+    partition: Partition
+    of: Run
+    encoder: str
+    columns: tuple[str, ...]
+
+
+def table_rows(run: Run) -> list[TableRow]:
+    """List the rows of the table, from few images to many, those of a partition together."""
+    if not run.parts:
+        return [TableRow(partition, run, "", run.methods) for partition in run.partitions]
+    methods = plain_methods(run)
+    columns = {name: tuple(f"{name}/{method}" for method in methods) for name in run.parts}
+    return [
+        TableRow(partition, part, name, columns[name])
+        for partition in run.partitions
+        for name, part in run.parts.items()
+    ]
+
+
+def plain_methods(run: Run) -> list[str]:
+    """Return the methods, without their encoders where there are several."""
+    parts = run.parts.values() or (run,)
+    return [*dict.fromkeys(method for part in parts for method in part.methods)]
+
+
 def accuracy_grid(run: Run, test_set: str = TEST) -> Grid:
     """Lay out the accuracies on the test split, or on a further set of test images."""
     metric = WORDS[run.metric]
     on = f"test {metric}" if test_set == TEST else f"{metric} on {test_set}"
     shots = any_shots(run.partitions)
-    header = ["partition" if shots else "partition (%)", "train images", *run.methods]
-    names = {partition: (titled if shots else named)(partition) for partition in run.partitions}
-    rows = [_row(run, partition, name, test_set) for partition, name in names.items()]
-    validation = [_images(run, partition, lambda fit: fit.n_val) for partition in run.partitions]
+    header = ["partition" if shots else "partition (%)", "train images", *plain_methods(run)]
+    write, listed = titled if shots else named, table_rows(run)
+    rows = [_row(run, row, write(row.partition), test_set) for row in listed]
+    validation = [_images(row, lambda fit: fit.n_val) for row in listed]
+    if run.parts:
+        header.insert(2, "encoder")
+        rows = [[*r[:2], GridCell(o.encoder), *r[2:]] for r, o in zip(rows, listed, strict=True)]
     if len({*validation} - {EMPTY}) > 1:
         header.insert(2, "validation images")
         rows = [[*r[:2], GridCell(n), *r[2:]] for r, n in zip(rows, validation, strict=True)]
-    gains = [_gain(run, partition, test_set) for partition in run.partitions]
+    gains = [_gain(row.of, row.partition, test_set) for row in listed]
     if any(gains):
         header.append("gain (points)")
         rows = [[*row, GridCell(gain or EMPTY)] for row, gain in zip(rows, gains, strict=True)]
     return Grid(f"{run.name}: {on} (%)", header, rows)
 
 
-def _row(run: Run, partition: Partition, name: str, test_set: str) -> list[GridCell]:
+def _row(run: Run, row: TableRow, name: str, test_set: str) -> list[GridCell]:
     """Return a row without its gain; the best is by validation, as test must not select."""
-    best = run.best.get(partition)
-    cells = [GridCell(name), GridCell(_images(run, partition, lambda fit: fit.n_train))]
-    for method in run.methods:
-        scores = run.scores(partition, method, test_set)
+    best = run.best.get(row.partition)
+    cells = [GridCell(name), GridCell(_images(row, lambda fit: fit.n_train))]
+    for method in row.columns:
+        scores = run.scores(row.partition, method, test_set)
         text = scores.interval().points() if scores else EMPTY
         cells.append(GridCell(text, bold=method == best))
     return cells
 
 
-def _images(run: Run, partition: Partition, count: Callable[[FinalFitResult], int]) -> str:
+def _images(row: TableRow, count: Callable[[FinalFitResult], int]) -> str:
     """Write how many images the final fits of a row had."""
-    fits = [fit for method in run.methods for fit in run.final_fits(partition, method)]
+    fits = [fit for method in row.of.methods for fit in row.of.final_fits(row.partition, method)]
     return span([count(fit) for fit in fits], str) if fits else EMPTY
 
 

@@ -56,9 +56,11 @@ class Gallery:
         return self.read[split, key]
 
     def _source(self, split: str, key: str) -> Markup:
+        folders = [run.directory for run in (self.run, *self.run.parts.values())]
+        files = [picture_path(folder, split, key) for folder in folders]
         try:
-            data = picture_path(self.run.directory, split, key).read_bytes()
-        except OSError:
+            data = next(file for file in files if file.is_file()).read_bytes()
+        except (OSError, StopIteration):
             return Markup()
         uri = f"data:image/webp;base64,{base64.b64encode(data).decode('ascii')}"
         if len(uri) > self.left:

@@ -48,6 +48,8 @@ def _draw(table: pd.DataFrame, name: str, path: Path) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     table = table.assign(x=table["partition"].map(_places(table)))
+    if "encoder" in table:
+        table = table.assign(method=table["encoder"] + "/" + table["method"])
     drawn = table.dropna(subset=["test_accuracy"])
     _set_partitions(axes, table.dropna(subset=["x"]))
     if drawn.empty:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from partitions import Partition, titled
 from records import BEST, PAGE
 from report.device_seconds import row_cost
 from report.findings import average_findings, drop_finding, findings
 from report.formatting import describe
-from report.grid import EMPTY, Column, Grid, accuracy_grid
+from report.grid import EMPTY, Column, Grid, TableRow, accuracy_grid, table_rows
 from report.html.answer import answer
 from report.notes import notes
 from report.run import Run
@@ -39,7 +38,7 @@ class Summary:
         answer: what to do, in two sentences.
         page: the path of the run's page.
         seconds: device-seconds of each row.
-        best: by row (`10%`), the best method and its winner's configuration.
+        best: of each row, the best method and its winner's configuration.
         heading: that of the findings.
         extra: the tables of the further test sets.
         missing: warnings of cells without a result, and why.
@@ -49,7 +48,7 @@ class Summary:
     page: Path
     grid: Grid
     seconds: list[str]
-    best: dict[str, str]
+    best: list[str]
     heading: str
     findings: list[str]
     extra: list[ExtraTest]
@@ -61,7 +60,7 @@ class Summary:
         """Return the report in Markdown; seconds and best methods are the table's last columns."""
         further = [
             Column("device-seconds", self.seconds),
-            Column(BEST, [*self.best.values()], align=":---"),
+            Column(BEST, self.best, align=":---"),
         ]
         lines = [f"# {markdown(self.grid.title)}", "", *self.grid.markdown(further), ""]
         lines += _list(self.heading, self.findings)
@@ -88,12 +87,13 @@ class Summary:
 
 def summarise(run: Run) -> Summary:
     """Make the report of a run."""
+    rows = table_rows(run)
     return Summary(
         answer=answer(run).text,
         page=run.directory / PAGE,
         grid=accuracy_grid(run),
-        seconds=[_seconds(row_cost(run, partition).spent) for partition in run.partitions],
-        best={titled(partition): _best(run, partition) for partition in run.partitions},
+        seconds=[_seconds(row_cost(row.of, row.partition).spent) for row in rows],
+        best=[_best(run, row) for row in rows],
         heading="What it shows:" if run.test_labels else "What it shows (intervals over seeds):",
         findings=findings(run),
         extra=[_extra_test(run, name) for name in run.extra_tests],
@@ -109,9 +109,9 @@ def _extra_test(run: Run, name: str) -> ExtraTest:
     return ExtraTest(accuracy_grid(run, name), [*([drop] if drop else []), *averages])
 
 
-def _best(run: Run, partition: Partition) -> str:
-    method = run.best.get(partition)
-    winner = run.winner(partition, method) if method else None
+def _best(run: Run, row: TableRow) -> str:
+    method = run.best.get(row.partition)
+    winner = run.winner(row.partition, method) if method in row.columns else None
     return f"{method}: {describe(winner.config, winner.kind)}" if winner else EMPTY
 
 

@@ -33,13 +33,19 @@ def accuracy_table(run: Run) -> pd.DataFrame:
     Accuracies are fractions. The `test_ci95` columns are half-widths of 95% confidence intervals:
     from both sources, from seeds and from images. `alpha` is a mean over seeds, `ema` a share of
     them. `best` marks the method that validation chooses for its partition. Every further test set
-    adds two columns.
+    adds two columns, and several encoders a column `encoder`.
     """
     rows = [_accuracy_row(run, *cell)._asdict() | _extra_tests(run, *cell) for cell in run.cells()]
+    if run.parts:
+        for row in rows:
+            row["encoder"], row["method"] = row["method"].split("/")
     types = {name: _PANDAS_TYPES[hint] for name, hint in get_type_hints(AccuracyRow).items()}
     for name in run.extra_tests:
         types |= dict.fromkeys(set_columns(name), "float")
-    return pd.DataFrame(rows, columns=list(types)).astype(types)
+    columns = [*types]
+    if run.parts:
+        columns.insert(1, "encoder")
+    return pd.DataFrame(rows, columns=columns).astype(types)
 
 
 def trials_table(run: Run) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from partitions import named, titled
 from records import TEST, Cell
 from report.device_seconds import row_cost
 from report.enough import MARGINS, enough, images_of
+from report.grid import plain_methods, table_rows
 from report.html.words import largest, percent, settings, share_of, span_of
 from report.run import Run
 
@@ -103,24 +104,27 @@ def _more(run: Run, last: Cell, named: str) -> str:
 
 def table(run: Run) -> dict[str, Any]:
     """Return the table's header and rows, the best of each row marked."""
-    header = ["labels", "images", *run.methods]
+    header = ["labels", "images", *(["encoder"] if run.parts else []), *plain_methods(run)]
     gains = run.compared and run.baseline and run.compared != run.baseline
+    gain_name = "gain" if run.parts else f"{run.compared} − {run.baseline}"
     rows = []
-    for place, partition in enumerate(run.partitions):
-        best = run.best.get(partition)
-        fits = [fit for method in run.methods for fit in run.final_fits(partition, method)]
-        cells = [_cell(run, Cell(partition, method), method == best) for method in run.methods]
-        gain = run.difference(partition, run.compared or "", run.baseline or "") if gains else None
+    for place, row in enumerate(table_rows(run)):
+        partition, of, best = row.partition, row.of, run.best.get(row.partition)
+        best = best if best in row.columns else None
+        fits = [fit for method in of.methods for fit in of.final_fits(partition, method)]
+        cells = [_cell(run, Cell(partition, method), method == best) for method in row.columns]
+        gain = of.difference(partition, of.compared or "", of.baseline or "") if gains else None
         rows.append(
             {
                 "name": titled(partition),
+                "encoder": row.encoder,
                 "place": place,
                 "images": fits[0].n_train if fits else None,
                 "cells": cells,
                 "gain": gain,
                 "gain_text": f"{100 * gain.mean:+.1f}" if gain else "–",
                 "gain_half": f"± {100 * gain.half_width:.1f}" if gain and gain.half_width else "",
-                "seconds": row_cost(run, partition).spent,
+                "seconds": row_cost(of, partition).spent,
                 "best": best or "–",
                 "settings": settings(run.winner(partition, best)) if best else "",
             }
@@ -128,7 +132,8 @@ def table(run: Run) -> dict[str, Any]:
     return {
         "header": header,
         "rows": rows,
-        "gain": f"{run.compared} − {run.baseline}" if gains else "",
+        "encoders": bool(run.parts),
+        "gain": gain_name if gains else "",
     }
 
 

@@ -15,6 +15,7 @@ from report.html.answer import answer, extra_tests, table
 from report.html.calibration import calibration
 from report.html.charts import plain
 from report.html.data import data
+from report.html.encoders import encoders
 from report.html.errors import errors
 from report.html.labelling import labelling
 from report.html.reproduce import reproduce
@@ -27,6 +28,7 @@ LONGEST = 2000  # characters of any text on the page
 SECTIONS = {
     "table": "Table",
     "accuracy": "Accuracy",
+    "encoders": "Encoders",
     "errors": "Where it errs",
     "data": "The data",
     "calibration": "Calibration",
@@ -43,6 +45,7 @@ def render_run(run: Run, summary: Summary) -> str:
     sections: dict[str, Any] = {
         "table": table(run),
         "accuracy": accuracy_charts(run),
+        "encoders": encoders(run),
         "errors": errors(run, gallery),
         "data": data(run, gallery),
         "calibration": calibration(run),

@@ -97,4 +97,4 @@ def test_it_is_compared_with_zero_shot(writer: RunWriter) -> None:
         writer.final_fits(f"1/{method}", [accuracy - 0.01, accuracy, accuracy + 0.01])
     summary = writer.summary()
     assert summary.findings[0].startswith("best gains 20.0 points over zero_shot at 1%")
-    assert summary.best == {"1%": "llrd: ln+attn of blocks 11-7, lr 3e-4, decay 0.75, batch 64"}
+    assert summary.best == ["llrd: ln+attn of blocks 11-7, lr 3e-4, decay 0.75, batch 64"]
