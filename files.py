@@ -9,7 +9,7 @@ import sys
 import tempfile
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -38,11 +38,20 @@ def check_folder(folder: Path, key: str) -> None:
         raise InputError(f"{key}: cannot write to {place}: {error.strerror}") from None
 
 
-def check_file(path: Path, what: str) -> None:
-    """Raise InputError if a file cannot be written at `path`; `what` names the option."""
+def check_file(path: Path, what: str, ending: str, taken: Collection[str] = ()) -> None:
+    """Raise InputError if a file cannot be written at `path`; `what` names the option.
+
+    It has the `ending`, so that no photo is overwritten, and none of the names that are `taken`.
+    """
     check_folder(path.parent, what)
     if path.is_dir():
         raise InputError(f"{what}: {path} is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{what}: {path} is no regular file; name another")
+    if path.suffix.lower() != ending:
+        raise InputError(f"{what}: {path} does not end in {ending}")
+    if path.name in taken:
+        raise InputError(f"{what}: a run keeps its own {path.name}; name another file")
 
 
 def expanded(path: Path | str, key: str) -> Path:
@@ -74,11 +83,15 @@ def nearest(path: Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a file beside `path` to write to; it replaces `path` if the block succeeds.
 
-    It is on the disk before it has the name, so that a power cut leaves the old or the new one.
+    It is on the disk before it has the name, so that a power cut leaves the old or the new one. A
+    link stays one.
 
     Raises:
-        InputError: `path` is a folder.
+        InputError: `path` is a folder, or a device.
     """
+    path = path.resolve()
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} is no regular file; name another place")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     try:

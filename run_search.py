@@ -9,7 +9,7 @@ from importlib import import_module
 
 from commands import COMMANDS, SEARCH
 from commands.arguments import CREDENTIALS
-from commands.resuming import how_to_go_on
+from commands.resuming import how_to_go_on, interrupted_by_signals
 from errors import InputError
 from terminal import INTERRUPTED, Terminal, run_main, say
 
@@ -27,7 +27,8 @@ def _main(given: list[str]) -> int:
         name, words = (
             (given[0], given[1:]) if given[:1] and given[0] in COMMANDS else (SEARCH, given)
         )
-        code: int = import_module(f"commands.{name}").run(words)
+        with interrupted_by_signals():
+            code: int = import_module(f"commands.{name}").run(words)
         return code
     except InputError as error:  # a mistyped option may hold a key
         raise InputError(CREDENTIALS.sub("***", str(error))) from error

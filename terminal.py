@@ -30,7 +30,11 @@ _INSTEAD = {"±": "+-", "–": "-", "…": "...", "✂": "x", "─": "-"}
 
 
 class OutputError(Exception):
-    """Standard output cannot be written to."""
+    """Standard output cannot be written to; `full` says that its disk is full."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error.strerror)
+        self.full = error.errno == errno.ENOSPC
 
 
 class Terminal(Console):
@@ -49,7 +53,7 @@ class Terminal(Console):
             super().print(*objects, **settings)
         except OSError as error:
             if not self.stderr:
-                raise OutputError(error.strerror) from None
+                raise OutputError(error) from None
 
     def on_broken_pipe(self) -> None:
         """Treat a closed pipe like any other output that takes no more; rich calls this."""
@@ -108,6 +112,7 @@ def run_main(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         code, line = INTERRUPTED, "interrupted"
     except OutputError as error:
+        code = REFUSED if error.full else FAILED
         line = f"error: standard output cannot be written to: {error}"
     except OSError as error:
         if error.errno not in OF_A_PLACE or not error.filename:
@@ -126,7 +131,7 @@ def _flush(stream: TextIO | None) -> None:
             stream.flush()
     except OSError as error:
         _discard(stream)
-        raise OutputError(error.strerror) from None
+        raise OutputError(error) from None
 
 
 def _let_go(stream: TextIO | None) -> None:

@@ -15,7 +15,7 @@ from disk import AGAIN, full_disk_reported
 from errors import InputError
 from files import check_file
 from models.config import CONFIG
-from records import BEST, EXPERIMENT
+from records import BEST, EXPERIMENT, TABLES
 from terminal import FAILED, Terminal, say
 
 if TYPE_CHECKING:
@@ -91,8 +91,10 @@ def _check(arguments: argparse.Namespace) -> None:
     for images in arguments.images:
         if not images.exists():
             raise InputError(f"{images}: no such file or folder")
+        if not (images.is_file() or images.is_dir()):
+            raise InputError(f"{images}: neither a file nor a folder")
     if arguments.out is not None:
-        check_file(arguments.out, "--out")
+        check_file(arguments.out, "--out", ".csv", [table.file for table in TABLES])
 
 
 def _listed(places: Sequence[Path], console: Terminal) -> list[Path]:

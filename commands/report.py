@@ -8,6 +8,7 @@ from pathlib import Path
 from commands.arguments import command_parser, path
 from errors import InputError
 from files import check_file
+from records import PAGE
 from terminal import FAILED, Terminal, say
 
 
@@ -34,7 +35,7 @@ def run(given: list[str]) -> int:
     if arguments.out and len(arguments.run_dirs) == 1:
         raise InputError("--out: it is for the page that compares runs; name several of them")
     if arguments.out:
-        check_file(arguments.out, "--out")
+        check_file(arguments.out, "--out", ".html", [PAGE])
     from report.compare import write_comparison
     from report.encoders import read_results
     from report.write import write_run

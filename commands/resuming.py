@@ -42,7 +42,7 @@ def told_if_killed(given: list[str], address: str | None) -> Iterator[None]:
     if address is None:
         line += f" (Ray's logs: {private_folder()}/ray/session_latest/logs)"
     with (
-        _interrupted_by_signals(),
+        interrupted_by_signals(),
         subprocess.Popen(
             ["/bin/sh", "-c", watch, "sh", f"{line}; {how_to_go_on(given)}"],
             stdin=subprocess.PIPE,
@@ -56,7 +56,8 @@ def told_if_killed(given: list[str], address: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
+def interrupted_by_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP within the block interrupt like Ctrl-C."""
     before = {number: signal.getsignal(number) for number in ENDED_BY}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:  # as nohup has it

@@ -73,7 +73,8 @@ def check_choice(run_dir: Path, chosen: argparse.Namespace) -> None:
         )
     folders = [run_dir / name / WINNERS for name in encoders or ("",)]
     if not any(file for folder in folders for file in folder.glob("*.safetensors")):
-        raise InputError(f"{run_dir} holds no weights; {NOT_KEPT}")
+        why = "--resume makes its final fits" if experiment.final.export else NOT_KEPT
+        raise InputError(f"{run_dir} holds no weights: {why}")
 
 
 def choose(run_dir: Path, chosen: argparse.Namespace) -> Chosen:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import zlib
 from pathlib import Path
 
@@ -116,6 +117,24 @@ def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     with refusal, replacing(tmp_path / "file") as path:
         path.touch()
     assert [*tmp_path.iterdir()] == [tmp_path / "file"]
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(InputError, match="pipe is no regular file"):
+            replacing(tmp_path / name).__enter__()
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_a_link_to_a_file_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("file")
+    for text in ("first", "second"):
+        with replacing(tmp_path / "link") as path:
+            path.write_text(text)
+        assert (tmp_path / "file").read_text() == text
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_a_file_has_the_users_usual_mode(tmp_path: Path) -> None:

@@ -151,6 +151,11 @@ def _samples(shard: Path) -> Iterator[tuple[str, dict[str, Place]]]:
                         yield key, members
                     key, members = sample, {}
                 members[ending.lower()] = member.offset_data, member.size
+            _content(shard, (tar.offset, tarfile.BLOCKSIZE))  # the block that ends it
+    except ValueError:
+        raise InputError(
+            f"source: {shard} has no end: it was cut off, as by a download that broke off"
+        ) from None
     except (tarfile.TarError, OSError) as error:
         raise InputError(
             f"source: {shard} cannot be read as a tar file ({one_line(error)}); a compressed one "

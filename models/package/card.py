@@ -31,13 +31,13 @@ import json
 
 import open_clip
 import torch
-from PIL import Image
+from photos import prepared  # beside this file
 from safetensors.torch import load_file
 
 model, preprocess = open_clip.create_model_from_pretrained("local-dir:.")  # this folder
 classifier = load_file("classifier.safetensors")
 classes = json.load(open("classes.json", encoding="utf-8"))
-pixels = preprocess(Image.open("photo.jpg").convert("RGB")).unsqueeze(0)
+pixels = preprocess(prepared("photo.jpg")).unsqueeze(0)
 with torch.no_grad():
     embedding = model.eval().encode_image(pixels, normalize=True)
     logits = embedding @ classifier["weight"].T + classifier["bias"]

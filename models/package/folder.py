@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -37,7 +38,8 @@ CLASSES = "classes.json"
 PREPROCESS = "preprocess.json"
 ONNX = "model.onnx"
 README = "README.md"
-SCRIPT = "predict.py"
+SCRIPTS = ("predict.py", "photos.py")
+SUMS = "SHA256SUMS"
 APPLIED = "softmax(weight @ embedding + bias), of model.encode_image(pixels, normalize=True)"
 
 
@@ -67,9 +69,11 @@ def write_package(folder: Path, weights_file: Path, card: Card) -> None:
         _write_json(place / PREPROCESS, preprocessing)
         height, width = preprocessing["size"]
         write_onnx(model, (height, width), place / ONNX)
-        shutil.copyfile(Path(__file__).with_name(SCRIPT), place / SCRIPT)
+        for script in SCRIPTS:
+            shutil.copyfile(Path(__file__).with_name(script), place / script)
         text = card.text(description, (height, width), has_tokenizer)
         (place / README).write_text(text, encoding="utf-8")
+        _write_sums(place)
         for file in place.iterdir():  # safetensors writes for the owner alone
             file.chmod(READABLE)
 
@@ -78,8 +82,9 @@ def load_package(folder: Path) -> Adapted:
     """Load the model of a package, to the GPU if there is one.
 
     Raises:
-        InputError: a file is damaged, or does not fit the others.
+        InputError: a file is damaged, does not fit the others, or is not the one that was exported.
     """
+    _check_sums(folder)
     try:
         with safe_open(folder / CLASSIFIER, "pt") as file:
             weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
@@ -94,6 +99,32 @@ def load_package(folder: Path) -> Adapted:
     head = LinearHead(weight / math.sqrt(encoder.dim), bias)
     model = AdaptedModel(nn.Sequential(*encoder.groups), head)
     return Adapted(classes, model, pretrained.preprocess)
+
+
+def _write_sums(folder: Path) -> None:
+    """Write the SHA-256 of each file, as sha256sum does, by which swapped files are known."""
+    files = sorted(file for file in folder.iterdir() if file.name not in (README, *SCRIPTS))
+    lines = [f"{_sha256(file)}  {file.name}\n" for file in files]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def _check_sums(folder: Path) -> None:
+    """Raise InputError for a file that the package reads and that was changed since its export."""
+    if not (folder / SUMS).is_file():  # an export of before
+        return
+    lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in (CONFIG, CLASSES, CLASSIFIER, WEIGHTS):
+        file = folder / name
+        if file.is_file() and sums.get(name) != _sha256(file):
+            raise InputError(
+                f"{file} is not the one that was exported, by {SUMS}; put it back, or export again"
+            )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _config(description: Description, model: open_clip.CLIP) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def test_help_names_every_key_with_its_default(capsys: pytest.CaptureFixture[str
     assert defaults["data.source"] == ""
     known = Experiment.model_validate({"name": "x", **SPACE}).resolved()
     del known["methods"]
-    assert set(leaves(known)) - set(defaults) == {"data.extra_tests"}
+    assert set(leaves(known)) - set(defaults) == {"data.extra_tests", "models"}
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,12 @@ def test_of_an_unfinished_run_the_last_row_with_results_is_taken(
         (["predict", "RUN", "RUN", "--threshold=2"], "'2': expected a number from 0 to 1"),
         (["predict", "RUN", "RUN", "--threshold=nan"], "'nan': expected a number from 0 to 1"),
         (["predict", "RUN", "RUN", "--out=RUN"], "--out: RUN is a folder; name a file"),
+        (["predict", "RUN", "RUN", "--out=RUN/p.jpg"], "p.jpg does not end in .csv"),
+        (["predict", "RUN", "RUN", "--out=/dev/null"], "--out: /dev/null is no regular file"),
+        (["predict", "RUN", "RUN", "--out=RUN/trials.csv"], "a run keeps its own trials.csv"),
+        (["predict", "RUN", "/dev/zero"], "/dev/zero: neither a file nor a folder"),
+        (["report", "RUN", "RUN", "--out=RUN/experiment.yaml"], "does not end in .html"),
+        (["report", "RUN", "RUN", "--out=RUN/report.html"], "a run keeps its own report.html"),
         (["predict", "RUN", "RUN", "--out=/proc/x/y.csv"], "--out: cannot write to /proc"),
         (["predict", "RUN/events.jsonl", "RUN", "--seed=1"], "is one model; --partition,"),
         (["predict", "RUN/events.jsonl", "RUN/events.jsonl"], "cannot be read as an adapted model"),
@@ -170,6 +177,18 @@ def test_what_is_wrong_is_one_line(
     check_refused(given, message.replace("RUN", str(run_dir)), capsys)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_a_batch_job_interrupts_an_export(
+    number: signal.Signals,
+    run_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("models.package.write_package", lambda *_: signal.raise_signal(number))
+    assert main(["export", str(run_dir), "--out", str(run_dir / "new")]) == 130
+    assert "interrupted; nothing is lost, continue with: " in capsys.readouterr().err
+
+
 def test_a_run_without_weights_says_what_keeps_them(
     run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,7 +197,7 @@ def test_a_run_without_weights_says_what_keeps_them(
     command = ["export", str(run_dir), "--out", str(run_dir / "new")]
     check_refused(command, "no weights of 100/llrd, seed 0; weights are kept by final.", capsys)
     shutil.rmtree(run_dir / "winners")
-    check_refused(command, f"{run_dir} holds no weights; weights are kept by", capsys)
+    check_refused(command, f"{run_dir} holds no weights: --resume makes its final fits", capsys)
 
 
 # What becomes of images

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from data.decoding import decode
@@ -171,7 +172,7 @@ def photos(path: Path) -> list[Path]:
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (37, 50, 3), dtype=np.uint8))
     exif = Image.Exif()
-    exif[0x0112] = 6
+    exif[ExifTags.Base.Orientation] = 6
     image.save(path / "turned.png", exif=exif)
     image.convert("RGBA").resize((20, 60)).save(path / "a.webp")
     grey = np.linspace(0, 65535, 900).astype(np.uint16).reshape(30, 30)
@@ -207,11 +208,15 @@ def test_the_cards_own_words_give_our_label(
     packed: Packed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = Image.effect_mandelbrot((40, 31), (-2, -1, 1, 1), 50).convert("RGB")
-    image.save(packed.folder / "photo.jpg", quality=100)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image.save(packed.folder / "photo.jpg", quality=100, exif=exif)
     card = (packed.folder / "README.md").read_text()
     (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     monkeypatch.chdir(packed.folder)
+    monkeypatch.syspath_prepend(packed.folder)
     exec(snippet, {})
+    monkeypatch.delitem(sys.modules, "photos")
     best = packed.ours.classify([decode(Path("photo.jpg").read_bytes())]).argmax()
     assert capsys.readouterr().out == NAMES[best] + "\n"
 
@@ -266,11 +271,7 @@ def test_the_activation_that_weights_need_is_written(
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     path = tmp_path_factory.mktemp("script")
-    (path / "classes.json").write_text("[]")
-    (path / "preprocess.json").write_text("{}")
-    return imported(
-        path, "packaged_predict", Path(folder.__file__).with_name("predict.py").read_text()
-    )
+    return imported(path, "photos", Path(folder.__file__).with_name("photos.py").read_text())
 
 
 @settings(max_examples=150)
@@ -291,11 +292,11 @@ def test_the_script_preprocesses_as_open_clip(
 ) -> None:
     options = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4), "resize_mode": mode}
     cfg = PreprocessCfg(size=size, interpolation=interpolation, fill_color=fill, **options)
-    script.PREPROCESS = json.loads(json.dumps({**vars(cfg)}))
+    (script.HERE / "preprocess.json").write_text(json.dumps({**vars(cfg)}))
     pixels = np.random.default_rng(0).integers(0, 256, (*image, 3), dtype=np.uint8)
     photo = Image.fromarray(pixels)
     theirs = image_transform_v2(cfg, is_train=False)(photo)
-    np.testing.assert_allclose(script.preprocess(photo)[0], theirs, atol=1 / 255)
+    np.testing.assert_allclose(script.pixels(photo)[0], theirs, atol=1 / 255)
 
 
 # Damage
@@ -340,6 +341,21 @@ def test_a_damaged_package_is_one_line(
     monkeypatch.setattr(folder, "write_onnx", lambda *_: None)
     write_package(tmp_path / "package", file, CARD)
     damage(tmp_path / "package")
+    with pytest.raises(InputError, match="is not the one that was exported, by SHA256SUMS"):
+        load_package(tmp_path / "package")
+    (tmp_path / "package" / "SHA256SUMS").unlink()
     with pytest.raises(InputError, match=re.escape(str(tmp_path / "package"))) as error:
         load_package(tmp_path / "package")
     assert "\n" not in str(error.value)
+
+
+def test_files_that_were_swapped_are_told(packed: Packed, tmp_path: Path) -> None:
+    shutil.copytree(packed.folder, tmp_path / "package")
+    classes = json.loads((tmp_path / "package" / "classes.json").read_text())
+    (tmp_path / "package" / "classes.json").write_text(json.dumps(classes[::-1]))
+    with pytest.raises(InputError, match=r"classes.json is not the one that was exported"):
+        load_package(tmp_path / "package")
+    command = [sys.executable, tmp_path / "package" / "predict.py", "photo.jpg"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "classes.json is not the one that was exported" in found.stderr

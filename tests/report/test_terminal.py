@@ -49,9 +49,9 @@ def test_the_table_is_shown_in_other_encodings(
         assert len(header.rstrip()) <= len(rule)
 
 
-def test_a_full_device_is_one_line_and_exit_code_1(finished: RunWriter) -> None:
+def test_a_full_device_is_one_line_and_exit_code_2(finished: RunWriter) -> None:
     run = report(finished.run_dir, "$REPORT > /dev/full")
-    assert run.returncode == 1
+    assert run.returncode == 2
     assert run.stderr == ("error: standard output cannot be written to: No space left on device\n")
 
 
@@ -65,7 +65,7 @@ def test_a_closed_pipe_is_one_line(finished: RunWriter) -> None:
 def test_so_are_help_and_a_mistake(where: str, tmp_path: Path) -> None:
     command = f"{sys.executable} run_search.py"
     run = report(tmp_path, f"{command} --help {where}")
-    assert run.returncode == (0 if where.startswith("2") else 1)
+    assert run.returncode == (0 if where.startswith("2") else 2)
     assert len(run.stderr.splitlines()) == (0 if where.startswith("2") else 1)
     run = report(tmp_path, f"{command} --nonsense {where}")
     assert run.returncode == 2

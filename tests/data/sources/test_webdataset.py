@@ -86,6 +86,16 @@ def test_a_shard_that_was_cut_since_is_an_unreadable_image(tmp_path: Path) -> No
         found.source.image(found.keys[0])
 
 
+def test_a_shard_that_ends_between_two_members_was_cut(tmp_path: Path) -> None:
+    path = tmp_path / "0.tar"
+    shard(path, samples(range(3)))
+    with tarfile.open(path) as tar:
+        ends = [member.offset for member in tar.getmembers()]
+    path.write_bytes(path.read_bytes()[: ends[2]])
+    with pytest.raises(InputError, match=r"0.tar has no end: it was cut off"):
+        listed(path)
+
+
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
