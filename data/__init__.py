@@ -3,6 +3,7 @@
 from data.config import DataConfig, SourceConfig
 from data.dataset import Dataset, Split, TestSet, check_sources, load_dataset
 from data.description import describe
+from data.draws import Draws, Listed, each_draw
 from data.duplicates import Duplicate, SplitContent, find_duplicates, perceptual_hash
 from data.features import FeatureStore, MissingFeaturesError, cache_root
 from data.label_issues import doubtful_rows, unit_ids
@@ -12,10 +13,12 @@ from data.splits import derived_seed, fold_ids, partition_rows
 __all__ = [
     "DataConfig",
     "Dataset",
+    "Draws",
     "Duplicate",
     "FeatureStore",
     "FileSource",
     "ImageSource",
+    "Listed",
     "MissingFeaturesError",
     "SourceConfig",
     "Split",
@@ -27,6 +30,7 @@ __all__ = [
     "derived_seed",
     "describe",
     "doubtful_rows",
+    "each_draw",
     "find_duplicates",
     "fold_ids",
     "load_dataset",

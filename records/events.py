@@ -74,7 +74,7 @@ class PrecisionChosen(Event, name="precision"):
 
 @dataclass(frozen=True)
 class ImagesRead(Event, name="images"):
-    """The features of some splits are there."""
+    """The features of some images are there: of test sets, or of what fits are given."""
 
     images: dict[str, str]
 

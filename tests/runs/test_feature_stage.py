@@ -19,7 +19,7 @@ from errors import InputError
 from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
 from models.loading import Pretrained, load_pretrained
-from tune.features.stage import HASHES, FeatureStage
+from tune.features.stage import HASHES, Features, FeatureStage
 from tune.features.worker import EncoderWorker
 from tune.workers.actor_pool import ActorPool
 from tune.workers.object_store import SharedSplit
@@ -91,19 +91,47 @@ def test_features_are_the_encoders_and_nobody_can_write_them(
     np.testing.assert_array_equal(content.hashes, np.stack(hashes))
 
 
-def test_groups_are_shared_without_those_of_images_that_cannot_be_read(
+def test_images_that_are_not_needed_are_not_read(
     photos: Split, tmp_path: Path, pretrained: Pretrained
 ) -> None:
+    """The missing image is needed, the broken one only later."""
     features = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
     bursts = tuple(f"burst {row // 3}" for row in range(12))
     grouped = Split(photos.keys, photos.labels, bursts)
-    made = features.run({"train": grouped, "val": photos}, BOUNDARIES, 0.5)
-    kept = grouped.without([2, 3])
-    left = made.contents["train"].split
-    assert (left.keys, left.groups) == (kept.keys, kept.groups)
-    assert made.splits["train"].groups is not None
-    assert made.splits["train"].groups.tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
-    assert made.splits["val"].groups is None
+    encoded: list[int] = []
+
+    def made(*rows: int) -> Features:
+        encoded.clear()
+        return features.run(
+            {"train": grouped},
+            BOUNDARIES,
+            max_unreadable=0.5,
+            needed={"train": np.array(rows)},
+            progress=lambda done, total: encoded.append(total),
+        )
+
+    few = made(1, 3, 6, 8)
+    assert max(encoded) == 3
+    assert [Path(skipped.key).name for skipped in few.skipped] == ["3.png"]
+    more = made(0, 1, 2, 3, 6, 8, 11)
+    assert max(encoded) == 3
+    assert [Path(skipped.key).name for skipped in more.skipped] == ["2.png", "3.png"]
+    whole = features.run({"train": grouped}, BOUNDARIES, 0.5)
+    for some, kept in ((few, [1, 6, 8]), (more, [0, 1, 6, 8, 11])):
+        split, all_rows = some.splits["train"], whole.splits["train"]
+        places = split.readable(np.array(kept))
+        assert places.tolist() == list(range(len(kept)))
+        assert (
+            split.readable(np.array([1, 3, 6])).tolist()
+            == split.readable(np.array([1, 6])).tolist()
+        )
+        assert split.labels.tolist() == grouped.labels[kept].tolist()
+        assert some.contents["train"].split.groups == tuple(bursts[row] for row in kept)
+        with pytest.raises(LookupError, match="row 10"):
+            split.readable(np.array([1, 10]))
+        for boundary in BOUNDARIES:
+            array = all_rows.features[boundary].get()[all_rows.readable(np.array(kept))]
+            np.testing.assert_array_equal(split.features[boundary].get(), array)
 
 
 @ray.remote(num_cpus=0)
@@ -235,14 +263,5 @@ def test_too_many_broken_images_are_an_error(
     photos: Split, tmp_path: Path, pretrained: Pretrained
 ) -> None:
     features = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
-    with pytest.raises(InputError, match=r"2 of 12 train images are unreadable .*max_unreadable"):
+    with pytest.raises(InputError, match=r"2 of the 12 train images .*max_unreadable"):
         features.run({"train": photos}, BOUNDARIES, max_unreadable=0.1)
-
-
-def test_a_class_that_lost_all_its_images_is_an_error(
-    photos: Split, tmp_path: Path, pretrained: Pretrained
-) -> None:
-    features = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
-    two = Split(photos.keys[2:4] + photos.keys[4:5], np.array([1, 1, 0]))
-    with pytest.raises(InputError, match="every class needs one"):
-        features.run({"train": two}, BOUNDARIES, max_unreadable=1)

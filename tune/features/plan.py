@@ -45,7 +45,8 @@ class Plan:
         view_boundaries: those of them at which views are cached too.
         trained_bytes: the most that a fit of each method trains, in bytes of float32.
         image_bytes: bytes of one image's features at each cached boundary.
-        images: number of images in each split.
+        listed: number of images in each split.
+        images: number of those that some fit is given.
         partition_images: number of training images of each partition.
         cached_bytes: bytes of this encoder's features that are on disk already.
         encoder_flops: operations of the whole encoder's forward pass on one image.
@@ -59,7 +60,8 @@ class Plan:
     view_boundaries: tuple[str, ...]
     trained_bytes: dict[str, int]
     image_bytes: dict[str, int]
-    images: dict[str, int]
+    listed: Mapping[str, int]
+    images: Mapping[str, int]
     partition_images: Mapping[Partition, int]
     encoder_bytes: int
     cached_bytes: int
@@ -72,8 +74,7 @@ class Plan:
     @property
     def seeds(self) -> dict[Partition, int]:
         """The number of final fits that a winner of each partition gets."""
-        seeds = self.experiment.final.seeds
-        return {p: planned_seeds(seeds, p, images) for p, images in self.partition_images.items()}
+        return final_seeds(self.experiment, self.partition_images)
 
     @property
     def arrays(self) -> list[int]:
@@ -178,7 +179,11 @@ class Plan:
 
     def render_data(self, console: Console) -> None:
         """Print what the run is about: its images, their classes, what to know of them."""
-        images = ", ".join(f"{count} {split}" for split, count in self.images.items())
+        counts = []
+        for split, count in self.listed.items():
+            used = f" ({self.images[split]} used)" if self.images[split] < count else ""
+            counts.append(f"{count} {split}{used}")
+        images = ", ".join(counts)
         say(console, f"{self.experiment.name}: {self.experiment.data.source}, images: {images}")
         for line in self.data_lines:
             say(console, line)
@@ -231,7 +236,8 @@ class Plan:
 def make_plan(
     experiment: Experiment,
     encoder: Encoder,
-    images: dict[str, int],
+    listed: Mapping[str, int],
+    images: Mapping[str, int],
     partition_images: Mapping[Partition, int],
     cache: Path,
     cached_bytes: int = 0,
@@ -273,6 +279,7 @@ def make_plan(
             n: 4 * max(choice.count for choice in found) for n, found in choices.items()
         },
         image_bytes={b: image_bytes[b] for b in chosen},
+        listed=listed,
         images=images,
         partition_images=partition_images,
         encoder_bytes=sum(4 * p.numel() for p in encoder.parameters()),
@@ -285,6 +292,12 @@ def make_plan(
         },
         data_lines=data_lines,
     )
+
+
+def final_seeds(experiment: Experiment, images: Mapping[Partition, int]) -> dict[Partition, int]:
+    """Count the final seeds of each partition, by its training images."""
+    seeds = experiment.final.seeds
+    return {p: planned_seeds(seeds, p, count) for p, count in images.items()}
 
 
 def _horizons(experiment: Experiment, method: str, images: Mapping[Partition, int]) -> list[int]:

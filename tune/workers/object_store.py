@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from models.feature_dataset import FeatureDataset
 
+UNREADABLE, NOT_MADE = -1, -2
+"""Places of images that have no features: they cannot be read, or no fit is given them."""
+
 
 @dataclass(frozen=True)
 class SharedArray:
@@ -40,22 +43,37 @@ class SharedArray:
 
 @dataclass(frozen=True)
 class SharedSplit:
-    """One split's labels, and handles of its features.
+    """The images of one split that have features: their labels, and handles of the features.
 
     Attributes:
         labels: class numbers, shape (images,).
         features: by cached boundary, each of shape (images, …).
         views: features of augmented copies of the images, by the boundaries that have any.
-        groups: numbers of the images' groups, shape (images,); None if the source has no groups.
+        places: where the features of each image of the split as listed lie, shape (listed,), or
+            one of `UNREADABLE` and `NOT_MADE`; None if all have features, in this order.
     """
 
     labels: NDArray[np.int64]
     features: dict[str, SharedArray]
     views: dict[str, tuple[SharedArray, ...]] = field(default_factory=dict)
-    groups: NDArray[np.int64] | None = None
+    places: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def readable(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Find where the features of listed images lie, less those that cannot be read.
+
+        Raises:
+            LookupError: no features were made of one of them.
+        """
+        if self.places is None:
+            return rows
+        found = self.places[rows]
+        if (found == NOT_MADE).any():
+            raise LookupError(f"no features were made of row {rows[found == NOT_MADE][0]}")
+        readable: NDArray[np.int64] = found[found != UNREADABLE]
+        return readable
 
     def examples(
         self, boundary: str, rows: NDArray[np.int64] | None = None, views: int = 0

@@ -48,6 +48,7 @@ def planned(
     dtype: str = "float32",
     probe: bool = True,
     images: dict[str, int] = IMAGES,
+    used: dict[str, int] | None = None,
     final: dict[str, Any] | None = None,
 ) -> Plan:
     """Of a probe, unless told otherwise, and a method for each space."""
@@ -62,7 +63,7 @@ def planned(
         }
     )
     sizes = {10.0: images["train"] // 10, 100.0: images["train"]}
-    return make_plan(experiment, encoder, images, sizes, Path("/nowhere/yet"))
+    return make_plan(experiment, encoder, images, used or images, sizes, Path("/nowhere/yet"))
 
 
 def choice(*values: str) -> dict[str, Any]:
@@ -255,9 +256,20 @@ def test_a_plan_is_printed(encoder: Encoder) -> None:
     console = Console(width=120, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
     planned(encoder, {"blocks": "2"}).render(console)
     text = console.export_text()
+    assert "used" not in text
     for words in ("planned", "100 train, 20 val, 30 test", "frozen", "block 2", "8 trials"):
         assert words in text
     assert "22 final fits" in text  # of two methods: 8 of 10 images, and 3 of all
+
+
+def test_a_plan_is_of_the_images_that_are_used(encoder: Encoder) -> None:
+    used = {**IMAGES, "train": 40}
+    whole, few = (planned(encoder, {"blocks": "2", "views": 1}, used=of) for of in (IMAGES, used))
+    views = few.image_bytes["block 2"]
+    assert whole.disk_bytes - few.disk_bytes == 60 * (sum(few.image_bytes.values()) + views)
+    console = Console(width=120, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    few.render(console)
+    assert "images: 100 train (40 used), 20 val, 30 test" in console.export_text()
 
 
 def test_a_plan_names_a_source_with_brackets_as_it_is(encoder: Encoder) -> None:
