@@ -30,7 +30,7 @@ from tune.features.cached_boundaries import choose_boundaries
 
 FEATURES_SHARE = 0.25  # of memory, for all features at the boundaries that are chosen
 DISK_SHARE = 0.5  # of free disk, for the same if memory cannot hold even the smallest choice
-STORE_SHARE = 0.3  # of memory, for features in the object store; larger arrays are mapped
+STORE_SHARE = 0.3  # of memory, for features in the object store; larger arrays stay on disk
 FASTEST = {"GPU": 2e14, "CPU": 1e11}
 """Operations a second that no GPU, or no core, exceeds by much when it trains."""
 ITEM_BYTES = {"float32": 4, "float16": 2}
@@ -85,12 +85,12 @@ class Plan:
 
     @property
     def disk_bytes(self) -> int:
-        """Bytes of all features on disk; arrays that will be mapped are there twice."""
-        return sum(2 * array if array > self.map_above else array for array in self.arrays)
+        """Bytes of all features on disk."""
+        return sum(self.arrays)
 
     @property
     def map_above(self) -> int:
-        """Bytes above which a feature array is mapped from disk rather than put in memory.
+        """Bytes above which a feature array stays on disk rather than be put in memory.
 
         Memory takes as many arrays as fit, the small ones first.
         """
@@ -206,8 +206,8 @@ class Plan:
             size = self.image_bytes[boundary]
             views = experiment.views if boundary in self.view_boundaries else 0
             total = size * (sum(self.images.values()) + views * self.images["train"])
-            mapped = size * max(self.images.values()) > self.map_above
-            in_memory = "memory-mapped" if mapped else decimal(total)
+            on_disk = size * max(self.images.values()) > self.map_above
+            in_memory = "read from disk" if on_disk else decimal(total)
             features.append((boundary, decimal(size), decimal(total), in_memory))
         print_rows(console, ("boundary", "per image", "on disk", "in memory"), features)
         encoded = sum(self.images.values()) + self.images["train"] * experiment.views
@@ -267,8 +267,8 @@ def make_plan(
     free_disk = shutil.disk_usage(nearest(cache)).free
     room = FEATURES_SHARE * memory
     if sum(sizes[i] for i in {min(wanted), *always}) > room:
-        # Even the smallest set must be mapped from disk, where it lies twice; so more may be.
-        room = DISK_SHARE * (free_disk + cached_bytes) / 2
+        # Even the smallest set must be read from disk; so more may be.
+        room = DISK_SHARE * (free_disk + cached_bytes)
     indices = choose_boundaries(sizes, wanted, forward, room, always)
     chosen = tuple(encoder.boundaries[i] for i in indices)
     return Plan(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import ray
@@ -60,7 +59,7 @@ class FeatureStage:
     Attributes:
         store: the cache, under this encoder's fingerprint.
         worker: encodes, on the pool; each of its processes has a trial's resources.
-        map_above: bytes above which an array is mapped from disk rather than put in memory.
+        map_above: bytes above which an array stays on disk rather than be put in memory.
     """
 
     store: FeatureStore
@@ -212,9 +211,7 @@ class FeatureStage:
         digests = self._views(split.digests or (), view)
         one = self.store.load(boundary, digests[:1])[TENSOR]
         if one.nbytes * len(digests) > self.map_above:
-            array = self.store.map(boundary, digests)[TENSOR]
-            assert isinstance(array, np.memmap)
-            return SharedArray(Path(str(array.filename)))
+            return SharedArray(self.store.locate(boundary, digests)[TENSOR])
         return SharedArray(ray.put(self.store.load(boundary, digests)[TENSOR]))
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from data import ShardRows
 from models.feature_dataset import FeatureDataset
 
 UNREADABLE, NOT_MADE = -1, -2
@@ -25,18 +25,19 @@ UNREADABLE, NOT_MADE = -1, -2
 class SharedArray:
     """A read-only array that every process of the cluster reads without a copy of its own.
 
-    A small array lies in Ray's object store, one copy a machine, fetched at the first use. A large
-    one is a memory map of a file that all machines see. NumPy refuses to write to either. A write
-    through `torch.from_numpy` would not be refused, and would change the array for every process:
-    so no one hands these arrays to torch, and `FeatureDataset.batch` copies the rows it gathers.
+    A small array lies in Ray's object store, one copy a machine, fetched at the first use; NumPy
+    refuses to write to it. A write through `torch.from_numpy` would not be refused, and would
+    change the array for every process: so no one hands these arrays to torch, and
+    `FeatureDataset.batch` copies the rows it gathers. A large array stays in files that all
+    machines see, and its rows are read as they are needed.
     """
 
-    place: ray.ObjectRef[NDArray[Any]] | Path
+    place: ray.ObjectRef[NDArray[Any]] | ShardRows
 
-    def get(self) -> NDArray[Any]:
+    def get(self) -> NDArray[Any] | ShardRows:
         """Return the array."""
-        if isinstance(self.place, Path):
-            return _mapped(self.place)
+        if isinstance(self.place, ShardRows):
+            return self.place
         array: NDArray[Any] = fetch(self.place)
         return array
 
@@ -88,9 +89,3 @@ class SharedSplit:
 def fetch(ref: ray.ObjectRef[Any]) -> Any:
     """Return the object behind `ref`; a process unpickles it once."""
     return ray.get(ref)
-
-
-@cache
-def _mapped(path: Path) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(path, mmap_mode="r")
-    return array
