@@ -68,7 +68,8 @@ class FeatureStore:
         self.root = root
         self.fingerprint = fingerprint
         self._digests: dict[Path, list[str]] = {}  # of every shard seen
-        self._verified: dict[Path, Layout] = {}  # of every shard read to its end
+        self._verified: set[Path] = set()  # shards that were read to their ends
+        self._layouts: dict[str, Layout] = {}  # by boundary
 
     def __reduce__(self) -> tuple[type[FeatureStore], tuple[Path, str]]:
         return FeatureStore, (self.root, self.fingerprint)
@@ -118,12 +119,15 @@ class FeatureStore:
         places = np.empty((len(digests), 2), np.int32)
         for number, (positions, rows) in enumerate(plan.values()):
             places[positions, 0], places[positions, 1] = number, rows
-        starts = [array_starts(shard) for shard in plan]
+        try:
+            starts = [array_starts(shard) for shard in plan]
+        except FileNotFoundError as error:
+            raise MissingFeaturesError(f"{error.filename} is gone; ask again") from error
         return {
             name: ShardRows(
                 tuple(plan), tuple(each[name] for each in starts), places, shape, np.dtype(dtype)
             )
-            for name, (dtype, shape) in self._verified[next(iter(plan))].items()
+            for name, (dtype, shape) in self._layouts[boundary].items()
         }
 
     def _plan(
@@ -164,7 +168,7 @@ class FeatureStore:
                 digests, arrays = read_shard(shard)
             if digests != self._digests[shard]:
                 raise CorruptShardError(f"{shard}: its header has changed")
-            self._check_layout(shard, arrays)
+            self._check_layout(boundary, shard, arrays)
             return arrays
         except FileNotFoundError as error:
             raise MissingFeaturesError(f"{shard} is gone, from boundary {boundary!r}") from error
@@ -172,20 +176,20 @@ class FeatureStore:
             self._set_aside(shard, error)
             raise MissingFeaturesError(f"{shard} was damaged; compute its rows again") from error
 
-    def _check_layout(self, shard: Path, arrays: Arrays) -> None:
+    def _check_layout(self, boundary: str, shard: Path, arrays: Arrays) -> None:
         """Note that a shard is intact; raise ValueError if others of its boundary differ."""
-        self._verified[shard] = layout = _layout(arrays)
-        for other, known in self._verified.items():
-            if other.parent == shard.parent and known != layout:
-                raise ValueError(
-                    f"{shard} holds {layout}, {other} {known}: "
-                    f"two encoders share the fingerprint {self.fingerprint}"
-                )
+        self._verified.add(shard)
+        layout = _layout(arrays)
+        if (known := self._layouts.setdefault(boundary, layout)) != layout:
+            raise ValueError(
+                f"{shard} holds {layout}, other shards {known}: "
+                f"two encoders share the fingerprint {self.fingerprint}"
+            )
 
     def _set_aside(self, shard: Path, error: CorruptShardError) -> None:
         log.warning("set aside, to be computed again: %s", error)
         self._digests.pop(shard, None)
-        self._verified.pop(shard, None)
+        self._verified.discard(shard)
         with self._usable("set aside a damaged shard"), contextlib.suppress(FileNotFoundError):
             shard.rename(shard.with_suffix(".corrupt"))
 
