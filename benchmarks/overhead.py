@@ -4,11 +4,13 @@
     python -m benchmarks.overhead driver --trials 100 --reports 5 --seconds 0.2
     python -m benchmarks.overhead trained --slots 2           # the default's trials, really trained
     python -m benchmarks.overhead memory --slots 2            # trials of blocks 11-7 side by side
+    python -m benchmarks.overhead features --space FILE --set data.partitions=[10]
 
 The trials of `driver` sleep, so that more of them run at once than there are cores; those of
-`trained` and `memory` are the experiment's own. Each command starts a Ray of its own and prints
-Markdown rows. A *gap* is the time from the last step of a trial to the first step of the next trial
-on the same actor.
+`trained` and `memory` are the experiment's own. `features` encodes train and validation into an
+empty cache: all images, and those that the experiment uses. Each command starts a Ray of its own
+and prints Markdown rows. A *gap* is the time from the last step of a trial to the first step of the
+next trial on the same actor.
 """
 
 from __future__ import annotations
@@ -140,8 +142,9 @@ def new_context(prepared: Prepared, cluster: Cluster) -> TrialContext:
         experiment.data.max_unreadable,
         views={"train": experiment.views},
         view_boundaries=plan.view_boundaries,
+        needed=prepared.needed,
     )
-    shared = made.splits["train"], made.splits["val"], prepared.partitions
+    shared = made.splits["train"], made.splits["val"], prepared.partitions, prepared.draws
     return TrialContext(experiment, pretrained, "", precision, dataset.classes, *shared)
 
 
@@ -217,6 +220,30 @@ def memory(arguments: argparse.Namespace) -> list[Row]:
     ]
 
 
+def features(arguments: argparse.Namespace) -> list[Row]:
+    """Measure the feature stage from an empty cache: of all images, and of those that are used."""
+    whole = "data.partitions=[100]"
+    images, seconds = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, settings in (("all", [*arguments.set, whole]), ("used", arguments.set)):
+            cache = f"features.cache={Path(folder) / name}"
+            experiment = load_experiment(arguments.space, [*settings, cache])
+            prepared = prepare(experiment)
+            with local_cluster(experiment, arguments.slots, prepared.plan.store_bytes) as cluster:
+                began = time.perf_counter()
+                context = new_context(prepared, cluster)
+                seconds.append(time.perf_counter() - began)
+                images.append(len(context.train) + len(context.val))
+    return [
+        ("images encoded, all and used", f"{images[0]}, {images[1]}"),
+        ("feature stage, s", f"{seconds[0]:.1f}, {seconds[1]:.1f}"),
+        (
+            "ratio of images, of seconds",
+            f"{images[1] / images[0]:.2f}, {seconds[1] / seconds[0]:.2f}",
+        ),
+    ]
+
+
 def walls(steps: Sequence[Step], slots: int, seconds: float, span: Span) -> list[Row]:
     """Compare the time of a search with the time it would take without any overhead."""
     ideal, wall = len(steps) * seconds / slots, span[1] - span[0]
@@ -258,15 +285,15 @@ def fifths(seconds: Sequence[float]) -> str:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = {"driver": driver, "trained": trained, "memory": memory}
+    commands = {"driver": driver, "trained": trained, "memory": memory, "features": features}
     parser.add_argument("what", choices=commands)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--cells", type=int, default=20)
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--reports", type=int, default=5, help="reports of a trial")
     parser.add_argument("--seconds", type=float, default=1.0, help="sleep before each report")
-    parser.add_argument("--space", type=Path, default=DIGITS, help="for `trained` and `memory`")
-    parser.add_argument("--set", action="append", default=[], help="for `trained` and `memory`")
+    parser.add_argument("--space", type=Path, default=DIGITS, help="for all but `driver`")
+    parser.add_argument("--set", action="append", default=[], help="for all but `driver`")
     parser.add_argument("--samples", type=int, default=10_000, help="of a trial of `memory`")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -89,10 +89,10 @@ def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float,
     decoded = work.images / (on.decoded * on.cores * on.nodes)
     encoded = work.images * sum(forward) / (on.flops * slots)
     gathered = features / on.storage  # through the driver, which writes them
-    mapped = 2 * features / on.storage if features > STORE_SHARE * on.memory else 0.0
+    verified = features / on.storage if features > STORE_SHARE * on.memory else 0.0
     trials = work.partitions * work.configurations * work.share * work.horizon
     fits = work.partitions * work.winners * work.seeds * work.horizon
-    step = max(cost / on.flops, a_row * on.slots / on.storage if mapped else 0.0)
+    step = max(cost / on.flops, a_row * on.slots / on.storage if verified else 0.0)
     return {
         "digest every file (driver)": (listed, "storage"),
         "features: read, decode, encode": (
@@ -100,7 +100,7 @@ def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float,
             ("storage", "decoding", "arithmetic")[int(np.argmax([read, decoded, encoded]))],
         ),
         "features: through the driver to disk": (gathered, "the driver's storage link"),
-        "features: put in order for mapping": (mapped, "the driver's storage link"),
+        "features: verified where they stay on disk": (verified, "the driver's storage link"),
         "search": (trials * step / slots, "arithmetic" if step == cost / on.flops else "storage"),
         "final fits": (fits * step / slots, "as in the search"),
     }

@@ -3,8 +3,9 @@
 from data.config import DataConfig, SourceConfig
 from data.dataset import Dataset, Split, TestSet, check_sources, load_dataset
 from data.description import describe
+from data.draws import Draws, Listed, each_draw
 from data.duplicates import Duplicate, SplitContent, find_duplicates, perceptual_hash
-from data.features import FeatureStore, MissingFeaturesError, cache_root
+from data.features import FeatureStore, MissingFeaturesError, ShardRows, cache_root
 from data.label_issues import doubtful_rows, unit_ids
 from data.sources import FileSource, ImageSource, UnreadableImageError, reading
 from data.splits import derived_seed, fold_ids, partition_rows
@@ -12,11 +13,14 @@ from data.splits import derived_seed, fold_ids, partition_rows
 __all__ = [
     "DataConfig",
     "Dataset",
+    "Draws",
     "Duplicate",
     "FeatureStore",
     "FileSource",
     "ImageSource",
+    "Listed",
     "MissingFeaturesError",
+    "ShardRows",
     "SourceConfig",
     "Split",
     "SplitContent",
@@ -27,6 +31,7 @@ __all__ = [
     "derived_seed",
     "describe",
     "doubtful_rows",
+    "each_draw",
     "find_duplicates",
     "fold_ids",
     "load_dataset",

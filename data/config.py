@@ -112,7 +112,7 @@ class DataConfig(SourceConfig):
             of `partitions`. Of groups, if the source names groups; a class with fewer gives all.
         validation: `full` chooses by the whole validation split at every partition; `matched`
             draws the partition's share of it, as a user with that little data would have.
-        max_unreadable: share of a split's images that may be unreadable, in [0, 1].
+        max_unreadable: share of the images used of a split that may be unreadable, in [0, 1].
         templates: prompts of the zero-shot classifier; a class's words replace `{}`.
         class_names: YAML file of class names and their words, or lists of sentences that describe
             them and are prompts as they stand; other names are cleaned.

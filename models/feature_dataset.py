@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+
+class Rows(Protocol):
+    """An array, in memory or on disk, that gives copies of some rows."""
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -21,10 +28,10 @@ class FeatureDataset:
         views: arrays like `features`, of augmented copies of the same images.
     """
 
-    features: NDArray[np.generic]
+    features: Rows
     labels: NDArray[np.int64]
     rows: NDArray[np.int64]
-    views: tuple[NDArray[np.generic], ...] = ()
+    views: tuple[Rows, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)

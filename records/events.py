@@ -82,7 +82,7 @@ class EncoderSized(Event, name="encoder"):
 
 @dataclass(frozen=True)
 class ImagesRead(Event, name="images"):
-    """The features of some splits are there."""
+    """The features of some images are there: of test sets, or of what fits are given."""
 
     images: dict[str, str]
 

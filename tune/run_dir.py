@@ -28,6 +28,7 @@ from records import (
     FINAL_FITS,
     FOLDERS,
     JOURNAL,
+    LABEL_ISSUES,
     LOCK,
     SKIPPED,
     TABLES,
@@ -146,6 +147,11 @@ class RunDirectory:
         both = found.keys() & told.keys()
         if "run" not in both or any(found[key] != told[key] for key in both):
             raise InputError(f"{self.journal} is of another run than {path}; {MENDED}")
+        if "train" in _images(self.events):
+            raise InputError(
+                f"--resume: an earlier version made {self.path}, whose partitions were drawn from "
+                "readable images only; --name starts another run"
+            )
         return dict(tree)
 
     def resolved(self, experiment: Experiment, identity: Mapping[str, str]) -> dict[str, Any]:
@@ -169,16 +175,21 @@ class RunDirectory:
     def check_images(self, images: Mapping[str, str], events: Iterable[Event]) -> None:
         """Check that a resumed run has the images that it was made with, content and all.
 
-        `images` names the splits and the digests of what they hold.
+        `images` are digests, by the name of a test set or, as `10/seed0`, of a partition's draw.
         """
-        if self._previous is None:
-            return
-        before = {n: d for e in events if isinstance(e, ImagesRead) for n, d in e.images.items()}
-        if changed := [n for n, content in images.items() if before.get(n, content) != content]:
+        before = _images(events)
+        changed = [name for name, content in images.items() if before.get(name, content) != content]
+        if self._previous is not None and changed:
+            split = "train or val" if "/" in changed[0] else changed[0]
             raise InputError(
-                f"--resume: {changed[0]} images have changed since {self.path} was made, or other "
+                f"--resume: {split} images have changed since {self.path} was made, or other "
                 "ones cannot be read (skipped_images.csv); put them back, or --name starts another"
             )
+
+    def forget_audit(self, images: Mapping[str, str], events: Iterable[Event]) -> None:
+        """Remove `label_issues.csv` if it was made without some of the draws of `images`."""
+        if images.keys() - _images(events).keys():
+            (self.path / LABEL_ISSUES.file).unlink(missing_ok=True)
 
     def check_precision(self, precision: str, events: Iterable[Event]) -> None:
         """Check that a resumed run computes as before; `auto` may mean another on other devices."""
@@ -266,6 +277,16 @@ def _writing(path: Path) -> Iterator[None]:
     except OSError as error:
         place = error.filename or path
         raise InputError(f"--out: cannot write to {place}: {error.strerror}") from None
+
+
+def _images(events: Iterable[Event]) -> dict[str, str]:
+    """Return what was last told of each draw and test set."""
+    return {
+        name: content
+        for event in events
+        if isinstance(event, ImagesRead)
+        for name, content in event.images.items()
+    }
 
 
 def _check_continues(previous: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from data import (
     Dataset,
+    Draws,
     FeatureStore,
     ImageSource,
-    Split,
     cache_root,
     describe,
     load_dataset,
-    partition_rows,
 )
 from errors import InputError
 from models.augmentation import Augmentation
@@ -32,7 +32,7 @@ from partitions import Partition, Shots, titled
 from records import Cell, NodeView, Winner
 from report.formatting import amounts
 from search_spaces import Experiment
-from tune.features.plan import Plan, make_plan, selections_of
+from tune.features.plan import Plan, final_seeds, make_plan, selections_of
 from tune.features.stage import FeatureStage
 from tune.features.worker import EncoderWorker
 from tune.run_dir import identity
@@ -50,6 +50,7 @@ class Prepared:
 
     Attributes:
         partitions: number of training images of each partition, as the search draws it.
+        needed: rows of train and val that some fit is given.
     """
 
     experiment: Experiment
@@ -58,6 +59,8 @@ class Prepared:
     plan: Plan
     cache: Path
     partitions: Mapping[Partition, int]
+    draws: Draws
+    needed: Mapping[str, NDArray[np.int64]]
 
 
 def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
@@ -66,20 +69,26 @@ def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
     Where a search follows, no two partitions may be the same images.
     """
     dataset = load_dataset(experiment.data)
-    partitions = training_images(experiment, dataset.train)
+    matched = experiment.data.validation == "matched"
+    draws = Draws.of(dataset.train, dataset.val, experiment.seed, matched)
+    partitions = {p: len(draws.rows(p, 0)) for p in experiment.data.amounts}
     if searches:
         _check_partitions(partitions, "images" if dataset.train.groups is None else "groups")
     cache = cache_root(experiment.features.cache)
     pretrained = load_encoder(experiment, dataset, cache)
-    images = {"train": len(dataset.train), "val": len(dataset.val)}
-    images |= {name: len(test.split) for name, test in dataset.tests.items()}
+    needed = draws.needed(final_seeds(experiment, partitions))
+    tests = {name: len(test.split) for name, test in dataset.tests.items()}
+    listed = {"train": len(dataset.train), "val": len(dataset.val)} | tests
+    images = {name: len(rows) for name, rows in needed.items()} | tests
     name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
     files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
     cached = sum(file.stat().st_size for file in files)
     lines = [*describe(dataset), *_few_shots(experiment, dataset)]
-    plan = make_plan(experiment, pretrained.encoder, images, partitions, cache, cached, lines)
+    plan = make_plan(
+        experiment, pretrained.encoder, listed, images, partitions, cache, cached, lines
+    )
     plan.check(cache)
-    return Prepared(experiment, dataset, pretrained, plan, cache, partitions)
+    return Prepared(experiment, dataset, pretrained, plan, cache, partitions, draws, needed)
 
 
 def load_encoder(experiment: Experiment, dataset: Dataset, cache: Path) -> Pretrained:
@@ -133,15 +142,6 @@ def run_fingerprint(prepared: Prepared) -> str:
             *(settings["data"][key] for key in ("templates", "validation")),
         ]
     )
-
-
-def training_images(experiment: Experiment, train: Split) -> dict[Partition, int]:
-    """Count the training images of each partition, as the search draws it."""
-    labels, groups = train.labels, train.group_ids
-    return {
-        partition: len(partition_rows(labels, groups, partition, experiment.seed))
-        for partition in experiment.data.amounts
-    }
 
 
 def _few_shots(experiment: Experiment, dataset: Dataset) -> Iterator[str]:

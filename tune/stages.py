@@ -32,6 +32,7 @@ from records import (
     PrecisionChosen,
     Winner,
 )
+from tune.features.draw_contents import draw_contents
 from tune.features.label_audit import audit_labels
 from tune.features.stage import Features
 from tune.monitor.progress import Progress
@@ -107,11 +108,17 @@ def use_machines(site: Site) -> Machines:
 
 
 def make_features(site: Site, machines: Machines) -> Features:
-    """Make the features of train and validation."""
-    dataset, plan = site.prepared.dataset, site.prepared.plan
+    """Make the features of the images of train and validation that some fit is given."""
+    prepared = site.prepared
+    dataset, plan = prepared.dataset, prepared.plan
     with site.watch.timed("features"):
         splits = {"train": dataset.train, "val": dataset.val}
-        return _features(site, machines, splits, plan.boundaries, dataset.source)
+        made = _features(site, machines, splits, plan.boundaries, dataset.source)
+        drawn = draw_contents(prepared.draws, plan.seeds, made, dataset.classes)
+        site.directory.check_images(drawn, site.events)
+        site.directory.forget_audit(drawn, site.events)
+        site.journal.write(ImagesRead(drawn))
+    return made
 
 
 def _features(
@@ -121,7 +128,7 @@ def _features(
     boundaries: Sequence[str],
     source: ImageSource,
 ) -> Features:
-    """Make the features of some splits, and record which of their images were read."""
+    """Make the features of some splits, and list the images that cannot be read."""
     prepared, precision = site.prepared, machines.precision
     stage = feature_stage(prepared, machines.pretrained, machines.pool, precision, source)
     with site.watch.features(" and ".join(splits)) as progress:
@@ -131,12 +138,10 @@ def _features(
             prepared.experiment.data.max_unreadable,
             views={"train": prepared.experiment.views},
             view_boundaries=prepared.plan.view_boundaries if "train" in splits else (),
+            needed={name: rows for name, rows in prepared.needed.items() if name in splits},
             progress=progress,
         )
     site.directory.write_skipped(made.skipped, list(splits))
-    images = {name: content.digest for name, content in made.contents.items()}
-    site.directory.check_images(images, site.events)
-    site.journal.write(ImagesRead(images))
     return made
 
 
@@ -152,6 +157,7 @@ def make_context(site: Site, machines: Machines, features: Features) -> TrialCon
         features.splits["train"],
         features.splits["val"],
         prepared.partitions,
+        prepared.draws,
     )
 
 
@@ -203,13 +209,18 @@ def make_test_features(
     with site.watch.timed("test features"):
         for name, test in site.prepared.dataset.tests.items():
             made = _features(site, machines, {name: test.split}, boundaries, test.source)
+            read = {name: made.contents[name].digest}
+            site.directory.check_images(read, site.events)
+            site.journal.write(ImagesRead(read))
             shared |= made.splits
             contents |= made.contents
-    DUPLICATES.write(site.directory.path, find_duplicates(contents, site.prepared.dataset.classes))
-    splits = {name: content.split for name, content in contents.items()}
-    tests = {name: splits[name] for name in shared}
-    site.directory.write_test_images(tests, site.prepared.dataset.classes)
-    site.directory.write_classes(splits, site.prepared.dataset.classes)
+    dataset = site.prepared.dataset
+    DUPLICATES.write(site.directory.path, find_duplicates(contents, dataset.classes))
+    tests = {name: contents[name].split for name in shared}
+    site.directory.write_test_images(tests, dataset.classes)
+    # A run may use few of a class's training images: these are all that there are.
+    listed = {"train": dataset.train, "val": dataset.val, TEST: dataset.tests[TEST].split}
+    site.directory.write_classes(listed, dataset.classes)
     return shared, contents
 
 

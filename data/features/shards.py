@@ -49,6 +49,15 @@ def read_digests(path: Path) -> list[str]:
         return digests
 
 
+def array_starts(path: Path) -> dict[str, int]:
+    """Find the byte at which each array of an intact shard begins."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    del header["__metadata__"]
+    return {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items()}
+
+
 def read_shard(path: Path) -> tuple[list[str], Arrays]:
     """Read a shard's digests and arrays, and verify its checksum.
 

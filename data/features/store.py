@@ -1,7 +1,6 @@
 """Features on disk, addressed by content: what was computed once is never computed again.
 
     <root>/<fingerprint>/<boundary>/<name>.safetensors   shards, in any number
-    <root>/<fingerprint>/<boundary>/assembled/<name>/    one memory-mapped order of rows
 
 A row is found by the digest of its image, so one new image costs one image; data-set libraries key
 their caches by the whole set or by file name, so this store is our own. A damaged shard is set
@@ -20,12 +19,22 @@ from pathlib import Path
 
 import numpy as np
 
-from data.features.memory_maps import Allocate, assemble, is_intact, map_assembled
-from data.features.shards import Arrays, CorruptShardError, read_digests, read_shard, write_shard
+from data.features.rows import ShardRows
+from data.features.shards import (
+    Arrays,
+    CorruptShardError,
+    array_starts,
+    read_digests,
+    read_shard,
+    write_shard,
+)
 from errors import InputError
 from files import expanded
 
 log = logging.getLogger(__name__)
+
+Layout = dict[str, tuple[str, tuple[int, ...]]]
+"""The type of each array, and the shape of a row."""
 
 
 class MissingFeaturesError(LookupError):
@@ -45,9 +54,9 @@ def cache_root(configured: Path | None) -> Path:
 class FeatureStore:
     """The features of one encoder. Pickles as its two arguments; processes may share a root.
 
-    `missing` says what to compute and `add`; then `load` or `map`. Those set a damaged shard aside
-    and raise MissingFeaturesError: compute its rows and load again. Every method raises InputError
-    if the cache directory cannot be used.
+    `missing` says what to compute and `add`; then `load` or `locate`. Those set a damaged shard
+    aside and raise MissingFeaturesError: compute its rows and ask again. Every method raises
+    InputError if the cache directory cannot be used.
 
     Args:
         root: the cache directory; the first write makes it.
@@ -59,7 +68,8 @@ class FeatureStore:
         self.root = root
         self.fingerprint = fingerprint
         self._digests: dict[Path, list[str]] = {}  # of every shard seen
-        self._verified: set[Path] = set()  # assembled folders
+        self._verified: set[Path] = set()  # shards that were read to their ends
+        self._layouts: dict[str, Layout] = {}  # by boundary
 
     def __reduce__(self) -> tuple[type[FeatureStore], tuple[Path, str]]:
         return FeatureStore, (self.root, self.fingerprint)
@@ -86,44 +96,39 @@ class FeatureStore:
 
     def load(self, boundary: str, digests: Sequence[str]) -> Arrays:
         """Load the features in the order of `digests`, read-only, and verify their checksums."""
-        arrays = self._gather(boundary, digests, lambda _, shape, dtype: np.empty(shape, dtype))
+        arrays: Arrays = {}
+        for shard, (positions, rows) in self._plan(boundary, digests).items():
+            features = self._read(boundary, shard)
+            for name, array in features.items():
+                if name not in arrays:
+                    arrays[name] = np.empty((len(digests), *array.shape[1:]), array.dtype)
+                arrays[name][positions] = array[rows]
         for array in arrays.values():
             array.setflags(write=False)
         return arrays
 
-    def map(self, boundary: str, digests: Sequence[str]) -> Arrays:
-        """Map the features in the order of `digests`, read-only: for those larger than memory.
+    def locate(self, boundary: str, digests: Sequence[str]) -> dict[str, ShardRows]:
+        """Find where the features lie, in the order of `digests`: for those larger than memory.
 
-        The first call for these digests writes them in their order, shard by shard. The first call
-        of each store object reads them once, to verify the checksums.
+        The first call of each store object reads their shards once, to verify the checksums.
         """
-        folder = self._folder(boundary) / "assembled" / _name(digests)
+        plan = self._plan(boundary, digests)
+        for shard in plan:
+            if shard not in self._verified:
+                self._read(boundary, shard)
+        places = np.empty((len(digests), 2), np.int32)
+        for number, (positions, rows) in enumerate(plan.values()):
+            places[positions, 0], places[positions, 1] = number, rows
         try:
-            with self._usable("assemble"):
-                if folder not in self._verified and not is_intact(folder):
-                    assemble(folder, lambda allocate: self._gather(boundary, digests, allocate))
-                self._verified.add(folder)
-                return map_assembled(folder)
+            starts = [array_starts(shard) for shard in plan]
         except FileNotFoundError as error:
-            self._verified.discard(folder)
-            raise MissingFeaturesError(f"{folder} is gone; ask again") from error
-
-    def _gather(self, boundary: str, digests: Sequence[str], allocate: Allocate) -> Arrays:
-        """Fill arrays made by `allocate` with the rows of `digests`, one shard at a time."""
-        arrays: Arrays = {}
-        for shard, (positions, rows) in self._plan(boundary, digests).items():
-            features = self._read(boundary, shard)
-            if not arrays:
-                for name, array in features.items():
-                    arrays[name] = allocate(name, (len(digests), *array.shape[1:]), array.dtype)
-            if _layout(features) != _layout(arrays):
-                raise ValueError(
-                    f"{shard} holds {_layout(features)}, other shards {_layout(arrays)}: "
-                    f"two encoders share the fingerprint {self.fingerprint}"
-                )
-            for name, array in features.items():
-                arrays[name][positions] = array[rows]
-        return arrays
+            raise MissingFeaturesError(f"{error.filename} is gone; ask again") from error
+        return {
+            name: ShardRows(
+                tuple(plan), tuple(each[name] for each in starts), places, shape, np.dtype(dtype)
+            )
+            for name, (dtype, shape) in self._layouts[boundary].items()
+        }
 
     def _plan(
         self, boundary: str, digests: Sequence[str]
@@ -163,6 +168,7 @@ class FeatureStore:
                 digests, arrays = read_shard(shard)
             if digests != self._digests[shard]:
                 raise CorruptShardError(f"{shard}: its header has changed")
+            self._check_layout(boundary, shard, arrays)
             return arrays
         except FileNotFoundError as error:
             raise MissingFeaturesError(f"{shard} is gone, from boundary {boundary!r}") from error
@@ -170,9 +176,20 @@ class FeatureStore:
             self._set_aside(shard, error)
             raise MissingFeaturesError(f"{shard} was damaged; compute its rows again") from error
 
+    def _check_layout(self, boundary: str, shard: Path, arrays: Arrays) -> None:
+        """Note that a shard is intact; raise ValueError if others of its boundary differ."""
+        self._verified.add(shard)
+        layout = _layout(arrays)
+        if (known := self._layouts.setdefault(boundary, layout)) != layout:
+            raise ValueError(
+                f"{shard} holds {layout}, other shards {known}: "
+                f"two encoders share the fingerprint {self.fingerprint}"
+            )
+
     def _set_aside(self, shard: Path, error: CorruptShardError) -> None:
         log.warning("set aside, to be computed again: %s", error)
         self._digests.pop(shard, None)
+        self._verified.discard(shard)
         with self._usable("set aside a damaged shard"), contextlib.suppress(FileNotFoundError):
             shard.rename(shard.with_suffix(".corrupt"))
 
@@ -197,6 +214,6 @@ def _name(digests: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:32]
 
 
-def _layout(arrays: Arrays) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _layout(arrays: Arrays) -> Layout:
     """What all shards of a boundary agree on: each array's type and the shape of a row."""
     return {name: (array.dtype.str, array.shape[1:]) for name, array in sorted(arrays.items())}

@@ -18,21 +18,15 @@ VALUES = np.arange(4000, dtype=np.float32).reshape(100, 40)
 DIGESTS = [f"{row:064x}" for row in range(100)]
 
 
-@pytest.fixture(params=["in the object store", "mapped from disk"])
-def shared(request: pytest.FixtureRequest, tmp_path: Path) -> SharedArray:
-    if request.param == "in the object store":
-        return SharedArray(ray.put(VALUES))
-    store = FeatureStore(tmp_path, "test")
-    store.add("head", DIGESTS, {"x": VALUES})
-    array = store.map("head", DIGESTS)["x"]
-    assert isinstance(array, np.memmap)
-    return SharedArray(Path(str(array.filename)))
+@pytest.fixture
+def shared() -> SharedArray:
+    return SharedArray(ray.put(VALUES))
 
 
 @ray.remote(num_cpus=0)
 def write(handle: tuple[SharedArray], how: str) -> str:
     """Try to write in a worker's process; returns what stood in the way."""
-    array = handle[0].get()
+    array: Any = handle[0].get()
     split = SharedSplit(np.zeros(len(array), dtype=np.int64), {"head": handle[0]})
     device: Any = torch.device("cpu")
     try:
@@ -70,11 +64,21 @@ def test_a_write_to_shared_features_reaches_nobody(
     shared: SharedArray, how: str, stood: str
 ) -> None:
     assert stood in ray.get(write.remote((shared,), how))
-    np.testing.assert_array_equal(shared.get(), VALUES)
+    array: Any = shared.get()
+    np.testing.assert_array_equal(array, VALUES)
     assert ray.get(total.remote((shared,))) == float(VALUES.sum())
 
 
 @ray.remote(num_cpus=0)
 def total(handle: tuple[SharedArray]) -> float:
     """As another process reads it."""
-    return float(handle[0].get().sum())
+    return float(handle[0].get()[np.arange(len(VALUES))].sum())
+
+
+def test_features_that_stay_on_disk_are_read_by_another_process(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path, "test")
+    store.add("head", DIGESTS, {"x": VALUES})
+    on_disk = SharedArray(store.locate("head", DIGESTS)["x"])
+    assert ray.get(total.remote((on_disk,))) == float(VALUES.sum())
+    assert ray.get(write.remote((on_disk,), "to a batch")) == "a copy"
+    assert ray.get(total.remote((on_disk,))) == float(VALUES.sum())

@@ -53,7 +53,7 @@ EVENTS: list[Event] = [
     Footnote("two images are twins"),
     Nodes((NodeView("a", "10.0.0.1", True, "/code", None), NodeView("b", "", False, "", 80))),
     PrecisionChosen("bfloat16"),
-    ImagesRead({"train": "aaa", "val": "bbb"}),
+    ImagesRead({"10/seed0": "aaa", "10/seed1": "bbb"}),
     StageEnded("features", 1.5),
     TrialStarted(CELL, 3, "partition 10", CONFIG, None),
     TrialReported(CELL, 3, REPORT),

@@ -288,7 +288,7 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
 
     Image.fromarray((255 - noise[6]).astype(np.uint8)).save(tmp_path / "6.png")  # of train
     more = photos.model_copy(update={"final": photos.final.model_copy(update={"seeds": 3})})
-    with pytest.raises(InputError, match=r"^--resume: train images have changed"):
+    with pytest.raises(InputError, match=r"^--resume: train or val images have changed"):
         run_quietly(more, tmp_path, resume=True)
     assert len(final_fits_in(tmp_path / "photos")) == 3 * 2
     # What was refused has left no trace in what the run is.

@@ -15,6 +15,7 @@ import pytest
 import ray
 import torch
 
+from data import Draws, Listed
 from models.config import ModelConfig
 from models.fit import Fit
 from models.loading import Pretrained, load_pretrained
@@ -47,7 +48,10 @@ def new_context(pretrained: Pretrained, fingerprint: str = "these data") -> Tria
     features = pretrained.encoder.features(pixels, ["block 11"])["block 11"].numpy()
     split = SharedSplit(np.arange(60) % 10, {"block 11": SharedArray(ray.put(features))})
     shared, classes = ray.put(pretrained), tuple("0123456789")
-    return TrialContext(small(), shared, fingerprint, "float32", classes, split, split, {100: 60})
+    draws = Draws(Listed(split.labels), Listed(split.labels), 0, matched=False)
+    return TrialContext(
+        small(), shared, fingerprint, "float32", classes, split, split, {100: 60}, draws
+    )
 
 
 def begin(context: TrialContext, checkpoints: Path, **changes: Any) -> SuffixTrial:

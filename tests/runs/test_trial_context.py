@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 import ray
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from ray import cloudpickle
 
+from data import Draws, Listed
 from models.config import ModelConfig
 from models.head import LinearHead
 from models.loading import Pretrained, load_pretrained
@@ -30,7 +29,7 @@ from tests.runs.helpers import small
 from tune.search.schedulers import SCHEDULERS
 from tune.setup import prepare
 from tune.trials.trial_context import TrialContext
-from tune.workers.object_store import SharedArray, SharedSplit
+from tune.workers.object_store import NOT_MADE, UNREADABLE, SharedArray, SharedSplit
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = (1, 5, 10, 25, 33.3, 50, 100)
@@ -41,69 +40,42 @@ def rows_only(labels: int, *more: str, validation: str = "full", seed: int = 0) 
     rng = np.random.default_rng(labels)
     train, val = (SharedSplit(rng.permutation(np.arange(n) % 7), {}) for n in (labels, labels // 2))
     experiment = small(f"data.validation={validation}", f"seed={seed}", *more)
+    draws = Draws(Listed(train.labels), Listed(val.labels), seed, validation == "matched")
     nothing: Any = None
     return TrialContext(
-        experiment, nothing, "these data", "float32", tuple("abcdefg"), train, val, {}
+        experiment, nothing, "these data", "float32", tuple("abcdefg"), train, val, {}, draws
     )
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(50, 400), st.integers(0, 5), st.integers(0, 20))
-def test_partitions_are_nested_and_share_validation(labels: int, search: int, seed: int) -> None:
-    context = rows_only(labels, seed=search)
-    drawn = [set(context.rows(partition, seed).tolist()) for partition in PARTITIONS]
-    for smaller, larger in itertools.pairwise(drawn):
-        assert smaller <= larger
-    assert drawn[-1] == set(range(labels))
+def test_an_image_that_cannot_be_read_has_no_part_in_the_draw_of_others() -> None:
+    context = rows_only(300, validation="matched")
+    rng = np.random.default_rng(0)
+    broken = rng.permutation(300)[:30]
+    places = np.full(300, UNREADABLE)
+    kept = np.setdiff1d(np.arange(300), broken)
+    places[kept] = np.arange(270)
+    train = SharedSplit(context.train.labels[kept], {}, places=places)
+    fewer = dataclasses.replace(context, train=train)
     for partition in PARTITIONS:
-        assert context.val_rows(partition, seed).tolist() == list(range(labels // 2))
+        for seed in range(3):
+            drawn = context.rows(partition, seed)
+            assert (
+                kept[fewer.rows(partition, seed)].tolist() == np.setdiff1d(drawn, broken).tolist()
+            )
+            same = fewer.val_rows(partition, seed), context.val_rows(partition, seed)
+            assert np.array_equal(*same)
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(50, 400), st.integers(0, 20))
-def test_matched_validation_is_the_partitions_own_share(labels: int, seed: int) -> None:
-    context = rows_only(labels, validation="matched")
-    count = labels // 2
-    drawn = [context.val_rows(partition, seed) for partition in PARTITIONS]
-    for partition, rows in zip(PARTITIONS, drawn, strict=True):
-        assert abs(len(rows) - count * partition / 100) <= 7  # of every class one at least
-        assert set(context.val.labels[rows].tolist()) == set(range(7))
-    for smaller, larger in itertools.pairwise(drawn):
-        assert set(smaller.tolist()) <= set(larger.tolist())
-    assert len(drawn[-1]) == count
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(2, 9), st.integers(0, 20))
-def test_partitions_and_matched_validation_keep_groups_whole(size: int, seed: int) -> None:
-    context = rows_only(400, validation="matched")
-    train, val = (
-        dataclasses.replace(split, groups=np.arange(len(split)) // size)
-        for split in (context.train, context.val)
-    )
-    context = dataclasses.replace(context, train=train, val=val)
-    for split, rows_of in ((train, context.rows), (val, context.val_rows)):
-        assert split.groups is not None
-        for partition in PARTITIONS:
-            rows = rows_of(partition, seed)
-            whole = np.isin(split.groups, split.groups[rows])
-            assert rows.tolist() == np.flatnonzero(whole).tolist()
-            assert set(split.labels[rows].tolist()) == set(range(7))
-
-
-def test_every_seed_draws_partition_and_matched_validation_anew() -> None:
-    context = rows_only(300, validation="matched")
-    for rows in (context.rows, context.val_rows):
-        assert len({tuple(rows(10, seed).tolist()) for seed in range(5)}) == 5
-
-
-def test_methods_have_no_part_in_the_draw() -> None:
-    context = rows_only(300, validation="matched")
-    other = small("data.validation=matched", "search.trials=9", methods=["frozen"])
-    others = dataclasses.replace(context, experiment=other)
-    for seed in range(3):
-        assert context.rows(10, seed).tolist() == others.rows(10, seed).tolist()
-        assert context.val_rows(10, seed).tolist() == others.val_rows(10, seed).tolist()
+def test_a_fit_cannot_be_given_an_image_without_features() -> None:
+    context = rows_only(300)
+    drawn = context.rows(10, 0)
+    places = np.full(300, NOT_MADE)
+    places[drawn] = np.arange(len(drawn))
+    train = SharedSplit(context.train.labels[drawn], {}, places=places)
+    few = dataclasses.replace(context, train=train)
+    assert few.rows(10, 0).tolist() == list(range(len(drawn)))
+    with pytest.raises(LookupError, match="no features were made of row"):
+        few.rows(10, 1)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +102,10 @@ def context(pretrained: Pretrained, ray_session: None) -> TrialContext:
     experiment = small("search.samples=60")
     shared, classes = ray.put(pretrained), ("a", "b", "c")
     images = dict.fromkeys(PARTITIONS, 30)
-    return TrialContext(experiment, shared, "these data", "float32", classes, train, val, images)
+    draws = Draws(Listed(labels), Listed(labels), 0, matched=False)
+    return TrialContext(
+        experiment, shared, "these data", "float32", classes, train, val, images, draws
+    )
 
 
 OWN = """

@@ -21,6 +21,7 @@ from records import (
     TrialStarted,
     Winner,
 )
+from records.journal import journal_line
 from search_spaces import Experiment, load_experiment
 from tests.tune.search.simulated import FIXED, FROZEN, LLRD, ZEROS, experiment
 from tune.run_dir import RunDirectory, identity
@@ -260,7 +261,7 @@ def test_identity_follows_from_groups_where_there_are_some() -> None:
 
 
 def test_a_run_is_not_resumed_with_other_images(run: Path) -> None:
-    was = {"train": "aaa", "val": "bbb"}
+    was = {"10/seed0": "aaa", "10/seed1": "bbb"}
     told = [RunStarted(False, 0, {}, {}), ImagesRead(was)]
     directory = RunDirectory(run, True)
     directory.check_images(was, told)
@@ -268,11 +269,36 @@ def test_a_run_is_not_resumed_with_other_images(run: Path) -> None:
     directory.check_images({"test": "ddd"}, told)  # not looked at before
     later = [*told, ImagesRead({"test": "ddd"})]
     directory.check_images(was, later)
-    with pytest.raises(InputError, match="test images have changed"):
+    with pytest.raises(InputError, match=r"^--resume: test images have changed"):
         directory.check_images({"test": "eee"}, later)
-    for changed in ({**was, "train": "ccc"}, {**was, "val": "ccc"}):
-        with pytest.raises(InputError, match=r"^--resume: (train|val) images have changed"):
-            directory.check_images(changed, told)
+    with pytest.raises(InputError, match=r"^--resume: train or val images have changed"):
+        directory.check_images({**was, "10/seed1": "ccc"}, later)
+
+
+def test_fits_that_others_are_added_to_rest_on_their_own_images(run: Path) -> None:
+    told = [ImagesRead({"10/seed0": "aaa"}), ImagesRead({"50/seed0": "bbb"})]
+    directory = RunDirectory(run, True)
+    directory.check_images({"10/seed0": "aaa", "20/seed0": "ccc"}, told)
+    with pytest.raises(InputError, match="train or val images have changed"):
+        directory.check_images({"10/seed0": "ddd", "50/seed0": "bbb"}, told)
+
+
+def test_labels_are_audited_again_if_there_are_more_images(run: Path) -> None:
+    told = [ImagesRead({"10/seed0": "aaa"}), ImagesRead({"test": "ddd"})]
+    directory, audit = RunDirectory(run, True), run / "label_issues.csv"
+    audit.touch()
+    directory.forget_audit({"10/seed0": "aaa"}, told)
+    assert audit.exists()
+    directory.forget_audit({"10/seed0": "aaa", "10/seed1": "bbb"}, told)
+    assert not audit.exists()
+
+
+def test_a_run_whose_partitions_were_drawn_from_readable_images_is_not_resumed(run: Path) -> None:
+    """An earlier version's, whose journal names the images of train."""
+    with (run / "events.jsonl").open("a") as journal:
+        journal.write(journal_line(ImagesRead({"train": "aaa", "val": "bbb"})))
+    with pytest.raises(InputError, match=r"^--resume: an earlier version made .*--name"):
+        RunDirectory(run, True)
 
 
 def test_a_run_goes_on_in_the_precision_that_it_began_in(tmp_path: Path, run: Path) -> None:
@@ -287,8 +313,8 @@ def test_a_run_goes_on_in_the_precision_that_it_began_in(tmp_path: Path, run: Pa
 
 
 def test_a_run_refused_before_its_first_trial_may_change_its_images(tmp_path: Path) -> None:
-    told = [ImagesRead({"train": "aaa", "val": "bbb"})]
-    RunDirectory(tmp_path, True).check_images({"train": "ccc", "val": "ccc"}, told)
+    told = [ImagesRead({"10/seed0": "aaa"})]
+    RunDirectory(tmp_path, True).check_images({"10/seed0": "ccc"}, told)
 
 
 def test_nothing_temporary_is_left(run: Path) -> None:

@@ -30,7 +30,7 @@ from tune.features.cached_boundaries import choose_boundaries
 
 FEATURES_SHARE = 0.25  # of memory, for all features at the boundaries that are chosen
 DISK_SHARE = 0.5  # of free disk, for the same if memory cannot hold even the smallest choice
-STORE_SHARE = 0.3  # of memory, for features in the object store; larger arrays are mapped
+STORE_SHARE = 0.3  # of memory, for features in the object store; larger arrays stay on disk
 FASTEST = {"GPU": 2e14, "CPU": 1e11}
 """Operations a second that no GPU, or no core, exceeds by much when it trains."""
 ITEM_BYTES = {"float32": 4, "float16": 2}
@@ -45,7 +45,8 @@ class Plan:
         view_boundaries: those of them at which views are cached too.
         trained_bytes: the most that a fit of each method trains, in bytes of float32.
         image_bytes: bytes of one image's features at each cached boundary.
-        images: number of images in each split.
+        listed: number of images in each split.
+        images: number of those that some fit is given.
         partition_images: number of training images of each partition.
         cached_bytes: bytes of this encoder's features that are on disk already.
         encoder_flops: operations of the whole encoder's forward pass on one image.
@@ -59,7 +60,8 @@ class Plan:
     view_boundaries: tuple[str, ...]
     trained_bytes: dict[str, int]
     image_bytes: dict[str, int]
-    images: dict[str, int]
+    listed: Mapping[str, int]
+    images: Mapping[str, int]
     partition_images: Mapping[Partition, int]
     encoder_bytes: int
     cached_bytes: int
@@ -72,8 +74,7 @@ class Plan:
     @property
     def seeds(self) -> dict[Partition, int]:
         """The number of final fits that a winner of each partition gets."""
-        seeds = self.experiment.final.seeds
-        return {p: planned_seeds(seeds, p, images) for p, images in self.partition_images.items()}
+        return final_seeds(self.experiment, self.partition_images)
 
     @property
     def arrays(self) -> list[int]:
@@ -84,12 +85,12 @@ class Plan:
 
     @property
     def disk_bytes(self) -> int:
-        """Bytes of all features on disk; arrays that will be mapped are there twice."""
-        return sum(2 * array if array > self.map_above else array for array in self.arrays)
+        """Bytes of all features on disk."""
+        return sum(self.arrays)
 
     @property
     def map_above(self) -> int:
-        """Bytes above which a feature array is mapped from disk rather than put in memory.
+        """Bytes above which a feature array stays on disk rather than be put in memory.
 
         Memory takes as many arrays as fit, the small ones first.
         """
@@ -178,7 +179,11 @@ class Plan:
 
     def render_data(self, console: Console) -> None:
         """Print what the run is about: its images, their classes, what to know of them."""
-        images = ", ".join(f"{count} {split}" for split, count in self.images.items())
+        counts = []
+        for split, count in self.listed.items():
+            used = f" ({self.images[split]} used)" if self.images[split] < count else ""
+            counts.append(f"{count} {split}{used}")
+        images = ", ".join(counts)
         say(console, f"{self.experiment.name}: {self.experiment.data.source}, images: {images}")
         for line in self.data_lines:
             say(console, line)
@@ -201,8 +206,8 @@ class Plan:
             size = self.image_bytes[boundary]
             views = experiment.views if boundary in self.view_boundaries else 0
             total = size * (sum(self.images.values()) + views * self.images["train"])
-            mapped = size * max(self.images.values()) > self.map_above
-            in_memory = "memory-mapped" if mapped else decimal(total)
+            on_disk = size * max(self.images.values()) > self.map_above
+            in_memory = "read from disk" if on_disk else decimal(total)
             features.append((boundary, decimal(size), decimal(total), in_memory))
         print_rows(console, ("boundary", "per image", "on disk", "in memory"), features)
         encoded = sum(self.images.values()) + self.images["train"] * experiment.views
@@ -231,7 +236,8 @@ class Plan:
 def make_plan(
     experiment: Experiment,
     encoder: Encoder,
-    images: dict[str, int],
+    listed: Mapping[str, int],
+    images: Mapping[str, int],
     partition_images: Mapping[Partition, int],
     cache: Path,
     cached_bytes: int = 0,
@@ -261,8 +267,8 @@ def make_plan(
     free_disk = shutil.disk_usage(nearest(cache)).free
     room = FEATURES_SHARE * memory
     if sum(sizes[i] for i in {min(wanted), *always}) > room:
-        # Even the smallest set must be mapped from disk, where it lies twice; so more may be.
-        room = DISK_SHARE * (free_disk + cached_bytes) / 2
+        # Even the smallest set must be read from disk; so more may be.
+        room = DISK_SHARE * (free_disk + cached_bytes)
     indices = choose_boundaries(sizes, wanted, forward, room, always)
     chosen = tuple(encoder.boundaries[i] for i in indices)
     return Plan(
@@ -273,6 +279,7 @@ def make_plan(
             n: 4 * max(choice.count for choice in found) for n, found in choices.items()
         },
         image_bytes={b: image_bytes[b] for b in chosen},
+        listed=listed,
         images=images,
         partition_images=partition_images,
         encoder_bytes=sum(4 * p.numel() for p in encoder.parameters()),
@@ -285,6 +292,12 @@ def make_plan(
         },
         data_lines=data_lines,
     )
+
+
+def final_seeds(experiment: Experiment, images: Mapping[Partition, int]) -> dict[Partition, int]:
+    """Count the final seeds of each partition, by its training images."""
+    seeds = experiment.final.seeds
+    return {p: planned_seeds(seeds, p, count) for p, count in images.items()}
 
 
 def _horizons(experiment: Experiment, method: str, images: Mapping[Partition, int]) -> list[int]:

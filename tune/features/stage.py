@@ -1,4 +1,4 @@
-"""The feature stage: every image goes through the encoder once, on all devices of the cluster.
+"""The feature stage: images go through the encoder once each, on all devices of the cluster.
 
 Ray Data is not used: it adds 12 s of start-up (measured) to every search, and each search would
 still have to look up which images are in the store already.
@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from data import (
     FeatureStore,
@@ -26,11 +26,12 @@ from data import (
 from errors import InputError
 from tune.features.worker import Encoded, EncodeJob, EncoderWorker, ImageRef
 from tune.workers.actor_pool import ActorPool, result_of
-from tune.workers.object_store import SharedArray, SharedSplit
+from tune.workers.object_store import NOT_MADE, UNREADABLE, SharedArray, SharedSplit
 
 TENSOR = "x"  # all supported towers pass one tensor from group to group
 HASHES, HASH_BITS = "perceptual hash", "144 bits"  # the store of hashes, which need no encoder
 Progress = Callable[[int, int], None]
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class FeatureStage:
     Attributes:
         store: the cache, under this encoder's fingerprint.
         worker: encodes, on the pool; each of its processes has a trial's resources.
-        map_above: bytes above which an array is mapped from disk rather than put in memory.
+        map_above: bytes above which an array stays on disk rather than be put in memory.
     """
 
     store: FeatureStore
@@ -73,36 +74,40 @@ class FeatureStage:
         max_unreadable: float,
         views: Mapping[str, int] | None = None,
         view_boundaries: Sequence[str] = (),
+        needed: Mapping[str, Rows] | None = None,
         progress: Progress = lambda done, total: None,
     ) -> Features:
-        """Make the features of splits, less the images that cannot be read.
+        """Make the features of the images that are needed, less those that cannot be read.
+
+        No other image is read.
 
         Args:
             splits: by name.
             boundaries: where the encoder's activations are wanted.
-            max_unreadable: the share of a split's images that may be unreadable.
+            max_unreadable: the share of a split's needed images that may be unreadable.
             views: how many augmented copies to make of each image, by the split's name.
             view_boundaries: those of `boundaries` at which the copies are wanted.
+            needed: rows of the splits, increasing; of one that is not named, all are needed.
             progress: is called with the images done and the images to do.
 
         Raises:
-            InputError: more than that are unreadable, or all train images of a class are.
+            InputError: more than that are unreadable.
         """
         counts = {name: (views or {}).get(name, 0) for name in splits}
-        found = {name: self._digests(split) for name, split in splits.items()}
+        rows = {name: np.arange(len(split)) for name, split in splits.items()} | dict(needed or {})
+        found = {name: self._digests(split, rows[name]) for name, split in splits.items()}
         while True:
             self._compute(found, counts, boundaries, view_boundaries, progress)
             for name, each in found.items():
                 each.check(name, max_unreadable)
-            readable = {name: each.readable() for name, each in found.items()}
             # Reading may find a damaged shard, which is set aside: compute its rows again.
             with contextlib.suppress(MissingFeaturesError):
                 return Features(
                     {
-                        name: self._shared(split, boundaries, view_boundaries, counts[name])
-                        for name, split in readable.items()
+                        name: self._shared(each, boundaries, view_boundaries, counts[name])
+                        for name, each in found.items()
                     },
-                    {name: self._content(split) for name, split in readable.items()},
+                    {name: self._content(each.readable()) for name, each in found.items()},
                     [skipped for name, each in found.items() for skipped in each.skipped(name)],
                 )
 
@@ -110,7 +115,8 @@ class FeatureStage:
     def _hashes(self) -> FeatureStore:
         return FeatureStore(self.store.root, HASHES)
 
-    def _digests(self, split: Split) -> SplitDigests:
+    def _digests(self, listed: Split, rows: Rows) -> SplitDigests:
+        split = listed.select(rows)
         unreadable: dict[int, str] = {}
 
         def digest(row: int) -> str:
@@ -122,7 +128,7 @@ class FeatureStage:
 
         with ThreadPoolExecutor(8) as pool:
             digests = tuple(pool.map(digest, range(len(split))))
-        return SplitDigests(replace(split, digests=digests), unreadable)
+        return SplitDigests(replace(split, digests=digests), unreadable, rows, len(listed))
 
     def _compute(
         self,
@@ -184,8 +190,13 @@ class FeatureStage:
         return SplitContent(split, self._hashes.load(HASH_BITS, split.digests or ())[TENSOR])
 
     def _shared(
-        self, split: Split, boundaries: Sequence[str], view_boundaries: Sequence[str], views: int
+        self,
+        found: SplitDigests,
+        boundaries: Sequence[str],
+        view_boundaries: Sequence[str],
+        views: int,
     ) -> SharedSplit:
+        split = found.readable()
         return SharedSplit(
             split.labels,
             {boundary: self._share(split, boundary, 0) for boundary in boundaries},
@@ -193,32 +204,43 @@ class FeatureStage:
                 boundary: tuple(self._share(split, boundary, 1 + view) for view in range(views))
                 for boundary in view_boundaries
             },
-            split.group_ids,
+            found.places(),
         )
 
     def _share(self, split: Split, boundary: str, view: int) -> SharedArray:
         digests = self._views(split.digests or (), view)
         one = self.store.load(boundary, digests[:1])[TENSOR]
         if one.nbytes * len(digests) > self.map_above:
-            array = self.store.map(boundary, digests)[TENSOR]
-            assert isinstance(array, np.memmap)
-            return SharedArray(Path(str(array.filename)))
+            return SharedArray(self.store.locate(boundary, digests)[TENSOR])
         return SharedArray(ray.put(self.store.load(boundary, digests)[TENSOR]))
 
 
 @dataclass(frozen=True, eq=False)
 class SplitDigests:
-    """A split whose images have been digested, and why some cannot be read, by row.
+    """The needed images of a split, digested, and why some cannot be read, by their position.
 
     The digest of an unreadable file is empty.
+
+    Attributes:
+        rows: where the images stand in the split as listed, of so many images (`listed`).
     """
 
     split: Split
     unreadable: dict[int, str]
+    rows: Rows
+    listed: int
 
     def readable(self) -> Split:
         """Make a split of the readable images."""
         return self.split.without(list(self.unreadable))
+
+    def places(self) -> Rows:
+        """Find, for each listed image, its position among the readable ones."""
+        places = np.full(self.listed, NOT_MADE)
+        places[self.rows] = UNREADABLE
+        kept = np.delete(self.rows, list(self.unreadable))
+        places[kept] = np.arange(len(kept))
+        return places
 
     def drop(self, broken: Mapping[str, str]) -> None:
         """Note images, by digest, whose content turned out not to be an image."""
@@ -239,14 +261,8 @@ class SplitDigests:
         example = f"{self.split.keys[row]}: {self.unreadable[row]}"
         if len(self.unreadable) > max_unreadable * len(self.split):
             raise InputError(
-                f"data: {len(self.unreadable)} of {len(self.split)} {name} images are "
+                f"data: {len(self.unreadable)} of the {len(self.split)} {name} images used are "
                 f"unreadable ({example}); data.max_unreadable allows a share of {max_unreadable:g}"
-            )
-        remaining = set(self.readable().labels.tolist())
-        if name == "train" and (lost := set(self.split.labels.tolist()) - remaining):
-            raise InputError(
-                f"data.source: every train image of class number {min(lost)} is unreadable "
-                f"({example}); every class needs one"
             )
 
 

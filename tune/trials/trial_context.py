@@ -13,7 +13,7 @@ import ray
 from numpy.typing import NDArray
 from ray import cloudpickle
 
-from data import derived_seed, partition_rows
+from data import Draws, derived_seed
 from models.config import PrecisionName
 from models.device import Device, available_device
 from models.encoder import Encoder
@@ -22,7 +22,7 @@ from models.head import LinearHead
 from models.loading import Pretrained
 from models.recipe import Recipe
 from models.selection import select
-from partitions import Partition, Shots
+from partitions import Partition
 from records import Cell
 from search_spaces import Experiment
 from tune.search.schedulers import SCHEDULERS, Scheduler, milestones
@@ -37,7 +37,8 @@ class TrialContext:
 
     It holds no test split, so that no search can see one. `run_fingerprint` names the run's data
     and prompts, `precision` is resolved (not `auto`). `images` counts each partition's training
-    images as the search plans with them: where some cannot be read, a fit has fewer.
+    images as the search plans with them: where some cannot be read, a fit has fewer. `draws` says
+    which.
     """
 
     experiment: Experiment
@@ -48,6 +49,7 @@ class TrialContext:
     train: SharedSplit
     val: SharedSplit
     images: Mapping[Partition, int]
+    draws: Draws
     scheduler: type[Scheduler] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,18 +104,12 @@ class TrialContext:
         return pretrained
 
     def rows(self, partition: Partition, seed: int) -> Rows:
-        """Draw the training images of a partition for a seed; nested over partitions."""
-        labels, groups = self.train.labels, self.train.groups
-        return partition_rows(labels, groups, partition, self.experiment.seed, seed)
+        """Find the features of the training images that a partition has for a seed."""
+        return self.train.readable(self.draws.rows(partition, seed))
 
     def val_rows(self, partition: Partition, seed: int) -> Rows:
-        """Draw the validation images a partition is judged by: all, or as many as it would have."""
-        if self.experiment.data.validation == "full":
-            return np.arange(len(self.val))
-        if isinstance(partition, Shots):  # the share of them that it has of the training images
-            partition = 100 * len(self.rows(partition, seed)) / len(self.train)
-        labels, groups = self.val.labels, self.val.groups
-        return partition_rows(labels, groups, partition, self.experiment.seed, seed, "validation")
+        """Find the features of the validation images that a partition is judged by for a seed."""
+        return self.val.readable(self.draws.val_rows(partition, seed))
 
     def boundary(self, recipe: Recipe) -> str:
         """Return where a fit of the recipe is fed: all that it trains on is cached there."""

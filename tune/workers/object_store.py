@@ -8,54 +8,73 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from data import ShardRows
 from models.feature_dataset import FeatureDataset
+
+UNREADABLE, NOT_MADE = -1, -2
+"""Places of images that have no features: they cannot be read, or no fit is given them."""
 
 
 @dataclass(frozen=True)
 class SharedArray:
     """A read-only array that every process of the cluster reads without a copy of its own.
 
-    A small array lies in Ray's object store, one copy a machine, fetched at the first use. A large
-    one is a memory map of a file that all machines see. NumPy refuses to write to either. A write
-    through `torch.from_numpy` would not be refused, and would change the array for every process:
-    so no one hands these arrays to torch, and `FeatureDataset.batch` copies the rows it gathers.
+    A small array lies in Ray's object store, one copy a machine, fetched at the first use; NumPy
+    refuses to write to it. A write through `torch.from_numpy` would not be refused, and would
+    change the array for every process: so no one hands these arrays to torch, and
+    `FeatureDataset.batch` copies the rows it gathers. A large array stays in files that all
+    machines see, and its rows are read as they are needed.
     """
 
-    place: ray.ObjectRef[NDArray[Any]] | Path
+    place: ray.ObjectRef[NDArray[Any]] | ShardRows
 
-    def get(self) -> NDArray[Any]:
+    def get(self) -> NDArray[Any] | ShardRows:
         """Return the array."""
-        if isinstance(self.place, Path):
-            return _mapped(self.place)
+        if isinstance(self.place, ShardRows):
+            return self.place
         array: NDArray[Any] = fetch(self.place)
         return array
 
 
 @dataclass(frozen=True)
 class SharedSplit:
-    """One split's labels, and handles of its features.
+    """The images of one split that have features: their labels, and handles of the features.
 
     Attributes:
         labels: class numbers, shape (images,).
         features: by cached boundary, each of shape (images, …).
         views: features of augmented copies of the images, by the boundaries that have any.
-        groups: numbers of the images' groups, shape (images,); None if the source has no groups.
+        places: where the features of each image of the split as listed lie, shape (listed,), or
+            one of `UNREADABLE` and `NOT_MADE`; None if all have features, in this order.
     """
 
     labels: NDArray[np.int64]
     features: dict[str, SharedArray]
     views: dict[str, tuple[SharedArray, ...]] = field(default_factory=dict)
-    groups: NDArray[np.int64] | None = None
+    places: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def readable(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Find where the features of listed images lie, less those that cannot be read.
+
+        Raises:
+            LookupError: no features were made of one of them.
+        """
+        if self.places is None:
+            return rows
+        found = self.places[rows]
+        if (found == NOT_MADE).any():
+            raise LookupError(f"no features were made of row {rows[found == NOT_MADE][0]}")
+        readable: NDArray[np.int64] = found[found != UNREADABLE]
+        return readable
 
     def examples(
         self, boundary: str, rows: NDArray[np.int64] | None = None, views: int = 0
@@ -70,9 +89,3 @@ class SharedSplit:
 def fetch(ref: ray.ObjectRef[Any]) -> Any:
     """Return the object behind `ref`; a process unpickles it once."""
     return ray.get(ref)
-
-
-@cache
-def _mapped(path: Path) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(path, mmap_mode="r")
-    return array

@@ -4,7 +4,7 @@ import logging
 import os
 import pickle
 import signal
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from data import FeatureStore, MissingFeaturesError, cache_root
 from data.features import Arrays
-from data.features.memory_maps import Allocate, assemble
 from errors import InputError
 
+Read = Callable[[FeatureStore, list[str]], Arrays]
 DIGESTS = [f"{number:064x}" for number in range(20)]
 
 
@@ -39,7 +39,20 @@ def compute_in_process(root: Path) -> int:
     return compute(FeatureStore(root, "f0"), DIGESTS)
 
 
-def assert_right(found: dict[str, NDArray[np.float32]], digests: list[str]) -> None:
+def load(store: FeatureStore, digests: list[str]) -> Arrays:
+    return store.load("block 7", digests)
+
+
+def from_disk(store: FeatureStore, digests: list[str]) -> Arrays:
+    """All rows of arrays that stay on disk."""
+    found = store.locate("block 7", digests)
+    return {name: rows[np.arange(len(digests))] for name, rows in found.items()}
+
+
+reads = pytest.mark.parametrize("read", [load, from_disk])
+
+
+def assert_right(found: Arrays, digests: list[str]) -> None:
     expected = features(digests)
     assert found.keys() == expected.keys()
     for name, array in expected.items():
@@ -56,12 +69,12 @@ def shards(store: FeatureStore) -> list[Path]:
     return sorted(store.root.rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize("read", ["load", "map"])
-def test_rows_come_in_the_order_asked_for(store: FeatureStore, read: str) -> None:
+@reads
+def test_rows_come_in_the_order_asked_for(store: FeatureStore, read: Read) -> None:
     compute(store, DIGESTS)
     asked = [DIGESTS[row] for row in (19, 3, 3, 0, 11)]
     for _ in range(2):
-        assert_right(getattr(store, read)("block 7", asked), asked)
+        assert_right(read(store, asked), asked)
 
 
 def test_a_second_run_computes_nothing_and_a_new_image_one_row(store: FeatureStore) -> None:
@@ -82,28 +95,49 @@ def test_boundaries_and_fingerprints_are_apart(store: FeatureStore) -> None:
     assert len(FeatureStore(store.root, "f1").missing("head", DIGESTS)) == 20
 
 
-@pytest.mark.parametrize("read", ["load", "map"])
-def test_features_that_are_not_there_are_not_made_up(store: FeatureStore, read: str) -> None:
+@reads
+def test_features_that_are_not_there_are_not_made_up(store: FeatureStore, read: Read) -> None:
     compute(store, DIGESTS[:4])
     with pytest.raises(MissingFeaturesError, match="boundary 'block 7'"):
-        getattr(store, read)("block 7", DIGESTS[:5])
+        read(store, DIGESTS[:5])
 
 
-@pytest.mark.parametrize("read", ["load", "map"])
-def test_arrays_are_read_only(store: FeatureStore, read: str) -> None:
+def test_loaded_arrays_are_read_only(store: FeatureStore) -> None:
     compute(store, DIGESTS)
-    for array in getattr(store, read)("block 7", DIGESTS).values():
+    for array in store.load("block 7", DIGESTS).values():
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
 
 
-def test_maps_are_maps_of_one_file_made_once(store: FeatureStore) -> None:
+def test_rows_on_disk_are_an_array_of_which_copies_are_read(store: FeatureStore) -> None:
     compute(store, DIGESTS)
-    first, second = (FeatureStore(store.root, "f0").map("block 7", DIGESTS)["x"] for _ in range(2))
-    assert isinstance(first, np.memmap)
-    assert isinstance(second, np.memmap)
-    assert first.filename == second.filename
-    assert {path.name[0] for path in store.root.rglob("*")}.isdisjoint({"."})  # no litter
+    asked = [DIGESTS[row] for row in (19, 3, 3, 0, 11)]
+    rows = pickle.loads(pickle.dumps(store.locate("block 7", asked)["x"]))
+    assert (len(rows), rows.shape, rows.dtype, rows.nbytes) == (5, (3,), np.float32, 5 * 12)
+    some = rows[np.array([4, 0, 0])]
+    np.testing.assert_array_equal(some, features([asked[4], asked[0], asked[0]])["x"])
+    some[:] = -1
+    np.testing.assert_array_equal(rows[np.arange(5)], features(asked)["x"])
+    assert rows[np.array([], np.int64)].shape == (0, 3)
+
+
+def test_rows_on_disk_take_no_room_beside_their_shards(store: FeatureStore) -> None:
+    compute(store, DIGESTS[:10])
+    before = {path for path in store.root.rglob("*") if path.is_file()}
+    from_disk(store, DIGESTS[:10])
+    compute(store, DIGESTS)
+    shards_now = set(shards(store))
+    from_disk(store, DIGESTS)
+    assert before < shards_now == {path for path in store.root.rglob("*") if path.is_file()}
+
+
+def test_a_shard_that_was_cut_since_is_an_error(store: FeatureStore) -> None:
+    compute(store, DIGESTS)
+    rows = store.locate("block 7", DIGESTS)["x"]
+    for shard in shards(store):
+        shard.write_bytes(shard.read_bytes()[: rows.starts[0] + 5])
+    with pytest.raises(OSError, match="shorter than it was"):
+        rows[np.array([3])]
 
 
 def flip(path: Path) -> None:
@@ -117,37 +151,29 @@ def truncate(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip, truncate])
-@pytest.mark.parametrize("read", ["load", "map"])
+@reads
 def test_a_damaged_shard_is_set_aside_and_computed_again(
-    store: FeatureStore, damage: object, read: str, caplog: pytest.LogCaptureFixture
+    store: FeatureStore, damage: object, read: Read, caplog: pytest.LogCaptureFixture
 ) -> None:
     compute(store, DIGESTS)
     damage(shards(store)[2])  # type: ignore[operator]
     reader = FeatureStore(store.root, "f0")
     with caplog.at_level(logging.WARNING), pytest.raises(MissingFeaturesError):
-        getattr(reader, read)("block 7", DIGESTS)
+        read(reader, DIGESTS)
     assert "set aside" in caplog.text
     assert len(list(store.root.rglob("*.corrupt"))) == 1
     assert compute(reader, DIGESTS) == 4
-    assert_right(getattr(reader, read)("block 7", DIGESTS), DIGESTS)
+    assert_right(read(reader, DIGESTS), DIGESTS)
 
 
-@pytest.mark.parametrize("damage", [flip, truncate])
-def test_damaged_assembled_arrays_are_assembled_again(store: FeatureStore, damage: object) -> None:
+def test_a_shard_that_vanishes_is_missing(store: FeatureStore) -> None:
     compute(store, DIGESTS)
-    store.map("block 7", DIGESTS)
-    for path in store.root.rglob("*.npy"):
-        damage(path)  # type: ignore[operator]
-    assert_right(FeatureStore(store.root, "f0").map("block 7", DIGESTS), DIGESTS)
-
-
-def test_an_assembled_folder_that_vanishes_is_asked_for_again(store: FeatureStore) -> None:
-    compute(store, DIGESTS)
-    store.map("block 7", DIGESTS)
-    next(store.root.rglob("arrays.json")).unlink()
-    with pytest.raises(MissingFeaturesError, match="ask again"):
-        store.map("block 7", DIGESTS)
-    assert_right(store.map("block 7", DIGESTS), DIGESTS)
+    from_disk(store, DIGESTS)
+    shards(store)[0].unlink()
+    with pytest.raises(MissingFeaturesError):
+        from_disk(store, DIGESTS)
+    assert compute(store, DIGESTS) == 4
+    assert_right(from_disk(store, DIGESTS), DIGESTS)
 
 
 def test_processes_may_compute_the_same_at_once(store: FeatureStore) -> None:
@@ -180,27 +206,6 @@ def test_a_process_killed_as_it_writes_leaves_whole_rows_alone(store: FeatureSto
     assert not list(store.root.rglob("*.corrupt"))
 
 
-def test_maps_may_be_assembled_at_once(store: FeatureStore) -> None:
-    compute(store, DIGESTS)
-    stores = [FeatureStore(store.root, "f0") for _ in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        for found in pool.map(lambda one: one.map("block 7", DIGESTS), stores):
-            assert_right(found, DIGESTS)
-
-
-def test_what_another_process_has_assembled_meanwhile_stays(tmp_path: Path) -> None:
-    def fill(allocate: Allocate) -> Arrays:
-        array = allocate("x", (2,), np.float32)
-        array[:] = 1
-        return {"x": array}
-
-    assemble(tmp_path / "maps", fill)
-    first = (tmp_path / "maps").stat().st_ino
-    assemble(tmp_path / "maps", fill)  # as one that looked before the other was done
-    assert (tmp_path / "maps").stat().st_ino == first
-    assert [path.name for path in tmp_path.iterdir()] == ["maps"]
-
-
 def test_rows_that_another_store_added_are_seen(store: FeatureStore) -> None:
     assert len(store.missing("block 7", DIGESTS)) == 20
     compute(FeatureStore(store.root, "f0"), DIGESTS)
@@ -228,14 +233,9 @@ def full(*_: object) -> None:
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("os.fsync", full)
-        with pytest.raises(InputError, match=r"cannot write features .No space left on device"):
-            compute(store, DIGESTS)
-    compute(store, DIGESTS)
-    monkeypatch.setattr("os.posix_fallocate", full)
-    with pytest.raises(InputError, match=r"cannot assemble features .No space left on device"):
-        store.map("block 7", DIGESTS)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InputError, match=r"cannot write features .No space left on device"):
+        compute(store, DIGESTS)
     assert not [path for path in store.root.rglob("*") if path.name.startswith(".")]
 
 
@@ -250,11 +250,12 @@ def test_rows_must_match_digests(
         store.add("head", digests, arrays)
 
 
-def test_two_encoders_under_one_fingerprint_are_noticed(store: FeatureStore) -> None:
-    store.add("head", ["a"], {"x": np.zeros((1, 3), dtype=np.float32)})
-    store.add("head", ["b"], {"x": np.zeros((1, 4), dtype=np.float32)})
+@reads
+def test_two_encoders_under_one_fingerprint_are_noticed(store: FeatureStore, read: Read) -> None:
+    store.add("block 7", ["a"], {"x": np.zeros((1, 3), dtype=np.float32)})
+    store.add("block 7", ["b"], {"x": np.zeros((1, 4), dtype=np.float32)})
     with pytest.raises(ValueError, match="share the fingerprint f0"):
-        store.load("head", ["a", "b"])
+        read(store, ["a", "b"])
 
 
 def test_the_cache_directory_is_configured_or_the_users(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tune.features.label_audit
-from data import Split
+from data import FeatureStore, Split
 from records import LabelIssue
 from tune.features.label_audit import HeldOutProbe, audit_labels
 from tune.workers.object_store import SharedArray, SharedSplit
@@ -33,17 +33,21 @@ class Here:
         return ((job, work(context, job)) for job in jobs)
 
 
-def blobs(folder: Path, groups: Callable[[str, int], str] | None = None) -> Features:
-    """Three classes, each around a direction of its own; no label is wrong."""
+def blobs(
+    folder: Path, groups: Callable[[str, int], str] | None = None, third: float = 1
+) -> Features:
+    """Three classes, each around a direction of its own, image 3 farther out; no label is wrong."""
     rng, found = np.random.default_rng(0), {}
     for name, n in COUNTS.items():
         labels = np.arange(n) % len(NAMES)
         array = 3 * np.eye(len(NAMES), 8)[labels] + 0.3 * rng.standard_normal((n, 8))
-        np.save(folder / f"{name}.npy", array.astype(np.float16))
+        store = FeatureStore(folder, name)
+        array[3] *= third
         keys = tuple(f"{row}.jpg" for row in range(n))
         digests = tuple(f"{name} {row}" for row in range(n))
         members = groups and tuple(groups(name, row) for row in range(n))
-        shared = SharedSplit(labels, {"head": SharedArray(folder / f"{name}.npy")})
+        store.add("head", digests, {"x": array.astype(np.float16)})
+        shared = SharedSplit(labels, {"head": SharedArray(store.locate("head", digests)["x"])})
         found[name] = (shared, Split(keys, labels, members, digests))
     return found
 
@@ -94,10 +98,7 @@ def test_images_of_a_group_or_of_equal_contents_are_held_out_together(tmp_path: 
 
 
 def test_a_class_that_is_held_out_at_once_is_not_judged(tmp_path: Path) -> None:
-    train = blobs(tmp_path)["train"]
-    array = np.load(tmp_path / "train.npy")
-    array[3] *= 2  # more of a rose than the others
-    np.save(tmp_path / "train.npy", array)
+    train = blobs(tmp_path, third=2)["train"]  # more of a rose than the others
     for label, keys in ((2, []), (1, ["3.jpg"])):  # the one daisy, or one of many tulips
         labels = [label if row == 3 else row % 3 % 2 for row in range(120)]
         found, _ = audited(relabelled({"train": train}, "train", labels))

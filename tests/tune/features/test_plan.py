@@ -48,6 +48,7 @@ def planned(
     dtype: str = "float32",
     probe: bool = True,
     images: dict[str, int] = IMAGES,
+    used: dict[str, int] | None = None,
     final: dict[str, Any] | None = None,
 ) -> Plan:
     """Of a probe, unless told otherwise, and a method for each space."""
@@ -62,7 +63,7 @@ def planned(
         }
     )
     sizes = {10.0: images["train"] // 10, 100.0: images["train"]}
-    return make_plan(experiment, encoder, images, sizes, Path("/nowhere/yet"))
+    return make_plan(experiment, encoder, images, used or images, sizes, Path("/nowhere/yet"))
 
 
 def choice(*values: str) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def test_what_memory_cannot_hold_may_take_half_of_the_disk(
     whole = planned(encoder, space)
     machine.memory = 1
     assert planned(encoder, space).boundaries == whole.boundaries
-    machine.disk = 4 * whole.disk_bytes - 4  # mapped features lie there twice
+    machine.disk = 2 * whole.disk_bytes - 4
     assert planned(encoder, space).boundaries == ("block 0", "block 1", "head")
     machine.disk = 1
     assert planned(encoder, space).boundaries == ("block 0", "head")
@@ -143,7 +144,7 @@ def test_sizes_are_those_of_the_features(encoder: Encoder) -> None:
     assert full.encoder_bytes == 4 * sum(p.numel() for p in encoder.parameters())
 
 
-def test_arrays_that_take_too_much_memory_are_mapped(
+def test_arrays_that_take_too_much_memory_stay_on_disk(
     encoder: Encoder, machine: SimpleNamespace
 ) -> None:
     plan = planned(encoder, {"blocks": "all"})
@@ -166,12 +167,12 @@ def test_as_many_arrays_as_fit_are_kept_in_memory_the_small_ones_first(
     plan = planned(encoder, {"blocks": "all", "views": views}, images={**IMAGES, "phone": phone})
     room = plan_module.STORE_SHARE * memory
     kept = [array for array in plan.arrays if array <= plan.map_above]
-    mapped = [array for array in plan.arrays if array > plan.map_above]
+    on_disk = [array for array in plan.arrays if array > plan.map_above]
     assert sum(kept) <= room
     # Arrays of one size go together: not all of the next size would fit.
-    assert not mapped or sum(kept) + mapped.count(min(mapped)) * min(mapped) > room
+    assert not on_disk or sum(kept) + on_disk.count(min(on_disk)) * min(on_disk) > room
     assert plan.store_bytes == int(1.25 * (sum(kept) + plan.encoder_bytes))
-    assert plan.disk_bytes == sum(kept) + 2 * sum(mapped)
+    assert plan.disk_bytes == sum(plan.arrays)
 
 
 def test_views_and_extra_tests_take_space(encoder: Encoder) -> None:
@@ -255,9 +256,20 @@ def test_a_plan_is_printed(encoder: Encoder) -> None:
     console = Console(width=120, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
     planned(encoder, {"blocks": "2"}).render(console)
     text = console.export_text()
+    assert "used" not in text
     for words in ("planned", "100 train, 20 val, 30 test", "frozen", "block 2", "8 trials"):
         assert words in text
     assert "22 final fits" in text  # of two methods: 8 of 10 images, and 3 of all
+
+
+def test_a_plan_is_of_the_images_that_are_used(encoder: Encoder) -> None:
+    used = {**IMAGES, "train": 40}
+    whole, few = (planned(encoder, {"blocks": "2", "views": 1}, used=of) for of in (IMAGES, used))
+    views = few.image_bytes["block 2"]
+    assert whole.disk_bytes - few.disk_bytes == 60 * (sum(few.image_bytes.values()) + views)
+    console = Console(width=120, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    few.render(console)
+    assert "images: 100 train (40 used), 20 val, 30 test" in console.export_text()
 
 
 def test_a_plan_names_a_source_with_brackets_as_it_is(encoder: Encoder) -> None:

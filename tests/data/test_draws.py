@@ -1,0 +1,100 @@
+"""Which images fits are given, and which of all images are drawn at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.draws import Draws, Listed, each_draw
+from partitions import Partition, Shots
+
+PARTITIONS = (1, 5, 10, 25, 33.3, 50, 100)
+amounts = st.one_of(st.integers(1, 6).map(Shots), st.floats(0.5, 100), st.just(100))
+
+
+def draws_of(labels: int, *, matched: bool = False, seed: int = 0, burst: int = 0) -> Draws:
+    """Draws from images of seven classes, half as many of them for validation, maybe in bursts."""
+    rng = np.random.default_rng(labels)
+    splits = (rng.permutation(np.arange(n) % 7) for n in (labels, labels // 2))
+    train, val = (Listed(y, np.arange(len(y)) // burst if burst else None) for y in splits)
+    return Draws(train, val, seed, matched)
+
+
+@settings(max_examples=20)
+@given(st.integers(50, 400), st.integers(0, 5), st.integers(0, 20))
+def test_partitions_are_nested_and_share_validation(labels: int, search: int, seed: int) -> None:
+    draws = draws_of(labels, seed=search)
+    drawn = [set(draws.rows(partition, seed).tolist()) for partition in PARTITIONS]
+    for smaller, larger in itertools.pairwise(drawn):
+        assert smaller <= larger
+    assert drawn[-1] == set(range(labels))
+    for partition in PARTITIONS:
+        assert draws.val_rows(partition, seed).tolist() == list(range(labels // 2))
+
+
+@settings(max_examples=20)
+@given(st.integers(50, 400), st.integers(0, 20))
+def test_matched_validation_is_the_partitions_own_share(labels: int, seed: int) -> None:
+    draws = draws_of(labels, matched=True)
+    count = labels // 2
+    drawn = [draws.val_rows(partition, seed) for partition in PARTITIONS]
+    for partition, rows in zip(PARTITIONS, drawn, strict=True):
+        assert abs(len(rows) - count * partition / 100) <= 7  # of every class one at least
+        assert set(draws.val.labels[rows].tolist()) == set(range(7))
+    for smaller, larger in itertools.pairwise(drawn):
+        assert set(smaller.tolist()) <= set(larger.tolist())
+    assert len(drawn[-1]) == count
+
+
+@settings(max_examples=20)
+@given(st.integers(2, 9), st.integers(0, 20))
+def test_partitions_and_matched_validation_keep_groups_whole(burst: int, seed: int) -> None:
+    draws = draws_of(400, matched=True, burst=burst)
+    for split, rows_of in ((draws.train, draws.rows), (draws.val, draws.val_rows)):
+        assert split.groups is not None
+        for partition in PARTITIONS:
+            rows = rows_of(partition, seed)
+            whole = np.isin(split.groups, split.groups[rows])
+            assert rows.tolist() == np.flatnonzero(whole).tolist()
+            assert set(split.labels[rows].tolist()) == set(range(7))
+
+
+def test_every_seed_draws_partition_and_matched_validation_anew() -> None:
+    draws = draws_of(300, matched=True)
+    for rows in (draws.rows, draws.val_rows):
+        assert len({tuple(rows(10, seed).tolist()) for seed in range(5)}) == 5
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(50, 400),
+    st.dictionaries(amounts, st.integers(1, 8), min_size=1, max_size=4),
+    st.booleans(),
+    st.sampled_from([0, 3]),
+)
+def test_what_is_needed_is_what_some_fit_is_given(
+    labels: int, seeds: dict[Partition, int], matched: bool, burst: int
+) -> None:
+    draws = draws_of(labels, matched=matched, burst=burst)
+    needed = draws.needed(seeds)
+    for split, rows_of in (("train", draws.rows), ("val", draws.val_rows)):
+        given_to_fits = {row for draw in each_draw(seeds) for row in rows_of(*draw).tolist()}
+        assert needed[split].tolist() == sorted(given_to_fits)
+
+
+def test_more_seeds_and_larger_partitions_need_what_fewer_and_smaller_did() -> None:
+    draws = draws_of(300, matched=True)
+    few, more, larger = (draws.needed(seeds) for seeds in ({10: 1}, {10: 4}, {10: 4, 50: 2}))
+    for split in ("train", "val"):
+        assert set(few[split]) < set(more[split]) < set(larger[split])
+
+
+def test_the_experiments_seed_has_a_part_in_every_draw() -> None:
+    draws = draws_of(300, matched=True)
+    others = dataclasses.replace(draws, seed=1)
+    assert draws.rows(10, 0).tolist() != others.rows(10, 0).tolist()
+    assert draws.val_rows(10, 0).tolist() != others.val_rows(10, 0).tolist()
