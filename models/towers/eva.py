@@ -41,7 +41,11 @@ class RotaryBlock(nn.Module):
 
 
 class Eva(TowerFamily):
-    """Towers whose trunk is timm's `Eva`."""
+    """Towers whose trunk is timm's `Eva`.
+
+    A block is a transformer block. Of towers that pool the class token, the last one runs for it
+    alone, as in other ViTs.
+    """
 
     name = "EVA and Perception Encoder"
 
@@ -59,10 +63,8 @@ class Eva(TowerFamily):
         trunk = tower.trunk
         table = _rotary_table(trunk, tower.image_size)
         blocks = [RotaryBlock(block, table) for block in trunk.blocks]
-        stem, final = (
-            part_of(trunk, without=HEAD | {"norm", "blocks"}),
-            final_of(tower, "norm", HEAD),
-        )
+        stem = part_of(trunk, without=HEAD | {"norm", "blocks"})
+        final = final_of(tower, "norm", HEAD)
         last, no_decay = class_token_run(tower, blocks[-1]), trunk.no_weight_decay()
         return chain((stem, _run_stem), blocks, final, run_module, last, no_decay)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from open_clip.timm_model import TimmModel
 from timm.models.vision_transformer_relpos import VisionTransformerRelPos
@@ -40,15 +42,15 @@ class RelPosViT(TowerFamily):
                 "model.name: the blocks of this image tower share one table of relative positions; "
                 "allowed: towers in which every block has its own"
             )
-        stem, final = (
-            part_of(trunk, only={"patch_embed", "cls_token"}),
-            final_of(tower, "norm", HEAD),
-        )
+        stem = part_of(trunk, only={"patch_embed", "cls_token"})
+        final = final_of(tower, "norm", HEAD)
         no_decay = trunk.no_weight_decay()
         return chain((stem, _run_stem), trunk.blocks, final, run_module, no_decay=no_decay)
 
 
-def _run_stem(trunk: nn.Module, x: Tensor) -> Tensor:
-    x = trunk.patch_embed(x)  # type: ignore[operator]
-    token = trunk.cls_token
-    return x if token is None else torch.cat([token.expand(len(x), -1, -1), x], dim=1)  # type: ignore[operator]
+def _run_stem(trunk: Any, x: Tensor) -> Tensor:
+    patches: Tensor = trunk.patch_embed(x)
+    if trunk.cls_token is None:
+        return patches
+    tokens = trunk.cls_token.expand(x.shape[0], -1, -1)  # len() would fix n in an ONNX file
+    return torch.cat([tokens, patches], dim=1)

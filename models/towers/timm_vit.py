@@ -29,10 +29,8 @@ class TimmViT(TowerFamily):
         """Split the tower; see `TowerFamily.groups`."""
         assert isinstance(tower, TimmModel)
         trunk = tower.trunk
-        stem, final = (
-            part_of(trunk, without=HEAD | {"norm", "blocks"}),
-            final_of(tower, "norm", HEAD),
-        )
+        stem = part_of(trunk, without=HEAD | {"norm", "blocks"})
+        final = final_of(tower, "norm", HEAD)
         last = class_token_run(tower, trunk.blocks[-1])
         run, no_decay = run_module, trunk.no_weight_decay()
         return chain((stem, _run_stem), trunk.blocks, final, run, last, no_decay)
