@@ -102,6 +102,15 @@ def test_embeddings_have_unit_mean_square() -> None:
 
 
 @every_tower
+def test_the_suffix_of_every_boundary_gives_the_towers_embeddings(tower: nn.Module) -> None:
+    encoder = split_tower(copy.deepcopy(tower)).double()
+    images = pixels(5, dtype=torch.float64)
+    for boundary, x in encoder.features(images, encoder.boundaries).items():
+        found = nn.Sequential(*encoder.suffix(boundary))(x)
+        torch.testing.assert_close(found, encoder(images), rtol=0, atol=1e-12)
+
+
+@every_tower
 def test_a_suffix_is_a_private_copy(tower: nn.Module) -> None:
     encoder = split_tower(tower)
     before = copy.deepcopy(encoder.state_dict())

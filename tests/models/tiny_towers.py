@@ -96,9 +96,12 @@ def convnext(pool: str = "avg", proj: str = "linear", **options: Any) -> nn.Modu
 
 
 def swin(**options: Any) -> nn.Module:
-    settings = {"img_size": IMAGE, "patch_size": 2, "embed_dim": 8, "depths": (1, 2)}
-    settings |= {"num_heads": (1, 2), "window_size": 2, "mlp_ratio": 2.0, "num_classes": 0}
-    return adapted(SwinTransformer(**settings, drop_path_rate=0.0, **options), "avg")
+    settings = {
+        **{"img_size": IMAGE, "patch_size": 2, "embed_dim": 8, "depths": (1, 2)},
+        **{"num_heads": (1, 2), "window_size": 2, "mlp_ratio": 2.0, "num_classes": 0},
+        **{"drop_path_rate": 0.0, **options},
+    }
+    return adapted(SwinTransformer(**settings), "avg")
 
 
 def fastvit(**options: Any) -> nn.Module:
