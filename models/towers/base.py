@@ -29,9 +29,8 @@ class TowerFamily(ABC):
 
     A block is what an architecture repeats: a transformer block, or a residual block. Where blocks
     come in *stages* of falling resolution, what leads into a stage belongs to its first block. So
-    `blocks: 11-7`, which counts from the top, and layer-wise decay mean the same in every family,
-    and a boundary lies wherever features can be cached. (Of ConvNeXt-Base's 36 blocks, 27 are one
-    stage.)
+    `blocks: 11-7` and layer-wise decay mean the same in every family, and a boundary lies wherever
+    features can be cached. Stages would be too coarse: of ConvNeXt-Base's 36 blocks, 27 are one.
 
     Attributes:
         name: what messages and docs/encoders.md call the family.

@@ -1,6 +1,6 @@
 """The document of the image towers that open_clip lists, by family and number of blocks.
 
-python -m models.towers.document     writes docs/encoders.md
+    python -m models.towers.document     writes docs/encoders.md
 
 Towers are built without memory for weights.
 """
