@@ -61,11 +61,15 @@ class Classifier(nn.Module):
         self.train_suffix()
 
     def train_suffix(self) -> None:
-        """Put the groups from the first trained one up in training mode; the others stay."""
+        """Put the groups from the first trained one up in training mode; the others stay.
+
+        BatchNorms never are, even where their weights are trained: a trial's batches are small, and
+        what lies below is cached as it was with the encoder's statistics. So buffers do not change,
+        and weights are all that averages, checkpoints and exported models carry.
+        """
         for group in self.groups[self._trained_from :]:
             group.train()
             for module in group.modules():
-                # Its running statistics are the encoder's, and are not trained.
                 if isinstance(module, _BatchNorm):
                     module.eval()
 

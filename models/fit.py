@@ -43,7 +43,7 @@ class Fit:
         encoder: copied from and never changed.
         boundary: where `train` and `val` hold features; one of the selection's.
         horizon: samples at which the learning rate reaches zero.
-        seed: of the order of samples, and of LoRA's first A.
+        seed: of the order of samples, of dropout, and of LoRA's first A.
         start: the head that every head starts as; zeros where None.
         average: whether to keep `average_weights`.
         metric: what accuracies on `val` are.
@@ -84,7 +84,7 @@ class Fit:
         self.batch_size = min(self.recipe.batch_size, self.images)
         self.best: Evaluation | None = None
         self.best_weights: dict[str, Tensor] = {}
-        self._train, self._val, self.horizon = train, val, horizon
+        self._train, self._val, self.horizon, self._seed = train, val, horizon, seed
         self._metric = metric
         weights = image_weights(val.labels[val.rows], metric)
         self._val_least = len(weights) / float(weights.min())  # an image counts 1 / so many or more
@@ -151,6 +151,8 @@ class Fit:
     def step(self) -> Tensor:
         """Train on one batch; returns the loss (H,) of each head on it, before the update."""
         positions = self._stream.take(self.samples, self.batch_size)
+        if self.model.trained:  # where a tower drops at random, a resumed fit drops the same
+            torch.manual_seed(self._seed + self.samples)
         losses = self._micro_batches.run(lambda size: self._backward(positions, size))
         share = lr_share(self.samples, self.batch_size, self.horizon, self.recipe.warmup)
         for optimizer in self._optimizers:

@@ -14,6 +14,7 @@ FACTORS = ("a", "b")
 class LowRank(nn.Module):
     """Maps a matrix W to W + alpha / rank B A (LoRA: Hu et al. 2021, arXiv:2106.09685).
 
+    A convolution's kernel (outputs, inputs, height, width) is a matrix with a row for each output.
     A is drawn from `seed`, uniform up to 1 / sqrt(inputs) as in the authors' code, and B is zero:
     the first forward pass is the frozen one's. A rank above the matrix's own has no use: A and B
     then have the matrix's.
@@ -21,7 +22,7 @@ class LowRank(nn.Module):
 
     def __init__(self, matrix: Tensor, rank: int, alpha: float, seed: int) -> None:
         super().__init__()
-        outputs, inputs = matrix.shape
+        outputs, inputs = _sides(matrix)
         inner, generator = min(rank, outputs, inputs), torch.Generator().manual_seed(seed)
         a = (2 * torch.rand(inner, inputs, generator=generator) - 1) / inputs**0.5
         self.a = nn.Parameter(a.to(matrix), requires_grad=False)
@@ -31,7 +32,8 @@ class LowRank(nn.Module):
     def forward(self, matrix: Tensor) -> Tensor:
         """Add the product, in the weights' own precision: half of it would lose small steps."""
         with torch.autocast(matrix.device.type, enabled=False):
-            return torch.addmm(matrix, self.b, self.a, alpha=self._scale)
+            flat = torch.addmm(matrix.flatten(1), self.b, self.a, alpha=self._scale)
+            return flat.view_as(matrix)
 
 
 def adapt(part: nn.Module, name: str, rank: int, alpha: float, seed: str) -> list[nn.Parameter]:
@@ -49,5 +51,9 @@ def adapt(part: nn.Module, name: str, rank: int, alpha: float, seed: str) -> lis
 
 def factor_size(matrix: Tensor, rank: int) -> int:
     """Count the numbers in A and B."""
-    outputs, inputs = matrix.shape
+    outputs, inputs = _sides(matrix)
     return min(rank, outputs, inputs) * (outputs + inputs)
+
+
+def _sides(matrix: Tensor) -> tuple[int, int]:
+    return len(matrix), matrix[0].numel()

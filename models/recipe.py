@@ -12,9 +12,10 @@ from errors import shown
 from models.solvers import SOLVERS, StepSolver
 from sections import Section
 
-KINDS = ("ln", "attn", "mlp", "embed", "proj")
-"""What a parameter belongs to: a LayerNorm, attention, an MLP; and, outside the blocks, the patch
-and position embedding (`embed`, in the stem) and the projection (`proj`, in final)."""
+KINDS = ("ln", "attn", "mlp", "conv", "embed", "proj")
+"""What a parameter belongs to: a normalisation layer (LayerNorm or BatchNorm), attention, an MLP, a
+convolution that is in none of them; and, outside the blocks, the patch and position embedding
+(`embed`, in the stem) and the projection (`proj`, in final)."""
 NO_BLOCKS, ALL_BLOCKS, FINAL_ONLY = "none", "all", "final"
 
 
@@ -59,7 +60,7 @@ class Settings(Section):
         0,
         ge=0,
         le=65536,
-        description="rank of LoRA on matrices of attn and mlp; 0: train them whole",
+        description="rank of LoRA on matrices of attn, mlp and conv; 0: train them whole",
     )
     lora_alpha: float = Field(16.0, gt=0, le=1e6, description="LoRA's products count alpha / rank")
     head_lr: Annotated[tuple[HeadRate, ...], BeforeValidator(_bank)] = Field(

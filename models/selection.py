@@ -77,8 +77,8 @@ def select(recipe: Recipe, encoder: Encoder) -> Selection:
     above (layer-wise learning-rate decay: Howard & Ruder 2018, arXiv:1801.06146; as for ViTs in Bao
     et al. 2021, arXiv:2106.08254).
 
-    With `lora_rank`, the matrices of attention and MLPs are adapted by LoRA, and nothing else of
-    these two kinds is trained; the other kinds are trained as without.
+    With `lora_rank`, the matrices of attention, MLPs and convolutions are adapted by LoRA, and
+    nothing else of these three kinds is trained; the other kinds are trained as without.
 
     Raises:
         InputError: the encoder lacks the blocks, or they hold nothing of these kinds.
@@ -88,11 +88,11 @@ def select(recipe: Recipe, encoder: Encoder) -> Selection:
     for index in _group_indices(recipe, depth):
         group = encoder.group(index)
         for name, kind, parameter in group.parameters_by_kind():
-            adaptable = recipe.lora_rank > 0 and kind in ("attn", "mlp")
-            low_rank = adaptable and parameter.ndim == 2
+            decays = group.uses_weight_decay(name)
+            adaptable = recipe.lora_rank > 0 and kind in ("attn", "mlp", "conv")
+            low_rank = adaptable and decays and parameter.ndim in (2, 4)
             if kind in kinds and (low_rank or not adaptable):
                 lr_scale = recipe.llrd_decay ** max(0, depth - index)
-                decays = group.uses_weight_decay(name)
                 key = f"{group.name}/{name}"
                 parameters.append(
                     TrainedParameter(index, name, key, kind, lr_scale, decays, low_rank)

@@ -28,7 +28,7 @@ def gradients_table(run: Run) -> pd.DataFrame:
 
 
 def gradient_notes(run: Run) -> Iterator[str]:
-    """Compare the lowest trained block with the highest, for methods that train attention or MLP.
+    """Compare the lowest trained block with the highest, for methods that train more than norms.
 
     Ranges are over partitions. A kind vanishes if its ratio is below 0.01 at any partition.
     """
@@ -37,7 +37,7 @@ def gradient_notes(run: Run) -> Iterator[str]:
         for partition in run.partitions:
             for kind, ratio in _ratios(_norms(run, partition, method)).items():
                 ratios[kind].append(ratio)
-        if not ratios.keys() & {"attn", "mlp"}:
+        if not ratios.keys() & {"attn", "mlp", "conv"}:
             continue
         vanishing = [kind for kind, values in ratios.items() if min(values) < VANISHING]
         verdict = f"vanish in {listed(vanishing)}" if vanishing else "do not vanish"

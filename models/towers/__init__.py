@@ -8,14 +8,23 @@ from __future__ import annotations
 from typing import Any
 
 from errors import InputError
-from models.encoder import Encoder
+from models.encoder import HEAD, Encoder
 from models.towers.base import TowerFamily
+from models.towers.convnext import ConvNeXt
+from models.towers.eva import Eva
+from models.towers.fastvit import FastViT
+from models.towers.modified_resnet import ResNet
 from models.towers.native import NativeViT
+from models.towers.relpos_vit import RelPosViT
+from models.towers.swin import Swin
 from models.towers.timm_vit import TimmViT
 
 __all__ = ["TOWERS", "TowerFamily", "family_of", "split_tower"]
 
-TOWERS: list[TowerFamily] = [NativeViT(), TimmViT()]
+TOWERS: list[TowerFamily] = [
+    *(NativeViT(), TimmViT(), Eva(), RelPosViT()),
+    *(ConvNeXt(), ResNet(), FastViT(), Swin()),
+]
 
 
 def family_of(tower: Any) -> TowerFamily:
@@ -28,9 +37,10 @@ def family_of(tower: Any) -> TowerFamily:
         if family.matches(tower):
             return family
     inner = getattr(tower, "trunk", tower)
+    allowed = ", ".join(family.name for family in TOWERS if family.name)
     raise InputError(
         f"model.name: image tower {type(inner).__name__} cannot be split into blocks; "
-        "allowed: open_clip's own ViTs and timm's VisionTransformer"
+        f"allowed: {allowed}"
     )
 
 
@@ -38,6 +48,15 @@ def split_tower(tower: Any) -> Encoder:
     """Split an open_clip image tower; the encoder shares its parameters.
 
     Raises:
-        InputError: the tower is of no known family.
+        InputError: the tower is of no known family, or has no vector for an image.
     """
-    return Encoder(family_of(tower).groups(tower), tower.image_size)
+    size = tower.image_size
+    encoder = Encoder(
+        family_of(tower).groups(tower), size if isinstance(size, tuple) else (size,) * 2
+    )
+    if len(shape := encoder.shapes[HEAD]) != 1:
+        raise InputError(
+            f"model.name: the image tower's output for an image has the shape {shape}; "
+            "allowed: a tower that ends in pooling, so that it is one vector"
+        )
+    return encoder

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,9 +14,29 @@ from torch import Tensor, nn
 from errors import InputError
 from models.encoder import LayerGroup, Run
 
+Rules = Sequence[tuple[str, str]]
+"""Patterns that are searched in a parameter's name, each with the kind that it means."""
+
+ATTENTION = (r"attn.*\.|(^|\.)(ls_?1|gamma_1)(\.|$)", "attn")
+MLP = (r"mlp|(^|\.)(ls_?2|gamma_2)(\.|$)", "mlp")
+"""A layer scale belongs to the branch that it scales."""
+NO_MATRICES = {"relative_position_bias_table", "positional_embedding", "pos_embed", "gamma"}
+"""The last names of position embeddings and scales, which have no weight decay in any shape."""
+
 
 class TowerFamily(ABC):
-    """Image towers of one architecture, and how to split one into layer groups."""
+    """Image towers of one architecture, and how to split one into layer groups.
+
+    A block is what an architecture repeats: a transformer block, or a residual block. Where blocks
+    come in *stages* of falling resolution, what leads into a stage belongs to its first block. So
+    `blocks: 11-7` and layer-wise decay mean the same in every family, and a boundary lies wherever
+    features can be cached. Stages would be too coarse: of ConvNeXt-Base's 36 blocks, 27 are one.
+
+    Attributes:
+        name: what messages and docs/encoders.md call the family.
+    """
+
+    name: ClassVar[str] = ""
 
     @abstractmethod
     def matches(self, tower: nn.Module) -> bool:
@@ -39,19 +61,29 @@ def chain(
     run: Run,
     last: Run | None = None,
     no_decay: Iterable[str] = (),
+    rules: Rules = (),
 ) -> list[LayerGroup]:
     """Make the layer groups of a tower from what lies below, in and above its blocks.
 
-    `last` is how the last block runs, where it runs otherwise, and `no_decay` names what weight
-    decay passes over in the stem.
+    `last` is how the last block runs, where it runs otherwise, `no_decay` names what weight decay
+    passes over in the stem, and `rules` are for kinds in the blocks and above.
     """
     parts = list(blocks)
     runs = [run] * (len(parts) - 1) + [last or run]
+
+    def group(name: str, part: nn.Module, run: Run, default: str | None = None) -> LayerGroup:
+        return LayerGroup(name, part, run, kinds_of(part, default, rules), _no_matrices(part))
+
     return [
         LayerGroup("stem", *stem, kinds_of(stem[0], "embed"), frozenset(no_decay)),
-        *(LayerGroup(f"block {i}", x, runs[i], kinds_of(x)) for i, x in enumerate(parts)),
-        LayerGroup("final", *final, kinds_of(final[0], "proj")),
+        *(group(f"block {i}", part, runs[i]) for i, part in enumerate(parts)),
+        group("final", *final, default="proj"),
     ]
+
+
+def _no_matrices(part: nn.Module) -> frozenset[str]:
+    names = (name for name, _ in part.named_parameters())
+    return frozenset(name for name in names if name.rpartition(".")[2] in NO_MATRICES)
 
 
 def part_of(
@@ -80,10 +112,12 @@ def run_module(module: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
-def kinds_of(part: nn.Module, default: str | None = None) -> dict[str, str]:
-    """Find the kind of every parameter of `part` by its name.
+def kinds_of(part: nn.Module, default: str | None = None, rules: Rules = ()) -> dict[str, str]:
+    """Find the kind of every parameter of `part` by its owner and its name.
 
-    `default` is the kind, outside the blocks, of whatever is neither LayerNorm nor attention.
+    Normalisation layers come first, whatever they are part of; then the first of `rules` that
+    fits, then attention. `default` is the kind, outside the blocks, of whatever is left; in the
+    blocks that is an MLP's, or a convolution's.
 
     Raises:
         InputError: a parameter has no known kind, and there is no default.
@@ -91,19 +125,16 @@ def kinds_of(part: nn.Module, default: str | None = None) -> dict[str, str]:
     kinds = {}
     for name, _ in part.named_parameters():
         owner = part.get_submodule(name.rpartition(".")[0])
-        kind = default
+        known = [*rules, ATTENTION] if default else [*rules, ATTENTION, MLP]
+        kind = next((kind for pattern, kind in known if re.search(pattern, name)), default)
         if "norm" in type(owner).__name__.lower():
             kind = "ln"
-        elif any("attn" in piece for piece in name.split(".")[:-1]) or name.startswith(
-            ("ls_1", "ls1", "gamma_1")
-        ):
-            kind = "attn"  # a layer scale belongs to the branch it scales
-        elif default is None and ("mlp" in name or name.startswith(("ls_2", "ls2", "gamma_2"))):
-            kind = "mlp"
+        elif kind is None and isinstance(owner, nn.Conv2d):
+            kind = "conv"
         if kind is None:
             raise InputError(
-                f"model.name: parameter {name} of {type(part).__name__} is neither "
-                "LayerNorm, attention nor MLP; this block is not supported"
+                f"model.name: parameter {name} of {type(part).__name__} is of no normalisation, "
+                "attention, MLP or convolution; this block is not supported"
             )
         kinds[name] = kind
     return kinds

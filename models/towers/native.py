@@ -19,6 +19,8 @@ FINAL = {"ln_post", "proj", "attn_pool", "attn_pool_contrastive"}
 class NativeViT(TowerFamily):
     """Towers of open_clip's `VisionTransformer`: CLIP's own, CoCa's, EVA's custom blocks."""
 
+    name = "ViT of open_clip"
+
     def matches(self, tower: nn.Module) -> bool:
         """Say whether `tower` is a `VisionTransformer` of open_clip."""
         return isinstance(tower, VisionTransformer)

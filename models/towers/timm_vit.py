@@ -9,14 +9,17 @@ from open_clip.timm_model import TimmModel
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
-from models.encoder import LayerGroup, Run, embedding
+from models.encoder import LayerGroup, Run
 from models.towers.base import TowerFamily, chain, part_of, project_qkv, run_module
+from models.towers.timm_trunk import final_of
 
-FINAL = {"norm", "fc_norm", "attn_pool", "head", "head_drop"}
+HEAD = {"fc_norm", "attn_pool", "head", "head_drop"}
 
 
 class TimmViT(TowerFamily):
     """Towers whose trunk is timm's `VisionTransformer`."""
+
+    name = "ViT of timm"
 
     def matches(self, tower: nn.Module) -> bool:
         """Say whether `tower` is open_clip's adapter around a `VisionTransformer` of timm."""
@@ -26,11 +29,11 @@ class TimmViT(TowerFamily):
         """Split the tower; see `TowerFamily.groups`."""
         assert isinstance(tower, TimmModel)
         trunk = tower.trunk
-        stem = part_of(trunk, without=FINAL | {"blocks"})
-        final = nn.ModuleDict({"trunk": part_of(trunk, only=FINAL), "head": tower.head})
+        stem = part_of(trunk, without=HEAD | {"norm", "blocks"})
+        final = final_of(tower, "norm", HEAD)
         last = class_token_run(tower, trunk.blocks[-1])
         run, no_decay = run_module, trunk.no_weight_decay()
-        return chain((stem, _run_stem), trunk.blocks, (final, _run_final), run, last, no_decay)
+        return chain((stem, _run_stem), trunk.blocks, final, run, last, no_decay)
 
 
 def class_token_run(tower: Any, block: nn.Module) -> Run | None:
@@ -67,8 +70,3 @@ def _run_stem(trunk: nn.Module, x: Tensor) -> Tensor:
     x = trunk._pos_embed(trunk.patch_embed(x))  # type: ignore[operator]
     out: Tensor = trunk.norm_pre(trunk.patch_drop(x))  # type: ignore[operator]
     return out
-
-
-def _run_final(final: nn.Module, x: Tensor) -> Tensor:
-    trunk, head = final["trunk"], final["head"]  # type: ignore[index]
-    return embedding(head(trunk.forward_head(trunk.norm(x))))

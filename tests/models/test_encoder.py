@@ -10,7 +10,6 @@ from collections.abc import Callable
 import pytest
 import timm as timm_library
 import torch
-from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
@@ -19,7 +18,19 @@ from models.encoder import FINAL, HEAD, PIXELS, Encoder, LayerGroup, embedding
 from models.recipe import KINDS
 from models.towers import split_tower
 from tests.models.test_exactness import block_of, kind_of
-from tests.models.tiny_towers import DEPTH, IMAGE, TOWERS, native, outputs, pixels, timm, tower_name
+from tests.models.tiny_towers import (
+    DEPTH,
+    IMAGE,
+    TOWERS,
+    convnext,
+    eva,
+    native,
+    outputs,
+    pixels,
+    relative,
+    timm,
+    tower_name,
+)
 
 every_tower = pytest.mark.parametrize("tower", [build() for build in TOWERS.values()], ids=TOWERS)
 
@@ -50,24 +61,34 @@ def test_every_parameter_is_in_exactly_one_group_with_one_kind(tower: nn.Module)
         assert group == {-1: "stem", DEPTH: "final"}.get(block_of(name), f"block {block_of(name)}")
 
 
-@every_tower
-def test_every_block_has_every_kind(tower: nn.Module) -> None:
-    encoder = split_tower(tower)
+BLOCK_KINDS = {
+    "ConvNeXt": 3 * [{"ln", "mlp", "conv"}],
+    "ResNet": 3 * [{"ln", "conv"}],
+    "Swin": [{"ln", "attn", "mlp"}, {"ln", "attn", "mlp", "conv"}, {"ln", "attn", "mlp"}],
+    "FastViT": [{"ln", "mlp", "conv"}, {"ln", "attn", "mlp", "conv"}, {"ln", "attn", "mlp"}],
+}
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_blocks_have_these_kinds(name: str) -> None:
+    encoder = split_tower(TOWERS[name]())
     kinds = [
         {kind for _, kind, _ in encoder.group(i).parameters_by_kind()}
         for i in range(len(encoder.groups))
     ]
-    assert kinds[1 : 1 + DEPTH] == DEPTH * [{"ln", "attn", "mlp"}]
+    expected = BLOCK_KINDS.get(name.split(",")[0], DEPTH * [{"ln", "attn", "mlp"}])
+    assert kinds[1 : 1 + DEPTH] == expected
     assert set().union(*kinds) <= set(KINDS)
 
 
 @every_tower
 def test_groups_in_a_row_are_the_tower(tower: nn.Module) -> None:
-    encoder = split_tower(tower)
-    images = pixels(5)
+    tower = copy.deepcopy(tower)
+    encoder = split_tower(tower).double()
+    images = pixels(5, dtype=torch.float64)
     with torch.no_grad():
         expected = outputs(tower, images)
-        torch.testing.assert_close(encoder(images), embedding(expected))
+        torch.testing.assert_close(encoder(images), embedding(expected), rtol=0, atol=1e-12)
     assert encoder.dim == expected.shape[1]
     assert encoder.shapes[PIXELS] == (3, IMAGE, IMAGE)
     assert encoder.shapes[HEAD] == (encoder.dim,)
@@ -78,6 +99,15 @@ def test_embeddings_have_unit_mean_square() -> None:
     found = embedding(torch.randn(7, 12, dtype=torch.float64) * 100)
     torch.testing.assert_close(found.norm(dim=1), torch.full((7,), math.sqrt(12.0)).double())
     torch.testing.assert_close(found.square().mean(1), torch.ones(7).double())
+
+
+@every_tower
+def test_the_suffix_of_every_boundary_gives_the_towers_embeddings(tower: nn.Module) -> None:
+    encoder = split_tower(copy.deepcopy(tower)).double()
+    images = pixels(5, dtype=torch.float64)
+    for boundary, x in encoder.features(images, encoder.boundaries).items():
+        found = nn.Sequential(*encoder.suffix(boundary))(x)
+        torch.testing.assert_close(found, encoder(images), rtol=0, atol=1e-12)
 
 
 @every_tower
@@ -125,14 +155,29 @@ def test_unknown_boundaries_are_refused() -> None:
             encoder.index(boundary)
 
 
-def _resnet() -> nn.Module:
-    return ModifiedResNet([1, 1, 1, 1], output_dim=8, heads=2, image_size=32, width=8)
-
-
-def _convnext() -> nn.Module:
+def _resnet_of_timm() -> nn.Module:
     tower = timm("avg")
-    tower.trunk = timm_library.create_model("test_convnext", num_classes=0)
+    tower.trunk = timm_library.create_model("test_resnet", num_classes=0)
     return tower
+
+
+def _no_pooling() -> nn.Module:
+    tower = convnext()
+    tower.trunk.reset_classifier(0, "")
+    tower.head = nn.Identity()
+    return tower
+
+
+def _patch_dropout() -> nn.Module:
+    return eva(patch_drop_rate=0.5)
+
+
+def _learned_rotations() -> nn.Module:
+    return eva(rope_type="mixed")
+
+
+def _one_table_for_all_blocks() -> nn.Module:
+    return relative(shared_rel_pos=True)
 
 
 def _unknown_part() -> nn.Module:
@@ -143,7 +188,14 @@ def _unknown_part() -> nn.Module:
 
 @pytest.mark.parametrize(
     ("build", "culprit"),
-    [(_resnet, "ModifiedResNet"), (_convnext, "ConvNeXt"), (_unknown_part, "adapter.weight")],
+    [
+        (_resnet_of_timm, "image tower ResNet cannot be split"),
+        (_unknown_part, "adapter.weight"),
+        (_no_pooling, r"the shape \(16, 2, 2\)"),
+        (_patch_dropout, "rotary positions"),
+        (_learned_rotations, "rotary positions"),
+        (_one_table_for_all_blocks, "share one table"),
+    ],
 )
 def test_other_towers_are_bad_input(build: Callable[[], nn.Module], culprit: str) -> None:
     with pytest.raises(InputError, match=culprit) as error:

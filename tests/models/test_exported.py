@@ -64,7 +64,7 @@ def test_the_rebuilt_classifier_is_the_fit_at_every_boundary(name: str, kinds: s
 def test_everything_that_can_be_trained_comes_back(name: str) -> None:
     encoder = split_tower(TOWERS[name]())
     before = {key: weight.clone() for key, weight in encoder.state_dict().items()}
-    fit = tuned(encoder, "pixels", blocks="all", kinds="ln+attn+mlp+embed+proj")
+    fit = tuned(encoder, "pixels", blocks="all", kinds="ln+attn+mlp+conv+embed+proj")
     weights = exported_weights(fit)
     others = at(encoder, "pixels", *images(9, 7))
     classifier = rebuilt(encoder, fit.recipe, "pixels", weights)

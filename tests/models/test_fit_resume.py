@@ -16,8 +16,9 @@ from models.final_weights import select_weights
 from models.fit import Fit
 from models.recipe import Recipe
 from models.selection import select
+from models.towers import split_tower
 from tests.models.fits import CLASSES, assert_same, clusters, images, probe, tuning, weights
-from tests.models.tiny_towers import at
+from tests.models.tiny_towers import at, swin
 
 
 @pytest.mark.parametrize("through_a_file", [False, True])
@@ -28,8 +29,9 @@ from tests.models.tiny_towers import at
         lambda encoder: tuning(encoder, llrd_decay=0.7, warmup=0.1),
         lambda encoder: tuning(encoder, "block 0", kinds="ln"),
         lambda encoder: tuning(encoder, pull_to_start=0.1),
+        lambda _: tuning(split_tower(swin(drop_path_rate=0.5))),
     ],
-    ids=["probe", "tuning", "lower boundary", "pulled"],
+    ids=["probe", "tuning", "lower boundary", "pulled", "stochastic depth"],
 )
 def test_an_interrupted_fit_goes_on_bit_by_bit(
     encoder: Encoder, build: Callable[[Encoder], Fit], through_a_file: bool

@@ -14,18 +14,20 @@ from models.encoder import Encoder
 from models.exported import exported_weights
 from models.fit import Fit
 from models.lora import LowRank
+from models.recipe import Recipe
 from models.selection import select
 from models.towers import split_tower
 from tests.models.fits import CLASSES, assert_same, images, tuning, weights
-from tests.models.tiny_towers import TOWERS, at, native, timm
+from tests.models.tiny_towers import TOWERS, at, fastvit, native, swin, timm
 
 LORA = {"lora_rank": 2, "lora_alpha": 4.0}
+ALL = {"kinds": "ln+attn+mlp+conv", **LORA}
 
 
 @pytest.mark.parametrize("name", TOWERS)
 def test_the_first_forward_pass_is_the_frozen_encoders(name: str) -> None:
     encoder = split_tower(TOWERS[name]())
-    fit = tuning(encoder, dtype=torch.float64, **LORA)
+    fit = tuning(encoder, dtype=torch.float64, **ALL)
     examples = at(encoder, "block 1", *images(15, 2))
     x, _ = examples.batch(examples.rows, torch.device("cpu"), torch.float64)
     expected = x
@@ -37,11 +39,11 @@ def test_the_first_forward_pass_is_the_frozen_encoders(name: str) -> None:
     assert (fit.model.embed(x) - expected).abs().max() > 1e-6
 
 
-@pytest.mark.parametrize("tower", [native, timm])
+@pytest.mark.parametrize("tower", [native, timm, fastvit])
 @pytest.mark.parametrize("boundary", ["block 0", "block 1"])
 def test_merged_weights_are_the_model_without_lora(tower: object, boundary: str) -> None:
     encoder = split_tower(tower())  # type: ignore[operator]
-    fit = tuning(encoder, boundary, dtype=torch.float64, **LORA)
+    fit = tuning(encoder, boundary, dtype=torch.float64, **ALL)
     fit.train_until(80)
     found = exported_weights(fit)
     examples = at(encoder, boundary, *images(15, 2))
@@ -73,6 +75,22 @@ def test_a_rank_as_large_as_the_matrix_reaches_every_matrix(shape: tuple[int, in
     else:  # B is square, and A is trained too
         low_rank.a.copy_(torch.linalg.solve(low_rank.b, target))
         torch.testing.assert_close(low_rank(torch.zeros_like(target)), target)
+
+
+def test_a_kernel_is_a_matrix_with_a_row_for_each_output() -> None:
+    kernel = torch.randn(6, 2, 3, 3)
+    low_rank = LowRank(kernel, 4, 8.0, 0)
+    low_rank.b.copy_(torch.randn(6, 4))
+    assert torch.equal(low_rank(kernel).flatten(1), low_rank(kernel.flatten(1)))
+    assert low_rank.a.shape == (4, 18)
+
+
+def test_scales_and_tables_of_positions_are_not_adapted() -> None:
+    for tower in (swin(), fastvit()):
+        selection = select(Recipe(blocks="all", **ALL), split_tower(tower))
+        adapted = {p.name.rpartition(".")[2] for p in selection.parameters if p.low_rank}
+        assert adapted == {"weight"}
+        assert not any(p.name.endswith(("gamma", "table")) for p in selection.parameters)
 
 
 def test_an_interrupted_fit_goes_on_bit_by_bit(encoder: Encoder) -> None:

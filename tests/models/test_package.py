@@ -62,11 +62,18 @@ TIMM = {
     "timm_proj": "linear",
     "image_size": 160,
 }
+VISION: dict[str, dict[str, Any]] = {
+    "timm": TIMM,
+    "ConvNeXt": {**TIMM, "timm_model_name": "test_convnext", "timm_pool": "avg"},
+    "ResNet": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64, "patch_size": None},
+}
 RECIPES: dict[str, dict[str, Any]] = {
     "native": {"blocks": "1-0", "kinds": "ln+attn+mlp"},
     "native, LoRA": {"blocks": "1", "kinds": "attn+mlp", "lora_rank": 2},
     "native, final": {"blocks": "final", "kinds": "proj"},
     "timm": {"blocks": "5-4", "kinds": "ln+mlp"},
+    "ConvNeXt": {"blocks": "4-1", "kinds": "ln+mlp+conv"},
+    "ResNet": {"blocks": "all", "kinds": "ln+attn+conv+proj"},
 }
 
 
@@ -96,9 +103,9 @@ def described(model: ModelConfig, recipe: Recipe, fingerprint: str) -> Descripti
 
 def winner(path: Path, name: str) -> Path:
     """The file of weights of a winner: a fit's, or made up for a tower of larger images."""
-    model = ModelConfig(name=base(path / "base", TIMM if name == "timm" else {}))
+    model = ModelConfig(name=base(path / "base", VISION.get(name, {})))
     found = load_pretrained(model)
-    if name == "timm":
+    if name in VISION:
         recipe = Recipe(**RECIPES[name])
         torch.manual_seed(1)
         weights: dict[str, Tensor] = {

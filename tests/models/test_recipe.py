@@ -20,7 +20,7 @@ from models.recipe import Recipe
         ({"blocks": -1}, "names no blocks"),
         ({"blocks": "1,2"}, "names no blocks"),
         ({"blocks": True}, "string"),
-        ({"kinds": "ln+conv"}, "unknown kind 'conv'"),
+        ({"kinds": "ln+norm"}, "unknown kind 'norm'"),
         ({"kinds": ""}, "unknown kind ''"),
         ({"kinds": "ln+mlp+ln"}, "names a kind twice"),
         ({"blocks": "1", "head_lr": [1e-3, 1e-2]}, "need blocks: none"),

@@ -22,7 +22,7 @@ BAD_FORMS = [
     ("lr", float("nan"), "nan is not finite"),
     ("lr", 10**400, "is no number"),
     ("blocks", "12-x", "'12-x' names no blocks; allowed: none, final, all, 11, 11-7"),
-    ("kinds", "ln+conv", "unknown kind 'conv'; allowed: ln, attn, mlp"),
+    ("kinds", "ln+norm", "unknown kind 'norm'; allowed: ln, attn, mlp"),
     ("kinds", "ln+ln", "names a kind twice"),
     ("head_start", "prob", "'prob' is unknown. Allowed: 'probe', 'zero_shot' or 'zeros'"),
     ("head_lr", [], "has too few entries"),

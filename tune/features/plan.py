@@ -19,7 +19,7 @@ from errors import InputError
 from files import check_folder, nearest
 from models.encoder import HEAD, PIXELS, Encoder
 from models.flops import group_flops, sample_flops
-from models.recipe import Recipe
+from models.recipe import KINDS, Recipe
 from models.selection import Selection, select
 from partitions import Partition
 from records import planned_seeds
@@ -53,6 +53,7 @@ class Plan:
         sample_flops: mean operations of each method's trials on one training sample, over its
             choices of layers: from the cached boundaries, and from pixels.
         data_lines: the description of the data set, to be printed.
+        blocks: the rows of `block_rows`.
     """
 
     experiment: Experiment
@@ -70,6 +71,7 @@ class Plan:
     encoder_flops: int
     sample_flops: dict[str, tuple[float, float]]
     data_lines: Sequence[str] = ()
+    blocks: Sequence[Sequence[str]] = ()
 
     @property
     def seeds(self) -> dict[Partition, int]:
@@ -193,6 +195,8 @@ class Plan:
         self.render_data(console)
         experiment = self.experiment
         say(console, f"encoder: {experiment.model.name} {experiment.model.pretrained or ''}")
+        if self.blocks:
+            print_rows(console, ("blocks", "parameters", "kinds", "input"), self.blocks)
         columns = ("cells", "trials a cell", "samples a trial", "a sample", "from pixels")
         cells, methods = Counter(cell.method for cell in experiment.cells), []
         for name in experiment.methods:
@@ -291,6 +295,7 @@ def make_plan(
             name: _costs(found, encoder, forward, chosen) for name, found in choices.items()
         },
         data_lines=data_lines,
+        blocks=block_rows(encoder),
     )
 
 
@@ -298,6 +303,29 @@ def final_seeds(experiment: Experiment, images: Mapping[Partition, int]) -> dict
     """Count the final seeds of each partition, by its training images."""
     seeds = experiment.final.seeds
     return {p: planned_seeds(seeds, p, count) for p, count in images.items()}
+
+
+def block_rows(encoder: Encoder) -> list[tuple[str, ...]]:
+    """List the blocks where they differ in what they take in, a row for those that do not.
+
+    The columns are their numbers, the parameters and kinds of each, and the shape it takes in.
+    """
+    if len({encoder.shapes[f"block {i}"] for i in range(encoder.depth)}) < 2:
+        return []
+    described = []
+    for i in range(encoder.depth):
+        found = list(encoder.group(i + 1).parameters_by_kind())
+        held = {kind for _, kind, _ in found}
+        kinds = "+".join(kind for kind in KINDS if kind in held)
+        shape = "x".join(map(str, encoder.shapes[f"block {i}"]))
+        described.append((f"{sum(p.numel() for *_, p in found):,}", kinds, shape))
+    rows: list[tuple[str, ...]] = []
+    first = 0
+    for row, equal in itertools.groupby(described):
+        last = first + len(list(equal)) - 1
+        rows.append((f"{first}" if first == last else f"{first}-{last}", *row))
+        first = last + 1
+    return rows
 
 
 def _horizons(experiment: Experiment, method: str, images: Mapping[Partition, int]) -> list[int]:

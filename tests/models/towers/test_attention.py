@@ -28,10 +28,10 @@ ONE_TOKEN: dict[str, Callable[[], nn.Module]] = {
         qk_norm=True, scale_attn_norm=True, init_values=0.1, qkv_bias=False, pre_norm=True
     ),
 }
+ONE_TOKEN |= {name: build for name, build in TOWERS.items() if name.startswith("EVA, token")}
 ALL_TOKENS = {
-    name: build for name, build in TOWERS.items() if name not in ("native", "timm, token")
+    name: build for name, build in TOWERS.items() if name not in (*ONE_TOKEN, "timm, token")
 }
-del ALL_TOKENS["native, layer scale"]
 
 
 def last_block(tower: nn.Module) -> nn.Module:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +16,10 @@ from errors import InputError
 from models.encoder import Encoder
 from models.towers import split_tower
 from search_spaces import Experiment
-from tests.models.tiny_towers import DEPTH, native
+from tests.models.tiny_towers import DEPTH, TOWERS, convnext, native
 from tests.tune.search.simulated import FROZEN, ZEROS
 from tune.features import plan as plan_module
-from tune.features.plan import Plan, make_plan
+from tune.features.plan import Plan, block_rows, make_plan
 
 IMAGES = {"train": 100, "val": 20, "test": 30}
 ALL = ("pixels", *(f"block {i}" for i in range(DEPTH)), "final", "head")
@@ -270,6 +271,23 @@ def test_a_plan_is_of_the_images_that_are_used(encoder: Encoder) -> None:
     console = Console(width=120, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
     few.render(console)
     assert "images: 100 train (40 used), 20 val, 30 test" in console.export_text()
+
+
+def test_blocks_are_listed_where_they_differ(encoder: Encoder) -> None:
+    assert planned(encoder, {"blocks": "2"}).blocks == []
+    staged = split_tower(TOWERS["ResNet"]())
+    plan = planned(staged, {"blocks": "2", "kinds": "conv"})
+    sizes = [sum(p.numel() for p in staged.group(i).parameters()) for i in (1, 2, 3)]
+    assert plan.blocks == [
+        ("0", f"{sizes[0]:,}", "ln+conv", "8x4x4"),
+        ("1", f"{sizes[1]:,}", "ln+conv", "32x4x4"),
+        ("2", f"{sizes[2]:,}", "ln+conv", "64x2x2"),
+    ]
+    long = split_tower(convnext(depths=(1, 4, 1, 1)))
+    assert [row[0] for row in block_rows(long)] == ["0", "1", "2-4"]
+    console = Console(width=120, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    plan.render(console)
+    assert re.search(r"2 +[\d,]+ +ln\+conv +64x2x2", console.export_text())
 
 
 def test_a_plan_names_a_source_with_brackets_as_it_is(encoder: Encoder) -> None:
