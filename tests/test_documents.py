@@ -15,11 +15,13 @@ import pytest
 from commands import COMMANDS, SEARCH
 
 ROOT = Path(__file__).resolve().parents[1]
+# Made from the code, so nobody writes or reads them as a whole: one looks a key or an event up.
+GENERATED = {"docs/events.md", "docs/search_space.md"}
 COUNTED = [
     *("README.md", "CHANGELOG.md", "cluster/README.md", "benchmarks/RESULTS.md"),
-    *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md")),
+    *sorted({str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md")} - GENERATED),
 ]
-DOCUMENTS = [*COUNTED, "models/glyph_clip/README.md"]
+DOCUMENTS = [*COUNTED, *sorted(GENERATED), "models/glyph_clip/README.md"]
 WORDS = 10_000
 FILES = (".py", ".md", ".yaml", ".yml", ".sh", ".json", ".png", ".txt", ".toml")
 
