@@ -34,8 +34,8 @@ HEAD = """# Search spaces: every key
 A search space is a YAML file that says what to search, on what data. A mistake in it is one line:
 the file, the key, what is wrong, and what is allowed. `--set KEY=VALUE` sets a key for one run, and
 a run writes all keys to its `experiment.yaml`. Editors that know JSON schemas complete and check a
-file that begins with `# yaml-language-server: $schema=search_spaces/schema.json`, the path from that
-file. Words are those of the [glossary](architecture.md#glossary), and [the cookbook](cookbook.md)
+file that begins with `# yaml-language-server: $schema=search_spaces/schema.json` (the path from the
+file). Words are those of the [glossary](architecture.md#glossary), and [the cookbook](cookbook.md)
 has examples.
 """
 WHOLE = """## The whole file
