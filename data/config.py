@@ -30,7 +30,14 @@ Prompt_Engineering_for_ImageNet.ipynb; open_clip's SIMPLE_IMAGENET_TEMPLATES).""
 
 
 class ColumnNames(Section):
-    """The columns of a `csv:` source; `split` and `group` may be absent from the file."""
+    """The columns of a `csv:` or `hf:` source; `split` and `group` may be absent from the file.
+
+    Attributes:
+        path: the column with images or their paths.
+        label: the column with classes.
+        split: the column that says train, val or test.
+        group: the column with groups: images that stay together.
+    """
 
     path: str = "path"
     label: str = "label"

@@ -26,7 +26,11 @@ class ModelConfig(Section):
         f"{LOCAL_DIR}models/glyph_clip", description="open_clip model, or local-dir:FOLDER"
     )
     pretrained: str | None = Field(None, description="open_clip tag, or path of a checkpoint")
-    precision: PrecisionName = "auto"
+    precision: PrecisionName = Field(
+        "auto",
+        description="of matrix products; auto: bfloat16 on GPUs that have it, float16 on others, "
+        "float32 on CPUs",
+    )
 
     @model_validator(mode="after")
     def _weights_of_one_place(self) -> ModelConfig:

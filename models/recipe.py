@@ -70,7 +70,10 @@ class Settings(Section):
         description="peak learning rate of the head; 0 keeps it as it starts",
     )
     weight_decay: Annotated[tuple[Decay, ...], BeforeValidator(_bank)] = Field(
-        (0.0,), min_length=1, max_length=100, description="decoupled weight decay (AdamW)"
+        (0.0,),
+        min_length=1,
+        max_length=100,
+        description="adamw: decoupled weight decay; lbfgs: strength of the penalty",
     )
     anchor: Annotated[tuple[Scale, ...], BeforeValidator(_bank)] = Field(
         (0.0,),
@@ -97,11 +100,13 @@ class Settings(Section):
         description="heads of a solved bank, the best on validation, whose mean is kept",
     )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the horizon spent warming up")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of each label that is spread over all classes"
+    )
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: in the loss every class counts the same"
     )
-    batch_size: int = Field(64, ge=1, le=65536)
+    batch_size: int = Field(64, ge=1, le=65536, description="images of one training step")
     head_start: Literal["probe", "zero_shot", "zeros"] = Field(
         "probe",
         description="where the head starts: the partition's best probe, CLIP's text, or zeros",

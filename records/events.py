@@ -1,4 +1,7 @@
-"""The events of a run's journal, one class for each; `docs/events.md` explains their fields."""
+"""The events of a run's journal, one class for each.
+
+`docs/events.md` is made from the docstrings here: `python -m records.events_document`.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,15 @@ class Event:
 
 @dataclass(frozen=True)
 class RunStarted(Event, name="run_started"):
-    """The driver has started the run, or resumed it."""
+    """The driver has started the run, or resumed it.
+
+    Attributes:
+        resumed: whether the journal held events before.
+        seed: of the search.
+        identity: `run`, drawn at the run's start, and digests of `model`, `data` and, if it is
+            used, the `text` tower.
+        versions: of Python, libraries and this project, with a digest of its source.
+    """
 
     resumed: bool
     seed: int
@@ -42,7 +53,11 @@ class RunStarted(Event, name="run_started"):
 
 @dataclass(frozen=True)
 class Footnote(Event, name="footnote"):
-    """A note on the data, for the footer of the table."""
+    """A note on the data, for the footer of the table.
+
+    Attributes:
+        text: the note.
+    """
 
     text: str
 
@@ -60,21 +75,35 @@ class NodeView:
 
 @dataclass(frozen=True)
 class Nodes(Event, name="nodes"):
-    """The machines of the cluster were surveyed."""
+    """The machines of the cluster were surveyed.
+
+    Attributes:
+        nodes: of each its `id`, `address`, whether it `sees_images`, folder of `code`, and memory
+            of its smallest GPU (`gpu_bytes`).
+    """
 
     nodes: tuple[NodeView, ...]
 
 
 @dataclass(frozen=True)
 class PrecisionChosen(Event, name="precision"):
-    """The precision of matrix products is known."""
+    """The precision of matrix products is known.
+
+    Attributes:
+        precision: `float32`, `bfloat16` or `float16`.
+    """
 
     precision: str
 
 
 @dataclass(frozen=True)
 class EncoderSized(Event, name="encoder"):
-    """What the encoder takes to run: its parameters, and the operations of one image."""
+    """With the precision: what the encoder takes to run.
+
+    Attributes:
+        parameters: their number in the encoder.
+        flops: operations of the encoder's forward pass on one image.
+    """
 
     parameters: int
     flops: int
@@ -82,14 +111,24 @@ class EncoderSized(Event, name="encoder"):
 
 @dataclass(frozen=True)
 class ImagesRead(Event, name="images"):
-    """The features of some images are there: of test sets, or of what fits are given."""
+    """Features are there: of what fits draw, then of test, then of each extra test.
+
+    Attributes:
+        images: by draw (`10/seed0`) or test set, a SHA-256 of the contents of its readable images, in
+            their order; a draw's include validation.
+    """
 
     images: dict[str, str]
 
 
 @dataclass(frozen=True)
 class StageEnded(Event, name="stage"):
-    """A stage of the run has ended."""
+    """A stage of the run has ended.
+
+    Attributes:
+        stage: `features`, `search`, `test features` or `final fits`.
+        seconds: wall-clock.
+    """
 
     stage: str
     seconds: float
@@ -97,7 +136,12 @@ class StageEnded(Event, name="stage"):
 
 @dataclass(frozen=True)
 class TrialEvent(Event):
-    """Something that happened to a trial."""
+    """Something that happened to a trial.
+
+    Attributes:
+        cell: partition and method: `10/llrd` is of 10 percent, `4shot/llrd` of 4 images a class.
+        trial: its number in the cell, from 0.
+    """
 
     cell: Cell
     trial: int
@@ -105,7 +149,13 @@ class TrialEvent(Event):
 
 @dataclass(frozen=True)
 class TrialStarted(TrialEvent, name="trial_started"):
-    """A trial was proposed, or goes on after a pause or a resume."""
+    """A trial was proposed, or goes on after a pause or a resume.
+
+    Attributes:
+        origin: who proposed it: `default`, `sampler` or `partition 10`.
+        config: its configuration, as in `best_configs.yaml`; a list is a bank.
+        probe: configuration of the probe whose head it starts from, or `null`.
+    """
 
     origin: str
     config: dict[str, Any]
@@ -114,7 +164,24 @@ class TrialStarted(TrialEvent, name="trial_started"):
 
 @dataclass(frozen=True)
 class TrialReport:
-    """How good a trial is at a milestone: what travels from the trial to the search."""
+    """How good a trial is at a milestone: what travels from the trial to the search.
+
+    Attributes:
+        milestone: samples at which the evaluation was due.
+        taken_up: milestone at which the process that reports took the trial up; 0 from its start.
+        samples: training samples seen.
+        steps: optimiser steps.
+        train_loss: mean loss in training, in nats.
+        val_accuracy: the metric on validation images, 0 to 1.
+        val_loss: mean cross-entropy on validation images, in nats.
+        score: what trials are ranked by: `val_accuracy`, ties by likelihood.
+        prospect: score of the weights half-way back to their start, by which rungs compare.
+        weight_distance: how far the encoder's trained weights have moved, relative to their start.
+        diverged: whether a loss was not finite.
+        seconds: for which the trial has held its slot.
+        node: the first 8 digits of Ray's id of the node.
+        chosen: settings of the best head if the trial trains a bank of heads, else empty.
+    """
 
     milestone: int
     taken_up: int
@@ -138,28 +205,46 @@ class TrialReport:
 
 @dataclass(frozen=True)
 class TrialReported(TrialEvent, name="trial_report"):
-    """A trial was evaluated at a milestone."""
+    """A trial was evaluated at a milestone.
+
+    Attributes:
+        report: what it found there.
+    """
 
     report: TrialReport
 
 
 @dataclass(frozen=True)
 class TrialPromoted(TrialEvent, name="trial_promoted"):
-    """A trial goes on beyond a rung."""
+    """A trial goes on beyond a rung.
+
+    Attributes:
+        milestone: of that rung.
+    """
 
     milestone: int
 
 
 @dataclass(frozen=True)
 class TrialPaused(TrialEvent, name="trial_paused"):
-    """A trial waits at a rung and has freed its device."""
+    """A trial waits at a rung and has freed its device.
+
+    Attributes:
+        milestone: of that rung.
+    """
 
     milestone: int
 
 
 @dataclass(frozen=True)
 class TrialEnded(TrialEvent, name="trial_ended"):
-    """A trial has ended."""
+    """A trial has ended.
+
+    Attributes:
+        status: `completed`, `stopped` (by a rung), `diverged`, `failed` (its process died) or `cut`
+            (the search was closed).
+        reason: why, in words; empty where there is nothing to say.
+    """
 
     status: End
     reason: str
@@ -167,7 +252,11 @@ class TrialEnded(TrialEvent, name="trial_ended"):
 
 @dataclass(frozen=True)
 class SearchClosed(Event, name="search_closed"):
-    """The search ends early."""
+    """The search ends early.
+
+    Attributes:
+        reason: why, in words.
+    """
 
     reason: str
 
@@ -176,7 +265,16 @@ class SearchClosed(Event, name="search_closed"):
 class Winner(Event, name="winner"):
     """The best trial of a cell by its validation score, once the search is over.
 
-    Of a bank, `config` has the best head alone and `tried` all heads, as the trial had them.
+    Attributes:
+        cell: partition and method.
+        trial: its number in the cell.
+        val_accuracy: the metric on validation images, 0 to 1.
+        samples: training samples seen at its best report.
+        kind: what it trains: `zero_shot` nothing, `probe` a head alone, `tuned` a part of the
+            encoder.
+        config: its configuration; of a bank, with the best head alone.
+        tried: its configuration as the trial had it; of a bank, with all heads.
+        probe: configuration of the probe whose head it started from, or `null`.
     """
 
     cell: Cell
@@ -194,7 +292,13 @@ class Winner(Event, name="winner"):
 
 @dataclass(frozen=True)
 class FinalFitFailed(Event, name="final_fit_failed"):
-    """A final fit failed."""
+    """A final fit failed; one that succeeds is a file in `final_fits/`.
+
+    Attributes:
+        cell: partition and method.
+        seed: of the fit.
+        reason: why, in words.
+    """
 
     cell: Cell
     seed: int
@@ -203,6 +307,10 @@ class FinalFitFailed(Event, name="final_fit_failed"):
 
 @dataclass(frozen=True)
 class RunFinished(Event, name="run_finished"):
-    """The run is over."""
+    """The run is over.
+
+    Attributes:
+        seconds: wall-clock, since it was started or resumed.
+    """
 
     seconds: float

@@ -55,7 +55,7 @@ def json_schema() -> Schema:
     method = definitions[MethodConfig.__name__]["properties"]
     method["space"] = _space() | {"description": "what is fixed and what is searched"}
     method["default"]["description"] = "what the first trial of each cell runs"
-    method["default"] |= {"properties": _values(), "additionalProperties": False}
+    method["default"] |= {"properties": values(), "additionalProperties": False}
     methods = schema["properties"]["methods"]
     methods["additionalProperties"] = {
         "anyOf": [methods["additionalProperties"], {"type": "null"}],
@@ -88,7 +88,7 @@ def _describe(model: type[BaseModel], schema: Schema) -> Schema:
     return schema
 
 
-def _values() -> dict[str, Schema]:
+def values() -> dict[str, Schema]:
     """Describe a single value of each setting; a bank's is one of its entries."""
     found = _describe(Settings, Settings.model_json_schema())["properties"]
     for name, value in found.items():
@@ -100,7 +100,7 @@ def _values() -> dict[str, Schema]:
 
 
 def _space() -> Schema:
-    parameters = {name: _parameter(name, value) for name, value in _values().items()}
+    parameters = {name: _parameter(name, value) for name, value in values().items()}
     return {"type": "object", "properties": parameters, "additionalProperties": False}
 
 

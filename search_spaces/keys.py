@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
@@ -12,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from docstrings import attributes
 from models.recipe import Settings
 from search_spaces.schedulers import SETTINGS
 from search_spaces.schema import Experiment, SearchConfig
@@ -60,7 +60,7 @@ def _line(model: type[BaseModel], name: str, prefix: str) -> str:
 
 def meaning(model: type[BaseModel], name: str) -> str:
     """Return what a key of a section means, as its field or the section's docstring says."""
-    said = model.model_fields[name].description or _attributes(model).get(name, "")
+    said = model.model_fields[name].description or attributes(model).get(name, "")
     return said.replace("`", "").rstrip(".")
 
 
@@ -70,13 +70,3 @@ def _plain(value: Any) -> str:
         return "{}"
     text = json.dumps(value, default=str).strip('"')
     return text if len(text) <= WIDEST else f"[{len(value)} entries]"
-
-
-def _attributes(model: type[BaseModel]) -> dict[str, str]:
-    """Return what the docstrings of a model and its parents say of its fields."""
-    found: dict[str, str] = {}
-    for parent in reversed(model.__mro__):
-        text = (parent.__doc__ or "").partition("Attributes:")[2]
-        for names, meaning in re.findall(r"^ {8}([\w, ]+): ((?:.|\n {12})+)", text, re.MULTILINE):
-            found |= dict.fromkeys(names.split(", "), " ".join(meaning.split()))
-    return found

@@ -8,7 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from data import DataConfig
 from errors import did_you_mean, shown
@@ -42,8 +49,8 @@ class SearchConfig(Section):
     evaluations: int = Field(
         3, ge=1, le=10_000, description="evenly spaced evaluations, beside those at rungs"
     )
-    scheduler: str = Field("asha", description=f"one of {', '.join(SETTINGS)}")
-    sampler: Literal["tpe", "random"] = "tpe"
+    scheduler: str = Field("asha", description=f"what stops poor trials: {', '.join(SETTINGS)}")
+    sampler: Literal["tpe", "random"] = Field("tpe", description="who proposes configurations")
     transfer: int = Field(
         0, ge=0, le=MOST, description="trials of a cell that repeat the best of smaller partitions"
     )
@@ -83,15 +90,19 @@ def _seeds(value: Any) -> Any:
     raise ValueError(f"{shown(value)} is no number of seeds; allowed: 1 to {MOST_SEEDS}, or {AUTO}")
 
 
+_SEEDS = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_SEEDS}, {"enum": [AUTO]}]}
+
+
 class FinalConfig(Section):
     """How winners are measured, and which final weights are tried on validation."""
 
-    seeds: Annotated[int | str, BeforeValidator(_seeds)] = Field(
+    seeds: Annotated[int | str, BeforeValidator(_seeds), WithJsonSchema(_SEEDS)] = Field(
         AUTO, description="final fits of each winner; auto: 3 to 8, more where images are few"
     )
     ema: bool = Field(True, description="try the weights averaged over steps")
     wise_ft: tuple[float, ...] = Field(
-        (0.5, 0.75), description="shares of the way from start to tuned weights to try"
+        (0.5, 0.75),
+        description="shares of the way from start to tuned weights to try, between 0 and 1",
     )
     export: bool = Field(True, description="keep the weights of every final fit")
     default: bool = Field(
@@ -111,7 +122,7 @@ class ResourcesConfig(Section):
     """The resources of one trial; as many trials run at a time as the machines have room for."""
 
     gpus_per_trial: float = Field(1.0, gt=0, le=1, description="share of a GPU, if there are any")
-    cpus_per_trial: float = Field(1.0, gt=0)
+    cpus_per_trial: float = Field(1.0, gt=0, description="CPU cores")
     report_seconds: float = Field(
         6 * 3600,
         ge=1,
@@ -124,8 +135,10 @@ class FeaturesConfig(Section):
     """Where features are cached, and how they are computed."""
 
     cache: Path | None = Field(None, description="folder; the user's cache folder if null")
-    dtype: Literal["float32", "float16"] = "float32"
-    batch_size: int = Field(64, ge=1, le=65536)
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="of the cached features; float16 takes half the disk and memory"
+    )
+    batch_size: int = Field(64, ge=1, le=65536, description="images in one pass of the encoder")
 
 
 class ReportConfig(Section):
@@ -207,8 +220,12 @@ def _pulls(anchor: Any) -> bool:
 class Experiment(Section):
     """One run: data, encoder, methods, and how to search and to measure them."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    seed: int = Field(0, ge=0, lt=2**31)
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="of the run and its folder: letters, digits, '.', '_' and '-'",
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="of all random draws except the splits")
     metric: Metric = Field(
         "accuracy",
         description="what is compared and reported; log_loss as likelihood, exp(-log loss)",

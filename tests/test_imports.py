@@ -20,6 +20,7 @@ HEAVY = {"ray", "torch", "torchvision", "open_clip", "timm", "pandas", "sklearn"
     [
         ("errors", set()),
         ("disk", {"errors"}),
+        ("docstrings", set()),
         ("files", {"errors"}),
         ("yaml_files", {"errors"}),
         ("terminal", {"errors"}),

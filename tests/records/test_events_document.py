@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 from records import Event
-from records.encoding import keys
+from records.events_document import FILE, meanings, written
 from tests.tune.search.simulated import Simulation, experiment, rough
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "events.md"
 EVERY = {"time", "event"}
 
 
 def documented() -> dict[str, set[str]]:
-    """The fields of each event, by the first table."""
-    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", DOCUMENT.read_text(), re.MULTILINE)
-    return {event: set(re.findall(r"`(\w+)`", fields)) for event, fields in rows}
+    """The fields of each event."""
+    return {name: set(meanings(kind)) for name, kind in Event.kinds.items()}
 
 
-def explained() -> set[str]:
-    """The fields of the second table."""
-    return set(re.findall(r"^\| `(\w+)` \|[^|]*\|$", DOCUMENT.read_text(), re.MULTILINE))
-
-
-def test_every_event_is_in_the_document_with_its_fields_and_no_other() -> None:
-    assert len(Event.kinds) > 10
-    assert documented() == {name: {*keys(kind)} - EVERY for name, kind in Event.kinds.items()}
-
-
-def test_every_field_is_explained_and_no_other() -> None:
-    assert explained() == set().union(*documented().values())
+def test_the_document_is_what_its_module_writes() -> None:
+    """Else: python -m records.events_document."""
+    assert FILE.read_text(encoding="utf-8") == written()
 
 
 def test_a_journal_holds_nothing_that_is_not_in_the_document(tmp_path: Path) -> None:
