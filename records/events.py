@@ -114,8 +114,8 @@ class ImagesRead(Event, name="images"):
     """Features are there: of what fits draw, then of test, then of each extra test.
 
     Attributes:
-        images: by draw (`10/seed0`) or test set, a SHA-256 of the contents of its readable images, in
-            their order; a draw's include validation.
+        images: by draw (`10/seed0`) or test set, a SHA-256 of the contents of its readable images,
+            in their order; a draw's include validation.
     """
 
     images: dict[str, str]
