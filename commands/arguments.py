@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from math import nan
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
 from rich.text import Text
@@ -95,6 +95,27 @@ def model(text: str) -> dict[str, str | None]:
         return {"model.name": text, "model.pretrained": None}
     name, colon, pretrained = text.partition(":")
     return {"model.name": name, "model.pretrained": pretrained} if colon else {"model.name": name}
+
+
+def chosen_models(chosen: list[dict[str, str | None]]) -> dict[str, Any]:
+    """Return the keys of the search space that one encoder sets, or several under names of theirs.
+
+    Raises:
+        InputError: two have the same name.
+    """
+    if len(chosen) < 2:
+        return dict(chosen[0]) if chosen else {}
+    models: dict[str, dict[str, str | None]] = {}
+    for each in chosen:
+        place = PurePath(str(each["model.name"]).rpartition(":")[2]).name
+        tag = each.get("model.pretrained") or ""
+        words = [place] if len({str(one["model.name"]) for one in chosen}) == len(chosen) else []
+        words = words or [place, PurePath(tag).stem]
+        name = "-".join(re.findall(r"[A-Za-z0-9._]+", "-".join(words)))[:64].strip("._-")
+        if not name or name in models:
+            raise InputError(f"--model: two encoders are called {name!r}; name them in a YAML file")
+        models[name] = {key.removeprefix("model."): value for key, value in each.items()}
+    return {"models": models}
 
 
 def path(text: str) -> Path:

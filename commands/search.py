@@ -12,6 +12,7 @@ from commands.arguments import (
     EXIT_CODES,
     Parser,
     address,
+    chosen_models,
     duration,
     model,
     names,
@@ -91,9 +92,10 @@ def _add_what(parser: Parser) -> None:
     add(
         "--model",
         type=model,
-        default={},
+        action="append",
+        default=[],
         metavar="NAME[:PRETRAINED]",
-        help="the encoder: ViT-B-16:openai, local-dir:FOLDER",
+        help="the encoder: ViT-B-16:openai, local-dir:FOLDER; repeat it to compare several",
     )
     add(
         "--set",
@@ -197,11 +199,13 @@ def _experiment(arguments: argparse.Namespace) -> tuple[Experiment, str | None]:
         "seed": arguments.seed,
         "name": arguments.name,
     }
+    given = overrides | chosen_models(arguments.model)
     source = as_source(arguments.space)
     experiment = load_experiment(
         Path(arguments.space) if source is None else space_for(source),
         settings=arguments.set,
-        overrides={k: v for k, v in overrides.items() if v is not None} | arguments.model,
+        overrides={k: v for k, v in overrides.items() if v is not None}
+        | chosen_models(arguments.model),
         trials=arguments.trials,
         methods=arguments.methods,
         defaults={"data.source": source, "name": run_name(source)} if source else {},

@@ -112,7 +112,13 @@ def _extended(file: SpaceFile) -> Path | None:
 
 
 def _over(base: Tree, own: Tree) -> Tree:
-    """Lay the keys of a file over those of the file that it extends."""
+    """Lay the keys of a file over those of the file that it extends.
+
+    Several encoders replace the one, and the one several.
+    """
+    for one, other in (("model", "models"), ("models", "model")):
+        if one in own:
+            base = {key: value for key, value in base.items() if key != other}
     tree = _deep(base, {key: value for key, value in own.items() if key != "methods"})
     before, given = base.get("methods"), own.get("methods")
     if not isinstance(before, dict) or not isinstance(given, dict):

@@ -81,6 +81,8 @@ def _override(
         made = _assign(tree, key.strip(), read_yaml(value, where), f"--set {shown(setting)}")
         options |= dict.fromkeys([*made, key.strip()], where)
         _without_default(tree, key.strip())
+    if "models" in overrides:
+        tree.pop("model", None)
     for key, value in overrides.items():
         _assign(tree, key, value, key)
         options[key] = "--model" if key.startswith("model.") else f"--{key.split('.')[-1]}"

@@ -1,0 +1,79 @@
+"""An experiment with several encoders: how it is written, and what each encoder's part is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from commands.arguments import chosen_models, model
+from errors import InputError
+from records import Cell
+from search_spaces import Experiment, load_experiment
+
+SPACE = """
+extends: folder
+name: two
+data: {source: "folder:photos", partitions: [10, 100]}
+"""
+MODELS = "models: {small: {name: ViT-B-32, pretrained: openai}, large: {name: ViT-L-14}}\n"
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    (tmp_path / "two.yaml").write_text(SPACE + MODELS)
+    return load_experiment(tmp_path / "two.yaml")
+
+
+def test_several_encoders_replace_the_one_that_a_file_extends(experiment: Experiment) -> None:
+    assert [*experiment.models] == ["small", "large"]
+    assert Experiment.model_validate(
+        {key: value for key, value in experiment.resolved().items() if key != "model"}
+    ).models == (experiment.models)
+
+
+def test_an_encoders_part_has_its_probes_and_its_rows_of_blocks(experiment: Experiment) -> None:
+    part = experiment.of_encoder("large", {"llrd": ["100"]})
+    assert part.name == "large"
+    assert part.model.name == "ViT-L-14"
+    assert not part.models
+    probes = {name for name, method in experiment.methods.items() if method.frozen_encoder}
+    assert {*part.methods} == probes | {"llrd"}
+    assert [cell for cell in part.cells if cell.method == "llrd"] == [Cell(100, "llrd")]
+    assert Cell(10, "frozen") in part.cells
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("model: {name: ViT-B-32}\n", "models: beside model"),
+        ("methods: {frozen: null, frozen_zeros: null, gda: null, zero_shot: null, llrd: null,"
+         " layer_norm: {space: {head_start: zeros}}}\n", "compared by a method with blocks: none"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, more: str, message: str) -> None:
+    (tmp_path / "two.yaml").write_text(SPACE + MODELS + more)
+    with pytest.raises(InputError, match=message):
+        load_experiment(tmp_path / "two.yaml")
+
+
+def test_rows_are_of_the_table_and_have_a_probe_to_start_from(tmp_path: Path) -> None:
+    for methods, message in (
+        ("{llrd: {rows: [20]}}", r"methods.llrd.rows: no row 20; allowed: 10, 100"),
+        ("{llrd: {rows: [ten]}}", r"a row is a percentage, or so many shots: 4shot"),
+        ("{frozen: {rows: [10]}}", r"starts from the head of frozen, which has no row 100"),
+    ):
+        (tmp_path / "two.yaml").write_text(f"{SPACE}methods: {methods}\n")
+        with pytest.raises(InputError, match=message):
+            load_experiment(tmp_path / "two.yaml")
+
+
+def test_the_command_line_names_encoders_by_what_tells_them_apart() -> None:
+    def named(*words: str) -> list[str]:
+        return [*chosen_models([model(word) for word in words])["models"]]
+
+    assert named("ViT-B-32:openai", "local-dir:/photos/my tiny") == ["ViT-B-32", "my-tiny"]
+    assert named("ViT-B-32:openai", "ViT-B-32:laion2b") == ["ViT-B-32-openai", "ViT-B-32-laion2b"]
+    assert chosen_models([model("ViT-B-32")]) == {"model.name": "ViT-B-32"}
+    with pytest.raises(InputError, match="two encoders are called 'ViT-B-32-openai'"):
+        named("ViT-B-32:openai", "ViT-B-32:openai")
