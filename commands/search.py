@@ -199,7 +199,6 @@ def _experiment(arguments: argparse.Namespace) -> tuple[Experiment, str | None]:
         "seed": arguments.seed,
         "name": arguments.name,
     }
-    given = overrides | chosen_models(arguments.model)
     source = as_source(arguments.space)
     experiment = load_experiment(
         Path(arguments.space) if source is None else space_for(source),
