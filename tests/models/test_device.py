@@ -15,8 +15,6 @@ from models.selection import select
 from models.towers import split_tower
 from tests.models.tiny_towers import at, native, pixels
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
 
 def product(device: Device) -> torch.dtype:
     """What a matrix product runs in."""
@@ -96,13 +94,13 @@ def test_half_precision_fits_keep_float32_weights(name: str) -> None:
     assert_close_to_float32(Device("cpu", name))  # type: ignore[arg-type]
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ["auto", "float32", "bfloat16", "float16"])
 def test_fits_on_a_gpu_agree_with_the_cpu(name: str) -> None:
     assert_close_to_float32(Device("cuda", name))  # type: ignore[arg-type]
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ["float32", "float16"])
 def test_fits_resume_on_a_gpu(name: str) -> None:
     device = Device("cuda", name)  # type: ignore[arg-type]

@@ -31,12 +31,13 @@ SMALL_GPU, LARGE_GPU = 1040, 81920  # MiB; the first has 16 MiB beyond what any 
 
 
 def claims_gpu(folder: Path, mebibytes: int) -> dict[str, str]:
-    """The environment of a node on which the GPU's tool tells of so much memory."""
+    """The environment of a node whose one GPU torch does not see, but its tool tells of."""
     folder.mkdir(parents=True)
     tool = folder / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\necho {mebibytes}\n")
     tool.chmod(0o755)
-    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    return {"PATH": path, "CUDA_VISIBLE_DEVICES": "99"}
 
 
 def no_trouble() -> str:
@@ -66,7 +67,7 @@ def main(out: Path) -> int:
     nodes: dict[str, list[str]] = {}
     note_nodes(nodes)
     tune.stages.resolved_precision = functools.partial(resolved_precision, trouble=no_trouble)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0})
     for size in (SMALL_GPU, LARGE_GPU):
         add_node(cluster, out / "tools", size)
     cluster.wait_for_nodes()
