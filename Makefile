@@ -9,8 +9,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 # `make search ARGS="search_spaces/folder.yaml --dry-run"` passes options on.
 ARGS ?=
+# The index that torch is installed from, anew, for older GPUs and drivers; "Get started" on
+# PyTorch's site has the URL of each: `make search TORCH_INDEX=URL`.
+TORCH_INDEX ?=
 
-.PHONY: search test check fast chaos bench audit clean
+.PHONY: search test check fast chaos gpu bench audit clean index
 
 search: $(VENV)/.run
 	$(BIN)/python run_search.py --resume $(ARGS)
@@ -37,8 +40,10 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-$(VENV)/.run: requirements.txt
+$(VENV)/.run: requirements.txt $(if $(TORCH_INDEX),index)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --disable-pip-version-check \
+		--force-reinstall --index-url "$(TORCH_INDEX)" $$(grep ^torch requirements.txt))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 

@@ -107,6 +107,9 @@ class ResourcesConfig(Section):
 
     gpus_per_trial: float = Field(1.0, gt=0, le=1, description="share of a GPU, if there are any")
     cpus_per_trial: float = Field(1.0, gt=0)
+    deterministic: bool = Field(
+        False, description="compute the same each time on the same GPU, more slowly"
+    )
     report_seconds: float = Field(
         6 * 3600,
         ge=1,

@@ -87,6 +87,7 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
             sees = "sees" if node.sees_images else "does NOT see"
             say(console, f"{node.address} {sees} the images; code from {node.code}")
         found.check(experiment.data.source)
+        found.check_share(cluster.slot)
 
 
 def run(experiment: Experiment, options: Options, console: Console) -> Summary:

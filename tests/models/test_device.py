@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.device import Device, available_device
+from errors import InputError
+from models.device import Device, available_device, gpu_trouble, usable_device
 from models.fit import Fit
 from models.recipe import Recipe
 from models.selection import select
@@ -45,6 +46,21 @@ def test_auto_on_a_gpu_is_what_it_has_in_hardware(
     assert Device("cuda", "auto").precision == expected
     # A V100 emulates bfloat16, slower than float32.
     assert asked == [False]
+
+
+def test_bfloat16_is_refused_where_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    with pytest.raises(InputError, match=r"^model\.precision: bfloat16 .* allowed: auto, float16"):
+        Device("cuda", "bfloat16")
+    assert Device("cuda", "float32").precision == "float32"
+
+
+def test_a_gpu_that_torch_has_no_kernels_for_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A winner is loaded to the CPU there; a search refuses it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert available_device() == "cuda"
+    assert usable_device() == "cpu"
+    assert torch.__version__ in gpu_trouble()
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])

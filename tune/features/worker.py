@@ -20,9 +20,10 @@ from data.features import Arrays
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
-from models.device import Device, available_device
+from models.device import Device
 from models.loading import Pretrained
 from models.micro_batches import MicroBatches
+from tune.workers.own_device import own_device
 
 AHEAD = 2  # batches decoded while one is encoded
 
@@ -77,7 +78,7 @@ class EncoderWorker:
 
     @cached_property
     def _device(self) -> Device:
-        return Device(available_device(self.gpu_share), self.precision)
+        return Device(own_device(self.gpu_share), self.precision)
 
     @cached_property
     def _loaded(self) -> Pretrained:
@@ -132,9 +133,13 @@ class EncoderWorker:
         with np.errstate(over="ignore"):  # it is reported below
             array = exact.astype(self.dtype)
         if not np.isfinite(exact).all():
+            half = self._device.precision != "float32"
+            where, allowed = "model", "an encoder with sound weights"
+            if half:
+                where, allowed = "model.precision", f"float32, or {allowed}"
             raise InputError(
-                f"model: features at {boundary} are infinite or not numbers; allowed: an encoder "
-                "with sound weights, or model.precision: float32"
+                f"{where}: features at {boundary} are infinite or not numbers in "
+                f"{self._device.precision}; allowed: {allowed}"
             )
         if not np.isfinite(array).all():
             raise InputError(

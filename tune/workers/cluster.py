@@ -133,6 +133,7 @@ def _start(store_bytes: int) -> Any:
     try:
         return _init(
             address="local",  # whatever RAY_ADDRESS says, and whatever else runs here
+            num_gpus=_slices(),
             include_dashboard=True,
             dashboard_host="127.0.0.1",
             object_store_memory=max(MINIMUM_STORE, store_bytes),
@@ -143,6 +144,16 @@ def _start(store_bytes: int) -> Any:
             f"Ray does not start here ({one_line(error, 300)}); its logs are in "
             f"{folder}/session_latest/logs; on a busy machine try again"
         ) from None
+
+
+def _slices() -> int | None:
+    """Count the slices of cards (MIG) that are named to this process; None where Ray is to look.
+
+    Ray would count their cards.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    slices = [name for name in named if name.strip().startswith("MIG-")]
+    return len(slices) or None
 
 
 def _allow_files() -> None:

@@ -61,8 +61,8 @@ def test_they_are_a_containers_cores_shared_among_its_encoders(
 @pytest.mark.parametrize(
     ("scale", "dtype", "message"),
     [
-        (1e38, "float32", "model: features at head are infinite or not numbers; allowed: an enc"),
-        (1e38, "float16", "model: features at head are infinite or not numbers; allowed: an enc"),
+        (1e38, "float32", "model: features at head are infinite or not numbers in float32; allow"),
+        (1e38, "float16", "model: features at head are infinite or not numbers in float32; allow"),
         (1e7, "float16", "features.dtype: features at head do not fit float16; allowed: float32"),
     ],
 )
@@ -76,6 +76,22 @@ def test_features_that_are_no_numbers_are_refused(
     with pytest.raises(InputError) as error:
         worker._stored(torch.full((2, 3), scale) * 10, "head")
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_an_encoder_that_overflows_in_half_precision_is_told(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another features.dtype would change nothing, and the features would be paid for again."""
+    pretrained = load_pretrained(ModelConfig())
+    monkeypatch.setattr("tune.features.worker.ray.get", lambda handle: pretrained)
+    worker = worker_of(pretrained, Watched(), dtype="float16", precision=precision)
+    with pytest.raises(InputError) as error:
+        worker._stored(torch.tensor([[1.0, torch.inf]]), "block 3")
+    assert str(error.value) == (
+        f"model.precision: features at block 3 are infinite or not numbers in {precision}; "
+        "allowed: float32, or an encoder with sound weights"
+    )
 
 
 @pytest.mark.parametrize("view", [0, 1])

@@ -20,6 +20,7 @@ from tune.workers.cluster import (
     _check_closed,
     _found_here,
     _set_token,
+    _slices,
     connected,
 )
 
@@ -48,6 +49,26 @@ def test_a_port_is_not_taken_by_what_16_bits_leave_of_it() -> None:
 
 def test_ray_finds_a_cluster_of_this_machine_itself() -> None:
     _check_answers("auto")
+
+
+@pytest.mark.parametrize(
+    ("named", "slices"),
+    [
+        (None, None),
+        ("", None),
+        ("0,1", None),
+        ("GPU-8932f937", None),
+        ("MIG-3f1c,MIG-77aa", 2),
+        ("MIG-GPU-8932f937/1/0", 1),
+    ],
+)
+def test_slices_of_a_card_are_counted_where_ray_would_count_the_card(
+    named: str | None, slices: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert _slices() == slices
 
 
 FAILURES = [

@@ -1,0 +1,35 @@
+"""The device that Ray gave to this process."""
+
+from __future__ import annotations
+
+import os
+
+import ray
+import torch
+
+from models.device import available_device
+
+CLAIMED = "CLIP_SEARCH_CLAIMED_GPUS"
+"""The environment variable of tests whose GPUs are not there: their work goes to the CPU."""
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # read once, by the first product of matrices
+
+
+def own_device(share: float = 1.0, deterministic: bool = False) -> str:
+    """Name the GPU that Ray gave this process, held to its share of the memory, or the CPU.
+
+    A `deterministic` process computes the same each time that it is given the same.
+
+    Raises:
+        RuntimeError: Ray gave one that torch does not see, as it has fallen off the bus, or its
+            driver is too old. Tune, or a pool, then tries elsewhere; the CPU would take days.
+    """
+    gives = ray.is_initialized() and bool(ray.get_gpu_ids())
+    if gives and not torch.cuda.is_available() and CLAIMED not in os.environ:
+        raise RuntimeError(
+            f"no GPU here: Ray gave {os.environ.get('CUDA_VISIBLE_DEVICES', 'one')} on "
+            f"{ray.util.get_node_ip_address()}, and torch {torch.__version__} sees none"
+        )
+    if deterministic:
+        os.environ.setdefault(WORKSPACE, ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    return available_device(share)
