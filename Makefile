@@ -3,6 +3,7 @@
 # make check    lint, types and the order of the rooms
 # make chaos    faults on purpose, many times (an hour)
 # make audit    known vulnerabilities of what is installed (asks a public database)
+# make gpu      all that needs a GPU, on a machine that has one, and how fast it is (8 minutes)
 # make bench    how fast, beside what users do today (half an hour; leave the machine alone)
 PYTHON ?= python3.11
 VENV := .venv
@@ -50,6 +51,9 @@ $(VENV)/.run: requirements.txt $(if $(TORCH_INDEX),index)
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
+
+gpu: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.gpu
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench $(ARGS)
