@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -29,7 +30,7 @@ from records import (
 from search_spaces import ResourcesConfig
 from search_spaces.recorded import read_recorded
 from terminal import say
-from tune.setup import Prepared, feature_stage, identity_of, prepare
+from tune.setup import Prepared, feature_stage, identity_of, largest_need, prepare
 from tune.trials.final_fits import score_tests
 from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.cluster import connected
@@ -112,7 +113,12 @@ def _scored(
     experiment, dataset = prepared.experiment, prepared.dataset
     descriptions = {path: _checked(path, prepared) for path in fits}
     with (
-        connected(experiment.resources, address, prepared.plan.store_bytes) as cluster,
+        connected(
+            experiment.resources,
+            address,
+            prepared.plan.store_bytes,
+            partial(largest_need, prepared),
+        ) as cluster,
         ActorPool(cluster.slot, cluster.slots, cluster.hosts) as pool,
     ):
         pretrained = ray.put(prepared.pretrained)
@@ -176,8 +182,8 @@ class Evaluator:
         torch.set_num_threads(max(1, int(self.resources.cpus_per_trial)))
         path, winner = job
         pretrained: Pretrained = fetch(self.pretrained)
-        own = own_device(self.resources.gpus_per_trial, self.resources.deterministic)
-        device, boundary = Device(own, winner[0].precision), winner[0].boundary
+        device = Device(own_device(self.resources.deterministic), winner[0].precision)
+        boundary = winner[0].boundary
         classifier = _classifier(path, winner, pretrained, device)
         return score_tests(
             self.tests,

@@ -112,7 +112,6 @@ def feature_stage(
         dtype=features.dtype,
         precision=precision,
         on_a_node=pool.on_a_node,
-        gpu_share=pool.gpu_share,
     )
     return FeatureStage(FeatureStore(prepared.cache, name), worker, pool, prepared.plan.map_above)
 
@@ -200,6 +199,22 @@ def placement(
     needs = _needs(prepared, precision) if memory else {}
     check_room(needs, memory, share)
     return Placement(cluster.slot, memory, cluster.slots_at, needs)
+
+
+def largest_need(prepared: Prepared) -> int:
+    """Estimate the bytes that the largest trial takes of a GPU, heads aside."""
+    encoder, boundaries = prepared.pretrained.encoder, prepared.plan.boundaries
+    largest = 0
+    for name, method in prepared.experiment.methods.items():
+        found = max(
+            selections_of(name, method, encoder),
+            key=lambda selection: (-encoder.index(selection.boundary), selection.count),
+        )
+        if found.parameters:
+            fed = found.fed_from(boundaries)
+            state, example = training_memory(encoder, found, fed, "float32")
+            largest = max(largest, state + max(method.parsed.reachable("batch_size")) * example)
+    return largest
 
 
 def _needs(prepared: Prepared, precision: PrecisionName) -> dict[Layers, tuple[int, int]]:

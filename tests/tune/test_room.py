@@ -14,7 +14,7 @@ from models.selection import select
 from records import NodeView
 from search_spaces import load_experiment
 from tests.runs.helpers import DIGITS
-from tune.setup import Prepared, placement, prepare
+from tune.setup import Prepared, largest_need, placement, prepare
 
 SLOT = {"CPU": 1.0, "GPU": 0.5}
 
@@ -40,6 +40,13 @@ def test_needs_are_known_wherever_there_are_gpus(prepared: Prepared) -> None:
     said = training_memory(encoder, select(recipe, encoder), boundary, "float32")
     assert placed(prepared, 8 << 30).needs == {("all", "ln+attn+mlp"): said}
     assert placed(prepared, None).needs == {}
+
+
+def test_the_largest_trial_is_of_the_lowest_blocks_and_the_largest_batch(
+    prepared: Prepared,
+) -> None:
+    (need,) = placed(prepared, 8 << 30).needs.values()
+    assert largest_need(prepared) == need[0] + Recipe().batch_size * need[1]
 
 
 def test_a_gpu_that_is_too_small_is_refused(prepared: Prepared) -> None:

@@ -74,11 +74,10 @@ class EncoderWorker:
     dtype: str
     precision: PrecisionName
     on_a_node: int
-    gpu_share: float = 1.0
 
     @cached_property
     def _device(self) -> Device:
-        return Device(own_device(self.gpu_share), self.precision)
+        return Device(own_device(), self.precision)
 
     @cached_property
     def _loaded(self) -> Pretrained:

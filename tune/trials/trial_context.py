@@ -76,7 +76,7 @@ class TrialContext:
             start = _probe_head(self, cell.partition, Recipe(**probe), seed)
         elif recipe.start == "zero_shot":
             start = self._pretrained.zero_shot
-        boundary, resources = self.boundary(recipe), self.experiment.resources
+        boundary, deterministic = self.boundary(recipe), self.experiment.resources.deterministic
         return Fit(
             self.encoder,
             select(recipe, self.encoder),
@@ -89,9 +89,7 @@ class TrialContext:
             start=start,
             average=self.experiment.final.ema and not recipe.frozen_encoder,
             metric=self.experiment.metric,
-            device=Device(
-                own_device(resources.gpus_per_trial, resources.deterministic), self.precision
-            ),
+            device=Device(own_device(deterministic), self.precision),
         )
 
     @property

@@ -33,7 +33,7 @@ class ActorPool:
         look: float = LOOK,
         lost: LostMachines | None = None,
     ) -> None:
-        self.slots, self.gpu_share = slots, slot.get("GPU", 1.0)
+        self.slots = slots
         self._look, self._lost = look, lost or LostMachines(slot)
         self.on_a_node = max(1, slots // nodes)
         self._actor: Any = ray.remote(_Slot).options(

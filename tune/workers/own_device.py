@@ -14,7 +14,7 @@ CLAIMED = "CLIP_SEARCH_CLAIMED_GPUS"
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # read once, by the first product of matrices
 
 
-def own_device(share: float = 1.0, deterministic: bool = False) -> str:
+def own_device(deterministic: bool = False) -> str:
     """Name the GPU that Ray gave this process, held to its share of the memory, or the CPU.
 
     A `deterministic` process computes the same each time that it is given the same.
@@ -23,8 +23,8 @@ def own_device(share: float = 1.0, deterministic: bool = False) -> str:
         RuntimeError: Ray gave one that torch does not see, as it has fallen off the bus, or its
             driver is too old. Tune, or a pool, then tries elsewhere; the CPU would take days.
     """
-    gives = ray.is_initialized() and bool(ray.get_gpu_ids())
-    if gives and not torch.cuda.is_available() and CLAIMED not in os.environ:
+    share = _given_share()
+    if share and not torch.cuda.is_available() and CLAIMED not in os.environ:
         raise RuntimeError(
             f"no GPU here: Ray gave {os.environ.get('CUDA_VISIBLE_DEVICES', 'one')} on "
             f"{ray.util.get_node_ip_address()}, and torch {torch.__version__} sees none"
@@ -32,4 +32,15 @@ def own_device(share: float = 1.0, deterministic: bool = False) -> str:
     if deterministic:
         os.environ.setdefault(WORKSPACE, ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-    return available_device(share)
+    return available_device(share or 1.0)
+
+
+def _given_share() -> float:
+    """Return the share of a GPU that Ray gave this process; 0 for none, or for a driver."""
+    if not ray.is_initialized():
+        return 0.0
+    context = ray.get_runtime_context()
+    if context.worker.mode != ray.WORKER_MODE:
+        return 0.0
+    share: float = context.get_assigned_resources().get("GPU", 0.0)
+    return share

@@ -12,6 +12,7 @@ from ray.tune.experiment import Trial
 
 from errors import InputError
 from tune.workers import machines
+from tune.workers.gpus import room_for_tensors
 from tune.workers.machines import LostMachines
 
 LABEL = "ray.io/node-id"  # Ray puts it on every node
@@ -84,8 +85,6 @@ def check_room(
         memory: bytes of GPU memory for one trial, by machine.
         share: of a GPU that a trial has.
     """
-    from models.device import CONTEXT
-
     if not memory or not needs:
         return
     (blocks, kinds), need = max(
@@ -93,10 +92,9 @@ def check_room(
         key=lambda pair: pair[1],
     )
     largest = max(memory.values())
-    if need <= max(largest - CONTEXT, largest / 2):  # as `available_device` allows
+    if need <= room_for_tensors(largest):
         return
-    whole = largest / share
-    fitting = [part for part in (2, 1) if max(whole / part - CONTEXT, whole / part / 2) >= need]
+    fitting = [part for part in (2, 1) if need <= room_for_tensors(largest / share / part)]
     allowed = "blocks: fewer of them, kinds: ln or a lora_rank"
     if share < 1 and fitting:
         allowed = f"resources.gpus_per_trial: {1 / fitting[0]:g}, {allowed}"

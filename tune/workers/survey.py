@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import ray
 import torch
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data import ImageSource, UnreadableImageError
 from errors import InputError
@@ -20,11 +16,11 @@ from models.config import PrecisionName
 from models.device import Device, available_device, gpu_trouble
 from records import NodeView
 from tune.workers.cluster import ROOT, Cluster, open_cluster
-from tune.workers.machines import alive
+from tune.workers.gpus import EXCLUSIVE, local_gpus
+from tune.workers.machines import alive, on_node
 from tune.workers.private import open_to_all
 
 SAMPLE = 50  # images that a machine tries until it has read one
-EXCLUSIVE = "Exclusive_Process"  # the compute mode of a GPU that serves one process at a time
 BUSY = 60.0  # seconds to wait for a GPU that somebody else may hold; then it is not asked
 
 
@@ -72,9 +68,9 @@ def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> Survey
         answers = [_look(source, sample)]
     else:
         look = ray.remote(num_cpus=0)(_look)
-        answers = ray.get([_on(node, look).remote(source, sample) for node in nodes])
+        answers = ray.get([on_node(node, look).remote(source, sample) for node in nodes])
         find = ray.remote(num_cpus=0)(_open_folder)
-        asked = [_on(node, find).remote() for node in nodes]
+        asked = [on_node(node, find).remote() for node in nodes]
         for about, found in zip(nodes.values(), ray.get(asked), strict=True):
             if found:
                 raise InputError(open_cluster(about["NodeManagerAddress"], found))
@@ -88,10 +84,6 @@ def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> Survey
     return Survey(views, unseen, exclusive)
 
 
-def _on(node: str, task: Any) -> Any:
-    return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
-
-
 def _look(source: ImageSource, keys: tuple[str, ...]) -> tuple[str, str, int | None, bool]:
     """Return why no image can be read (nothing if one can), the folder of the code, and the GPUs.
 
@@ -101,31 +93,11 @@ def _look(source: ImageSource, keys: tuple[str, ...]) -> tuple[str, str, int | N
     for key in keys:
         if not (trouble := _trouble(source, key)):
             break
-    return trouble, str(ROOT), *_gpus()
+    return trouble, str(ROOT), *local_gpus()
 
 
 def _open_folder() -> Path | None:
     return open_to_all(ROOT)
-
-
-def _gpus() -> tuple[int | None, bool]:
-    # By the driver's own tool: Ray hides GPUs from a task that takes none.
-    query = ["nvidia-smi", "--query-gpu=memory.total,compute_mode", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None, False
-    exclusive = EXCLUSIVE in answer.stdout and not _served_together()
-    try:
-        return min(int(line.split(",")[0]) for line in answer.stdout.splitlines()) << 20, exclusive
-    except ValueError:  # it does not know
-        return None, exclusive
-
-
-def _served_together() -> bool:
-    """Whether NVIDIA's Multi-Process Service runs here, through which processes share a GPU."""
-    folder = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"))
-    return (folder / "control").exists()
 
 
 def _trouble(source: ImageSource, key: str) -> str:
@@ -174,7 +146,7 @@ def ask_devices(
         return Devices(Device("cpu", name).precision, {})
     # One call a process: it would keep the GPU's memory.
     ask = ray.remote(num_cpus=0, num_gpus=cluster.slot["GPU"], max_calls=1)(_answer)
-    asked = {_on(node, ask).remote(name, trouble): node for node in cluster.slots_at}
+    asked = {on_node(node, ask).remote(name, trouble): node for node in cluster.slots_at}
     ray.wait([*asked], num_returns=1)
     ready, busy = ray.wait([*asked], num_returns=len(asked), timeout=BUSY)
     for task in busy:

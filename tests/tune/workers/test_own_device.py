@@ -15,8 +15,7 @@ from tune.workers.own_device import CLAIMED, WORKSPACE, own_device
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray has given this process a GPU."""
-    monkeypatch.setattr(module.ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(module.ray, "get_gpu_ids", lambda: [3])
+    monkeypatch.setattr(module, "_given_share", lambda: 0.5)
     monkeypatch.setattr(module.ray.util, "get_node_ip_address", lambda: "10.0.0.7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
 
@@ -24,7 +23,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_process_whose_gpu_has_gone_fails(given: None) -> None:
     """It would train on the CPU, for days, and hold the slot."""
     with pytest.raises(RuntimeError, match=r"^no GPU here: Ray gave 3 on 10\.0\.0\.7, and torch"):
-        own_device(0.5)
+        own_device()
 
 
 def test_a_gpu_that_is_claimed_for_a_test_may_be_missing(
@@ -35,14 +34,14 @@ def test_a_gpu_that_is_claimed_for_a_test_may_be_missing(
 
 
 def test_a_process_with_its_gpu_goes_on(given: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(module, "available_device", lambda share: shares.append(share) or "cuda")
     assert own_device() == "cuda"
+    assert shares == [0.5]
 
 
-@pytest.mark.parametrize("in_ray", [False, True])
-def test_a_process_without_one_has_the_cpu(in_ray: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.ray, "is_initialized", lambda: in_ray)
-    monkeypatch.setattr(module.ray, "get_gpu_ids", list)
+def test_a_process_without_one_has_the_cpu() -> None:
     assert own_device() == "cpu"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from models.config import PrecisionName
 from models.device import CONTEXT, available_device
 from records import NodeView
 from tune.workers import survey as survey_module
-from tune.workers.survey import Devices, Survey, _answer, _gpus, survey
+from tune.workers.survey import Devices, Survey, _answer, survey
 
 
 def told(name: PrecisionName, **options: Any) -> str:
@@ -56,30 +55,6 @@ def test_torch_says_how_large_a_gpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [NodeView(name, f"10.0.0.{name}", True, "code", 80 << 30) for name in "12"]
     found = Devices("float16", {"2": 10 << 30}).sized(nodes)
     assert [node.gpu_bytes for node in found] == [80 << 30, 10 << 30]
-
-
-@pytest.mark.parametrize(
-    ("says", "found"),
-    [
-        ("81920, Default\n", (81920 << 20, False)),
-        ("81920, Default\n16384, Exclusive_Process\n", (16384 << 20, True)),
-        ("[N/A], Exclusive_Process\n", (None, True)),
-        ("[N/A], Default\n", (None, False)),
-        ("1040\n", (1040 << 20, False)),  # an older tool
-        ("", (None, False)),
-    ],
-)
-def test_what_the_drivers_tool_says_is_read(
-    says: str, found: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{says}END\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
-    assert _gpus() == found
-    (tmp_path / "control").touch()  # NVIDIA's MPS serves several processes
-    assert _gpus() == (found[0], False)
 
 
 @pytest.mark.parametrize("slot", [{"CPU": 1.0}, {"CPU": 1.0, "GPU": 1.0}])
