@@ -32,13 +32,12 @@ SMALL_GPU, LARGE_GPU = 1040, 81920  # MiB; the first has 16 MiB beyond what any 
 
 
 def claims_gpu(folder: Path, mebibytes: int) -> dict[str, str]:
-    """The environment of a node whose one GPU torch does not see, but its tool tells of."""
+    """The environment of a node on which the GPU's tool tells of so much memory."""
     folder.mkdir(parents=True)
     tool = folder / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\necho {mebibytes}\n")
     tool.chmod(0o755)
-    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
-    return {"PATH": path, "CUDA_VISIBLE_DEVICES": "99", CLAIMED: "1"}
+    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
 def no_trouble() -> str:
@@ -66,6 +65,7 @@ def note_nodes(nodes: dict[str, list[str]]) -> None:
 
 def main(out: Path) -> int:
     nodes: dict[str, list[str]] = {}
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "99", CLAIMED: "1"}  # torch sees no such GPU
     note_nodes(nodes)
     tune.stages.ask_devices = functools.partial(ask_devices, trouble=no_trouble)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0})
