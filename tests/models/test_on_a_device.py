@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.classifier import build_classifier
 from models.config import PrecisionName
 from models.device import Device
 from models.encoder import Encoder
+from models.exported import exported_weights
 from models.final_weights import select_weights
 from models.fit import Fit
 from models.flops import STATE, training_memory
@@ -29,7 +31,7 @@ from models.selection import select
 from models.towers import split_tower
 from tests.models.devices import Cuda, Simulated, TestedDevice
 from tests.models.fits import CLASSES, assert_same, images, weights
-from tests.models.tiny_towers import DIM, TOWERS, at, native
+from tests.models.tiny_towers import DIM, TOWERS, at, native, pixels
 from tests.simulated_device import NAME, Meter
 
 BATCH, STEPS = 8, 2
@@ -125,7 +127,37 @@ def test_a_fit_is_the_cpus(tower: str, recipe: str, device: TestedDevice) -> Non
     assert found == pytest.approx(expected, rel=device.tolerance, abs=1e-6)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("tower", TOWERS)
+def test_features_are_the_cpus(tower: str, device: TestedDevice) -> None:
+    encoder = split_tower(TOWERS[tower]())
+    expected = encoder.features(pixels(4), encoder.boundaries)
+    encoder.to(device.name)
+    found = encoder.features(pixels(4).to(device.name), encoder.boundaries)
+    for boundary, x in expected.items():
+        torch.testing.assert_close(
+            found[boundary].cpu(), x, rtol=device.tolerance, atol=device.tolerance
+        )
+
+
+@pytest.mark.parametrize("recipe", ["suffix", "LoRA", "lbfgs"])
+def test_an_exported_winner_is_the_same_there(recipe: str, device: TestedDevice) -> None:
+    encoder = encoder_of("native")
+    fit = fit_of(encoder, device.name, {**STEPPED, **DIRECT}[recipe])
+    fit.train_until(BATCH)
+    found, logits = exported_weights(fit), fit.logits(fit._val)
+    assert fit.best is not None
+    selection = select(fit.recipe.of_head(fit.best.head), encoder)
+    place = Device(device.name)
+    built = build_classifier(encoder, selection, selection.boundary, found, place)
+    torch.testing.assert_close(
+        built.logits(fit._val, place)[0],
+        logits[fit.best.head],
+        rtol=device.tolerance,
+        atol=device.tolerance,
+    )
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("recipe", STEPPED)
 def test_a_step_waits_for_nothing(
     recipe: str, precision: PrecisionName, device: TestedDevice
@@ -175,13 +207,10 @@ def test_nothing_of_a_fit_stays(recipe: str, device: TestedDevice, without_gc: N
     assert device.live() == before
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("recipe", STEPPED)
-def test_a_resumed_fit_stays_where_it_is(
-    recipe: str, precision: PrecisionName, device: TestedDevice
-) -> None:
+def test_a_resumed_fit_stays_where_it_is(recipe: str, device: TestedDevice) -> None:
     whole, first, second = (
-        fit_of(encoder_of("native"), device.name, STEPPED[recipe], precision) for _ in range(3)
+        fit_of(encoder_of("native"), device.name, STEPPED[recipe], "float16") for _ in range(3)
     )
     for fit in (whole, first):
         fit.train_until(STEPS * BATCH)

@@ -128,10 +128,9 @@ class EncoderWorker:
             return image.digest, error
 
     def _stored(self, x: torch.Tensor, boundary: str) -> NDArray[Any]:
-        exact = x.float().cpu().numpy()
-        with np.errstate(over="ignore"):  # it is reported below
-            array = exact.astype(self.dtype)
-        if not np.isfinite(exact).all():
+        stored = x.to(getattr(torch, self.dtype))  # there, so that less comes back
+        sound, fits = torch.stack([x.isfinite().all(), stored.isfinite().all()]).tolist()
+        if not sound:
             half = self._device.precision != "float32"
             where, allowed = "model", "an encoder with sound weights"
             if half:
@@ -140,10 +139,11 @@ class EncoderWorker:
                 f"{where}: features at {boundary} are infinite or not numbers in "
                 f"{self._device.precision}; allowed: {allowed}"
             )
-        if not np.isfinite(array).all():
+        if not fits:
             raise InputError(
                 f"features.dtype: features at {boundary} do not fit {self.dtype}; allowed: float32"
             )
+        array: NDArray[Any] = stored.cpu().numpy()
         return array
 
     @cached_property

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ from errors import InputError
 from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
 from models.loading import Pretrained, load_pretrained
+from tests.simulated_device import simulated
 from tune.features.worker import EncodeJob, EncoderWorker, ImageRef
 
 
@@ -76,6 +78,22 @@ def test_features_that_are_no_numbers_are_refused(
     with pytest.raises(InputError) as error:
         worker._stored(torch.full((2, 3), scale) * 10, "head")
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16])
+def test_what_comes_back_from_a_device_is_what_is_stored(
+    dtype: str, computed: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = worker_of(load_pretrained(ModelConfig()), Watched(), dtype=dtype)
+    x = 100 * torch.randn(8, 5, 32, generator=torch.Generator().manual_seed(0)).to(computed)
+    with simulated() as meter:
+        there = x.to("sim")
+        meter.restart()
+        found = worker._stored(there, "block 3")
+    assert meter.fetched == found.nbytes
+    assert sum(meter.waits.values()) == 2  # whether it is finite, and the values
+    np.testing.assert_array_equal(found, x.float().numpy().astype(dtype))
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
