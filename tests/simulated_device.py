@@ -289,7 +289,12 @@ def simulated() -> Iterator[Meter]:
     # A module keeps its parameters, as on a GPU, only if torch may swap what is in them.
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
-        with mock.patch("torch.autograd.backward", meter.backward), _Factories():
+        with (
+            mock.patch("torch.autograd.backward", meter.backward),
+            # In this thread: torch counts devices at a process's first backward pass.
+            torch.autograd.set_multithreading_enabled(False),
+            _Factories(),
+        ):
             yield meter
     finally:
         torch.__future__.set_swap_module_params_on_conversion(False)
