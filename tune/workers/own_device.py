@@ -14,18 +14,22 @@ CLAIMED = "CLIP_SEARCH_CLAIMED_GPUS"
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # read once, by the first product of matrices
 
 
+class NoGpuError(RuntimeError):
+    """The GPU that Ray gave this process is not there."""
+
+
 def own_device(deterministic: bool = False) -> str:
     """Name the GPU that Ray gave this process, held to its share of the memory, or the CPU.
 
     A `deterministic` process computes the same each time that it is given the same.
 
     Raises:
-        RuntimeError: Ray gave one that torch does not see, as it has fallen off the bus, or its
-            driver is too old. Tune, or a pool, then tries elsewhere; the CPU would take days.
+        NoGpuError: Ray gave one that torch does not see, as it has fallen off the bus, or its
+            driver is too old. The process ends; on the CPU it would take days, and keep its slot.
     """
     share = _given_share()
     if share and not torch.cuda.is_available() and CLAIMED not in os.environ:
-        raise RuntimeError(
+        raise NoGpuError(
             f"no GPU here: Ray gave {os.environ.get('CUDA_VISIBLE_DEVICES', 'one')} on "
             f"{ray.util.get_node_ip_address()}, and torch {torch.__version__} sees none"
         )
