@@ -41,6 +41,7 @@ from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster
 from tune.workers.placement import Layers, Placement, check_room
 
+ENCODING = 1.25  # times the encoder's weights: with the activations of a few images
 FINGERPRINT = 32  # characters of it in a folder's name
 
 
@@ -202,9 +203,12 @@ def placement(
 
 
 def largest_need(prepared: Prepared) -> int:
-    """Estimate the bytes that the largest trial takes of a GPU, heads aside."""
+    """Estimate the bytes that the largest trial takes of a GPU, heads aside.
+
+    It is no less than what encodes images takes, a few at a time.
+    """
     encoder, boundaries = prepared.pretrained.encoder, prepared.plan.boundaries
-    largest = 0
+    largest = int(ENCODING * prepared.plan.encoder_bytes)
     for name, method in prepared.experiment.methods.items():
         found = max(
             selections_of(name, method, encoder),

@@ -12,7 +12,7 @@ from models.flops import training_memory
 from models.recipe import Recipe
 from models.selection import select
 from records import NodeView
-from search_spaces import load_experiment
+from search_spaces import MethodConfig, load_experiment
 from tests.runs.helpers import DIGITS
 from tune.setup import Prepared, largest_need, placement, prepare
 
@@ -47,6 +47,14 @@ def test_the_largest_trial_is_of_the_lowest_blocks_and_the_largest_batch(
 ) -> None:
     (need,) = placed(prepared, 8 << 30).needs.values()
     assert largest_need(prepared) == need[0] + Recipe().batch_size * need[1]
+
+
+def test_probes_alone_need_room_for_the_encoder(prepared: Prepared) -> None:
+    probes = {"frozen": MethodConfig(space={"blocks": "none"})}
+    experiment = prepared.experiment.model_copy(update={"methods": probes})
+    only = Prepared(**{**vars(prepared), "experiment": experiment})
+    assert placed(only, 8 << 30).needs == {}
+    assert 1.2 < largest_need(only) / prepared.plan.encoder_bytes < 1.3
 
 
 def test_a_gpu_that_is_too_small_is_refused(prepared: Prepared) -> None:
