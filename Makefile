@@ -3,14 +3,18 @@
 # make check    lint, types and the order of the rooms
 # make chaos    faults on purpose, many times (an hour)
 # make audit    known vulnerabilities of what is installed (asks a public database)
+# make gpu      all that needs a GPU, on a machine that has one, and how fast it is (8 minutes)
 # make bench    how fast, beside what users do today (half an hour; leave the machine alone)
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 # `make search ARGS="search_spaces/folder.yaml --dry-run"` passes options on.
 ARGS ?=
+# The index that torch is installed from, anew, for older GPUs and drivers; "Get started" on
+# PyTorch's site has the URL of each: `make search TORCH_INDEX=URL`.
+TORCH_INDEX ?=
 
-.PHONY: search test check fast chaos bench audit clean
+.PHONY: search test check fast chaos gpu bench audit clean index
 
 search: $(VENV)/.run
 	$(BIN)/python run_search.py --resume $(ARGS)
@@ -37,14 +41,19 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-$(VENV)/.run: requirements.txt
+$(VENV)/.run: requirements.txt $(if $(TORCH_INDEX),index)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --disable-pip-version-check \
+		--force-reinstall --index-url "$(TORCH_INDEX)" $$(grep ^torch requirements.txt))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
+
+gpu: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.gpu
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench $(ARGS)

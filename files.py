@@ -130,6 +130,19 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{uuid.uuid4().hex}.tmp")
 
 
+class Summed:
+    """Writes on to a file, and keeps the CRC-32 of what was written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.crc = file, 0
+        self.flush = file.flush
+
+    def write(self, block: bytes | memoryview) -> int:
+        """Write a block behind those before it."""
+        self.crc = zlib.crc32(block, self.crc)
+        return self._file.write(block)
+
+
 def crc32(file: IO[bytes], size: int | None = None) -> int:
     """Compute the CRC-32 of the next `size` bytes of a file, or of all that is left of it."""
     crc, left = 0, sys.maxsize if size is None else size

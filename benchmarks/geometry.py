@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.jobs import Answer, Job, Trial
 from benchmarks.limits import Machine, counted_flops, run_python
 from benchmarks.table import Row
-from models import Encoder, FeatureDataset, Fit, Recipe, select
+from models import Device, Encoder, FeatureDataset, Fit, Recipe, select
 from models.towers import split_tower
 
 MODEL, CLASSES = "ViT-B-32", 101
@@ -79,17 +79,20 @@ def random_encoder(model: str = MODEL) -> Encoder:
     return split_tower(open_clip.create_model(model).visual)
 
 
-def fit_on_zeros(encoder: Encoder, config: dict[str, Any]) -> Fit:
-    """Make a fit whose steps are of `BATCH` blank images, at the boundary of `config`."""
+def fit_on_zeros(
+    encoder: Encoder, config: dict[str, Any], images: int = BATCH, device: Device | None = None
+) -> Fit:
+    """Make a fit on so many blank images, at the boundary of `config`."""
     selection = select(Recipe(**config), encoder)
     boundary = selection.boundary
-    features = np.zeros((BATCH, *encoder.shapes[boundary]), np.float32)
-    examples = FeatureDataset(features, np.zeros(BATCH, np.int64), np.arange(BATCH))
+    features = np.zeros((images, *encoder.shapes[boundary]), np.float32)
+    examples = FeatureDataset(features, np.zeros(images, np.int64), np.arange(images))
     return Fit(
         *(encoder, selection, boundary, examples, examples),
         classes=CLASSES,
         horizon=10**6,
         seed=0,
+        device=device,
     )
 
 

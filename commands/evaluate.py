@@ -14,7 +14,10 @@ from terminal import FAILED, Terminal
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line of `evaluate`; raises InputError if it is wrong."""
     parser = command_parser(
-        "evaluate", "Score the exported winners of a run again, and compare with its table."
+        "evaluate",
+        "Score the exported winners of a run again, and compare with its table. On CPUs every\n"
+        "prediction is the same. GPUs of another kind, or other shares of them, round otherwise:\n"
+        "a few predictions may differ.",
     )
     parser.add_argument("run_dir", type=Path, metavar="RESULTS_DIR")
     parser.add_argument(

@@ -134,7 +134,7 @@ def build_classifier(
     if odd := keys ^ weights.keys():
         raise ValueError(f"the weights are not the recipe's: {min(odd)} is in one of them alone")
     bank = HeadBank(1, encoder.dim, weights["head/bias"].numel())
-    classifier = Classifier(encoder, selection, boundary, bank)
+    classifier = Classifier(encoder, selection, boundary, bank).to(device.torch)
     heads = {"head/weight": bank.weight[0], "head/bias": bank.bias[0]}
     for key, parameter in {**heads, **classifier.trained}.items():
         if weights[key].shape != parameter.shape:
@@ -142,4 +142,4 @@ def build_classifier(
                 f"{key} has the shape {tuple(weights[key].shape)}, not {tuple(parameter.shape)}"
             )
         parameter.copy_(weights[key])
-    return classifier.to(device.torch)
+    return classifier

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from errors import InputError, one_line
 from models.config import PrecisionName
 
 CONTEXT = 1 << 30  # bytes of a GPU that a process takes before any tensor, and for its kernels
@@ -17,15 +18,24 @@ class Device:
     `auto` is bfloat16 on GPUs that have it in hardware, float16 with a loss scaler on those that
     don't (Turing, Volta), and float32 on CPUs; `self.precision` is never `auto`. Weights and
     optimizer stay in float32.
+
+    Raises:
+        InputError: bfloat16 is asked for on a GPU that would emulate it.
     """
 
     def __init__(self, name: str, precision: PrecisionName = "float32") -> None:
         self.torch = torch.device(name)
-        if precision == "auto" and self.torch.type != "cuda":
-            precision = "float32"
-        elif precision == "auto":
-            bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-            precision = "bfloat16" if bfloat16 else "float16"
+        on_gpu = self.torch.type == "cuda"
+        asks = on_gpu and precision in ("auto", "bfloat16")
+        has_bfloat16 = asks and torch.cuda.is_bf16_supported(including_emulation=False)
+        if precision == "auto":
+            half: PrecisionName = "bfloat16" if has_bfloat16 else "float16"
+            precision = half if on_gpu else "float32"
+        elif asks and not has_bfloat16:
+            raise InputError(
+                "model.precision: bfloat16 is slower than float32 on a GPU here, which has to "
+                "emulate it; allowed: auto, float16, float32"
+            )
         self.precision = precision
         self._dtype: torch.dtype = getattr(torch, precision)
 
@@ -52,3 +62,18 @@ def available_device(share: float = 1.0) -> str:
         tensors = max(share - CONTEXT / total, share / 2)  # the context is not counted
         torch.cuda.set_per_process_memory_fraction(tensors)
     return "cuda"
+
+
+def usable_device() -> str:
+    """Name the GPU if torch can compute on it, or the CPU."""
+    return "cpu" if not torch.cuda.is_available() or gpu_trouble() else "cuda"
+
+
+def gpu_trouble() -> str:
+    """Say what is wrong with the GPU of this process; nothing if torch can use it."""
+    try:
+        # Fails where the driver is too old for this torch, or torch for this GPU.
+        torch.ones(1, device="cuda").add(1).item()
+    except (RuntimeError, AssertionError) as error:
+        return f"torch {torch.__version__}: {one_line(error)}"
+    return ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 Run = Callable[[nn.Module, Tensor], Tensor]
 
+STEM = "stem"
 PIXELS, FINAL, HEAD = "pixels", "final", "head"  # boundaries; the others are "block i"
 
 
@@ -48,8 +50,12 @@ class LayerGroup(nn.Module):
         self._run = run
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map features at the boundary below the group to those at the one above it."""
-        return self._run(self.part, x)
+        """Map features at the boundary below the group to those at the one above it.
+
+        The stem does so in full precision: all blocks add to what it returns, and in its type.
+        """
+        with torch.autocast(x.device.type, enabled=False) if self.name == STEM else nullcontext():
+            return self._run(self.part, x)
 
     def parameters_by_kind(self) -> Iterator[tuple[str, str, nn.Parameter]]:
         """Yield (name, kind, parameter), names as in `named_parameters`."""

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from errors import InputError, one_line
 from models.classifier import build_classifier
 from models.config import ModelConfig, PrecisionName
-from models.device import Device, available_device
+from models.device import Device, usable_device
 from models.encoder import PIXELS
 from models.fit import Fit
 from models.head import LinearHead
@@ -156,7 +156,7 @@ class Adapted:
     preprocess: Callable[[Image.Image], Tensor]
 
     def __post_init__(self) -> None:
-        self.model.to(available_device())
+        self.model.to(usable_device())
 
     def classify(self, images: Sequence[Image.Image]) -> Tensor:
         """Compute the class probabilities (n, C) of RGB images, on the CPU.

@@ -52,9 +52,11 @@ def select_weights(fit: Fit, alphas: Sequence[float]) -> FinalWeights:
         fit.set_weights(weights)
         return fit.evaluate()
 
-    average = fit.average_weights
-    if average is not None:  # it goes on with the fit, and what is chosen stays
-        average = {key: weight.clone() for key, weight in average.items()}
+    # On the CPU: a device that held what training takes may not hold as many copies as this.
+    fit.best_weights = {key: weight.cpu() for key, weight in fit.best_weights.items()}
+    average: Weights | None = None
+    if fit.average_weights is not None:  # it goes on with the fit, and what is chosen stays
+        average = {k: weight.to("cpu", copy=True) for k, weight in fit.average_weights.items()}
     chosen, weights = choose_weights(
         evaluate, fit.initial_weights(), (fit.best, fit.best_weights), average, alphas
     )

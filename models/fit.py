@@ -25,9 +25,10 @@ from models.classifier import Classifier
 from models.device import Device
 from models.encoder import Encoder
 from models.feature_dataset import FeatureDataset, ShuffleStream
-from models.final_weights import average_decay, interpolate
+from models.final_weights import average_decay
 from models.gradients import GradientNorms
 from models.head import HeadBank, LinearHead
+from models.joint_optimizer import JointOptimizer
 from models.micro_batches import MicroBatches
 from models.results import Evaluation, score
 from models.selection import Selection
@@ -118,6 +119,7 @@ class Fit:
         self._optimizers: list[torch.optim.Optimizer] = []
         if isinstance(self._solver, StepSolver):
             self._optimizers = self._solver.optimizers(selection, model)
+        self._joint = JointOptimizer(self._optimizers)
         names = {p: encoder.group(p.group).name for p in selection.parameters}
         places = {key: (name, p.kind) for p, name in names.items() for key in p.keys}
         self._gradients = GradientNorms(model.trained, places, MAX_GRADIENT_NORM)
@@ -155,16 +157,14 @@ class Fit:
             torch.manual_seed(self._seed + self.samples)
         losses = self._micro_batches.run(lambda size: self._backward(positions, size))
         share = lr_share(self.samples, self.batch_size, self.horizon, self.recipe.warmup)
-        for optimizer in self._optimizers:
-            self._scaler.unscale_(optimizer)
-            for group in optimizer.param_groups:
-                group["lr"] = share * group["peak_lr"]
+        self._scaler.unscale_(self._joint)  # type: ignore[arg-type]
+        for group in self._joint.param_groups:
+            group["lr"] = share * group["peak_lr"]
         if self.model.trained:
             self._gradients.clip()
         self._pull()
-        for optimizer in self._optimizers:
-            self._scaler.step(optimizer)
-            optimizer.zero_grad(set_to_none=True)  # evaluations need their memory
+        self._scaler.step(self._joint)  # type: ignore[arg-type]
+        self._joint.zero_grad()  # evaluations need their memory
         self._scaler.update()
         if self.average_weights is not None:
             live: list[Tensor] = list(self.weights().values())
@@ -175,8 +175,7 @@ class Fit:
 
     def _backward(self, positions: NDArray[np.int64], size: int) -> Tensor:
         """Sum up the gradients of a batch's mean loss, `size` at a time; returns losses (H,)."""
-        for optimizer in self._optimizers:
-            optimizer.zero_grad(set_to_none=True)  # of an attempt that ran out of memory
+        self._joint.zero_grad()  # of an attempt that ran out of memory
         parts = []
         for begin in range(0, len(positions), size):
             portion = positions[begin : begin + size]
@@ -193,7 +192,7 @@ class Fit:
     def _pulled_to(self) -> dict[nn.Parameter, tuple[Tensor, bool]]:
         """Return where each weight began, on the fit's device, and whether it is a head's."""
         began, of_heads = self.initial_weights(), self._head_weights()
-        return {p: (began[key], key in of_heads) for key, p in self.weights().items()}
+        return {p: (began[key].to(p), key in of_heads) for key, p in self.weights().items()}
 
     @torch.no_grad()
     def _pull(self) -> None:
@@ -206,7 +205,7 @@ class Fit:
         """
         if not self._start:
             return
-        for group in (group for optimizer in self._optimizers for group in optimizer.param_groups):
+        for group in self._joint.param_groups:
             for parameter in group["params"]:
                 start, of_head = self._start[parameter]
                 rate = group["lr"] * (self.recipe.head_lr[0] if of_head else 1.0)
@@ -278,10 +277,12 @@ class Fit:
     def interpolated_score(self) -> float:
         """Score the weights half-way back to their start, 0 at least; the fit stays as it is."""
         now = _copied(self.weights())
-        self.set_weights(interpolate(now, self.initial_weights(), 0.5))
-        found = max(0.0, self.evaluate().score)
+        with torch.no_grad():
+            for key, weight in self.weights().items():  # one at a time, as memory may be short
+                weight.lerp_(self._initial[key].to(weight), 0.5)
+        *_, scores = self._judged()
         self.set_weights(now)
-        return found
+        return max(0.0, *scores)
 
     def logits(self, examples: FeatureDataset) -> Tensor:
         """Compute the logits (H, n, C) of `examples`, in order, on the CPU in float32."""
@@ -295,8 +296,8 @@ class Fit:
         return {f"head/{name}": p for name, p in self.model.head.named_parameters()}
 
     def initial_weights(self) -> dict[str, Tensor]:
-        """Where `weights` began, in their type and place."""
-        return {key: self._initial[key].to(weight) for key, weight in self.weights().items()}
+        """Where `weights` began; those of the encoder lie on the CPU."""
+        return {key: self._initial[key] for key in self.weights()}
 
     @torch.no_grad()
     def set_weights(self, weights: Mapping[str, Tensor]) -> None:
@@ -318,11 +319,13 @@ class Fit:
     @torch.no_grad()
     def _weight_distance(self) -> float:
         """Relative L2 distance of the trained encoder weights from where they began."""
-        moved, size = 0.0, 0.0
+        squares = []
         for key, parameter in self.model.merged().items():
             began = self._initial[key].to(parameter)
-            moved += (parameter - began).square().sum().item()
-            size += began.square().sum().item()
+            squares.append(torch.stack([(parameter - began).square().sum(), began.square().sum()]))
+        if not squares:
+            return 0.0
+        moved, size = torch.stack(squares).double().sum(0).tolist()  # the device is waited for once
         return math.sqrt(moved / size) if size else 0.0
 
     def gradient_norms(self) -> dict[str, dict[str, float]]:

@@ -60,14 +60,18 @@ def training_memory(
     The heads, a device's context and the work space of its kernels come on top.
 
     Returns:
-        The bytes of the weights, of what training keeps beside those that it trains and, in half
-        precision, of their copies in a step; and the bytes for each example of a batch that a
-        forward pass saves for the backward pass, counted on blank images as operations are.
+        The bytes of the weights, of those that LoRA merges in a step, of what training keeps beside
+        those that it trains and, in half precision, of their copies in a step; and the bytes for
+        each example of a batch that a forward pass saves for the backward pass, counted on blank
+        images as operations are.
     """
     suffix = encoder.groups[encoder.index(boundary) :]
     weights = sum(parameter.numel() for parameter in suffix.parameters())
+    for p in selection.parameters:
+        weights += encoder.group(p.group).get_parameter(p.name).numel() if p.low_rank else 0
+    kept = STATE + (selection.recipe.pull_to_start > 0)  # and where each weight began
     one, two = (_saved_bytes(encoder, selection, precision, examples) for examples in (1, 2))
-    return 4 * (weights + STATE * selection.count) + 2 * one - two, two - one
+    return 4 * (weights + kept * selection.count) + 2 * one - two, two - one
 
 
 def _saved_bytes(

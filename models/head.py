@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,26 +66,41 @@ class BankAdamW(torch.optim.Optimizer):
         rates, decays = zip(*settings, strict=True)
         self._rates = bank.weight.new_tensor(rates)
         self._decays = bank.weight.new_tensor(decays)
+        self._log_betas = bank.weight.new_tensor([math.log(BETA_1), math.log(BETA_2)])
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Update every head once; `closure` is not used."""
-        group = self.param_groups[0]
-        for parameter in group["params"]:
+        """Update every head once; `closure` is not used.
+
+        Nothing changes where a loss scaler has set `found_inf`, which only the device reads.
+        """
+        overflowed: Tensor | None = getattr(self, "found_inf", None)
+        for parameter in self.param_groups[0]["params"]:
             if parameter.grad is None:
                 continue
             state = self.state[parameter]
             if not state:
-                state["step"] = torch.tensor(0.0)
+                state["step"] = parameter.new_zeros(())
                 state["first"] = torch.zeros_like(parameter)
                 state["second"] = torch.zeros_like(parameter)
-            state["step"] += 1
-            step, first, second = state["step"].item(), state["first"], state["second"]
-            a_head = (-1, *[1] * (parameter.ndim - 1))
-            rates = (group["lr"] * self._rates).reshape(a_head)
-            if parameter.ndim == 3:
-                parameter.mul_(1 - rates * self._decays.reshape(a_head))
-            first.lerp_(parameter.grad, 1 - BETA_1)
-            second.mul_(BETA_2).addcmul_(parameter.grad, parameter.grad, value=1 - BETA_2)
-            spread = (second / (1 - BETA_2**step)).sqrt_().add_(EPSILON)
-            parameter.sub_(rates / (1 - BETA_1**step) * first / spread)
+            state["step"] = state["step"].to(parameter)  # torch loads it to the CPU
+            changed = (parameter, *state.values())
+            before = [] if overflowed is None else [tensor.clone() for tensor in changed]
+            self._update(parameter, **state)
+            for tensor, was in zip(changed, before, strict=False):
+                assert overflowed is not None
+                tensor.copy_(torch.where(overflowed > 0, was, tensor))
+
+    def _update(self, parameter: Tensor, step: Tensor, first: Tensor, second: Tensor) -> None:
+        assert parameter.grad is not None
+        a_head = (-1, *[1] * (parameter.ndim - 1))
+        rates = (self.param_groups[0]["lr"] * self._rates).reshape(a_head)
+        if parameter.ndim == 3:
+            parameter.mul_(1 - rates * self._decays.reshape(a_head))
+        first.lerp_(parameter.grad, 1 - BETA_1)
+        second.mul_(BETA_2).addcmul_(parameter.grad, parameter.grad, value=1 - BETA_2)
+        step += 1
+        # 1 - beta^step, on the device: a number here would have the CPU wait for it.
+        correction_1, correction_2 = -torch.expm1(step * self._log_betas)
+        spread = (second / correction_2).sqrt_().add_(EPSILON)
+        parameter.sub_(rates / correction_1 * first / spread)

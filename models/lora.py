@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
+from functools import cache
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import register_parametrization
 
 FACTORS = ("a", "b")
 
@@ -44,9 +44,29 @@ def adapt(part: nn.Module, name: str, rank: int, alpha: float, seed: str) -> lis
     """
     path, _, own = name.rpartition(".")
     owner = part.get_submodule(path)
-    low_rank = LowRank(getattr(owner, own), rank, alpha, zlib.crc32(seed.encode()))
-    register_parametrization(owner, own, low_rank)
+    matrix = owner._parameters.pop(own)
+    assert matrix is not None
+    low_rank = LowRank(matrix, rank, alpha, zlib.crc32(seed.encode()))
+    owner.register_parameter(f"{own}_frozen", matrix)
+    owner.add_module(f"{own}_low_rank", low_rank)
+    kind: type = type(owner)
+    owner.__class__ = _with_low_rank(kind, own)
     return [low_rank.a, low_rank.b]
+
+
+@cache
+def _with_low_rank(kind: type, name: str) -> type[nn.Module]:
+    """Make a class of modules of a kind whose matrix `name` is computed by its `LowRank`.
+
+    torch's `register_parametrization` does the same, by a class for each module that refers to it:
+    the memory of a fit would wait on the device for the garbage collector.
+    """
+
+    def matrix(module: nn.Module) -> Tensor:
+        found: Tensor = getattr(module, f"{name}_low_rank")(getattr(module, f"{name}_frozen"))
+        return found
+
+    return type(f"LowRank{kind.__name__}", (kind,), {name: property(matrix)})
 
 
 def factor_size(matrix: Tensor, rank: int) -> int:

@@ -9,8 +9,20 @@ import torch
 from torch import Tensor
 
 Result = TypeVar("Result")
-# Messages of NVIDIA's libraries, which torch passes on as any other error.
-NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+# Messages of the libraries of NVIDIA and AMD, which torch passes on as any other error.
+NO_MEMORY = (
+    "out of memory",
+    "STATUS_ALLOC_FAILED",  # of cuBLAS, cuDNN, cuSOLVER, cuSPARSE and hipBLAS
+    "rocblas_status_memory_error",
+    "NVML_SUCCESS == r INTERNAL ASSERT FAILED",  # torch before 2.14 in MIG slices and containers
+)
+NO_HANDLE = (
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUSOLVER_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_INTERNAL_ERROR",
+)
+"""What a library says that found no memory to begin with, but also on a GPU that is broken."""
 
 
 class MicroBatches:
@@ -18,9 +30,12 @@ class MicroBatches:
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self._doubted = False
 
     def run(self, work: Callable[[int], Result]) -> Result:
         """Do `work(size)`, and start over with half the size for as long as memory runs out.
+
+        What may be a broken GPU as well (`NO_HANDLE`) is tried again once.
 
         Raises:
             RuntimeError: there is no memory for portions of one, or `work` failed otherwise.
@@ -29,8 +44,10 @@ class MicroBatches:
             try:
                 return work(self.size)
             except RuntimeError as error:
-                if self.size == 1 or not is_out_of_memory(error):
+                doubtful = _names(error, NO_HANDLE)
+                if self.size == 1 or not is_out_of_memory(error) or (doubtful and self._doubted):
                     raise
+                self._doubted |= doubtful
             # Here, not above: the error's frames would hold on to what filled the memory.
             self.size = -(-self.size // 2)
             torch.cuda.empty_cache()
@@ -48,6 +65,9 @@ def cpu_on_oom(work: Callable[..., Result], *tensors: Tensor) -> Result:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Say whether an error means that there is no memory, in the words of torch or NVIDIA."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or any(words in text for words in NO_MEMORY)
+    """Say whether an error means that there is no memory, in the words of torch or a library."""
+    return isinstance(error, torch.OutOfMemoryError) or _names(error, NO_MEMORY + NO_HANDLE)
+
+
+def _names(error: RuntimeError, words: tuple[str, ...]) -> bool:
+    return any(word in str(error) for word in words)

@@ -118,11 +118,25 @@ class FinalConfig(Section):
         return alphas
 
 
+def _gpu_share(value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value == AUTO or (number and 0 < value <= 1):
+        return value if value == AUTO else float(value)
+    raise ValueError(f"{shown(value)} is no share of a GPU; allowed: above 0 to 1, or {AUTO}")
+
+
 class ResourcesConfig(Section):
     """The resources of one trial; as many trials run at a time as the machines have room for."""
 
-    gpus_per_trial: float = Field(1.0, gt=0, le=1, description="share of a GPU, if there are any")
+    gpus_per_trial: Annotated[float | str, BeforeValidator(_gpu_share)] = Field(
+        AUTO,
+        description="share of a GPU, if there are any; auto: as little as the largest trial takes, "
+        "and as many trials as there are cores, 8 at most",
+    )
     cpus_per_trial: float = Field(1.0, gt=0, description="CPU cores")
+    deterministic: bool = Field(
+        False, description="compute the same each time on the same GPU, more slowly"
+    )
     report_seconds: float = Field(
         6 * 3600,
         ge=1,

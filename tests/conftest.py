@@ -18,6 +18,11 @@ import pytest
 if TYPE_CHECKING:
     from search_spaces import Experiment
 
+ON_GPU = "CLIP_TEST_GPU"
+"""The environment variable by which `make gpu` lets tests marked gpu use one, and runs them."""
+if ON_GPU not in os.environ:  # before torch and Ray look: they would train on it
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # beside another worker, torch has one core
     os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -43,7 +48,13 @@ seconds: Counter[str] = Counter()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first, so that two processes end at about the same time."""
+    """Put the longest files first, so that two processes end at about the same time.
+
+    Tests on a GPU are skipped where it is hidden.
+    """
+    for item in items if ON_GPU not in os.environ else ():
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a GPU: make gpu"))
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
@@ -95,6 +106,7 @@ def ray_session() -> Iterator[None]:
     ray.init(
         address="local",  # whatever else runs on this machine
         num_cpus=2,
+        num_gpus=0,
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=300 << 20,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from errors import InputError
-from files import check_folder, crc32, expanded, nearest, new_folder, replacing
+from files import Summed, check_folder, crc32, expanded, nearest, new_folder, replacing
 
 
 def test_a_folder_or_what_can_become_one_will_do(tmp_path: Path) -> None:
@@ -89,6 +89,16 @@ def test_checksums_are_of_the_next_bytes(size: int | None) -> None:
     file.seek(7)
     assert crc32(file, size) == zlib.crc32(content[7:] if size is None else content[7 : 7 + size])
     assert file.tell() == (len(content) if size is None else 7 + size)
+
+
+def test_what_is_written_is_summed_up_as_it_goes() -> None:
+    file = io.BytesIO(b"head")
+    file.seek(4)
+    summed = Summed(file)
+    assert summed.write(b"ab") == 2
+    summed.write(memoryview(b"cd"))
+    assert summed.crc == zlib.crc32(b"abcd")
+    assert file.getvalue() == b"headabcd"
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -13,7 +14,7 @@ from rich.console import Console
 from errors import InputError
 from metrics import Metric
 from models.classifier import Classifier, build_classifier
-from models.device import Device, available_device
+from models.device import Device
 from models.exported import Description, load_exported
 from models.loading import Pretrained
 from models.selection import select
@@ -26,15 +27,21 @@ from records import (
     read_final_fits,
     weights_path,
 )
+from search_spaces import ResourcesConfig
 from search_spaces.recorded import read_recorded
 from terminal import say
-from tune.setup import Prepared, feature_stage, identity_of, prepare
+from tune.setup import Prepared, feature_stage, identity_of, largest_need, prepare
 from tune.trials.final_fits import score_tests
 from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.cluster import connected
 from tune.workers.object_store import SharedSplit, fetch
+from tune.workers.own_device import own_device
 from tune.workers.survey import resolved_precision
 
+ON_GPUS = (
+    "; another GPU, or another share of one, rounds otherwise, which may change predictions whose "
+    "two first classes are about as likely"
+)
 Exported = tuple[Description, dict[str, torch.Tensor]]
 Fits = Mapping[Path, FinalFitResult]
 
@@ -60,6 +67,7 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
     if changed := [key for key, value in now.items() if before.get(key) != value]:
         raise InputError(f"{run_dir}: the {changed[0]} that it was made with has changed")
     figures = same = 0
+    on_gpus = False
     missing = [
         f"{cell} seed {seed}"
         for cell in cells
@@ -68,7 +76,8 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
     ]
     for name in missing:
         say(console, f"{name}: its final fit is missing; --resume makes it")
-    for fit, scores in _scored(prepared, run_dir, fits, address):
+    for fit, scores, on_gpu in _scored(prepared, run_dir, fits, address):
+        on_gpus |= on_gpu
         for name, was in fit.tests.items():
             if (found := scores.get(name)) is None:
                 continue
@@ -82,7 +91,10 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
                 f"{fit.cell} seed {fit.seed}{on}: {found.accuracy:.6f}, was {was.accuracy:.6f}"
                 + (f"; {differ} predictions differ" if differ else ""),
             )
-    say(console, f"{same} of {figures} figures are the same to the last prediction")
+    line = f"{same} of {figures} figures are the same to the last prediction"
+    if same < figures and on_gpus:
+        line += ON_GPUS
+    say(console, line)
     return same == figures and not missing
 
 
@@ -112,12 +124,17 @@ def _by_weights(run_dir: Path, fits: Iterable[FinalFitResult]) -> Fits:
 
 def _scored(
     prepared: Prepared, run_dir: Path, fits: Fits, address: str | None
-) -> Iterator[tuple[FinalFitResult, dict[str, SetScore]]]:
-    """Yield each fit with the scores of its weights, as they come."""
+) -> Iterator[tuple[FinalFitResult, dict[str, SetScore], bool]]:
+    """Yield each fit with the scores of its weights, as they come, and whether GPUs compute."""
     experiment, dataset = prepared.experiment, prepared.dataset
     descriptions = {path: _checked(path, prepared) for path in fits}
     with (
-        connected(experiment.resources, address, prepared.plan.store_bytes) as cluster,
+        connected(
+            experiment.resources,
+            address,
+            prepared.plan.store_bytes,
+            partial(largest_need, prepared),
+        ) as cluster,
         ActorPool(cluster.slot, cluster.slots, cluster.hosts) as pool,
     ):
         pretrained = ray.put(prepared.pretrained)
@@ -139,11 +156,10 @@ def _scored(
             if [*images] != [*zip(before["key"], before["label"], strict=True)]:
                 raise InputError(f"{run_dir}: the images of {name} are not those it was scored on")
             tests |= made.splits
-        threads = max(1, int(experiment.resources.cpus_per_trial))
-        worker = Evaluator(pretrained, tests, experiment.metric, threads)
+        worker = Evaluator(pretrained, tests, experiment.metric, experiment.resources)
         jobs = ((path, load_exported(path)) for path in fits)
         for (path, _), result in pool.map(Evaluator.score, worker, jobs):
-            yield fits[path], result_of(result, "evaluate")
+            yield fits[path], result_of(result, "evaluate"), cluster.gpus > 0
 
 
 def _checked(path: Path, prepared: Prepared) -> Description:
@@ -175,14 +191,15 @@ class Evaluator:
     pretrained: ray.ObjectRef[Pretrained]
     tests: Mapping[str, SharedSplit]
     metric: Metric
-    threads: int
+    resources: ResourcesConfig
 
     def score(self, job: tuple[Path, Exported]) -> dict[str, SetScore]:
         """Return accuracy and predictions on each test set."""
-        torch.set_num_threads(self.threads)
+        torch.set_num_threads(max(1, int(self.resources.cpus_per_trial)))
         path, winner = job
         pretrained: Pretrained = fetch(self.pretrained)
-        device, boundary = Device(available_device(), winner[0].precision), winner[0].boundary
+        device = Device(own_device(self.resources.deterministic), winner[0].precision)
+        boundary = winner[0].boundary
         classifier = _classifier(path, winner, pretrained, device)
         return score_tests(
             self.tests,

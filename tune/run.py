@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from tune.pictures import save_pictures
 from tune.run_dir import RunDirectory
 from tune.search.search import Search
 from tune.search.time_budget import STARTUP, TimeBudget
-from tune.setup import Prepared, final_fits_of, identity_of, prepare
+from tune.setup import Prepared, final_fits_of, identity_of, largest_need, prepare
 from tune.stages import (
     Site,
     expected_test_seconds,
@@ -80,13 +81,15 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     prepared.plan.render(console)
     _warn(prepared, options, console)
     source, keys = prepared.dataset.source, prepared.dataset.train.keys
-    with connected(experiment.resources, options.address, 0) as cluster:
+    need = partial(largest_need, prepared)
+    with connected(experiment.resources, options.address, 0, need) as cluster:
         say(console, cluster.describe())
         found = survey(cluster, source, keys)
         for node in found.nodes:
             sees = "sees" if node.sees_images else "does NOT see"
             say(console, f"{node.address} {sees} the images; code from {node.code}")
         found.check(experiment.data.source)
+        found.check_share(cluster.slot)
 
 
 def run(experiment: Experiment, options: Options, console: Console) -> Summary:
@@ -126,7 +129,10 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         else:
             with (
                 connected(
-                    experiment.resources, options.address, prepared.plan.store_bytes
+                    experiment.resources,
+                    options.address,
+                    prepared.plan.store_bytes,
+                    partial(largest_need, prepared),
                 ) as cluster,
                 Gauges(experiment.name) as gauges,
             ):

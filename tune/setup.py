@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from models.config import PrecisionName
 from models.encoder import PIXELS
 from models.flops import training_memory
 from models.loading import Pretrained, load_pretrained
+from models.selection import select
 from models.zero_shot import Prompts
 from partitions import Partition, Shots, titled
 from records import Cell, NodeView, Winner
@@ -39,8 +39,9 @@ from tune.run_dir import identity
 from tune.trials.final_fits import FinalFitJob, final_fits
 from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster
-from tune.workers.placement import Placement
+from tune.workers.placement import Layers, Placement, check_room
 
+ENCODING = 1.25  # times the encoder's weights: with the activations of a few images
 FINGERPRINT = 32  # characters of it in a folder's name
 
 
@@ -110,6 +111,8 @@ def feature_stage(
     experiment, encoder = prepared.experiment, prepared.pretrained.encoder
     features = experiment.features
     name = f"{prepared.pretrained.fingerprint[:FINGERPRINT]}-{features.dtype}-{precision}"
+    if precision != "float32":
+        name += "-exact-stem"  # others have rounded the residual stream
     _, height, width = encoder.shapes[PIXELS]
     worker = EncoderWorker(
         pretrained=pretrained,
@@ -119,7 +122,6 @@ def feature_stage(
         dtype=features.dtype,
         precision=precision,
         on_a_node=pool.on_a_node,
-        gpu_share=pool.gpu_share,
     )
     return FeatureStage(FeatureStore(prepared.cache, name), worker, pool, prepared.plan.map_above)
 
@@ -184,22 +186,52 @@ def final_fits_of(prepared: Prepared, winners: Mapping[Cell, Winner]) -> list[Fi
 def placement(
     prepared: Prepared, cluster: Cluster, nodes: Collection[NodeView], precision: PrecisionName
 ) -> Placement:
-    """Decide how the trials of an experiment are placed on the machines there are."""
+    """Decide how the trials of an experiment are placed on the machines there are.
+
+    Raises:
+        InputError: no GPU has room for what a method trains.
+    """
     share = min(1.0, cluster.slot.get("GPU", 0.0))
     memory = {
         node.id: int(share * node.gpu_bytes)
         for node in nodes
         if share and node.gpu_bytes and node.id in cluster.slots_at
     }
-    placed = Placement(cluster.slot, memory, cluster.slots_at)
-    if not placed.mixed:
-        return placed
+    needs = _needs(prepared, precision) if memory else {}
+    check_room(needs, memory, share)
+    return Placement(cluster.slot, memory, cluster.slots_at, needs)
+
+
+def largest_need(prepared: Prepared) -> int:
+    """Estimate the bytes that the largest trial takes of a GPU, heads aside.
+
+    It is no less than what encodes images takes, a few at a time.
+    """
     encoder, boundaries = prepared.pretrained.encoder, prepared.plan.boundaries
-    needs = {}
+    largest = int(ENCODING * prepared.plan.encoder_bytes)
     for name, method in prepared.experiment.methods.items():
-        for selection in selections_of(name, method, encoder):
+        found = max(
+            selections_of(name, method, encoder),
+            key=lambda selection: (-encoder.index(selection.boundary), selection.count),
+        )
+        if found.parameters:
+            fed = found.fed_from(boundaries)
+            state, example = training_memory(encoder, found, fed, "float32")
+            largest = max(largest, state + max(method.parsed.reachable("batch_size")) * example)
+    return largest
+
+
+def _needs(prepared: Prepared, precision: PrecisionName) -> dict[Layers, tuple[int, int]]:
+    """Count what training takes of a GPU, by layers; with LoRA where a method always uses it."""
+    encoder, boundaries = prepared.pretrained.encoder, prepared.plan.boundaries
+    needs: dict[Layers, tuple[int, int]] = {}
+    for name, method in prepared.experiment.methods.items():
+        rank = min(method.parsed.reachable("lora_rank"))
+        for found in selections_of(name, method, encoder):
+            recipe = found.recipe.model_copy(update={"lora_rank": rank})
+            selection = select(recipe, encoder)
             if selection.parameters:
-                fed = selection.fed_from(boundaries)
-                layers = (selection.recipe.blocks, selection.recipe.kinds)
-                needs[layers] = training_memory(encoder, selection, fed, precision)
-    return dataclasses.replace(placed, needs=needs)
+                layers, fed = (recipe.blocks, recipe.kinds), selection.fed_from(boundaries)
+                taken = training_memory(encoder, selection, fed, precision)
+                needs[layers] = max(taken, needs.get(layers, taken))
+    return needs

@@ -57,7 +57,7 @@ from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster
 from tune.workers.object_store import SharedSplit
 from tune.workers.placement import Placement
-from tune.workers.survey import resolved_precision, survey
+from tune.workers.survey import ask_devices, survey
 
 
 @dataclass(frozen=True)
@@ -86,22 +86,25 @@ def use_machines(site: Site) -> Machines:
     """Check the machines, and decide how to use them.
 
     Raises:
-        InputError: a machine sees no images, or the devices compute in another precision than
-            those that the resumed run began on.
+        InputError: a machine sees no images, its GPU cannot be used as asked or has no room for
+            what a method trains, or the devices compute in another precision than those that the
+            resumed run began on.
     """
     prepared, cluster = site.prepared, site.cluster
     dataset, config = prepared.dataset, prepared.experiment
     found = survey(cluster, dataset.source, dataset.train.keys)
     site.journal.write(Nodes(tuple(found.nodes)))
     found.check(config.data.source)
-    precision = resolved_precision(cluster, config.model.precision)
+    found.check_share(cluster.slot)
+    devices = ask_devices(cluster, config.model.precision)
+    precision = devices.precision
     site.directory.check_precision(precision, site.events)
     site.journal.write(PrecisionChosen(precision))
     parameters = sum(p.numel() for p in prepared.pretrained.encoder.parameters())
     site.journal.write(EncoderSized(parameters, prepared.plan.encoder_flops))
     return Machines(
         precision,
-        placement(prepared, cluster, found.nodes, precision),
+        placement(prepared, cluster, devices.sized(found.nodes), precision),
         ActorPool(cluster.slot, cluster.slots, cluster.hosts),
         ray.put(prepared.pretrained),
     )

@@ -27,6 +27,7 @@ def main(out: Path) -> None:
     ray.init(
         address="local",
         num_cpus=1,
+        num_gpus=0,
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=STORE << 20,

@@ -10,7 +10,7 @@ import sys
 from ray.cluster_utils import Cluster
 
 if __name__ == "__main__":
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 0})
     print(cluster.address, flush=True)
     sys.stdin.read()
     cluster.shutdown()

@@ -30,8 +30,8 @@ def reported(run_dir: Path) -> list[str]:
 
 def main(out: Path, which: str, reports: int) -> int:
     tune.workers.machines.NO_MACHINE = NO_MACHINE
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0})
+    nodes = [cluster.add_node(num_cpus=1, num_gpus=0) for _ in range(2)]
     cluster.wait_for_nodes()
 
     def kill() -> None:

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.device import Device, available_device
+from errors import InputError
+from models.device import Device, available_device, gpu_trouble, usable_device
 from models.fit import Fit
 from models.recipe import Recipe
 from models.selection import select
 from models.towers import split_tower
 from tests.models.tiny_towers import at, native, pixels
-
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def product(device: Device) -> torch.dtype:
@@ -47,6 +46,21 @@ def test_auto_on_a_gpu_is_what_it_has_in_hardware(
     assert Device("cuda", "auto").precision == expected
     # A V100 emulates bfloat16, slower than float32.
     assert asked == [False]
+
+
+def test_bfloat16_is_refused_where_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    with pytest.raises(InputError, match=r"^model\.precision: bfloat16 .* allowed: auto, float16"):
+        Device("cuda", "bfloat16")
+    assert Device("cuda", "float32").precision == "float32"
+
+
+def test_a_gpu_that_torch_has_no_kernels_for_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A winner is loaded to the CPU there; a search refuses it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert available_device() == "cuda"
+    assert usable_device() == "cpu"
+    assert torch.__version__ in gpu_trouble()
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
@@ -96,13 +110,13 @@ def test_half_precision_fits_keep_float32_weights(name: str) -> None:
     assert_close_to_float32(Device("cpu", name))  # type: ignore[arg-type]
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ["auto", "float32", "bfloat16", "float16"])
 def test_fits_on_a_gpu_agree_with_the_cpu(name: str) -> None:
     assert_close_to_float32(Device("cuda", name))  # type: ignore[arg-type]
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ["float32", "float16"])
 def test_fits_resume_on_a_gpu(name: str) -> None:
     device = Device("cuda", name)  # type: ignore[arg-type]

@@ -46,6 +46,19 @@ def test_groups_come_in_order(tower: nn.Module) -> None:
 
 
 @every_tower
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_half_precision_rounds_products_and_not_the_residual_stream(
+    tower: nn.Module, precision: torch.dtype
+) -> None:
+    encoder = split_tower(tower)
+    blocks = [boundary for boundary in encoder.boundaries if boundary.startswith("block")]
+    with torch.autocast("cpu", precision):
+        found = encoder.features(pixels(4), blocks)
+        trained = encoder.suffix(PIXELS)[0](pixels(4))
+    assert {x.dtype for x in (*found.values(), trained)} == {torch.float32}
+
+
+@every_tower
 def test_every_parameter_is_in_exactly_one_group_with_one_kind(tower: nn.Module) -> None:
     encoder = split_tower(tower)
     found = [

@@ -59,7 +59,7 @@ def test_merged_weights_are_the_model_without_lora(tower: object, boundary: str)
         parameter.data.copy_(found[key])
     exported.head.weight.data.copy_(found["head/weight"][None])
     exported.head.bias.data.copy_(found["head/bias"][None])
-    assert not any("parametrizations" in name for name, _ in exported.named_parameters())
+    assert not any("low_rank" in name for name, _ in exported.named_parameters())
     x, _ = examples.batch(examples.rows, torch.device("cpu"), torch.float64)
     outputs = [model.head(model.eval().embed(x)) for model in (fit.model, exported)]
     torch.testing.assert_close(*outputs, rtol=0, atol=1e-10)
@@ -116,8 +116,8 @@ def test_nothing_but_the_selection_changes(encoder: Encoder) -> None:
     assert changed
     for name in changed - {"head.weight", "head.bias"}:
         assert ".ln_" in name or "final" in name or "mlp" in name or "ln_post" in name, name
-        assert "original" not in name
-    assert any(name.endswith("mlp.c_fc.parametrizations.weight.0.b") for name in changed)
+        assert "frozen" not in name
+    assert any(name.endswith("mlp.c_fc.weight_low_rank.b") for name in changed)
     assert_same(before, dict(encoder.state_dict()))
 
 
@@ -157,5 +157,5 @@ def test_a_seed_draws_its_own_start(encoder: Encoder) -> None:
         return weights(fit)
 
     assert_same(start(0), start(0))
-    name = "groups.0.part.mlp.c_fc.parametrizations.weight.0.a"
+    name = "groups.0.part.mlp.c_fc.weight_low_rank.a"
     assert not torch.equal(start(0)[name], start(1)[name])

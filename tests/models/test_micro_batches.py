@@ -46,6 +46,11 @@ class Memory:
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDn…`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: HIPBLAS_STATUS_ALLOC_FAILED when calling `hipblasCreate`"),
+        RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp:1016"),
+        RuntimeError("HIP out of memory. Tried to allocate 2.00 GiB"),
     ],
 )
 def test_no_memory_is_known_by_all_its_names(error: RuntimeError) -> None:
@@ -55,6 +60,28 @@ def test_no_memory_is_known_by_all_its_names(error: RuntimeError) -> None:
         return tried
 
     assert MicroBatches(8).run(work) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR",
+        "cusolver error: CUSOLVER_STATUS_NOT_INITIALIZED",
+    ],
+)
+def test_a_library_that_found_no_memory_to_begin_is_tried_again_once(words: str) -> None:
+    """A broken GPU says the same, for ever."""
+
+    def work(tried: int) -> int:
+        if tried > 4:
+            raise RuntimeError(words)
+        return tried
+
+    assert MicroBatches(8).run(work) == 4
+    with pytest.raises(RuntimeError, match=words.split()[2]):
+        MicroBatches(16).run(work)
 
 
 class OnDevice:

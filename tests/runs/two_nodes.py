@@ -25,7 +25,8 @@ from tests.object_store import object_store
 from tests.runs.helpers import arguments_of
 from tune.storage.storage import Storage
 from tune.workers.actor_pool import ActorPool
-from tune.workers.survey import resolved_precision
+from tune.workers.own_device import CLAIMED
+from tune.workers.survey import ask_devices
 
 SMALL_GPU, LARGE_GPU = 1040, 81920  # MiB; the first has 16 MiB beyond what any process takes
 
@@ -64,9 +65,10 @@ def note_nodes(nodes: dict[str, list[str]]) -> None:
 
 def main(out: Path) -> int:
     nodes: dict[str, list[str]] = {}
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "99", CLAIMED: "1"}  # torch sees no such GPU
     note_nodes(nodes)
-    tune.stages.resolved_precision = functools.partial(resolved_precision, trouble=no_trouble)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    tune.stages.ask_devices = functools.partial(ask_devices, trouble=no_trouble)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0})
     for size in (SMALL_GPU, LARGE_GPU):
         add_node(cluster, out / "tools", size)
     cluster.wait_for_nodes()

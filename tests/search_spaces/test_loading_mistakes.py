@@ -143,15 +143,15 @@ def test_a_mistake_in_the_file_is_told_of_the_file(tmp_path: Path) -> None:
         ("final.seeds=101", "final.seeds: 101 is no number of seeds; allowed: 1 to 100, or auto"),
         (
             "resources.gpus_per_trial=0",
-            "resources.gpus_per_trial: 0 is too small. Allowed: above 0",
+            "resources.gpus_per_trial: 0 is no share of a GPU; allowed: above 0 to 1, or auto",
         ),
         (
             "resources.gpus_per_trial=2",
-            "resources.gpus_per_trial: 2 is too large. Allowed: 1 or less",
+            "resources.gpus_per_trial: 2 is no share of a GPU; allowed: above 0 to 1, or auto",
         ),
         (
             "resources.gpus_per_trial=.inf",
-            "resources.gpus_per_trial: inf is not finite. Allowed: other nu",
+            "resources.gpus_per_trial: inf is no share of a GPU; allowed: above 0 to 1, or auto",
         ),
         (
             "resources.cpus_per_trial=.inf",

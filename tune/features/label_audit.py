@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data import Split, doubtful_rows, fold_ids, partition_rows, unit_ids
-from models.device import available_device
 from models.encoder import HEAD
 from models.logistic_regression import solve_probes
 from models.micro_batches import cpu_on_oom
 from records import LabelIssue
 from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.object_store import SharedSplit
+from tune.workers.own_device import own_device
 
 FOLDS = 5
 MOST = 50_000  # images that take part
@@ -38,7 +38,6 @@ class HeldOutProbe:
         rows: those of each split that take part.
         labels, folds: class and fold of each of these images, one split after another.
         threads: of torch.
-        gpu_share: the process's share of its GPU.
     """
 
     splits: Sequence[SharedSplit]
@@ -47,12 +46,11 @@ class HeldOutProbe:
     folds: Rows
     classes: int
     threads: int
-    gpu_share: float
 
     def probabilities(self, fold: int) -> NDArray[np.float32]:
         """Compute the class probabilities (n, C) of a fold's images, in their order."""
         torch.set_num_threads(self.threads)
-        device = torch.device(available_device(self.gpu_share))
+        device = torch.device(own_device())
         pairs = zip(self.splits, self.rows, strict=True)
         embeddings = np.concatenate([split.features[HEAD].get()[rows] for split, rows in pairs])
         x = torch.from_numpy(embeddings).to(device).float()
@@ -105,7 +103,7 @@ def audit_labels(
     bounds = np.cumsum([0, *(len(split) for _, split in features.values())])
     own = [rows[(rows >= a) & (rows < b)] - a for a, b in pairwise(bounds)]
     shared = tuple(each for each, _ in features.values())
-    worker = HeldOutProbe(shared, own, labels, folds, len(classes), threads, pool.gpu_share)
+    worker = HeldOutProbe(shared, own, labels, folds, len(classes), threads)
     found = np.zeros((len(rows), len(classes)), np.float32)
     for fold, result in pool.map(HeldOutProbe.probabilities, worker, np.unique(folds).tolist()):
         found[folds == fold] = result_of(result, "label audit")

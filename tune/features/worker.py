@@ -20,9 +20,10 @@ from data.features import Arrays
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
-from models.device import Device, available_device
+from models.device import Device
 from models.loading import Pretrained
 from models.micro_batches import MicroBatches
+from tune.workers.own_device import own_device
 
 AHEAD = 2  # batches decoded while one is encoded
 
@@ -73,11 +74,10 @@ class EncoderWorker:
     dtype: str
     precision: PrecisionName
     on_a_node: int
-    gpu_share: float = 1.0
 
     @cached_property
     def _device(self) -> Device:
-        return Device(available_device(self.gpu_share), self.precision)
+        return Device(own_device(), self.precision)
 
     @cached_property
     def _loaded(self) -> Pretrained:
@@ -128,18 +128,22 @@ class EncoderWorker:
             return image.digest, error
 
     def _stored(self, x: torch.Tensor, boundary: str) -> NDArray[Any]:
-        exact = x.float().cpu().numpy()
-        with np.errstate(over="ignore"):  # it is reported below
-            array = exact.astype(self.dtype)
-        if not np.isfinite(exact).all():
+        stored = x.to(getattr(torch, self.dtype))  # there, so that less comes back
+        sound, fits = torch.stack([x.isfinite().all(), stored.isfinite().all()]).tolist()
+        if not sound:
+            half = self._device.precision != "float32"
+            where, allowed = "model", "an encoder with sound weights"
+            if half:
+                where, allowed = "model.precision", f"float32, or {allowed}"
             raise InputError(
-                f"model: features at {boundary} are infinite or not numbers; allowed: an encoder "
-                "with sound weights, or model.precision: float32"
+                f"{where}: features at {boundary} are infinite or not numbers in "
+                f"{self._device.precision}; allowed: {allowed}"
             )
-        if not np.isfinite(array).all():
+        if not fits:
             raise InputError(
                 f"features.dtype: features at {boundary} do not fit {self.dtype}; allowed: float32"
             )
+        array: NDArray[Any] = stored.cpu().numpy()
         return array
 
     @cached_property

@@ -11,10 +11,10 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from errors import InputError, one_line
-from files import crc32
+from files import Summed, crc32
 from records import Cell, TrialReport, checkpoint_name, decode, encode
 from tune.storage.storage import ERRORS, Storage
 
@@ -62,13 +62,14 @@ class Checkpoint:
         """
         import torch
 
+        torch.serialization.set_crc32_options(False)  # nobody reads torch's: ours covers all
         saved = {"fit_key": self._fit_key, "fit": fit.state_dict(), "report": encode(report)}
         try:
             with self._folder.writing(self._name) as file:
-                torch.save(saved, file)
-                file.write(self._reported.to_bytes(BEFORE, "little"))
-                file.seek(0)
-                file.write(crc32(file).to_bytes(CHECKSUM, "little"))
+                summed = Summed(file)
+                torch.save(saved, cast(IO[bytes], summed))
+                summed.write(self._reported.to_bytes(BEFORE, "little"))
+                file.write(summed.crc.to_bytes(CHECKSUM, "little"))
         except (*ERRORS, RuntimeError) as error:  # torch has its own for a full disk
             log.warning("%s: not written, the trial goes on: %s", self._name, error)
         self._reported = report.milestone

@@ -15,7 +15,7 @@ from ray import cloudpickle
 
 from data import Draws, derived_seed
 from models.config import PrecisionName
-from models.device import Device, available_device
+from models.device import Device
 from models.encoder import Encoder
 from models.fit import Fit
 from models.head import LinearHead
@@ -27,6 +27,7 @@ from records import Cell
 from search_spaces import Experiment
 from tune.search.schedulers import SCHEDULERS, Scheduler, milestones
 from tune.workers.object_store import SharedSplit, fetch
+from tune.workers.own_device import own_device
 
 Rows = NDArray[np.int64]
 
@@ -77,7 +78,7 @@ class TrialContext:
             start = _probe_head(self, cell.partition, Recipe(**probe), seed)
         elif recipe.start == "zero_shot":
             start = self._pretrained.zero_shot
-        boundary, share = self.boundary(recipe), self.experiment.resources.gpus_per_trial
+        boundary, deterministic = self.boundary(recipe), self.experiment.resources.deterministic
         return Fit(
             self.encoder,
             select(recipe, self.encoder),
@@ -90,7 +91,7 @@ class TrialContext:
             start=start,
             average=self.experiment.final.ema and not recipe.frozen_encoder,
             metric=self.experiment.metric,
-            device=Device(available_device(share), self.precision),
+            device=Device(own_device(deterministic), self.precision),
         )
 
     @property

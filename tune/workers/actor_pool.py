@@ -11,6 +11,7 @@ from errors import InputError, one_line
 from models.micro_batches import is_out_of_memory
 from tune.workers.machines import LostMachines
 from tune.workers.object_store import fetch
+from tune.workers.own_device import NoGpuError
 
 Context = TypeVar("Context")
 Job = TypeVar("Job")
@@ -33,7 +34,7 @@ class ActorPool:
         look: float = LOOK,
         lost: LostMachines | None = None,
     ) -> None:
-        self.slots, self.gpu_share = slots, slot.get("GPU", 1.0)
+        self.slots = slots
         self._look, self._lost = look, lost or LostMachines(slot)
         self.on_a_node = max(1, slots // nodes)
         self._actor: Any = ray.remote(_Slot).options(
@@ -135,7 +136,8 @@ def result_of(result: Any, what: str) -> Any:
     """Return what `ActorPool.map` yielded for the job `what`, or raise its error.
 
     Raises:
-        InputError: the job's own; or its process was lost again and again, mostly out of memory.
+        InputError: the job's own; or its process was lost again and again, mostly out of memory,
+            or its GPU is gone.
         RayError: the job met a fault of this project.
     """
     if not isinstance(result, Exception):
@@ -143,10 +145,11 @@ def result_of(result: Any, what: str) -> Any:
     cause = getattr(result, "cause", None)
     if isinstance(cause, InputError):
         raise cause
-    memory = isinstance(cause, RuntimeError) and is_out_of_memory(cause)
-    if isinstance(result, ray.exceptions.RayTaskError) and not memory:
+    out_of_memory = isinstance(cause, RuntimeError) and is_out_of_memory(cause)
+    machines_fault = out_of_memory or isinstance(cause, NoGpuError)
+    if isinstance(result, ray.exceptions.RayTaskError) and not machines_fault:
         raise result
-    reason = one_line(cause if memory else result, 300)
+    reason = one_line(cause if machines_fault else result, 300)
     raise InputError(
         f"{what}: a process failed again and again: {reason}; what was done is kept: --resume "
         "goes on"

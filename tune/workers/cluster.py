@@ -10,7 +10,7 @@ import secrets
 import shutil
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ from ray._common.utils import get_ray_address_file
 from errors import InputError, one_line
 from search_spaces import ResourcesConfig
 from terminal import Terminal, say
-from tune.workers.machines import alive, slots_at
+from tune.workers.gpus import auto_share, local_gpus, slices
+from tune.workers.machines import alive, on_node, slots_at
 from tune.workers.private import open_to_all, private_folder
 from tune.workers.ray_environment import set_ray_environment
 
@@ -84,11 +85,15 @@ class Cluster:
 
 @contextmanager
 def connected(
-    resources: ResourcesConfig, address: str | None, store_bytes: int
+    resources: ResourcesConfig,
+    address: str | None,
+    store_bytes: int,
+    need: Callable[[], int] = lambda: 0,
 ) -> Iterator[Cluster]:
     """Start a local Ray, or join the cluster at `address`; leave it at the end.
 
-    The object store of a local Ray holds `store_bytes`. Its files go with it, unless the block
+    `need` returns the bytes of a GPU that the largest trial takes, for `gpus_per_trial: auto`. The
+    object store of a local Ray holds `store_bytes`. Its files go with it, unless the block
     fails or calls `keep_logs`: they may say why.
 
     Raises:
@@ -96,7 +101,7 @@ def connected(
             the code that it runs, or no node has room for one trial.
     """
     if ray.is_initialized():
-        yield _describe(resources, None, grows=address is not None)
+        yield _describe(resources, None, address is not None, need)
         return
     terminate = signal.getsignal(signal.SIGTERM)
     context = _start(store_bytes) if address is None else _join(address)
@@ -109,7 +114,7 @@ def connected(
             say(Terminal(stderr=True), OPEN.format(mode))
         # A thread of Ray's prints there what befalls its servers; its logs have that too.
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            yield _describe(resources, context.dashboard_url, address is not None, session)
+            yield _describe(resources, context.dashboard_url, address is not None, need, session)
         failed = False
     except (InputError, KeyboardInterrupt):
         failed = False
@@ -133,6 +138,7 @@ def _start(store_bytes: int) -> Any:
     try:
         return _init(
             address="local",  # whatever RAY_ADDRESS says, and whatever else runs here
+            num_gpus=slices(),
             include_dashboard=True,
             dashboard_host="127.0.0.1",
             object_store_memory=max(MINIMUM_STORE, store_bytes),
@@ -246,14 +252,34 @@ def _set_token() -> None:
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
+def _auto_share(need: int, cpus_per_trial: float) -> float:
+    """Choose the share of a GPU that a trial gets on all machines."""
+    if slices():
+        return 1.0
+    nodes = {node: about for node, about in alive().items() if about["Resources"].get("GPU")}
+    ask = ray.remote(num_cpus=0)(local_gpus)
+    answers = ray.get([on_node(node, ask).remote() for node in nodes])
+    shares = []
+    for about, gpus in zip(nodes.values(), answers, strict=True):
+        cpus, count = (about["Resources"].get(kind, 0.0) for kind in ("CPU", "GPU"))
+        if cpus:  # else it runs no trial
+            shares.append(auto_share(need, gpus, cpus / cpus_per_trial / count))
+    return max(shares, default=1.0)
+
+
 def _describe(
-    resources: ResourcesConfig, dashboard: str | None, grows: bool, session: Path | None = None
+    resources: ResourcesConfig,
+    dashboard: str | None,
+    grows: bool,
+    need: Callable[[], int],
+    session: Path | None = None,
 ) -> Cluster:
     machines = [about["Resources"] for about in alive().values()]
     gpus = int(sum(machine.get("GPU", 0) for machine in machines))
     slot = {"CPU": resources.cpus_per_trial}
     if gpus:
-        slot["GPU"] = resources.gpus_per_trial
+        share = resources.gpus_per_trial
+        slot["GPU"] = share if isinstance(share, float) else _auto_share(need(), slot["CPU"])
     found = slots_at(slot)
     if not found:
         raise InputError(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from errors import InputError
 
@@ -19,6 +20,11 @@ NO_MACHINE = 900.0  # seconds without any; an autoscaler has brought another by 
 def alive() -> dict[str, dict[str, Any]]:
     """Return what Ray knows of each machine that is alive, by its id."""
     return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+
+
+def on_node(node: str, task: Any) -> Any:
+    """Have a remote function run on the machine with this id."""
+    return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
 
 
 def slots_at(slot: Mapping[str, float]) -> dict[str, int]:

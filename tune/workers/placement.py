@@ -12,6 +12,7 @@ from ray.tune.experiment import Trial
 
 from errors import InputError
 from tune.workers import machines
+from tune.workers.gpus import room_for_tensors
 from tune.workers.machines import LostMachines
 
 LABEL = "ray.io/node-id"  # Ray puts it on every node
@@ -72,6 +73,35 @@ class Placement:
             return ray_tune.PlacementGroupFactory([dict(self.slot)])
         where = {LABEL: f"in({','.join(sorted(nodes))})"}
         return ray_tune.PlacementGroupFactory([dict(self.slot)], bundle_label_selector=[where])
+
+
+def check_room(
+    needs: Mapping[Layers, tuple[int, int]], memory: Mapping[str, int], share: float
+) -> None:
+    """Raise InputError if the GPUs have no room for something, not even for one image at a time.
+
+    Args:
+        needs: bytes for the state and for an example, by layers.
+        memory: bytes of GPU memory for one trial, by machine.
+        share: of a GPU that a trial has.
+    """
+    if not memory or not needs:
+        return
+    (blocks, kinds), need = max(
+        ((layers, state + example) for layers, (state, example) in needs.items()),
+        key=lambda pair: pair[1],
+    )
+    largest = max(memory.values())
+    if need <= room_for_tensors(largest):
+        return
+    fitting = [part for part in (2, 1) if need <= room_for_tensors(largest / share / part)]
+    allowed = "blocks: fewer of them, kinds: ln or a lora_rank"
+    if share < 1 and fitting:
+        allowed = f"resources.gpus_per_trial: {1 / fitting[0]:g}, {allowed}"
+    raise InputError(
+        f"methods: blocks {blocks} with kinds {kinds} take {need / 1e9:.1f} GB of a GPU, and a "
+        f"trial has {largest / 1e9:.1f} GB; allowed: {allowed}"
+    )
 
 
 class TrialQueue:

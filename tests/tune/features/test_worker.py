@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ from errors import InputError
 from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
 from models.loading import Pretrained, load_pretrained
+from tests.simulated_device import simulated
 from tune.features.worker import EncodeJob, EncoderWorker, ImageRef
 
 
@@ -61,8 +63,8 @@ def test_they_are_a_containers_cores_shared_among_its_encoders(
 @pytest.mark.parametrize(
     ("scale", "dtype", "message"),
     [
-        (1e38, "float32", "model: features at head are infinite or not numbers; allowed: an enc"),
-        (1e38, "float16", "model: features at head are infinite or not numbers; allowed: an enc"),
+        (1e38, "float32", "model: features at head are infinite or not numbers in float32; allow"),
+        (1e38, "float16", "model: features at head are infinite or not numbers in float32; allow"),
         (1e7, "float16", "features.dtype: features at head do not fit float16; allowed: float32"),
     ],
 )
@@ -76,6 +78,38 @@ def test_features_that_are_no_numbers_are_refused(
     with pytest.raises(InputError) as error:
         worker._stored(torch.full((2, 3), scale) * 10, "head")
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16])
+def test_what_comes_back_from_a_device_is_what_is_stored(
+    dtype: str, computed: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = worker_of(load_pretrained(ModelConfig()), Watched(), dtype=dtype)
+    x = 100 * torch.randn(8, 5, 32, generator=torch.Generator().manual_seed(0)).to(computed)
+    with simulated() as meter:
+        there = x.to("sim")
+        meter.restart()
+        found = worker._stored(there, "block 3")
+    assert meter.fetched == found.nbytes
+    assert sum(meter.waits.values()) == 2  # whether it is finite, and the values
+    np.testing.assert_array_equal(found, x.float().numpy().astype(dtype))
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_an_encoder_that_overflows_in_half_precision_is_told(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another features.dtype would change nothing, and the features would be paid for again."""
+    pretrained = load_pretrained(ModelConfig())
+    monkeypatch.setattr("tune.features.worker.ray.get", lambda handle: pretrained)
+    worker = worker_of(pretrained, Watched(), dtype="float16", precision=precision)
+    with pytest.raises(InputError) as error:
+        worker._stored(torch.tensor([[1.0, torch.inf]]), "block 3")
+    assert str(error.value) == (
+        f"model.precision: features at block 3 are infinite or not numbers in {precision}; "
+        "allowed: float32, or an encoder with sound weights"
+    )
 
 
 @pytest.mark.parametrize("view", [0, 1])

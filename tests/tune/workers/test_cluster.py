@@ -14,14 +14,17 @@ import ray
 
 from errors import InputError
 from search_spaces import ResourcesConfig
+from tune.workers import cluster as cluster_module
 from tune.workers.cluster import (
     _allow_files,
+    _auto_share,
     _check_answers,
     _check_closed,
     _found_here,
     _set_token,
     connected,
 )
+from tune.workers.gpus import Gpus
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
@@ -48,6 +51,31 @@ def test_a_port_is_not_taken_by_what_16_bits_leave_of_it() -> None:
 
 def test_ray_finds_a_cluster_of_this_machine_itself() -> None:
     _check_answers("auto")
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "share"),
+    [(16, 1, 1 / 8), (16, 4, 1 / 4), (2, 1, 1 / 2), (1, 1, 1.0), (0, 8, 1 / 8)],
+)
+def test_auto_is_the_same_share_on_all_machines(
+    cpus: float, gpus: float, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest that any of them needs; a machine without cores runs no trial."""
+    machines = {
+        "head": {"Resources": {"CPU": 64.0}},
+        "large": {"Resources": {"CPU": 64.0, "GPU": 8.0}},
+        "own": {"Resources": {"CPU": float(cpus), "GPU": float(gpus)}},
+    }
+    remote: Any = lambda **_: lambda function: function  # noqa: E731
+    monkeypatch.setattr(cluster_module, "alive", lambda: machines)
+    monkeypatch.setattr(cluster_module, "slices", lambda: None)
+    monkeypatch.setattr(ray, "remote", remote)
+    monkeypatch.setattr(ray, "get", lambda found: found)
+    asked = SimpleNamespace(remote=lambda: Gpus(80 << 30, False))
+    monkeypatch.setattr(cluster_module, "on_node", lambda node, task: asked)
+    assert _auto_share(2 << 30, 1.0) == share
+    monkeypatch.setattr(cluster_module, "slices", lambda: 7)
+    assert _auto_share(2 << 30, 1.0) == 1.0
 
 
 FAILURES = [

@@ -15,7 +15,14 @@ from errors import InputError
 from models.device import CONTEXT
 from tests.tune.monitor.test_metrics import Hands
 from tune.workers.machines import NO_MACHINE, LostMachines
-from tune.workers.placement import ALIKE, LABEL, PATIENCE, Placement, TrialQueue
+from tune.workers.placement import (
+    ALIKE,
+    LABEL,
+    PATIENCE,
+    Placement,
+    TrialQueue,
+    check_room,
+)
 
 SLOT = {"CPU": 1.0, "GPU": 1.0}
 NEEDS = {("11", "ln"): (10, 1), ("11-7", "ln"): (1000, 100)}
@@ -88,6 +95,44 @@ def test_there_is_always_a_machine(room: dict[str, int], state: int, example: in
 def test_the_same_gpu_under_another_driver_is_no_other_size() -> None:
     assert not placed({"a": 81559 << 20, "b": 81920 << 20}).mixed
     assert placed({"a": 40960 << 20, "b": 81920 << 20}).mixed
+
+
+# What fits nowhere, not even one image at a time
+
+GB = 10**9
+LARGE = {("11-7", "ln"): (GB, GB // 100), ("11-0", "ln+attn+mlp"): (72 * GB // 10, GB // 10)}
+
+
+@pytest.mark.parametrize(
+    ("card", "share", "advice"),
+    [
+        (80, 1, None),
+        (80, 0.25, None),
+        (24, 0.5, None),
+        (24, 0.25, "resources.gpus_per_trial: 0.5, blocks: fewer of them"),
+        (16, 0.5, "resources.gpus_per_trial: 1, blocks: fewer of them"),
+        (10, 1, None),
+        (8, 1, "blocks: fewer of them"),
+        (8, 0.25, "blocks: fewer of them"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_with_the_setting_that_would_do(
+    card: int, share: float, advice: str | None
+) -> None:
+    room = {"a": int(share * card * GB), "smaller": int(share * card * GB) // 4}
+    if advice is None:
+        check_room(LARGE, room, share)
+        return
+    with pytest.raises(InputError) as error:
+        check_room(LARGE, room, share)
+    line = str(error.value)
+    assert line.startswith("methods: blocks 11-0 with kinds ln+attn+mlp take 7.3 GB of a GPU, and")
+    assert f"allowed: {advice}" in line
+
+
+def test_nothing_is_refused_without_gpus_or_training() -> None:
+    check_room(LARGE, {}, 1.0)
+    check_room({}, {"a": 1}, 0.5)
 
 
 # Which trial goes next

@@ -10,19 +10,67 @@ import torch
 
 from data import FileSource
 from errors import InputError
+from models.config import PrecisionName
 from models.device import CONTEXT, available_device
+from records import NodeView
 from tune.workers import survey as survey_module
-from tune.workers.survey import _resolve, gpu_trouble, survey
+from tune.workers.survey import Devices, Survey, _answer, survey
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_torch_cannot_use_is_told() -> None:
+def told(name: PrecisionName, **options: Any) -> str:
+    answer = _answer(name, **options)
+    assert isinstance(answer, str)
+    assert "\n" not in answer
+    return answer
+
+
+@pytest.fixture
+def in_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey_module.ray.util, "get_node_ip_address", lambda: "10.0.0.7")
+
+
+def test_a_gpu_that_torch_cannot_use_is_told_with_a_way_out(in_ray: None) -> None:
     """It would train on the CPU without a word, and hold the GPU."""
-    precision, trouble = _resolve("auto", gpu_trouble)
-    assert precision == "float32"
-    assert torch.__version__ in trouble
-    assert "\n" not in trouble
-    assert _resolve("bfloat16", lambda: "") == ("bfloat16", "")
+    line = told("auto")
+    assert line.startswith(
+        f"resources: Ray gives out a GPU that torch cannot use: 10.0.0.7, torch {torch.__version__}"
+    )
+    assert "`make search TORCH_INDEX=URL`" in line
+    assert "CUDA_VISIBLE_DEVICES= before the command runs it on CPUs" in line
+
+
+def test_a_precision_that_a_gpu_would_emulate_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey_module, "available_device", lambda: "cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert told("bfloat16", trouble=str).startswith("model.precision: bfloat16")
+
+
+def test_torch_says_how_large_a_gpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a card in slices the driver's tool tells of the whole, and of a display card too."""
+    assert _answer("bfloat16", trouble=str) == ("bfloat16", 0)
+    card = type("Card", (), {"total_memory": 10 << 30})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
+    assert _answer("float16", trouble=str) == ("float16", 10 << 30)
+    nodes = [NodeView(name, f"10.0.0.{name}", True, "code", 80 << 30) for name in "12"]
+    found = Devices("float16", {"2": 10 << 30}).sized(nodes)
+    assert [node.gpu_bytes for node in found] == [80 << 30, 10 << 30]
+
+
+@pytest.mark.parametrize("slot", [{"CPU": 1.0}, {"CPU": 1.0, "GPU": 1.0}])
+def test_a_gpu_for_one_process_serves_trials_that_have_it_alone(slot: dict[str, float]) -> None:
+    Survey([], {}, ["10.0.0.1"]).check_share(slot)
+
+
+def test_a_gpu_for_one_process_is_not_shared() -> None:
+    slot = {"CPU": 1.0, "GPU": 0.25}
+    Survey([], {}).check_share(slot)
+    with pytest.raises(InputError) as error:
+        Survey([], {}, ["10.0.0.1"]).check_share(slot)
+    assert str(error.value) == (
+        "resources.gpus_per_trial: 0.25, but the GPUs of 10.0.0.1 serve one process at a time "
+        "(compute mode Exclusive_Process); allowed: 1, or start NVIDIA's MPS there"
+    )
 
 
 @pytest.mark.parametrize(("share", "allowed"), [(0.5, 0.5 - 1 / 24), (0.05, 0.025)])
