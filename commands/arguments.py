@@ -85,16 +85,13 @@ def address(text: str) -> str:
 
 
 def model(text: str) -> dict[str, str | None]:
-    """Read an encoder, NAME or NAME:PRETRAINED, as the keys of the search space that it sets.
+    """Read an encoder, as `encoder_keys` does."""
+    from tune.request import encoder_keys
 
-    Names that say where the weights are, such as local-dir:FOLDER, have no tag.
-    """
-    if not text.strip():
-        raise argparse.ArgumentTypeError("it is empty; expected a model, as in ViT-B-32:openai")
-    if text.startswith(("local-dir:", "hf-hub:")):
-        return {"model.name": text, "model.pretrained": None}
-    name, colon, pretrained = text.partition(":")
-    return {"model.name": name, "model.pretrained": pretrained} if colon else {"model.name": name}
+    try:
+        return encoder_keys(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def path(text: str) -> Path:

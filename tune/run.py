@@ -131,7 +131,8 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                 Gauges(experiment.name) as gauges,
             ):
                 say(console, cluster.describe())
-                say(console, f"dashboard: {cluster.dashboard}")
+                if cluster.dashboard:
+                    say(console, f"dashboard: {cluster.dashboard}")
                 least = STARTUP + prepared.plan.least_seconds(cluster.slot, cluster.slots)
                 _say_if_late(options, began, least, console)
                 watch = Watch(console, gauges, journal)
