@@ -183,6 +183,9 @@ class MethodConfig(Section):
         return int(max(self.parsed.reachable("views")))
 
 
+Logger = Literal["tensorboard", "mlflow", "wandb"]
+
+
 def _pulls(anchor: Any) -> bool:
     return any(anchor) if isinstance(anchor, list | tuple) else bool(anchor)
 
@@ -204,6 +207,9 @@ class Experiment(Section):
     features: FeaturesConfig = FeaturesConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     report: ReportConfig = ReportConfig()
+    loggers: tuple[Logger, ...] = Field(
+        (), description="where every trial is logged as well: tensorboard, mlflow, wandb"
+    )
     methods: dict[str, MethodConfig] = Field(min_length=1)
 
     @field_validator("methods")
