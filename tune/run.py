@@ -24,6 +24,7 @@ from report import Summary, best_methods, write_report
 from report.optuna import write_studies
 from search_spaces import Experiment
 from terminal import say
+from tune.forecast import forecast
 from tune.monitor.metrics import Gauges
 from tune.monitor.watch import Watch, duration
 from tune.pictures import save_pictures
@@ -80,13 +81,15 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     prepared.plan.render(console)
     _warn(prepared, options, console)
     source, keys = prepared.dataset.source, prepared.dataset.train.keys
-    with connected(experiment.resources, options.address, 0) as cluster:
+    room = 2 * prepared.plan.encoder_bytes
+    with connected(experiment.resources, options.address, room) as cluster:
         say(console, cluster.describe())
         found = survey(cluster, source, keys)
         for node in found.nodes:
             sees = "sees" if node.sees_images else "does NOT see"
             say(console, f"{node.address} {sees} the images; code from {node.code}")
         found.check(experiment.data.source)
+        say(console, forecast(prepared, cluster), wrap=True)
 
 
 def run(experiment: Experiment, options: Options, console: Console) -> Summary:
