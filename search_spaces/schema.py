@@ -88,7 +88,10 @@ class FinalConfig(Section):
     wise_ft: tuple[float, ...] = Field(
         (0.5, 0.75), description="shares of the way from start to tuned weights to try"
     )
-    export: bool = Field(True, description="keep the weights of every final fit")
+    export: bool = Field(True, description="keep the winners' weights")
+    keep: Literal["one", "all"] = Field(
+        "one", description="which seeds' weights, where blocks are trained; of heads, all are kept"
+    )
     default: bool = Field(
         False,
         description="measure defaults too: each method that trains blocks gets a NAME_default",

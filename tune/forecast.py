@@ -114,7 +114,7 @@ def _measured(prepared: Prepared, cluster: Cluster) -> Pace:
             boundaries=plan.boundaries,
             sample_flops={name: flops for name, (flops, _) in plan.sample_flops.items()},
             source=dataset.source,
-            keys=dataset.train.keys[:IMAGES],
+            keys=dataset.train.keys[:: max(1, len(dataset.train) // IMAGES)][:IMAGES],
             threads=max(1, cluster.cpus // cluster.nodes // pool.on_a_node),
         )
         jobs = range(min(MEASURED, cluster.slots))

@@ -108,10 +108,12 @@ class Plan:
 
     @property
     def export_bytes(self) -> int:
-        """The most bytes that the final fits' weights in the encoder take."""
-        if not self.experiment.final.export:
+        """The most bytes that the final fits' weights in the encoder take; mostly it is half."""
+        final = self.experiment.final
+        if not final.export:
             return 0
-        return sum(self.seeds.values()) * sum(self.trained_bytes.values())
+        fits = sum(self.seeds.values()) if final.keep == "all" else len(self.seeds)
+        return fits * sum(self.trained_bytes.values())
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -222,8 +224,9 @@ class Plan:
         )
         say(
             console,
-            f"results: weights take up to {decimal(self.export_bytes)}, checkpoints of trials that "
-            f"wait up to {decimal(self.checkpoint_bytes)} while it searches",
+            f"results: weights take up to {decimal(self.export_bytes // 2)} (twice that where "
+            "float16 does not do), checkpoints of trials that wait up to "
+            f"{decimal(self.checkpoint_bytes)} while it searches",
             wrap=True,
         )
 
