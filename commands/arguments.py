@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from math import nan
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.text import Text
@@ -85,37 +85,13 @@ def address(text: str) -> str:
 
 
 def model(text: str) -> dict[str, str | None]:
-    """Read an encoder, NAME or NAME:PRETRAINED, as the keys of the search space that it sets.
+    """Read an encoder, as `encoder_keys` does."""
+    from tune.request import encoder_keys
 
-    Names that say where the weights are, such as local-dir:FOLDER, have no tag.
-    """
-    if not text.strip():
-        raise argparse.ArgumentTypeError("it is empty; expected a model, as in ViT-B-32:openai")
-    if text.startswith(("local-dir:", "hf-hub:")):
-        return {"model.name": text, "model.pretrained": None}
-    name, colon, pretrained = text.partition(":")
-    return {"model.name": name, "model.pretrained": pretrained} if colon else {"model.name": name}
-
-
-def chosen_models(chosen: list[dict[str, str | None]]) -> dict[str, Any]:
-    """Return the keys of the search space that one encoder sets, or several under names of theirs.
-
-    Raises:
-        InputError: two have the same name.
-    """
-    if len(chosen) < 2:
-        return dict(chosen[0]) if chosen else {}
-    models: dict[str, dict[str, str | None]] = {}
-    for each in chosen:
-        place = PurePath(str(each["model.name"]).rpartition(":")[2]).name
-        tag = each.get("model.pretrained") or ""
-        words = [place] if len({str(one["model.name"]) for one in chosen}) == len(chosen) else []
-        words = words or [place, PurePath(tag).stem]
-        name = "-".join(re.findall(r"[A-Za-z0-9._]+", "-".join(words)))[:64].strip("._-")
-        if not name or name in models:
-            raise InputError(f"--model: two encoders are called {name!r}; name them in a YAML file")
-        models[name] = {key.removeprefix("model."): value for key, value in each.items()}
-    return {"models": models}
+    try:
+        return encoder_keys(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def path(text: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands.arguments import command_parser, path
-from commands.winners import Chosen, add_choice, check_choice, choose
+from commands.winners import add_choice, choice_of
 from disk import AGAIN, full_disk_reported
 from errors import InputError
 from files import check_folder
@@ -15,6 +15,7 @@ from metrics import WORDS
 from partitions import titled
 from records import TEST
 from terminal import Terminal, say
+from tune.winners import Chosen, check_choice, choose
 
 if TYPE_CHECKING:
     from models.package import Card
@@ -42,11 +43,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def run(given: list[str]) -> int:
     """Export as the words after `export` say; return the exit code."""
     arguments = parse(given)
-    check_choice(arguments.run_dir, arguments)
+    check_choice(arguments.run_dir, choice_of(arguments))
     check_folder(arguments.out, "--out")
     if arguments.out.exists() and any(arguments.out.iterdir()):
         raise InputError(f"--out: {arguments.out} is not empty; name a new folder")
-    chosen = choose(arguments.run_dir, arguments)
+    chosen = choose(arguments.run_dir, choice_of(arguments))
     from models.package import write_package  # torch, which takes seconds to import
 
     with full_disk_reported(arguments.out, AGAIN):

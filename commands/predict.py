@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands.arguments import command_parser, path, positive, probability
-from commands.winners import add_choice, check_choice, choose
-from data.sources.image_files import PassedOver, images_below
+from commands.winners import add_choice, choice_of
 from disk import AGAIN, full_disk_reported
 from errors import InputError
 from files import check_file
 from models.config import CONFIG
-from records import BEST, EXPERIMENT, TABLES
+from records import EXPERIMENT, TABLES
 from terminal import FAILED, Terminal, say
+from tune.predictions import Ranked, listed, ranked
+from tune.winners import Choice, check_choice, choose
 
 if TYPE_CHECKING:
     from commands.predictions import Write
@@ -54,10 +56,8 @@ def run(given: list[str]) -> int:
     arguments = parse(given)
     errors = Terminal(stderr=True)
     _check(arguments)
-    images = _listed(arguments.images, errors)
+    images = listed(arguments.images, partial(say, errors))
     model = _load(arguments)
-    from commands.predictions import Ranked, ranked
-
     read = unread = unsure = 0
     with (
         full_disk_reported(arguments.out or Path(), AGAIN),
@@ -83,43 +83,19 @@ def _check(arguments: argparse.Namespace) -> None:
             f"{place}: no such file or folder; needed is a run's directory, or a model"
         )
     if place.is_dir() and not (place / CONFIG).is_file():
-        check_choice(place, arguments)
-    elif (arguments.partition, arguments.method, arguments.seed) != (None, BEST, 0):
+        check_choice(place, choice_of(arguments))
+    elif choice_of(arguments) != Choice():
         raise InputError(
             f"{place} is one model; --partition, --shots, --method and --seed choose among a run's"
         )
-    for images in arguments.images:
-        if not images.exists():
-            raise InputError(f"{images}: no such file or folder")
-        if not (images.is_file() or images.is_dir()):
-            raise InputError(f"{images}: neither a file nor a folder")
     if arguments.out is not None:
         check_file(arguments.out, "--out", ".csv", [table.file for table in TABLES])
-
-
-def _listed(places: Sequence[Path], console: Terminal) -> list[Path]:
-    """List the files that are named, and the images below the folders that are."""
-    images: list[Path] = []
-    passed = PassedOver()
-    for place in places:
-        if not place.is_dir():
-            images.append(place)
-            continue
-        found, others = images_below(place, place.resolve().parent)
-        images += found
-        passed.update(others)
-    if not images:
-        why = "; ".join(passed.lines()) or "empty"
-        raise InputError(f"no images in {', '.join(map(str, places))} ({why})")
-    for line in passed.lines():
-        say(console, line)
-    return images
 
 
 def _load(arguments: argparse.Namespace) -> Adapted:
     """Load the model that is named."""
     place = arguments.model
-    file = choose(place, arguments).weights if (place / EXPERIMENT).is_file() else place
+    file = choose(place, choice_of(arguments)).weights if (place / EXPERIMENT).is_file() else place
     from models.exported import load_adapted  # torch, which takes seconds to import
     from models.package import load_package
 

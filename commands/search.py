@@ -6,13 +6,12 @@ import argparse
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from commands.arguments import (
     EXIT_CODES,
     Parser,
     address,
-    chosen_models,
     duration,
     model,
     names,
@@ -24,12 +23,6 @@ from commands.arguments import (
 from commands.resuming import told_if_killed
 from terminal import FAILED, Terminal, say
 
-if TYPE_CHECKING:
-    from search_spaces import Experiment
-
-DEFAULT = Path(__file__).resolve().parents[1] / "search_spaces" / "digits.yaml"
-QUICK = 15 * 60.0
-"""The seconds that `--quick` takes, unless its last final fits need more."""
 DESCRIPTION = """Find out how much data you need and how to adapt CLIP at each amount.
 
     python run_search.py                          the built-in default, on scanned digits
@@ -78,7 +71,6 @@ def _add_what(parser: Parser) -> None:
     add(
         "space",
         nargs="?",
-        default=str(DEFAULT),
         metavar="SPACE.yaml",
         help="what to search, on what data (default: search_spaces/digits.yaml); or images alone, "
         "such as folder:PATH, searched as search_spaces/folder.yaml says",
@@ -100,6 +92,7 @@ def _add_what(parser: Parser) -> None:
     add(
         "--set",
         action="append",
+        dest="settings",
         default=[],
         metavar="KEY.PATH=VALUE",
         help="override a key of the YAML file, by a value in YAML; may be repeated",
@@ -144,77 +137,16 @@ def _add_how(parser: Parser) -> None:
 
 def run(given: list[str]) -> int:
     """Search as the command line says; return the exit code."""
-    arguments = parse(given)
-    experiment, source = _experiment(arguments)
-    folder, fresh = arguments.out / experiment.name, not (arguments.resume or arguments.dry_run)
-    from commands.photos import described, with_fitting_amounts
-    from tune.places import check_places
+    asked = {name: value for name, value in vars(parse(given)).items() if value is not None}
+    from tune.request import Request, chosen_models, plan, search
 
-    for name, encoder in experiment.models.items() or [("", experiment.model)]:
-        one = experiment.model_copy(update={"model": encoder})
-        check_places(one, folder / name, arguments.storage, fresh)
-    if (source or arguments.quick) and not _says_amounts(arguments):
-        experiment = with_fitting_amounts(experiment, arguments.quick)
-    for line in described(experiment, folder) if source else ():
-        say(Terminal(stderr=True), line)
-    from tune.workers.ray_environment import set_ray_environment
-
-    set_ray_environment(loopback=arguments.address is None)
-    from disk import full_disk_reported
-    from tune import encoders
-    from tune import run as tune_run  # Ray and torch, which take seconds to import
-
-    options = tune_run.Options(
-        out=arguments.out,
-        resume=arguments.resume,
-        address=arguments.address,
-        time_budget=arguments.time_budget or (QUICK if arguments.quick else None),
-        storage=arguments.storage,
-    )
-    run, plan = tune_run.run, tune_run.dry_run
-    if experiment.models:
-        run, plan = encoders.run_encoders, encoders.plan_encoders
-    if arguments.dry_run:
-        plan(experiment, options, Terminal(file=sys.stdout))
+    request = Request(**asked | {"model": chosen_models(asked["model"])})
+    status = Terminal(stderr=True)
+    if request.dry_run:
+        plan(request, status, Terminal(file=sys.stdout))
         return 0
-    with (
-        full_disk_reported(folder),
-        told_if_killed(given, arguments.address),
-    ):
-        report = run(experiment, options, Terminal(stderr=True))
+    report = search(request, status, told_if_killed(given, request.address))
     for line in report.missing:
-        say(Terminal(stderr=True), f"error: {line}")
+        say(status, f"error: {line}")
     report.render(Terminal())
     return FAILED if report.missing else 0
-
-
-def _experiment(arguments: argparse.Namespace) -> tuple[Experiment, str | None]:
-    """Read the experiment; beside it the source of images, if that was given and no file."""
-    from commands.photos import as_source, run_name, space_for
-    from search_spaces import load_experiment
-
-    overrides = {
-        "data.partitions": arguments.partitions,
-        "data.shots": arguments.shots,
-        "seed": arguments.seed,
-        "name": arguments.name,
-    }
-    source = as_source(arguments.space)
-    experiment = load_experiment(
-        Path(arguments.space) if source is None else space_for(source),
-        settings=arguments.set,
-        overrides={k: v for k, v in overrides.items() if v is not None}
-        | chosen_models(arguments.model),
-        trials=arguments.trials,
-        methods=arguments.methods,
-        defaults={"data.source": source, "name": run_name(source)} if source else {},
-        quick=arguments.quick,
-    )
-    return experiment, source
-
-
-def _says_amounts(arguments: argparse.Namespace) -> bool:
-    """Whether an option names the rows of the table."""
-    keys = [setting.partition("=")[0].strip() for setting in arguments.set]
-    named = {"data", "data.partitions", "data.shots"} & {*keys}
-    return bool(named or arguments.partitions or arguments.shots)

@@ -4,8 +4,8 @@
     model = load_adapted(Path("results/food/winners/100-llrd-seed0.safetensors"))
     probabilities = model.classify([Image.open("lunch.jpg")])  # (1, C), over model.classes
 
-A file holds the trained weights alone, in float32, and a description in its header. The rest of
-the encoder is loaded as it was for the search.
+A file holds the trained weights alone, whole or as differences (`models/deltas.py`), and a
+description in its header. The rest of the encoder is loaded as it was for the search.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from errors import InputError, one_line
-from models.classifier import build_classifier
+from models.classifier import Classifier, build_classifier
 from models.config import ModelConfig, PrecisionName
+from models.deltas import from_deltas
 from models.device import Device, usable_device
-from models.encoder import PIXELS
+from models.encoder import PIXELS, Encoder
 from models.fit import Fit
 from models.head import LinearHead
 from models.loading import Pretrained, load_pretrained
@@ -51,6 +52,7 @@ class Description(BaseModel):
         about: partition, method, seed and whatever else is of interest.
         temperature: what logits are divided by before they become probabilities; None in files of
             before.
+        scales: of weights that are stored as differences; none if all are whole.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +65,7 @@ class Description(BaseModel):
     classes: tuple[str, ...]
     about: dict[str, Any] = {}
     temperature: PositiveFloat | None = None
+    scales: dict[str, NonNegativeFloat] = {}
 
 
 def exported_weights(fit: Fit) -> dict[str, Tensor]:
@@ -199,11 +202,27 @@ def adapted_model(
             f"{path}: was trained on other weights of {description.model.name} than are there now"
         )
     try:
-        selection = select(description.recipe, pretrained.encoder)
-        classifier = build_classifier(pretrained.encoder, selection, PIXELS, weights, Device("cpu"))
+        classifier = rebuilt(description, weights, pretrained.encoder, PIXELS, Device("cpu"))
     except ValueError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
     return AdaptedModel(nn.Sequential(*classifier.groups), head_of(description, weights))
+
+
+def rebuilt(
+    description: Description,
+    weights: Mapping[str, Tensor],
+    encoder: Encoder,
+    boundary: str,
+    device: Device,
+) -> Classifier:
+    """Rebuild a classifier, fed from `boundary`, from what a file holds.
+
+    Raises:
+        ValueError: the weights are not the recipe's on this encoder.
+    """
+    selection = select(description.recipe, encoder)
+    whole = from_deltas(weights, description.scales, selection, encoder)
+    return build_classifier(encoder, selection, boundary, whole, device)
 
 
 def head_of(description: Description, weights: Mapping[str, Tensor]) -> LinearHead:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,13 +28,21 @@ class JournalWriter:
         _drop_torn_line(path)
         self._file = path.open("a", encoding="utf-8")
         self._lasting = path.is_file()  # a simulation's goes to the null device
+        self._listeners: list[Callable[[Event], None]] = []
+
+    def subscribe(self, listener: Callable[[Event], None]) -> None:
+        """Call `listener` with every event from now on, once it is written."""
+        self._listeners.append(listener)
 
     def write(self, event: Event) -> None:
         """Append an event with the present time, and flush it; force all but a few to the disk."""
-        self._file.write(journal_line(replace(event, time=round(time.time(), 3))))
+        event = replace(event, time=round(time.time(), 3))
+        self._file.write(journal_line(event))
         self._file.flush()
         if not isinstance(event, OFTEN):
             self._sync()
+        for listener in self._listeners:
+            listener(event)
 
     def close(self) -> None:
         """Force the events to the disk, and close the file."""

@@ -22,7 +22,8 @@ CHECKPOINTS = "checkpoints"
 FINAL_FITS = "final_fits"
 WINNERS = "winners"
 PICTURES = "pictures"
-FOLDERS = (CHECKPOINTS, FINAL_FITS, WINNERS, PICTURES)
+TENSORBOARD, MLRUNS, WANDB = "tensorboard", "mlruns", "wandb"  # of `loggers`
+FOLDERS = (CHECKPOINTS, FINAL_FITS, WINNERS, PICTURES, TENSORBOARD, MLRUNS, WANDB)
 
 
 def final_fit_path(run_dir: Path, cell: Cell, seed: int) -> Path:

@@ -13,11 +13,10 @@ import sys
 from pathlib import Path
 
 from errors import InputError
-from records import Cell, TrialReported
+from records import TENSORBOARD, Cell, TrialReported
 from report.command import read_events, run_command
 from terminal import Terminal, say
 
-FOLDER = "tensorboard"
 SCALARS = ("val_accuracy", "val_loss", "train_loss", "prospect", "weight_distance")
 
 
@@ -38,7 +37,7 @@ def write_curves(run_dir: Path) -> Path:
     for event in events:
         if isinstance(event, TrialReported):
             curves.setdefault((event.cell, event.trial), []).append(event)
-    folder = run_dir / FOLDER
+    folder = run_dir / TENSORBOARD
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for (cell, trial), curve in curves.items():

@@ -104,7 +104,10 @@ class FinalConfig(Section):
         (0.5, 0.75),
         description="shares of the way from start to tuned weights to try, between 0 and 1",
     )
-    export: bool = Field(True, description="keep the weights of every final fit")
+    export: bool = Field(True, description="keep the winners' weights")
+    keep: Literal["one", "all"] = Field(
+        "one", description="which seeds' weights, where blocks are trained; of heads, all are kept"
+    )
     default: bool = Field(
         False,
         description="measure defaults too: each method that trains blocks gets a NAME_default",
@@ -227,6 +230,9 @@ class MethodConfig(Section):
         return int(max(self.parsed.reachable("views")))
 
 
+Logger = Literal["tensorboard", "mlflow", "wandb"]
+
+
 def _pulls(anchor: Any) -> bool:
     return any(anchor) if isinstance(anchor, list | tuple) else bool(anchor)
 
@@ -255,6 +261,9 @@ class Experiment(Section):
     features: FeaturesConfig = FeaturesConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     report: ReportConfig = ReportConfig()
+    loggers: tuple[Logger, ...] = Field(
+        (), description="where every trial is logged as well: tensorboard, mlflow, wandb"
+    )
     methods: dict[str, MethodConfig] = Field(min_length=1)
 
     @field_validator("models")

@@ -55,6 +55,11 @@ def test_reading_an_experiment_loads_nothing_heavy() -> None:
     assert loaded(f"import pathlib\nfrom search_spaces import load_experiment\n{load}") == set()
 
 
+def test_the_package_itself_loads_nothing_heavy() -> None:
+    assert loaded("import tune") == set()
+    assert loaded("from tune import load_run, run_search") & {"ray", "torch"} == set()
+
+
 @pytest.mark.parametrize("module", ["records.journal", "report", "tune.search.search"])
 def test_rooms_without_torch_and_ray_do_not_load_them(module: str) -> None:
     assert loaded(f"import {module}") & {"ray", "torch", "torchvision", "open_clip"} == set()

@@ -13,25 +13,28 @@ from rich.console import Console
 
 from errors import InputError
 from metrics import Metric
-from models.classifier import Classifier, build_classifier
+from models.classifier import Classifier
 from models.device import Device
-from models.exported import Description, load_exported
+from models.exported import Description, load_exported, rebuilt
 from models.loading import Pretrained
-from models.selection import select
+from models.recipe import Recipe
 from records import (
     EXPERIMENT,
+    JOURNAL,
     TEST,
     TEST_IMAGES,
     FinalFitResult,
+    RunHistory,
     SetScore,
     read_final_fits,
+    read_journal,
     weights_path,
 )
-from search_spaces import ResourcesConfig
+from search_spaces import Experiment, ResourcesConfig
 from search_spaces.recorded import read_recorded
 from terminal import say
 from tune.setup import Prepared, feature_stage, identity_of, largest_need, prepare
-from tune.trials.final_fits import score_tests
+from tune.trials.final_fits import keeps, score_tests
 from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.cluster import connected
 from tune.workers.object_store import SharedSplit, fetch
@@ -47,7 +50,7 @@ Fits = Mapping[Path, FinalFitResult]
 
 
 def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
-    """Score every exported winner on the test splits, and compare with what the run wrote.
+    """Score every winner that was kept on the test splits, and compare with what the run wrote.
 
     Returns:
         Whether no final fit is missing, and every accuracy and every prediction is the same.
@@ -61,7 +64,8 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
         return _evaluate_each(run_dir, experiment.models, address, console)
     cells = experiment.cells
     results = read_final_fits(run_dir)
-    fits = _by_weights(run_dir, [fit for cell in cells for fit in results.get(cell, {}).values()])
+    made = [fit for cell in cells for fit in results.get(cell, {}).values()]
+    fits = _by_weights(run_dir, made, experiment)
     prepared = prepare(experiment, searches=False)
     now = identity_of(prepared)
     if changed := [key for key, value in now.items() if before.get(key) != value]:
@@ -95,6 +99,8 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
     if same < figures and on_gpus:
         line += ON_GPUS
     say(console, line)
+    if others := len(made) - len(fits):
+        say(console, f"not scored again: {others} fits whose weights final.keep: one leaves out")
     return same == figures and not missing
 
 
@@ -112,14 +118,21 @@ def _evaluate_each(
     return all(same)
 
 
-def _by_weights(run_dir: Path, fits: Iterable[FinalFitResult]) -> Fits:
-    """Return the final fits by the files of their weights; raise InputError if one is missing."""
-    found = {weights_path(run_dir, fit.cell, fit.seed): fit for fit in fits}
-    if not found:
+def _by_weights(run_dir: Path, fits: Iterable[FinalFitResult], experiment: Experiment) -> Fits:
+    """Return the final fits whose weights were kept, by their files.
+
+    Raises:
+        InputError: there are none, or the file of one that is kept is missing.
+    """
+    by_path = {weights_path(run_dir, fit.cell, fit.seed): fit for fit in fits}
+    if not by_path:
         raise InputError(f"{run_dir}: has no final fits yet")
-    if lost := [path for path in found if not path.exists()]:
-        raise InputError(f"{lost[0]} is missing; weights are kept by final.export: true")
-    return found
+    winners = RunHistory.of(read_journal(run_dir / JOURNAL)).winners
+    for path, fit in by_path.items():
+        recipe = Recipe(**winners[fit.cell].tried) if fit.cell in winners else Recipe()
+        if keeps(experiment.final, recipe, fit.seed) and not path.exists():
+            raise InputError(f"{path} is missing; weights are kept by final.export: true")
+    return {path: fit for path, fit in by_path.items() if path.exists()}
 
 
 def _scored(
@@ -176,10 +189,7 @@ def _classifier(path: Path, winner: Exported, pretrained: Pretrained, device: De
     """Build the classifier of a file's weights; raise InputError if they are not its recipe's."""
     description, weights = winner
     try:
-        selection = select(description.recipe, pretrained.encoder)
-        return build_classifier(
-            pretrained.encoder, selection, description.boundary, weights, device
-        )
+        return rebuilt(description, weights, pretrained.encoder, description.boundary, device)
     except ValueError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
 

@@ -25,6 +25,7 @@ from report import Summary, best_methods, write_report
 from report.optuna import write_studies
 from search_spaces import Experiment
 from terminal import say
+from tune.forecast import forecast
 from tune.monitor.metrics import Gauges
 from tune.monitor.watch import Watch, duration
 from tune.pictures import save_pictures
@@ -82,7 +83,8 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     _warn(prepared, options, console)
     source, keys = prepared.dataset.source, prepared.dataset.train.keys
     need = partial(largest_need, prepared)
-    with connected(experiment.resources, options.address, 0, need) as cluster:
+    room = 2 * prepared.plan.encoder_bytes
+    with connected(experiment.resources, options.address, room, need) as cluster:
         say(console, cluster.describe())
         found = survey(cluster, source, keys)
         for node in found.nodes:
@@ -90,6 +92,7 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
             say(console, f"{node.address} {sees} the images; code from {node.code}")
         found.check(experiment.data.source)
         found.check_share(cluster.slot)
+        say(console, forecast(prepared, cluster), wrap=True)
 
 
 def run(experiment: Experiment, options: Options, console: Console) -> Summary:
@@ -137,7 +140,8 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                 Gauges(experiment.name) as gauges,
             ):
                 say(console, cluster.describe())
-                say(console, f"dashboard: {cluster.dashboard}")
+                if cluster.dashboard:
+                    say(console, f"dashboard: {cluster.dashboard}")
                 least = STARTUP + prepared.plan.least_seconds(cluster.slot, cluster.slots)
                 _say_if_late(options, began, least, console)
                 watch = Watch(console, gauges, journal)

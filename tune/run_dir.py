@@ -52,7 +52,7 @@ from tune.features.stage import Skipped
 
 EXTENDABLE = ("name", "data.partitions", "data.shots", "data.max_unreadable", "data.extra_tests",
               "search.trials", "final", "resources", "features.cache", "features.batch_size",
-              "report")  # fmt: skip
+              "report", "loggers")  # fmt: skip
 """Keys that a resumed run may change: they add to what was done, or don't touch results."""
 MOVABLE = ("data.source", "data.root", "data.class_names", "model.name", "model.pretrained")
 """Keys that say where things are; that they are the same things, `identity` says."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -32,9 +32,11 @@ from records import (
     PrecisionChosen,
     Winner,
 )
+from search_spaces.recorded import read_recorded
 from tune.features.draw_contents import draw_contents
 from tune.features.label_audit import audit_labels
 from tune.features.stage import Features
+from tune.monitor.loggers import TrialLog
 from tune.monitor.progress import Progress
 from tune.monitor.watch import Watch
 from tune.run_dir import RunDirectory
@@ -176,7 +178,7 @@ def find_winners(
     experiment, directory = site.prepared.experiment, site.directory
     progress = Progress(search, budget, site.watch)
     scratch = directory.path.absolute() / "ray"  # Tune's own files, which nobody needs afterwards
-    with site.watch.timed("search"), contextlib.closing(progress):
+    with site.watch.timed("search"), contextlib.closing(progress), _logged(site):
         run_tuner(
             search,
             context,
@@ -195,6 +197,19 @@ def find_winners(
     directory.write_winners(winners, experiment.probe)
     IMPORTANCE.write(directory.path, importances(experiment, search.cells))
     return winners
+
+
+@contextlib.contextmanager
+def _logged(site: Site) -> Iterator[None]:
+    """Log the trials of the block wherever the experiment says."""
+    experiment, run_dir = site.prepared.experiment, site.directory.path
+    with contextlib.ExitStack() as stack:
+        for name in dict.fromkeys(experiment.loggers):
+            run = read_recorded(run_dir)[1]["run"][:8]
+            log = TrialLog(name, experiment, run_dir, run, site.watch.print)
+            site.journal.subscribe(log.take)
+            stack.callback(log.close)
+        yield
 
 
 def make_test_features(

@@ -19,6 +19,7 @@ from torch import nn
 from errors import InputError, one_line
 from files import READABLE, new_folder
 from models.config import CONFIG, LOCAL_DIR, ModelConfig
+from models.deltas import from_deltas
 from models.exported import (
     Adapted,
     AdaptedModel,
@@ -54,7 +55,9 @@ def write_package(folder: Path, weights_file: Path, card: Card) -> None:
     pretrained, whole = load_whole(description.model)
     encoder = pretrained.encoder
     model = adapted_model(weights_file, description, weights, pretrained)
-    for trained in select(description.recipe, encoder).parameters:
+    selection = select(description.recipe, encoder)
+    weights = from_deltas(weights, description.scales, selection, encoder)
+    for trained in selection.parameters:
         parameter = encoder.group(trained.group).get_parameter(trained.name)
         parameter.copy_(weights[trained.key])
     with new_folder(folder) as place:

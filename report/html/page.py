@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from metrics import WORDS
+from records import PAGE
 from report.html.accuracy import accuracy_charts
 from report.html.answer import answer, extra_tests, table
 from report.html.calibration import calibration
@@ -67,6 +68,18 @@ def render_run(run: Run, summary: Summary) -> str:
         warnings=summary.warnings,
         extra_tests=extra_tests(run),
         **sections,
+    )
+
+
+def render_in_notebook(run: Run, missing: list[str]) -> str:
+    """Return a run's answer and table as HTML, for a notebook's own style."""
+    return render(
+        "notebook.html",
+        answer=answer(run),
+        table=table(run),
+        metric=WORDS[run.metric],
+        missing=missing,
+        page=str(run.directory / PAGE),
     )
 
 

@@ -9,11 +9,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from commands.photos import run_name
 from partitions import Shots
 from run_search import main
 from search_spaces import Experiment
 from tests.command_line.conftest import SPACE, Calls
+from tune.photos import run_name
 
 
 @pytest.fixture

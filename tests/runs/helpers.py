@@ -35,6 +35,7 @@ SMALL = (
     "search.samples=450",
     "methods.frozen.trials=1",
     "final.seeds=2",
+    "final.keep=all",
 )
 METHODS = ("frozen", "llrd", "seed_llrd")
 SHARED = ("zero_shot", *METHODS)

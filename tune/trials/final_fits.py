@@ -16,10 +16,15 @@ import torch
 from files import replacing
 from metrics import Metric, image_values, measured
 from models.calibration import confidences, log_likelihoods
+from models.classifier import build_classifier
+from models.deltas import Scales, alike, as_deltas, from_deltas
+from models.device import Device
 from models.exported import Description, exported_weights, is_exported, save_exported
+from models.feature_dataset import FeatureDataset
 from models.final_weights import select_weights
 from models.fit import Fit
 from models.recipe import Recipe
+from models.selection import select
 from partitions import Partition, named
 from records import (
     FINAL_FITS,
@@ -40,6 +45,7 @@ from tune.trials.checkpoints import Checkpoint
 from tune.trials.trial_context import TrialContext
 from tune.workers.actor_pool import ActorPool
 from tune.workers.object_store import SharedSplit, fetch
+from tune.workers.own_device import own_device
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ class FinalFitJob:
     """One winner, the trial of this number in its cell, to be refitted with one seed.
 
     `rests_on` names all else that the result depends on: the splits that it is chosen and scored
-    on, and what is tried after training.
+    on, and what is tried after training. `kept` says whether its weights are worth keeping, which
+    changes no result.
     """
 
     cell: Cell
@@ -56,6 +63,7 @@ class FinalFitJob:
     config: Mapping[str, Any]
     probe: Mapping[str, Any] | None
     rests_on: str
+    kept: bool = True
 
     @property
     def fit_key(self) -> str:
@@ -89,10 +97,18 @@ def final_fits(
         after = [] if recipe.frozen_encoder else [final.ema, final.wise_ft]
         rests_on = json.dumps([data, after])
         fits += [
-            FinalFitJob(cell, winner.trial, seed, winner.tried, probe, rests_on)
+            FinalFitJob(
+                *(cell, winner.trial, seed, winner.tried, probe, rests_on),
+                kept=keeps(final, recipe, seed),
+            )
             for seed in range(seeds[cell.partition])
         ]
     return sorted(fits, key=lambda fit: (fit.seed, -places[fit.cell.partition]))
+
+
+def keeps(final: FinalConfig, recipe: Recipe, seed: int) -> bool:
+    """Whether the weights of a fit are kept where any are: the first seed's, and all heads."""
+    return final.keep == "all" or seed == 0 or recipe.frozen_encoder
 
 
 def pending(fits: list[FinalFitJob], run_dir: Path, export: bool) -> list[FinalFitJob]:
@@ -101,7 +117,7 @@ def pending(fits: list[FinalFitJob], run_dir: Path, export: bool) -> list[FinalF
         fit
         for fit in fits
         if _key_on_disk(fit.path(run_dir)) != fit.fit_key
-        or (export and not is_exported(fit.weights_path(run_dir)))
+        or (export and fit.kept and not is_exported(fit.weights_path(run_dir)))
     ]
 
 
@@ -128,7 +144,9 @@ def run_final_fits(
             yield fit, 0.0, str(result).strip().splitlines()[-1]
             continue
         done, description, weights = result
-        if weights is not None:  # first, so that a result has its weights
+        if weights is None:
+            fit.weights_path(run_dir).unlink(missing_ok=True)  # of another fit
+        else:  # first, so that a result has its weights
             with replacing(fit.weights_path(run_dir)) as path:
                 save_exported(path, description, weights)
         write_final_fit(run_dir, done)
@@ -136,6 +154,15 @@ def run_final_fits(
 
 
 Result = tuple[FinalFitResult, Description, dict[str, torch.Tensor] | None]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Weights as a file has them, and what gives their logits (n, C) of a test set."""
+
+    weights: dict[str, torch.Tensor]
+    scales: Scales
+    logits: Callable[[SharedSplit], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,9 +196,12 @@ class FinalFitWorker:
         chosen, recipe = recipe.chosen(best.head), recipe.of_head(best.head)
         boundary = context.boundary(recipe)
         correct, temperature = trained.validate(best.head)
+        kept = None
+        if experiment.final.export and fit.kept:
+            kept = self._kept(fit, trained, recipe, boundary)
         scores = score_tests(
             self.tests,
-            lambda test: trained.logits(test.examples(boundary))[best.head],
+            lambda test: kept.logits(test) if kept else _logits(trained, test.examples(boundary)),
             experiment.metric,
             temperature,
         )
@@ -195,11 +225,35 @@ class FinalFitWorker:
             tests=scores,
             temperature=temperature,
         )
-        description = self._described(result, recipe, boundary)
-        weights = exported_weights(trained) if experiment.final.export else None
-        return result, description, weights
+        description = self._described(result, recipe, boundary, kept.scales if kept else {})
+        return result, description, kept.weights if kept else None
 
-    def _described(self, result: FinalFitResult, recipe: Recipe, boundary: str) -> Description:
+    def _kept(self, fit: FinalFitJob, trained: Fit, recipe: Recipe, boundary: str) -> Kept:
+        """Return the weights as they are kept: as differences, if these classify validation alike.
+
+        It looks at no test image.
+        """
+        weights, context = exported_weights(trained), self.context
+        whole = Kept(weights, {}, lambda test: _logits(trained, test.examples(boundary)))
+        if recipe.frozen_encoder:
+            return whole
+        selection = select(recipe, context.encoder)
+        stored, scales = as_deltas(weights, selection, context.encoder)
+        back = from_deltas(stored, scales, selection, context.encoder)
+        deterministic = context.experiment.resources.deterministic
+        device = Device(own_device(deterministic), context.precision)
+        classifier = build_classifier(context.encoder, selection, boundary, back, device)
+        val = context.val.examples(boundary, context.val_rows(fit.cell.partition, fit.seed))
+        if not alike(_logits(trained, val), classifier.logits(val, device)[0]):
+            return whole
+        # What is scored is what is kept, so that the table can be made again from it.
+        return Kept(
+            stored, scales, lambda test: classifier.logits(test.examples(boundary), device)[0]
+        )
+
+    def _described(
+        self, result: FinalFitResult, recipe: Recipe, boundary: str, scales: Scales
+    ) -> Description:
         """Describe the weights of a fit for their file."""
         context = self.context
         return Description(
@@ -216,7 +270,14 @@ class FinalFitWorker:
                 "test_accuracy": result.tests[TEST].accuracy,
             },
             temperature=result.temperature,
+            scales=scales,
         )
+
+
+def _logits(fit: Fit, examples: FeatureDataset) -> torch.Tensor:
+    """Return the logits (n, C) of a fit's best head."""
+    assert fit.best is not None
+    return fit.logits(examples)[fit.best.head]
 
 
 def _choose_weights(fit: Fit, alphas: tuple[float, ...]) -> tuple[float | None, bool | None]:

@@ -10,9 +10,11 @@ import secrets
 import shutil
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -92,28 +94,31 @@ def connected(
 ) -> Iterator[Cluster]:
     """Start a local Ray, or join the cluster at `address`; leave it at the end.
 
-    `need` returns the bytes of a GPU that the largest trial takes, for `gpus_per_trial: auto`. The
-    object store of a local Ray holds `store_bytes`. Its files go with it, unless the block
-    fails or calls `keep_logs`: they may say why.
+    `need` returns the bytes of a GPU that the largest trial takes, for `gpus_per_trial: auto`. A
+    Ray that this process has started or joined before is used, and stays. The object store of a
+    local Ray holds `store_bytes`. Its files go with it, unless the block fails or calls
+    `keep_logs`: they may say why.
 
     Raises:
         InputError: Ray does not start here, no cluster answers at the address, others can change
-            the code that it runs, or no node has room for one trial.
+            the code that it runs, workers cannot import this project, or no node has room for one
+            trial.
     """
     if ray.is_initialized():
-        yield _describe(resources, None, address is not None, need)
+        _check_imports()
+        with _silent_logs():
+            yield _describe(resources, None, address is not None, need)
         return
     terminate = signal.getsignal(signal.SIGTERM)
     context = _start(store_bytes) if address is None else _join(address)
-    signal.signal(signal.SIGTERM, terminate)  # Ray has replaced it
+    _on_sigterm(terminate)  # Ray has replaced it
     session = Path(context.address_info["session_dir"]) if address is None else None
     failed = True
     try:
         _check_closed(address, context.address_info)
         if (mode := os.environ.get("RAY_AUTH_MODE", "unset").lower()) != "token":  # Ray may set it
             say(Terminal(stderr=True), OPEN.format(mode))
-        # A thread of Ray's prints there what befalls its servers; its logs have that too.
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        with _silent_stdout():
             yield _describe(resources, context.dashboard_url, address is not None, need, session)
         failed = False
     except (InputError, KeyboardInterrupt):
@@ -121,9 +126,57 @@ def connected(
         raise
     finally:
         ray.shutdown()
-        signal.signal(signal.SIGTERM, terminate)  # and has taken away every handler
+        _on_sigterm(terminate)  # and has taken away every handler
         if session and not failed and not (session / KEPT).exists():
             shutil.rmtree(session, ignore_errors=True)
+
+
+def _in_main_thread() -> bool:
+    """Whether this is the main thread, which alone may set signals' handlers."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def _on_sigterm(handler: Any) -> None:
+    if _in_main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _silent_stdout() -> Iterator[None]:
+    """Keep off standard output what a thread of Ray's prints of its servers; its logs have it too.
+
+    Beside the main thread it is left alone, as others print there.
+    """
+    if not _in_main_thread():
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+@contextmanager
+def _silent_logs() -> Iterator[None]:
+    """Keep to itself what a Ray that others started logs here, as one of ours does."""
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _check_imports() -> None:
+    """Refuse a Ray that is running already if its workers cannot import this project."""
+    find = ray.remote(num_cpus=0)(
+        lambda: bool(find_spec("tune") and find_spec("tune.workers"))  # by value, as it has no name
+    )
+    if not ray.get(find.remote()):
+        raise InputError(
+            f"the Ray that runs already cannot import {ROOT}: start it with "
+            f"ray.init(runtime_env={{'env_vars': {{'PYTHONPATH': '{ROOT}'}}}}), or call "
+            "ray.shutdown() for the search to start one"
+        )
 
 
 def _start(store_bytes: int) -> Any:

@@ -188,7 +188,7 @@ def test_views_and_extra_tests_take_space(encoder: Encoder) -> None:
 
 
 def test_exported_weights_are_those_that_can_be_trained(encoder: Encoder) -> None:
-    final = {"seeds": 2}
+    final = {"seeds": 2, "keep": "all"}
     plan = planned(encoder, {"blocks": choice("2", "all"), "kinds": choice("ln", "attn")},
                    final=final)  # fmt: skip
     attention = [
@@ -199,6 +199,9 @@ def test_exported_weights_are_those_that_can_be_trained(encoder: Encoder) -> Non
     ]
     assert plan.trained_bytes == {"frozen": 0, "m0": 4 * sum(attention)}
     assert plan.export_bytes == 2 * 2 * 4 * sum(attention)  # two partitions
+    one = planned(encoder, {"blocks": "2"}, final={"seeds": 2})
+    every = planned(encoder, {"blocks": "2"}, final=final)
+    assert 2 * one.export_bytes == every.export_bytes > 0
     assert planned(encoder, {"blocks": "2"}, final={"export": False}).export_bytes == 0
 
 

@@ -204,8 +204,29 @@ def test_a_file_that_is_no_result_is_fitted_again(tmp_path: Path, content: str) 
     assert pending([one], tmp_path, export=False) == [one]
 
 
-def test_a_result_without_the_weights_to_keep_is_fitted_again(tmp_path: Path) -> None:
+def test_the_first_seeds_weights_are_kept_and_every_head() -> None:
+    kept = {
+        (fit.cell.method, fit.seed)
+        for fit in final_fits(WINNERS, FinalConfig(), each(3), DATA)
+        if fit.kept
+    }
+    assert kept == {("llrd", 0), ("frozen", 0), ("frozen", 1), ("frozen", 2)}
+    assert all(fit.kept for fit in final_fits(WINNERS, FinalConfig(keep="all"), each(3), DATA))
+
+
+def test_weights_that_are_not_kept_are_not_waited_for(tmp_path: Path) -> None:
     fits = final_fits(WINNERS, FinalConfig(), each(2), DATA)
+    for done in fits:
+        finish(done, tmp_path)
+        if done.kept:
+            export(done, tmp_path)
+    assert pending(fits, tmp_path, export=True) == []
+    every = final_fits(WINNERS, FinalConfig(keep="all"), each(2), DATA)
+    assert {fit.cell.method for fit in pending(every, tmp_path, export=True)} == {"llrd"}
+
+
+def test_a_result_without_the_weights_to_keep_is_fitted_again(tmp_path: Path) -> None:
+    fits = final_fits(WINNERS, FinalConfig(keep="all"), each(2), DATA)
     for done in fits:
         finish(done, tmp_path)
     assert pending(fits, tmp_path, export=True) == fits

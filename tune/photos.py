@@ -1,4 +1,4 @@
-"""A data source in place of a search space file, as in `run_search.py folder:PATH`."""
+"""A data source in place of a search space file, as in `folder:PATH`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST_NAME = 60
 
 
 def as_source(text: str) -> str | None:
-    """Return the data source that a word of the command line names; None if it names a YAML file.
+    """Return the data source that a word names; None if it names a YAML file.
 
     Raises:
         InputError: it is neither.

@@ -1,0 +1,193 @@
+"""A search as a user asks for it: what the command line and `tune.run_search` have in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from errors import InputError
+from search_spaces import Experiment, load_experiment
+from search_spaces.extending import READY
+from terminal import say
+from tune.photos import as_source, described, run_name, space_for, with_fitting_amounts
+from tune.places import check_places
+from tune.workers.ray_environment import set_ray_environment
+
+if TYPE_CHECKING:
+    from report import Summary
+    from tune.run import Options
+
+DEFAULT = READY / "digits.yaml"
+QUICK = 15 * 60.0
+"""The seconds that a quick search takes, unless its last final fits need more."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be searched, where and how; the options of `run_search.py` have the same names.
+
+    Attributes:
+        space: path of a YAML file, or a source of images such as `folder:PATH`.
+        quick: whether a first answer is enough.
+        model: keys of the search space that name the encoder, such as `model.name`, or several.
+        settings: `key.path=value` strings, values in YAML.
+        partitions, shots: the table's rows, in percent and in images of each class.
+        methods: the only ones to keep.
+        out: folder of all runs.
+        storage: path or URL of a folder that keeps a copy of the run.
+        resume: continue or extend the run of this name; without one, start it.
+        time_budget: seconds for everything.
+        address: of a running Ray cluster.
+        dry_run: nothing is begun, so that a run may be there already.
+    """
+
+    space: str = str(DEFAULT)
+    quick: bool = False
+    model: Mapping[str, Any] = field(default_factory=dict)
+    settings: Sequence[str] = ()
+    partitions: Sequence[float] | None = None
+    shots: Sequence[float] | None = None
+    methods: Sequence[str] = ()
+    trials: int | None = None
+    seed: int | None = None
+    name: str | None = None
+    out: Path = Path("results")
+    storage: str | None = None
+    resume: bool = False
+    time_budget: float | None = None
+    address: str | None = None
+    dry_run: bool = False
+
+    def options(self) -> Options:
+        """Return what the run takes beside the experiment; it imports Ray and torch."""
+        from tune.run import Options
+
+        return Options(
+            out=self.out,
+            resume=self.resume,
+            address=self.address,
+            time_budget=self.time_budget or (QUICK if self.quick else None),
+            storage=self.storage,
+        )
+
+    def names_amounts(self) -> bool:
+        """Whether it names the rows of the table."""
+        keys = [setting.partition("=")[0].strip() for setting in self.settings]
+        named = {"data", "data.partitions", "data.shots"} & {*keys}
+        return bool(named or self.partitions or self.shots)
+
+
+def search(
+    request: Request, status: Console, guard: AbstractContextManager[None] | None = None
+) -> Summary:
+    """Search, measure the winners and report, in the folder `request.out`.
+
+    Args:
+        request: what to search.
+        status: where the run says what it does.
+        guard: entered once all that can be known at once is checked, and left at the end.
+
+    Raises:
+        InputError: the request is wrong, or the disk is full.
+    """
+    experiment = checked(request, status)
+    from disk import full_disk_reported
+    from tune.encoders import run_encoders  # Ray and torch, which take seconds to import
+    from tune.run import run
+
+    begin = run_encoders if experiment.models else run
+    with full_disk_reported(request.out / experiment.name), guard or nullcontext():
+        return begin(experiment, request.options(), status)
+
+
+def plan(request: Request, status: Console, console: Console) -> None:
+    """Print what a search would do, and what it would take."""
+    experiment = checked(request, status)
+    from tune.encoders import plan_encoders
+    from tune.run import dry_run
+
+    show = plan_encoders if experiment.models else dry_run
+    show(experiment, request.options(), console)
+
+
+def checked(request: Request, status: Console) -> Experiment:
+    """Make the experiment that is asked for, and check what can be known without Ray and torch.
+
+    Raises:
+        InputError: the request is wrong.
+    """
+    experiment, source = _experiment(request)
+    folder, fresh = request.out / experiment.name, not (request.resume or request.dry_run)
+    for name, encoder in experiment.models.items() or [("", experiment.model)]:
+        one = experiment.model_copy(update={"model": encoder})
+        check_places(one, folder / name, request.storage, fresh)
+    if (source or request.quick) and not request.names_amounts():
+        experiment = with_fitting_amounts(experiment, request.quick)
+    for line in described(experiment, folder) if source else ():
+        say(status, line)
+    set_ray_environment(loopback=request.address is None)
+    return experiment
+
+
+def _experiment(request: Request) -> tuple[Experiment, str | None]:
+    """Read the experiment; beside it the source of images, if that was given and no file."""
+    overrides: dict[str, Any] = {
+        "data.partitions": request.partitions,
+        "data.shots": request.shots,
+        "seed": request.seed,
+        "name": request.name,
+    }
+    source = as_source(request.space)
+    experiment = load_experiment(
+        Path(request.space) if source is None else space_for(source),
+        settings=request.settings,
+        overrides={k: v for k, v in overrides.items() if v is not None} | dict(request.model),
+        trials=request.trials,
+        methods=request.methods,
+        defaults={"data.source": source, "name": run_name(source)} if source else {},
+        quick=request.quick,
+    )
+    return experiment, source
+
+
+def encoder_keys(text: str) -> dict[str, str | None]:
+    """Read an encoder, NAME or NAME:PRETRAINED, as the keys of the search space that it sets.
+
+    Names that say where the weights are, such as local-dir:FOLDER, have no tag.
+
+    Raises:
+        InputError: it is empty.
+    """
+    if not text.strip():
+        raise InputError("it is empty; expected a model, as in ViT-B-32:openai")
+    if text.startswith(("local-dir:", "hf-hub:")):
+        return {"model.name": text, "model.pretrained": None}
+    name, colon, pretrained = text.partition(":")
+    return {"model.name": name, "model.pretrained": pretrained} if colon else {"model.name": name}
+
+
+def chosen_models(chosen: list[dict[str, str | None]]) -> dict[str, Any]:
+    """Return the keys of the search space that one encoder sets, or several under names of theirs.
+
+    Raises:
+        InputError: two have the same name.
+    """
+    if len(chosen) < 2:
+        return dict(chosen[0]) if chosen else {}
+    models: dict[str, dict[str, str | None]] = {}
+    for each in chosen:
+        place = PurePath(str(each["model.name"]).rpartition(":")[2]).name
+        tag = each.get("model.pretrained") or ""
+        words = [place] if len({str(one["model.name"]) for one in chosen}) == len(chosen) else []
+        words = words or [place, PurePath(tag).stem]
+        name = "-".join(re.findall(r"[A-Za-z0-9._]+", "-".join(words)))[:64].strip("._-")
+        if not name or name in models:
+            raise InputError(f"--model: two encoders are called {name!r}; name them in a YAML file")
+        models[name] = {key.removeprefix("model."): value for key, value in each.items()}
+    return {"models": models}
