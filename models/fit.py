@@ -29,6 +29,7 @@ from models.final_weights import average_decay
 from models.gradients import GradientNorms
 from models.head import HeadBank, LinearHead
 from models.joint_optimizer import JointOptimizer
+from models.losses import balanced_weights, mean_losses
 from models.micro_batches import MicroBatches
 from models.results import Evaluation, score
 from models.selection import Selection
@@ -92,7 +93,7 @@ class Fit:
         self._device, self._dtype = device or Device("cpu"), dtype
         self._class_weights: Tensor | None = None
         if self.recipe.class_weights == "balanced":
-            self._class_weights = _class_weights(train, classes).to(self._device.torch, dtype)
+            self._class_weights = balanced_weights(train, classes).to(self._device.torch, dtype)
         self._stream = ShuffleStream(len(train), seed, train.copies)
         self._micro_batches = MicroBatches(self.batch_size)
         self._train_loss = [math.nan] * len(self.recipe.bank)
@@ -183,7 +184,7 @@ class Fit:
             with self._device.autocast():
                 embeddings = self.model.embed(x)
             logits = self.model.head(embeddings.to(self._dtype))
-            losses = _mean_losses(logits, labels, self.recipe.label_smoothing, self._class_weights)
+            losses = mean_losses(logits, labels, self.recipe.label_smoothing, self._class_weights)
             losses = losses * (len(portion) / len(positions))
             torch.autograd.backward(self._scaler.scale(losses.sum()))
             parts.append(losses.detach())
@@ -241,7 +242,7 @@ class Fit:
         logits = self.logits(self._val)
         labels = self._val.labels[self._val.rows]
         accuracies = [measured(judged(head, labels, self._metric)) for head in logits]
-        losses = _mean_losses(logits, torch.from_numpy(labels)).tolist()
+        losses = mean_losses(logits, torch.from_numpy(labels)).tolist()
         scores = [
             score(a, loss, self._val_least) for a, loss in zip(accuracies, losses, strict=True)
         ]
@@ -371,31 +372,6 @@ def lr_share(samples: int, batch_size: int, horizon: int, warmup: float) -> floa
     if seen < warmup:
         return min(1.0, (samples + batch_size) / (warmup * horizon))
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (seen - warmup) / (1 - warmup))))
-
-
-def _mean_losses(
-    logits: Tensor,
-    labels: Tensor,
-    label_smoothing: float = 0.0,
-    class_weights: Tensor | None = None,
-) -> Tensor:
-    """The mean cross-entropy (H,) of each head's logits (H, n, C), images weighted by class."""
-    losses = F.cross_entropy(
-        logits.flatten(0, 1),
-        labels.repeat(len(logits)),
-        label_smoothing=label_smoothing,
-        reduction="none",
-    )
-    losses = losses.reshape(len(logits), -1)
-    return (losses if class_weights is None else losses * class_weights[labels]).mean(1)
-
-
-def _class_weights(train: FeatureDataset, classes: int) -> Tensor:
-    """Return the weight (C,) of each class's images by which all classes count the same."""
-    seen = train.labels[train.rows]
-    weights = torch.zeros(classes, dtype=torch.float64)
-    weights[seen] = torch.from_numpy(image_weights(seen, "balanced_accuracy"))
-    return weights
 
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
