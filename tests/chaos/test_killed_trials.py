@@ -21,6 +21,7 @@ from tests.chaos.processes import (
 )
 from tests.runs.helpers import ROOT, events, run_quietly, small
 
+RUNG = 2000  # of 6,000 samples; at 4,000 a trial cannot pause and writes no file
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
@@ -54,7 +55,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path: Path, killing: int
     # The last of a trial's reports: on a busy machine one of the killed process may still come.
     tried_again = [(last[key], before[key]) for key in before.keys() & last.keys()]
     assert tried_again
-    assert all(taken_up >= milestone for taken_up, milestone in tried_again)
+    assert all(taken_up >= min(milestone, RUNG) for taken_up, milestone in tried_again)
 
 
 def halfway(run_dir: Path) -> dict[tuple[str, int], int]:

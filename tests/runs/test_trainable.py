@@ -22,6 +22,7 @@ from models.loading import Pretrained, load_pretrained
 from records import Cell, FinalFitResult, TrialReport
 from tests.runs.helpers import small
 from tune.storage.storage import Storage
+from tune.trials import trainable
 from tune.trials.checkpoints import BEFORE, CHECKSUM, Checkpoint
 from tune.trials.final_fits import FinalFitJob, FinalFitWorker
 from tune.trials.trainable import REPORT, SuffixTrial
@@ -70,6 +71,13 @@ def results(report: TrialReport) -> TrialReport:
     return dataclasses.replace(report, seconds=0.0, node="", taken_up=0)
 
 
+@pytest.fixture
+def keeps_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Much time passes between two milestones."""
+    monkeypatch.setattr(trainable, "UNSAVED", -1.0)
+
+
+@pytest.mark.usefixtures("keeps_all")
 def test_a_trial_goes_on_where_its_process_died(tmp_path: Path, pretrained: Pretrained) -> None:
     context = new_context(pretrained)
     whole = begin(context, tmp_path / "whole")
@@ -81,6 +89,25 @@ def test_a_trial_goes_on_where_its_process_died(tmp_path: Path, pretrained: Pret
     reports = [step(again) for _ in range(2)]
     assert [results(report) for report in reports] == expected[1:]
     assert [report.taken_up for report in reports] == [expected[1].milestone] * 2
+
+
+def test_where_a_trial_cannot_pause_no_file_is_written_and_little_is_lost(
+    tmp_path: Path, pretrained: Pretrained
+) -> None:
+    context = new_context(pretrained)
+    whole = begin(context, tmp_path / "whole")
+    expected = [results(step(whole)) for _ in range(3)]
+    killed = begin(context, tmp_path / "killed")
+    killed.step()
+    (path,) = (tmp_path / "killed").iterdir()
+    at_the_rung = path.read_bytes()
+    assert results(step(killed)) == expected[1]
+    assert path.read_bytes() == at_the_rung
+    again = begin(context, tmp_path / "killed")
+    reports = [step(again) for _ in range(3)]
+    assert [results(report) for report in reports] == expected
+    assert {report.taken_up for report in reports} == {expected[0].milestone}
+    assert _before(tmp_path / "killed") == expected[1].milestone  # the horizon's own
 
 
 def test_a_trial_that_has_ended_leaves_no_fit_to_the_next(
@@ -284,6 +311,7 @@ def test_a_trial_begins_again_where_its_storage_cannot_be_read(
     assert results(step(begin(context, tmp_path))) == expected
 
 
+@pytest.mark.usefixtures("keeps_all")
 def test_a_checkpoint_tells_what_was_reported_before_it(
     tmp_path: Path, pretrained: Pretrained
 ) -> None:

@@ -72,6 +72,10 @@ class Checkpoint:
                 file.write(summed.crc.to_bytes(CHECKSUM, "little"))
         except (*ERRORS, RuntimeError) as error:  # torch has its own for a full disk
             log.warning("%s: not written, the trial goes on: %s", self._name, error)
+        self.passed(report)
+
+    def passed(self, report: TrialReport) -> None:
+        """Take note of a report with which, or without, a file was written."""
         self._reported = report.milestone
 
     def take_up(self, fit: Fit) -> TrialReport | None:

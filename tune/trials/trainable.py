@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from models.results import Evaluation
     from tune.trials.trial_context import TrialContext
 
+UNSAVED = 120.0
+"""Seconds of training that may be lost with a process, where the search cannot pause the trial."""
 REPORT = "report"
 """The key of a trial's report, among what Tune adds to a result."""
 SCORE = "score"
@@ -82,7 +84,7 @@ class SuffixTrial(ray_tune.Trainable):
         report = self._report(evaluation, fit)
         # A probe is refitted in the time that a file takes.
         if evaluation.finite and not fit.recipe.frozen_encoder:
-            self._checkpoint.save(fit, report)
+            self._keep(fit, report)
         return report
 
     def _report(self, evaluation: Evaluation, fit: Fit) -> TrialReport:
@@ -122,7 +124,8 @@ class SuffixTrial(ray_tune.Trainable):
         asked = self._asked
         cell, config, probe = Cell.parse(asked["cell"]), asked["config"], asked["probe"]
         fit = context.fit(cell, config, probe, seed=0)
-        self._points = context.milestones(cell, fit)
+        self._points, self._pauses = context.milestones(cell, fit), context.rungs(cell, fit)
+        self._kept_at = time.monotonic()
         self._checkpoint = Checkpoint(
             self._checkpoints, context, cell, asked["number"], config, probe, fit
         )
@@ -132,6 +135,15 @@ class SuffixTrial(ray_tune.Trainable):
             self._milestone = self._reported.milestone
         self._taken_up = self._milestone
         return fit
+
+    def _keep(self, fit: Fit, report: TrialReport) -> None:
+        """Write a checkpoint where the trial may pause or end, and where much would be lost."""
+        now = time.monotonic()
+        if self._milestone in self._pauses or now - self._kept_at > UNSAVED:
+            self._checkpoint.save(fit, report)
+            self._kept_at = now
+        else:
+            self._checkpoint.passed(report)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Save nothing: Tune asks for one when a run ends, and the trial keeps its own."""

@@ -25,7 +25,7 @@ from models.selection import select
 from partitions import Partition
 from records import Cell
 from search_spaces import Experiment
-from tune.search.schedulers import SCHEDULERS, Scheduler, milestones
+from tune.search.schedulers import SCHEDULERS, Scheduler, milestones, rung_milestones
 from tune.workers.object_store import SharedSplit, fetch
 from tune.workers.own_device import own_device
 
@@ -122,6 +122,11 @@ class TrialContext:
         search, images = self.experiment.search, self.images[cell.partition]
         trained = fit.recipe.takes_steps
         return milestones(fit.horizon, search, images, trained, self.scheduler)
+
+    def rungs(self, cell: Cell, fit: Fit) -> frozenset[int]:
+        """Return the milestones at which the search may pause or end a trial; the last is one."""
+        search, images = self.experiment.search, self.images[cell.partition]
+        return frozenset(rung_milestones(fit.horizon, search, images, self.scheduler))
 
     def run(self, cell: Cell, fit: Fit) -> None:
         """Train a cell's fit through the milestones before it, or until it diverges."""
