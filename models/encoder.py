@@ -52,10 +52,14 @@ class LayerGroup(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map features at the boundary below the group to those at the one above it.
 
-        The stem does so in full precision: all blocks add to what it returns, and in its type.
+        What crosses a boundary is in full precision, whatever products are computed in: all blocks
+        add to it. The stem computes so, too.
         """
-        with torch.autocast(x.device.type, enabled=False) if self.name == STEM else nullcontext():
+        kind = x.device.type
+        if kind == "meta" or not torch.is_autocast_enabled(kind):
             return self._run(self.part, x)
+        with torch.autocast(kind, enabled=False) if self.name == STEM else nullcontext():
+            return self._run(self.part, x).float()
 
     def parameters_by_kind(self) -> Iterator[tuple[str, str, nn.Parameter]]:
         """Yield (name, kind, parameter), names as in `named_parameters`."""

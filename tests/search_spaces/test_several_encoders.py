@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from commands.arguments import chosen_models, model
 from errors import InputError
 from records import Cell
 from search_spaces import Experiment, load_experiment
+from tune.request import chosen_models, encoder_keys
 
 SPACE = """
 extends: folder
@@ -70,10 +70,10 @@ def test_rows_are_of_the_table_and_have_a_probe_to_start_from(tmp_path: Path) ->
 
 def test_the_command_line_names_encoders_by_what_tells_them_apart() -> None:
     def named(*words: str) -> list[str]:
-        return [*chosen_models([model(word) for word in words])["models"]]
+        return [*chosen_models([encoder_keys(word) for word in words])["models"]]
 
     assert named("ViT-B-32:openai", "local-dir:/photos/my tiny") == ["ViT-B-32", "my-tiny"]
     assert named("ViT-B-32:openai", "ViT-B-32:laion2b") == ["ViT-B-32-openai", "ViT-B-32-laion2b"]
-    assert chosen_models([model("ViT-B-32")]) == {"model.name": "ViT-B-32"}
+    assert chosen_models([encoder_keys("ViT-B-32")]) == {"model.name": "ViT-B-32"}
     with pytest.raises(InputError, match="two encoders are called 'ViT-B-32-openai'"):
         named("ViT-B-32:openai", "ViT-B-32:openai")

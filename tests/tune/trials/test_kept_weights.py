@@ -11,6 +11,7 @@ import torch
 
 import tune.trials.final_fits
 import tune.trials.trial_context
+from data import Draws, Listed
 from errors import InputError
 from models.device import Device
 from models.exported import rebuilt
@@ -56,6 +57,7 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FinalFitWorker:
         split("train", 64),
         split("val", 40),
         {100: 64},
+        Draws(Listed(np.arange(64) % 2), Listed(np.arange(40) % 2), seed=0, matched=False),
     )
     return FinalFitWorker(context, {"test": split("test", 200)}, Storage.at(tmp_path / "none"))
 
