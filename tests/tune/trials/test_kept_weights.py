@@ -11,6 +11,7 @@ import torch
 
 import tune.trials.final_fits
 import tune.trials.trial_context
+import tune.workers.object_store
 from data import Draws, Listed
 from errors import InputError
 from models.device import Device
@@ -33,19 +34,17 @@ TUNED = {"blocks": "11", "lr": 1e-3, "head_lr": (1e-2,), "head_start": "zeros", 
 @pytest.fixture
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FinalFitWorker:
     """A worker on random features, without Ray."""
-    for module in (tune.trials.trial_context, tune.trials.final_fits):
+    for module in (tune.trials.trial_context, tune.trials.final_fits, tune.workers.object_store):
         monkeypatch.setattr(module, "fetch", lambda found: found)
     experiment = small("data.partitions=[100]")
     pretrained = load_pretrained(experiment.model)
     draw = np.random.default_rng(0)
 
-    def split(name: str, count: int) -> SharedSplit:
+    def split(count: int) -> SharedSplit:
         features = {}
         for boundary in (BOUNDARY, "head"):
-            place = tmp_path / f"{name} {boundary}.npy"
             shape = (count, *pretrained.encoder.shapes[boundary])
-            np.save(place, draw.standard_normal(shape, dtype=np.float32))
-            features[boundary] = SharedArray(place)
+            features[boundary] = SharedArray(draw.standard_normal(shape, dtype=np.float32))  # type: ignore[arg-type]
         return SharedSplit(np.arange(count) % 2, features)
 
     context = TrialContext(
@@ -54,12 +53,12 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FinalFitWorker:
         "run",
         "float32",
         ("cat", "dog"),
-        split("train", 64),
-        split("val", 40),
+        split(64),
+        split(40),
         {100: 64},
         Draws(Listed(np.arange(64) % 2), Listed(np.arange(40) % 2), seed=0, matched=False),
     )
-    return FinalFitWorker(context, {"test": split("test", 200)}, Storage.at(tmp_path / "none"))
+    return FinalFitWorker(context, {"test": split(200)}, Storage.at(tmp_path / "none"))
 
 
 def fitted(worker: FinalFitWorker, **changes: Any) -> Any:
