@@ -130,8 +130,8 @@ def test_every_paper_that_the_code_cites_is_among_the_sources() -> None:
     assert cited <= set(re.findall(r"arXiv:\d{4}\.\d{5}", text_of("docs/search.md")))
 
 
-def test_the_snippet_of_the_readme_compiles_and_its_imports_exist() -> None:
-    (snippet,) = blocks("README.md", "python")
+@pytest.mark.parametrize("snippet", [*blocks("README.md", "python")])
+def test_a_snippet_of_the_readme_compiles_and_its_imports_exist(snippet: str) -> None:
     for node in ast.walk(ast.parse(snippet)):
         if isinstance(node, ast.ImportFrom):
             for name in node.names:
