@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from records.cell import Cell
+from yaml_files import read_yaml, text_of
 
 LOCK = ".lock"
 JOURNAL = "events.jsonl"
@@ -51,3 +52,10 @@ def picture_path(run_dir: Path, split: str, key: str) -> Path:
 def checkpoint_name(cell: Cell, trial: int) -> str:
     """Name the file of a trial's checkpoint, in the folder of checkpoints: `10-llrd-3.pt`."""
     return f"{cell.file_stem(trial)}.pt"
+
+
+def encoders_in(path: Path) -> list[str]:
+    """Return the names of the encoders in an experiment's file; none where it has one encoder."""
+    tree = read_yaml(text_of(path), str(path))
+    models = tree.get("models") if isinstance(tree, dict) else None
+    return [*models] if isinstance(models, dict) else []

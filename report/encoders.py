@@ -12,11 +12,10 @@ import pandas as pd
 
 from errors import InputError
 from partitions import Partition
-from records import EXPERIMENT, TEST, Cell, FinalFitResult, RunHistory
+from records import EXPERIMENT, TEST, Cell, FinalFitResult, RunHistory, encoders_in
 from report.best import best_method, difference
 from report.enough import images_of
-from report.run import Run, read_run
-from yaml_files import read_yaml, text_of
+from report.run import Run, encoder_of, read_run
 
 T = TypeVar("T")
 
@@ -34,20 +33,15 @@ def read_results(run_dir: Path) -> Run:
     begun = [name for name in names if (run_dir / name / EXPERIMENT).is_file()]
     if not begun:
         raise InputError(f"{run_dir}: none of its encoders has features yet; --resume goes on")
-    return merged(run_dir, {name: read_run(run_dir / name) for name in begun})
-
-
-def encoders_in(path: Path) -> list[str]:
-    """Return the names of the encoders in an experiment's file; none where it has one encoder."""
-    tree = read_yaml(text_of(path), str(path))
-    models = tree.get("models") if isinstance(tree, dict) else None
-    return [*models] if isinstance(models, dict) else []
+    run = merged(run_dir, {name: read_run(run_dir / name) for name in begun})
+    return replace(run, waiting=tuple(name for name in names if name not in begun))
 
 
 def merged(run_dir: Path, parts: Mapping[str, Run]) -> Run:
     """Make one run of the runs of several encoders.
 
-    What does not depend on the encoder is taken from the run that has most of it.
+    What does not depend on the encoder is taken from the run that has most of it, and doubtful
+    labels from that of the best encoder at the row of most images.
 
     Raises:
         InputError: they were scored on different test images.
@@ -57,7 +51,7 @@ def merged(run_dir: Path, parts: Mapping[str, Run]) -> Run:
     images = {tuple(run.test_images["key"]) for run in scored}
     if len(images) > 1:
         raise InputError(f"{run_dir}: its encoders were scored on different test images")
-    whole = max(runs, key=lambda run: (len(run.test_images), len(run.label_issues)))
+    whole = max(runs, key=lambda run: len(run.test_images))
     methods = {name: [f"{name}/{method}" for method in run.methods] for name, run in parts.items()}
     fits = {}
     for name, run in parts.items():
@@ -68,7 +62,7 @@ def merged(run_dir: Path, parts: Mapping[str, Run]) -> Run:
         run.importance.assign(method=[f"{name}/{method}" for method in run.importance["method"]])
         for name, run in parts.items()
     ]
-    return replace(
+    run = replace(
         whole,
         name=run_dir.resolve().name,
         partitions=max((run.partitions for run in runs), key=len),
@@ -81,6 +75,11 @@ def merged(run_dir: Path, parts: Mapping[str, Run]) -> Run:
         directory=run_dir,
         parts=parts,
     )
+    cells = [Cell(*best) for best in run.best.items()]
+    if not cells:
+        return run
+    most = max(cells, key=lambda cell: images_of(run, *cell))
+    return replace(run, label_issues=parts[encoder_of(most.method)].label_issues)
 
 
 def _of(encoder: str, cell: Cell) -> Cell:
@@ -189,7 +188,7 @@ def encoder_rows(run: Run) -> list[EncoderRow]:
         if scores := part.scores(*cell):
             accuracy = scores.interval().mean
             rows.append((name, size.parameters, size.flops, cell.method, accuracy))
-    rows.sort(key=lambda row: row[2])
+    rows.sort(key=lambda row: (row[2], -row[4]))
     return [
         EncoderRow(*row, front=all(row[4] > other[4] for other in rows[:place]))
         for place, row in enumerate(rows)

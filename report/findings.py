@@ -15,7 +15,9 @@ from report.scores import Scores, mean_of
 
 
 def findings(run: Run) -> list[str]:
-    """Return what the test split shows about each method against the baseline."""
+    """Return what the test split shows about each method against the baseline of its encoder."""
+    if run.parts:
+        return [f"{name}: {line}" for name, part in run.parts.items() for line in findings(part)]
     if run.baseline is None:
         return []
     lines = chain(

@@ -76,12 +76,17 @@ def _reading(run: Run) -> Iterator[str]:
     )
     if run.compared and run.baseline:
         paired = "by seed and by image" if run.test_labels else "by seed"
-        yield f"The gain is {run.compared} minus {run.baseline} on test, paired {paired}"
+        one = next(iter(run.parts.values()), run)  # each encoder's row has its own
+        yield f"The gain is {one.compared} minus {one.baseline} on test, paired {paired}"
 
 
 def _below_baseline(run: Run) -> Iterator[str]:
     """Name every fine-tuned winner that loses to the probe of its partition."""
     if run.baseline is None:
+        return
+    if run.parts:
+        for name, part in run.parts.items():
+            yield from (f"{name}: {line}" for line in _below_baseline(part))
         return
     for method in run.methods:
         if losses := list(_losses(run, method, run.baseline)):

@@ -63,6 +63,7 @@ class Run:
         directory: where the run lies.
         parts: the runs of the encoders, where an experiment has several (`report.encoders`); each
             of their methods is a column `ENCODER/METHOD` here.
+        waiting: the encoders that have not begun.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Run:
     skipped: pd.DataFrame
     directory: Path
     parts: Mapping[str, Run] = field(default_factory=dict)
+    waiting: tuple[str, ...] = ()
 
     def cells(self) -> Iterator[Cell]:
         """Yield every cell, row by row."""

@@ -90,8 +90,6 @@ def written() -> str:
     for name, field in Experiment.model_fields.items():
         if (held := held_section(field.annotation)) is not None:
             title = f"{name}.NAME" if get_origin(field.annotation) is dict else name
-            if name == "models":  # each is what `model` is
-                continue
             rows = [row for row in _rows(held, schema, "") if not row.startswith("| `space` ")]
             parts.append(f"## `{title}`\n\n{summary(held)}\n{_table(rows)}")
     parts += [SPACE + _settings(), _solving(), _forms()]

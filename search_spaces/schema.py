@@ -290,7 +290,9 @@ class Experiment(Section):
         if self.final.default:
             for name, method in list(self.methods.items()):
                 if method.parsed.size > 1 and not method.frozen_encoder:
-                    default = MethodConfig(space=method.parsed.first(), samples=method.samples)
+                    default = MethodConfig(
+                        space=method.parsed.first(), samples=method.samples, rows=method.rows
+                    )
                     self.methods.setdefault(f"{name}{OF_DEFAULT}", default)
         return self
 

@@ -70,8 +70,7 @@ def _run(experiment: Experiment, name: str, rows: Rows, options: Options, consol
 
 def _inside(experiment: Experiment, options: Options) -> Options:
     """Return the options of an encoder's run, which lies in the experiment's folder."""
-    storage = options.storage and f"{options.storage.rstrip('/')}/{experiment.name}"
-    return replace(options, out=options.out / experiment.name, storage=storage)
+    return replace(options, out=options.out / experiment.name)
 
 
 def _budgeted(options: Options, began: float, runs: int) -> Options:
@@ -102,9 +101,12 @@ def _choose(
         chosen = promising(standing, experiment.search.encoders)
         if len(standing) > 1 and _trained(experiment):
             say(console, f"{titled(partition)}: {_told(standing, chosen)}")
+        row = named(partition)
         for name in chosen:
-            for rows in wanted[name].values():
-                rows.add(named(partition))
+            for method, rows in wanted[name].items():
+                own = experiment.methods[method].rows
+                if own is None or row in own:
+                    rows.add(row)
     return {
         name: {method: _in_order(rows, experiment) for method, rows in by_method.items()}
         for name, by_method in wanted.items()

@@ -83,13 +83,14 @@ class Winner:
         given = [images] if isinstance(images, str | Path) else images
         paths = listed([Path(image) for image in given], warnings.warn)
         rows: list[list[Any]] = []
+        few = min(top, len(self.classes))
         for path, found in zip(paths, ranked(self.model, paths, top, batch), strict=True):
             if isinstance(found, UnreadableImageError):
                 warnings.warn(str(found), stacklevel=2)
-                rows.append([str(path)])
+                rows.append([str(path), *[None] * (2 * few)])
             else:
                 rows.append([str(path), *(value for pair in found.classes for value in pair)])
-        return pd.DataFrame(rows, columns=["path", *columns(min(top, len(self.classes)))])
+        return pd.DataFrame(rows, columns=["path", *columns(few)])
 
 
 @dataclass(frozen=True)

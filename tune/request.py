@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from errors import InputError
+from records import EXPERIMENT, JOURNAL, encoders_in
 from search_spaces import Experiment, load_experiment
 from search_spaces.extending import READY
 from terminal import say
@@ -124,6 +125,7 @@ def checked(request: Request, status: Console) -> Experiment:
     """
     experiment, source = _experiment(request)
     folder, fresh = request.out / experiment.name, not (request.resume or request.dry_run)
+    _check_kind(experiment, folder, request)
     for name, encoder in experiment.models.items() or [("", experiment.model)]:
         one = experiment.model_copy(update={"model": encoder})
         check_places(one, folder / name, request.storage, fresh)
@@ -133,6 +135,23 @@ def checked(request: Request, status: Console) -> Experiment:
         say(status, line)
     set_ray_environment(loopback=request.address is None)
     return experiment
+
+
+def _check_kind(experiment: Experiment, folder: Path, request: Request) -> None:
+    """Raise InputError where a run of one encoder meets the folder of several, or the other way.
+
+    Also where a resumed run lacks an encoder that the folder has.
+    """
+    known = encoders_in(folder / EXPERIMENT) if (folder / EXPERIMENT).is_file() else []
+    if bool(known) != bool(experiment.models) and (known or (folder / JOURNAL).is_file()):
+        held = "several encoders" if known else "one encoder"
+        raise InputError(f"{folder} already holds a run of {held}; --name starts another")
+    if request.resume and (lost := [name for name in known if name not in experiment.models]):
+        raise InputError(
+            f"--resume: {folder} also has the encoder {lost[0]}; name it, or --name starts another"
+        )
+    if experiment.models and request.storage:
+        raise InputError("--storage: not with several encoders; allowed: a run for each of them")
 
 
 def _experiment(request: Request) -> tuple[Experiment, str | None]:
@@ -184,8 +203,7 @@ def chosen_models(chosen: list[dict[str, str | None]]) -> dict[str, Any]:
     for each in chosen:
         place = PurePath(str(each["model.name"]).rpartition(":")[2]).name
         tag = each.get("model.pretrained") or ""
-        words = [place] if len({str(one["model.name"]) for one in chosen}) == len(chosen) else []
-        words = words or [place, PurePath(tag).stem]
+        words = [place, PurePath(tag).stem]
         name = "-".join(re.findall(r"[A-Za-z0-9._]+", "-".join(words)))[:64].strip("._-")
         if not name or name in models:
             raise InputError(f"--model: two encoders are called {name!r}; name them in a YAML file")

@@ -92,7 +92,8 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
             say(console, f"{node.address} {sees} the images; code from {node.code}")
         found.check(experiment.data.source)
         found.check_share(cluster.slot)
-        say(console, forecast(prepared, cluster), wrap=True)
+        if not options.resume:  # what a run has done already takes no time
+            say(console, forecast(prepared, cluster), wrap=True)
 
 
 def run(experiment: Experiment, options: Options, console: Console) -> Summary:

@@ -82,6 +82,8 @@ class HuggingFace(SourceKind):
         classes = _column(config, features, config.columns.label, "ClassLabel")
         labelled = {split: _labels(config, opened[name], classes) for split, name in splits.items()}
         splits = {split: name for split, name in splits.items() if labelled[split]}
+        if "train" not in splits:
+            raise InputError(f"source: {config.source} hides the labels of its split train")
         rows = [
             (f"{split}/{row:07d}", label, split)
             for split in splits

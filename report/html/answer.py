@@ -12,7 +12,7 @@ from report.device_seconds import row_cost
 from report.enough import MARGINS, enough, images_of
 from report.grid import plain_methods, table_rows
 from report.html.words import largest, percent, settings, share_of, span_of
-from report.run import Run
+from report.run import Run, encoder_of
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,12 @@ def answer(run: Run) -> Answer:
 
 
 def _gain(run: Run, cell: Cell) -> str:
-    """Compare a cell with the probe, or a probe with zero-shot."""
-    for other, name in ((run.baseline, "a linear probe"), (run.zero_shot, "zero-shot")):
-        if other is None or other == cell.method:
+    """Compare a cell with the probe of its encoder, or a probe with its zero-shot."""
+    encoder = f"{encoder_of(cell.method)}/" if run.parts else ""
+    of = run.parts[encoder_of(cell.method)] if run.parts else run
+    for own, name in ((of.baseline, "a linear probe"), (of.zero_shot, "zero-shot")):
+        other = f"{encoder}{own}"
+        if own is None or other == cell.method:
             continue
         gain = run.difference(cell.partition, cell.method, other)
         if gain is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -72,7 +73,7 @@ def test_the_best_is_the_cheapest_encoder_of_those_alike(folder: Path) -> None:
     ]  # fmt: skip
     bold = [cell.bold for row in summary.grid.rows for cell in row[3:5]]
     assert bold == [True, False, False, False, False, False, False, True]
-    assert not summary.missing
+    assert summary.missing == ["There is no result for later: it has not begun; --resume goes on"]
     table = accuracy_table(run)
     assert table[["encoder", "method"]].agg("/".join, axis=1).unique().tolist() == [*run.methods]
     assert pd.isna(table["alpha"]).all()
@@ -97,6 +98,17 @@ def test_an_encoder_is_on_the_front_if_no_cheaper_one_is_as_good(folder: Path) -
     ]
     encoder(folder, "later", (0.7, 0.7), flops=10**12)
     assert [row.front for row in encoder_rows(read_results(folder))] == [True, True, False]
+    encoder(folder / "as dear", "later", (0.8, 0.8), flops=10**9)
+    shutil.rmtree(folder / "small")
+    shutil.move(folder / "as dear" / "later", folder / "small")  # the same at the same cost
+    assert encoder_rows(read_results(folder))[0].front
+
+
+def test_gains_are_over_the_probe_of_the_same_encoder(folder: Path) -> None:
+    summary = summarise(read_results(folder))
+    assert "5.0 points above a linear probe" in summary.answer
+    assert any(line.startswith("large: ") and "llrd" in line for line in summary.findings)
+    assert not any("small/" in line for line in summary.findings)
 
 
 def test_the_page_has_a_row_and_a_mark_for_each_encoder(folder: Path) -> None:

@@ -23,9 +23,9 @@ def test_it_has_a_row_for_every_key_that_the_help_lists() -> None:
     for line in described_keys():
         key = line.split()[0].partition("=")[0]
         inside = [
-            key.removeprefix(f"{section}.") for section in ("methods.NAME", "methods.NAME.space")
+            key.removeprefix(f"{section}.")
+            for section in ("methods.NAME", "methods.NAME.space", "models.NAME")
         ]
-        key = key.replace("models.NAME.", "model.")  # the same section
         names = {key, key.partition(".")[2], *inside}
         assert any(f"| `{name}` |" in rows for name in names) or key == "methods.NAME.space", key
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from errors import InputError
 from records import Cell
 from search_spaces import Experiment, load_experiment
-from tune.request import chosen_models, encoder_keys
+from terminal import Terminal
+from tune.request import Request, checked, chosen_models, encoder_keys
 
 SPACE = """
 extends: folder
@@ -43,6 +45,25 @@ def test_an_encoders_part_has_its_probes_and_its_rows_of_blocks(experiment: Expe
     assert Cell(10, "frozen") in part.cells
 
 
+def test_one_encoder_and_several_do_not_share_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text(SPACE + MODELS)
+    (tmp_path / "one.yaml").write_text(SPACE)
+    folder, status = tmp_path / "two", Terminal(quiet=True)
+    folder.mkdir()
+
+    def refused(space: str, message: str, **options: Any) -> None:
+        with pytest.raises(InputError, match=message):
+            checked(Request(str(tmp_path / space), out=tmp_path, **options), status)
+
+    (folder / "events.jsonl").touch()
+    refused("two.yaml", "already holds a run of one encoder; --name starts another", resume=True)
+    (folder / "events.jsonl").unlink()
+    (folder / "experiment.yaml").write_text("models: {small: {}, third: {}}")
+    refused("one.yaml", "already holds a run of several encoders", resume=True)
+    refused("two.yaml", "--resume: .* also has the encoder third; name it", resume=True)
+    refused("two.yaml", "--storage: not with several encoders", storage=str(tmp_path / "s"))
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -72,7 +93,7 @@ def test_the_command_line_names_encoders_by_what_tells_them_apart() -> None:
     def named(*words: str) -> list[str]:
         return [*chosen_models([encoder_keys(word) for word in words])["models"]]
 
-    assert named("ViT-B-32:openai", "local-dir:/photos/my tiny") == ["ViT-B-32", "my-tiny"]
+    assert named("ViT-B-32:openai", "local-dir:/photos/my tiny") == ["ViT-B-32-openai", "my-tiny"]
     assert named("ViT-B-32:openai", "ViT-B-32:laion2b") == ["ViT-B-32-openai", "ViT-B-32-laion2b"]
     assert chosen_models([encoder_keys("ViT-B-32")]) == {"model.name": "ViT-B-32"}
     with pytest.raises(InputError, match="two encoders are called 'ViT-B-32-openai'"):

@@ -53,8 +53,8 @@ class FinalFitJob:
     """One winner, the trial of this number in its cell, to be refitted with one seed.
 
     `rests_on` names all else that the result depends on: the splits that it is chosen and scored
-    on, and what is tried after training. `kept` says whether its weights are worth keeping, which
-    changes no result.
+    on, and what is tried after training. `kept` says whether its weights are worth keeping; then
+    these are scored, rounded as they are kept.
     """
 
     cell: Cell

@@ -98,6 +98,9 @@ def test_a_split_that_hides_its_labels_is_passed_over(tmp_path: Path) -> None:
     found = listed(tmp_path / "set")
     assert set(found.splits or ()) == {"train"}
     assert found.passed_over == ("splits passed over: test",)
+    hidden.save_to_disk(tmp_path / "hidden")
+    with pytest.raises(InputError, match="hides the labels of its split train"):
+        listed(tmp_path / "hidden")
 
 
 def test_what_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
