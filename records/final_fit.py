@@ -62,6 +62,7 @@ class FinalFitResult:
     """What came out of one winner refitted with one seed.
 
     Attributes:
+        drawn: training images of the search's draw of the partition, unreadable ones included.
         val_accuracy: that of the weights that validation chose.
         val_correct: a value for each validation image (`metrics.image_values`), whose mean is that
             accuracy: 1 if they are right about it and 0 if they are wrong, unless the metric is
@@ -95,6 +96,7 @@ class FinalFitResult:
     seconds: float
     fit_key: str
     tests: dict[str, SetScore]
+    drawn: int = field(default=0, metadata=LATER, kw_only=True)
     temperature: float | None = field(default=None, metadata=LATER)
 
     @property

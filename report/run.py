@@ -124,7 +124,8 @@ class Run:
         made = [fit for method in self.methods for fit in self.final_fits(partition, method)]
         if self.seeds is None or (self.seeds == AUTO and not made):
             return None
-        return planned_seeds(self.seeds, partition, made[0].n_train if made else 0)
+        drawn = made[0].drawn or made[0].n_train if made else 0
+        return planned_seeds(self.seeds, partition, drawn)
 
     def trials(self, partition: Partition, method: str) -> list[TrialHistory]:
         """Return the trials of a cell."""

@@ -13,9 +13,10 @@ import sys
 from pathlib import Path
 
 from errors import InputError
-from records import TENSORBOARD, Cell, TrialReported
+from records import EXPERIMENT, TENSORBOARD, Cell, TrialReported
 from report.command import read_events, run_command
 from terminal import Terminal, say
+from yaml_files import read_yaml, text_of
 
 SCALARS = ("val_accuracy", "val_loss", "train_loss", "prospect", "weight_distance")
 
@@ -24,7 +25,8 @@ def write_curves(run_dir: Path) -> Path:
     """Write the curves of all trials so far; they replace those of an earlier call.
 
     Raises:
-        InputError: the folder has no journal or a damaged one, or no writer is installed.
+        InputError: the folder has no journal or a damaged one, the run itself logs there, or no
+            writer is installed.
     """
     events = read_events(run_dir)
     try:
@@ -37,7 +39,10 @@ def write_curves(run_dir: Path) -> Path:
     for event in events:
         if isinstance(event, TrialReported):
             curves.setdefault((event.cell, event.trial), []).append(event)
-    folder = run_dir / TENSORBOARD
+    folder, experiment = run_dir / TENSORBOARD, run_dir / EXPERIMENT
+    tree = read_yaml(text_of(experiment), str(experiment)) if experiment.is_file() else None
+    if isinstance(tree, dict) and TENSORBOARD in (tree.get("loggers") or ()):
+        raise InputError(f"{folder} has what the run logged: tensorboard --logdir {folder}")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for (cell, trial), curve in curves.items():

@@ -99,6 +99,8 @@ def _choose(
     for partition in experiment.data.amounts:
         standing = standings(parts, partition)
         chosen = promising(standing, experiment.search.encoders)
+        if not _compared_at(experiment, named(partition)):  # nothing speaks for or against one
+            chosen = [*experiment.models]
         if len(standing) > 1 and _trained(experiment):
             say(console, f"{titled(partition)}: {_told(standing, chosen)}")
         row = named(partition)
@@ -120,6 +122,12 @@ def _told(standing: list[Standing], chosen: list[str]) -> str:
         for one in standing
     )
     return f"best probes on validation: {figures}; blocks are trained of {', '.join(chosen)}"
+
+
+def _compared_at(experiment: Experiment, row: str) -> bool:
+    """Whether any method that leaves encoders as they are is searched at a row."""
+    methods = (method for method in experiment.methods.values() if method.frozen_encoder)
+    return any(method.rows is None or row in method.rows for method in methods)
 
 
 def _trained(experiment: Experiment) -> list[str]:

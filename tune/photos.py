@@ -90,10 +90,10 @@ def described(experiment: Experiment, folder: Path) -> tuple[str, str]:
     """Say in two lines what is searched, and where all its settings will be."""
     from report.formatting import amounts  # with pandas and more, a second to import
 
-    data, model = experiment.data, experiment.model
-    encoder = f"{model.name} ({model.pretrained})" if model.pretrained else model.name
+    data, models = experiment.data, experiment.models.values() or (experiment.model,)
+    encoders = [f"{m.name} ({m.pretrained})" if m.pretrained else m.name for m in models]
     return (
-        f"{data.source}: {encoder}, methods {', '.join(experiment.methods)}, "
+        f"{data.source}: {', '.join(encoders)}, methods {', '.join(experiment.methods)}, "
         f"at {amounts(data.amounts)} of the training images",
         f"A run writes all settings to {folder / EXPERIMENT}; to change any, edit a copy and run "
         "it: python run_search.py COPY.yaml --name ANOTHER",

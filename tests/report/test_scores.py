@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from errors import InputError
 from records import SetScore
+from report.run import read_run
 from report.scores import Scores, mean_of
 from tests.report.run_writer import PROBE, RunWriter
 
@@ -156,3 +157,13 @@ def test_balanced_accuracy_is_recomputed_from_predictions(writer: RunWriter) -> 
     writer.experiment(["frozen"], [1])
     with pytest.raises(InputError, match=r"accuracy 0.550000 on test, but 0.910000"):
         writer.summary()
+
+
+def test_seeds_are_planned_by_the_images_drawn_not_by_those_that_could_be_read(
+    writer: RunWriter,
+) -> None:
+    writer.experiment(["frozen"], [10], final={"seeds": "auto"})
+    writer.final_fits("10/frozen", [0.5] * 3, n_train=199, drawn=200)
+    assert read_run(writer.run_dir).planned(10) == 3
+    writer.final_fits("10/frozen", [0.5] * 3, n_train=199)
+    assert read_run(writer.run_dir).planned(10) == 6

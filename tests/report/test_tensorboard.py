@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from errors import InputError
 from records import Cell, TrialReported
 from report.tensorboard import main, write_curves
 from tests.report.run_writer import RunWriter
@@ -97,3 +98,12 @@ def test_without_a_writer_one_line_says_what_to_install(
     assert run_main(monkeypatch, writer.run_dir) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("pip install tensorboardX")
+
+
+def test_what_the_run_itself_logged_is_not_replaced(writer: RunWriter) -> None:
+    writer.trial("1/llrd", 0, [0.5])
+    writer.experiment(["llrd"], [1], loggers=["tensorboard"])
+    (writer.run_dir / "tensorboard").mkdir()
+    with pytest.raises(InputError, match="has what the run logged"):
+        write_curves(writer.run_dir)
+    assert (writer.run_dir / "tensorboard").is_dir()

@@ -210,6 +210,7 @@ class FinalFitWorker:
             method=cell.method,
             seed=fit.seed,
             n_train=len(context.rows(cell.partition, fit.seed)),
+            drawn=context.images[cell.partition],
             n_val=len(context.val_rows(cell.partition, fit.seed)),
             val_accuracy=best.val_accuracy,
             val_correct=correct,
