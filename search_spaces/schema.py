@@ -23,7 +23,7 @@ from metrics import Metric
 from models.config import AugmentationConfig, ModelConfig
 from models.solvers import SOLVERS, StepSolver
 from partitions import named, parsed
-from records import AUTO, BEST, Cell
+from records import AUTO, BEST, FOLDERS, Cell
 from search_spaces.distributions import Space
 from search_spaces.parsing import parse_space
 from search_spaces.schedulers import SETTINGS, SchedulerConfig, parse_sections
@@ -167,6 +167,8 @@ class ReportConfig(Section):
 def _row_names(rows: Any) -> Any:
     if not isinstance(rows, list | tuple):
         return rows
+    if not rows:
+        raise ValueError("it is empty; null is every row, and `METHOD: null` leaves a method out")
     try:
         return tuple(named(parsed(row)) for row in rows)
     except (TypeError, ValueError):
@@ -272,6 +274,10 @@ class Experiment(Section):
         for name in models:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
                 raise ValueError(f"{shown(name)}: letters, digits, . _ and - only, 64 at most")
+            if name.lower() in FOLDERS:
+                raise ValueError(f"{shown(name)}: a run's own folder; allowed: another name")
+        if len({name.lower() for name in models}) < len(models):
+            raise ValueError("two names differ by capitals alone; allowed: others")
         return models
 
     @field_validator("methods")

@@ -78,10 +78,25 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, more: str, message: 
         load_experiment(tmp_path / "two.yaml")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Winners", "a run's own folder"),
+        ("SMALL", "differ by capitals"),
+        ("a b", "letters, digits"),
+    ],
+)
+def test_an_encoder_has_a_folders_name(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "two.yaml").write_text(f"{SPACE}models: {{small: {{}}, '{name}': {{}}}}\n")
+    with pytest.raises(InputError, match=message):
+        load_experiment(tmp_path / "two.yaml")
+
+
 def test_rows_are_of_the_table_and_have_a_probe_to_start_from(tmp_path: Path) -> None:
     for methods, message in (
         ("{llrd: {rows: [20]}}", r"methods.llrd.rows: no row 20; allowed: 10, 100"),
         ("{llrd: {rows: [ten]}}", r"a row is a percentage, or so many shots: 4shot"),
+        ("{llrd: {rows: []}}", "rows: it is empty; null is every row"),
         ("{frozen: {rows: [10]}}", r"starts from the head of frozen, which has no row 100"),
     ):
         (tmp_path / "two.yaml").write_text(f"{SPACE}methods: {methods}\n")
