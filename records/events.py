@@ -126,7 +126,7 @@ class StageEnded(Event, name="stage"):
     """A stage of the run has ended.
 
     Attributes:
-        stage: `features`, `search`, `test features` or `final fits`.
+        stage: `features`, `search`, `test features`, `final fits` or `label audit`.
         seconds: wall-clock.
     """
 

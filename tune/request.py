@@ -142,7 +142,8 @@ def _check_kind(experiment: Experiment, folder: Path, request: Request) -> None:
 
     Also where a resumed run lacks an encoder that the folder has.
     """
-    known = encoders_in(folder / EXPERIMENT) if (folder / EXPERIMENT).is_file() else []
+    named = encoders_in(folder / EXPERIMENT) if (folder / EXPERIMENT).is_file() else []
+    known = [name for name in named if (folder / name / JOURNAL).is_file()]  # that have begun
     if bool(known) != bool(experiment.models) and (known or (folder / JOURNAL).is_file()):
         held = "several encoders" if known else "one encoder"
         raise InputError(f"{folder} already holds a run of {held}; --name starts another")

@@ -59,6 +59,9 @@ def test_one_encoder_and_several_do_not_share_a_folder(tmp_path: Path) -> None:
     refused("two.yaml", "already holds a run of one encoder; --name starts another", resume=True)
     (folder / "events.jsonl").unlink()
     (folder / "experiment.yaml").write_text("models: {small: {}, third: {}}")
+    refused("one.yaml", "data.source: no folder", resume=True)  # as no encoder has begun
+    (folder / "third").mkdir()
+    (folder / "third" / "events.jsonl").touch()
     refused("one.yaml", "already holds a run of several encoders", resume=True)
     refused("two.yaml", "--resume: .* also has the encoder third; name it", resume=True)
     refused("two.yaml", "--storage: not with several encoders", storage=str(tmp_path / "s"))
