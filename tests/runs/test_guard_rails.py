@@ -108,7 +108,9 @@ def test_duplicates_between_splits_are_told(tmp_path: Path) -> None:
     more = [("copy.png", labels[3], "train"), ("anew.jpg", labels[2], "test")]
     rows = [*zip(names, labels, splits, strict=True), *more]
     source = write_csv(tmp_path / "images.csv", rows)
-    found = small(f"data.source={source}", "data.partitions=[10]", name="found", methods=["frozen"])
+    found = small(
+        f"data.source={source}", "data.partitions=[100]", name="found", methods=["frozen"]
+    )
     report = run_quietly(found, tmp_path)
     with (tmp_path / "found" / "duplicates.csv").open(newline="") as file:
         told = {
