@@ -83,6 +83,8 @@ def _override(
         _without_default(tree, key.strip())
     if "models" in overrides:
         tree.pop("model", None)
+    elif "model.name" in overrides:
+        tree.pop("models", None)
     for key, value in overrides.items():
         _assign(tree, key, value, key)
         options[key] = "--model" if key.startswith("model.") else f"--{key.split('.')[-1]}"

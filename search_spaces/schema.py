@@ -12,8 +12,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     WithJsonSchema,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -388,6 +390,13 @@ class Experiment(Section):
     def horizon(self, method: str, images: int) -> int:
         """Return the training samples that a full trial sees if a partition has `images` images."""
         return min(self.methods[method].samples or self.search.samples, self.search.epochs * images)
+
+    @model_serializer(mode="wrap")
+    def _one_encoder_or_several(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = plain(self)
+        if self.models:
+            del tree["model"]
+        return tree
 
     def resolved(self) -> dict[str, Any]:
         """Return plain values, as `experiment.yaml` holds them."""

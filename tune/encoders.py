@@ -33,12 +33,14 @@ Rows = dict[str, list[str]]
 def run_encoders(experiment: Experiment, options: Options, console: Console) -> Summary:
     """Search with each encoder, report, and return the report of all of them."""
     folder, began = options.out / experiment.name, options.now()
-    write_experiment(experiment, folder)
+    if not (folder / EXPERIMENT).is_file():
+        write_experiment(experiment, folder)
     names = [*experiment.models]
     before = {name: _searched(folder / name, experiment) for name in names}
     for place, name in enumerate(names):
         to_come = len(names) - place + min(experiment.search.encoders, len(names))
         _run(experiment, name, before[name], _budgeted(options, began, to_come), console)
+    write_experiment(experiment, folder)  # only now: a run may not go on with it
     chosen = _choose(experiment, folder, before, console)
     going_on = [name for name in names if chosen[name] != before[name]]
     for place, name in enumerate(going_on):
@@ -58,9 +60,9 @@ def plan_encoders(experiment: Experiment, options: Options, console: Console) ->
 def write_experiment(experiment: Experiment, folder: Path) -> None:
     """Write the whole experiment, by which the folder is known to hold several encoders' runs."""
     folder.mkdir(parents=True, exist_ok=True)
-    tree = {key: value for key, value in experiment.resolved().items() if key != "model"}
+    tree = experiment.resolved() | {"identity": {}}
     with replacing(folder / EXPERIMENT) as path:
-        path.write_text(yaml.safe_dump(tree | {"identity": {}}, sort_keys=False), encoding="utf-8")
+        path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
 
 
 def _run(experiment: Experiment, name: str, rows: Rows, options: Options, console: Console) -> None:
@@ -101,13 +103,13 @@ def _choose(
         chosen = promising(standing, experiment.search.encoders)
         if not _compared_at(experiment, named(partition)):  # nothing speaks for or against one
             chosen = [*experiment.models]
-        if len(standing) > 1 and _trained(experiment):
-            say(console, f"{titled(partition)}: {_told(standing, chosen)}")
         row = named(partition)
+        at_row = [m for m in _trained(experiment) if _has_row(experiment, m, row)]
+        if len(standing) > 1 and at_row:
+            say(console, f"{titled(partition)}: {_told(standing, chosen)}")
         for name in chosen:
             for method, rows in wanted[name].items():
-                own = experiment.methods[method].rows
-                if own is None or row in own:
+                if method in at_row:
                     rows.add(row)
     return {
         name: {method: _in_order(rows, experiment) for method, rows in by_method.items()}
@@ -126,8 +128,13 @@ def _told(standing: list[Standing], chosen: list[str]) -> str:
 
 def _compared_at(experiment: Experiment, row: str) -> bool:
     """Whether any method that leaves encoders as they are is searched at a row."""
-    methods = (method for method in experiment.methods.values() if method.frozen_encoder)
-    return any(method.rows is None or row in method.rows for method in methods)
+    frozen = [name for name, method in experiment.methods.items() if method.frozen_encoder]
+    return any(_has_row(experiment, name, row) for name in frozen)
+
+
+def _has_row(experiment: Experiment, method: str, row: str) -> bool:
+    rows = experiment.methods[method].rows
+    return rows is None or row in rows
 
 
 def _trained(experiment: Experiment) -> list[str]:

@@ -79,9 +79,15 @@ class Request:
 
     def names_amounts(self) -> bool:
         """Whether it names the rows of the table."""
-        keys = [setting.partition("=")[0].strip() for setting in self.settings]
-        named = {"data", "data.partitions", "data.shots"} & {*keys}
-        return bool(named or self.partitions or self.shots)
+        return bool(self.names_percentages() or "data.shots" in self._set or self.shots)
+
+    def names_percentages(self) -> bool:
+        """Whether it names the rows that are percentages."""
+        return bool({"data", "data.partitions"} & self._set or self.partitions)
+
+    @property
+    def _set(self) -> set[str]:
+        return {setting.partition("=")[0].strip() for setting in self.settings}
 
 
 def search(
@@ -164,6 +170,8 @@ def _experiment(request: Request) -> tuple[Experiment, str | None]:
         "name": request.name,
     }
     source = as_source(request.space)
+    if source and request.shots and not request.names_percentages():
+        overrides["data.partitions"] = []  # these are the rows
     experiment = load_experiment(
         Path(request.space) if source is None else space_for(source),
         settings=request.settings,

@@ -84,6 +84,13 @@ def test_an_option_wins_over_quick(photos: Path, words: str, calls: Calls) -> No
     assert list(experiment.methods) == ["frozen"]
 
 
+def test_shots_alone_are_the_rows(photos: Path, calls: Calls) -> None:
+    assert main([f"folder:{photos}", "--shots", "1,4", "--dry-run"]) == 0
+    assert asked(calls).data.amounts == (Shots(1), Shots(4))
+    assert main([f"folder:{photos}", "--shots=1", "--partitions=100", "--dry-run"]) == 0
+    assert asked(calls).data.amounts == (Shots(1), 100)
+
+
 def test_quick_takes_the_methods_that_a_file_has(tmp_path: Path, calls: Calls) -> None:
     path = tmp_path / "own.yaml"
     methods = {name: {"space": {"blocks": "none"}, "trials": 40} for name in ("frozen", "mine")}

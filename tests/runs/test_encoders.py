@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from errors import InputError
 from search_spaces import Experiment
 from tests.runs.helpers import ROOT, events, small
 from tune.encoders import run_encoders
@@ -60,4 +61,9 @@ def test_probes_choose_whose_blocks_are_trained(tmp_path: Path) -> None:
     assert again.answer == summary.answer
     assert started == [events(folder, "trial_started") for folder in folders]
     assert evaluate(tmp_path / "two", None, console)
+    written = (tmp_path / "two" / "experiment.yaml").read_bytes()
+    other = experiment.model_copy(update={"metric": "macro_f1"})
+    with pytest.raises(InputError, match="--resume: metric is"):
+        run_encoders(other, Options(out=tmp_path, resume=True), console)
+    assert (tmp_path / "two" / "experiment.yaml").read_bytes() == written
     assert "8 of 8 figures are the same" in said.getvalue()

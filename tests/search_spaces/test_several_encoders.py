@@ -29,9 +29,16 @@ def experiment(tmp_path: Path) -> Experiment:
 
 def test_several_encoders_replace_the_one_that_a_file_extends(experiment: Experiment) -> None:
     assert [*experiment.models] == ["small", "large"]
-    assert Experiment.model_validate(
-        {key: value for key, value in experiment.resolved().items() if key != "model"}
-    ).models == (experiment.models)
+    assert Experiment.model_validate(experiment.resolved()) == experiment
+
+
+def test_options_go_with_several_encoders(tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text(SPACE + MODELS)
+    few = load_experiment(tmp_path / "two.yaml", methods=["frozen"], quick=True)
+    assert [*few.models] == ["small", "large"]
+    assert [*few.methods] == ["frozen"]
+    one = load_experiment(tmp_path / "two.yaml", overrides={"model.name": "ViT-B-16"})
+    assert (one.models, one.model.name) == ({}, "ViT-B-16")
 
 
 def test_an_encoders_part_has_its_probes_and_its_rows_of_blocks(experiment: Experiment) -> None:
