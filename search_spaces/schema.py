@@ -24,14 +24,14 @@ from errors import did_you_mean, shown
 from metrics import Metric
 from models.config import AugmentationConfig, ModelConfig
 from models.solvers import SOLVERS, StepSolver
-from partitions import named, parsed
+from partitions import named
 from records import AUTO, BEST, FOLDERS, Cell
 from search_spaces.distributions import Space
 from search_spaces.parsing import parse_space
 from search_spaces.schedulers import SETTINGS, SchedulerConfig, parse_sections
+from search_spaces.values import SEEDS, gpu_share, row_names, seeds_or_auto
 from sections import Section
 
-MOST_SEEDS = 100
 OF_DEFAULT = "_default"  # ends the name of a method that is another's default
 MOST = 10**12  # trials or samples: more than anyone needs, and a number that fits everywhere
 
@@ -85,20 +85,10 @@ class SearchConfig(Section):
         return found
 
 
-def _seeds(value: Any) -> Any:
-    number = isinstance(value, int) and not isinstance(value, bool)
-    if value == AUTO or (number and 1 <= value <= MOST_SEEDS):
-        return value
-    raise ValueError(f"{shown(value)} is no number of seeds; allowed: 1 to {MOST_SEEDS}, or {AUTO}")
-
-
-_SEEDS = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_SEEDS}, {"enum": [AUTO]}]}
-
-
 class FinalConfig(Section):
     """How winners are measured, and which final weights are tried on validation."""
 
-    seeds: Annotated[int | str, BeforeValidator(_seeds), WithJsonSchema(_SEEDS)] = Field(
+    seeds: Annotated[int | str, BeforeValidator(seeds_or_auto), WithJsonSchema(SEEDS)] = Field(
         AUTO, description="final fits of each winner; auto: 3 to 8, more where images are few"
     )
     ema: bool = Field(True, description="try the weights averaged over steps")
@@ -123,17 +113,10 @@ class FinalConfig(Section):
         return alphas
 
 
-def _gpu_share(value: Any) -> Any:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value == AUTO or (number and 0 < value <= 1):
-        return value if value == AUTO else float(value)
-    raise ValueError(f"{shown(value)} is no share of a GPU; allowed: above 0 to 1, or {AUTO}")
-
-
 class ResourcesConfig(Section):
     """The resources of one trial; as many trials run at a time as the machines have room for."""
 
-    gpus_per_trial: Annotated[float | str, BeforeValidator(_gpu_share)] = Field(
+    gpus_per_trial: Annotated[float | str, BeforeValidator(gpu_share)] = Field(
         AUTO,
         description="share of a GPU, if there are any; auto: as little as the largest trial takes, "
         "and as many trials as there are cores, 8 at most",
@@ -166,17 +149,6 @@ class ReportConfig(Section):
     gain: str | None = Field(None, description="the method whose gain is shown")
 
 
-def _row_names(rows: Any) -> Any:
-    if not isinstance(rows, list | tuple):
-        return rows
-    if not rows:
-        raise ValueError("it is empty; null is every row, and `METHOD: null` leaves a method out")
-    try:
-        return tuple(named(parsed(row)) for row in rows)
-    except (TypeError, ValueError):
-        raise ValueError(f"{shown(rows)}: a row is a percentage, or so many shots: 4shot") from None
-
-
 class MethodConfig(Section):
     """A method: a column of the table, with its own space."""
 
@@ -184,7 +156,7 @@ class MethodConfig(Section):
     default: dict[str, Any] = Field({})
     trials: int | None = Field(None, ge=1, le=MOST, description="instead of search.trials")
     samples: int | None = Field(None, ge=1, le=MOST, description="instead of search.samples")
-    rows: Annotated[tuple[str, ...], BeforeValidator(_row_names)] | None = Field(
+    rows: Annotated[tuple[str, ...], BeforeValidator(row_names)] | None = Field(
         None, description="the only rows of the table it is searched at: [10, 4shot]; null for all"
     )
 
