@@ -27,6 +27,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # beside another worker, torch has one 
     os.environ["OMP_NUM_THREADS"] = "1"
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and one under nohup this
 
 hypothesis.settings.register_profile("tests", deadline=None)  # whatever else the machine does
 hypothesis.settings.load_profile("tests")

@@ -234,9 +234,9 @@ def run_search(
         quick=quick,
         model=chosen_models([encoder_keys(each) for each in models]),
         settings=[f"{key}={_as_yaml(key, value)}" for key, value in (settings or {}).items()],
-        partitions=None if partitions is None else [*partitions],
-        shots=None if shots is None else [*shots],
-        methods=methods,
+        partitions=None if partitions is None else _listed("partitions", partitions),
+        shots=None if shots is None else _listed("shots", shots),
+        methods=_listed("methods", methods),
         trials=trials,
         seed=seed,
         name=name,
@@ -248,6 +248,13 @@ def run_search(
     )
     summary = search(request, Terminal(stderr=True, quiet=quiet))
     return load_run(summary.page.parent)
+
+
+def _listed(name: str, values: Any) -> list[Any]:
+    """Return several values as a list; a text would be taken letter by letter."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(f"{name}: {shown(values)}; allowed: a list, as in {name}=[{values!r}]")
+    return [*values]
 
 
 def _as_yaml(key: str, value: Any) -> str:

@@ -52,6 +52,9 @@ def test_arguments_ask_for_what_options_ask_for(
         ({"space": "nothing"}, "'nothing': neither a search space nor a source of images"),
         ({"space": "folder:nowhere", "quick": True}, "nowhere"),
         ({"out": "/proc/none"}, "--out: cannot write to /proc"),
+        ({"partitions": "19"}, "partitions: '19'; allowed: a list, as in partitions=['19']"),
+        ({"shots": 4}, "shots: 4; allowed: a list, as in shots=[4]"),
+        ({"methods": "frozen"}, "methods: 'frozen'; allowed: a list"),
     ],
 )
 def test_a_mistake_is_an_input_error_before_anything_runs(
