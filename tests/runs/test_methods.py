@@ -21,7 +21,7 @@ name: new
 metric: log_loss
 data: {source: digits, partitions: [10], templates: ["a photo of the digit {}"]}
 search: {trials: 1, samples: 200}
-final: {seeds: 2}
+final: {seeds: 2, keep: all}
 methods:
   frozen:
     space:
