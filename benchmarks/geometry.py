@@ -82,7 +82,7 @@ def random_encoder(model: str = MODEL) -> Encoder:
 def fit_on_zeros(
     encoder: Encoder, config: dict[str, Any], images: int = BATCH, device: Device | None = None
 ) -> Fit:
-    """Make a fit on so many blank images, at the boundary of `config`."""
+    """Make a fit that trains on blank images at the boundary of `config`."""
     selection = select(Recipe(**config), encoder)
     boundary = selection.boundary
     features = np.zeros((images, *encoder.shapes[boundary]), np.float32)

@@ -15,7 +15,7 @@ from metrics import Metric, image_values
 
 RANGE = (0.01, 100.0)
 LEAST = -30.0
-"""The lowest log probability that is told apart: one image must not outweigh all others."""
+"""The lowest log probability that counts, so that one image does not outweigh all others."""
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

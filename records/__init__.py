@@ -65,6 +65,7 @@ from records.layout import (
     encoders_in,
     final_fit_path,
     picture_path,
+    recorded,
     weights_path,
 )
 from records.tables import (
@@ -166,6 +167,7 @@ __all__ = [
     "read_final_fits",
     "read_journal",
     "read_test_images",
+    "recorded",
     "set_columns",
     "weights_path",
     "write_final_fit",

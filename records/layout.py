@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 from records.cell import Cell
 from yaml_files import read_yaml, text_of
@@ -54,8 +55,14 @@ def checkpoint_name(cell: Cell, trial: int) -> str:
     return f"{cell.file_stem(trial)}.pt"
 
 
-def encoders_in(path: Path) -> list[str]:
-    """Return the names of the encoders in an experiment's file; none where it has one encoder."""
-    tree = read_yaml(text_of(path), str(path))
-    models = tree.get("models") if isinstance(tree, dict) else None
+def recorded(run_dir: Path) -> dict[str, Any]:
+    """Read a run's `experiment.yaml` as it stands; empty if there is none, or it holds no keys."""
+    path = run_dir / EXPERIMENT
+    tree = read_yaml(text_of(path), str(path)) if path.is_file() else None
+    return tree if isinstance(tree, dict) else {}
+
+
+def encoders_in(run_dir: Path) -> list[str]:
+    """Return the names of the encoders of a run's experiment; none where it has one encoder."""
+    models = recorded(run_dir).get("models")
     return [*models] if isinstance(models, dict) else []

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TypeVar
 
 import pandas as pd
 
@@ -14,10 +13,8 @@ from errors import InputError
 from partitions import Partition
 from records import EXPERIMENT, TEST, Cell, FinalFitResult, RunHistory, encoders_in
 from report.best import best_method, difference
-from report.enough import images_of
+from report.html.words import largest
 from report.run import Run, encoder_of, read_run
-
-T = TypeVar("T")
 
 
 def read_results(run_dir: Path) -> Run:
@@ -26,8 +23,7 @@ def read_results(run_dir: Path) -> Run:
     Raises:
         InputError: it is no run's directory, or one of its files cannot be understood.
     """
-    path = run_dir / EXPERIMENT
-    names = encoders_in(path) if path.is_file() else []
+    names = encoders_in(run_dir)
     if not names:
         return read_run(run_dir)
     begun = [name for name in names if (run_dir / name / EXPERIMENT).is_file()]
@@ -52,7 +48,6 @@ def merged(run_dir: Path, parts: Mapping[str, Run]) -> Run:
     if len(images) > 1:
         raise InputError(f"{run_dir}: its encoders were scored on different test images")
     whole = max(runs, key=lambda run: len(run.test_images))
-    methods = {name: [f"{name}/{method}" for method in run.methods] for name, run in parts.items()}
     fits = {}
     for name, run in parts.items():
         for cell, by_seed in run.fits.items():
@@ -66,8 +61,8 @@ def merged(run_dir: Path, parts: Mapping[str, Run]) -> Run:
         whole,
         name=run_dir.resolve().name,
         partitions=max((run.partitions for run in runs), key=len),
-        methods=tuple(method for columns in methods.values() for method in columns),
-        rows=_renamed({name: run.rows for name, run in parts.items()}),
+        methods=tuple(f"{name}/{m}" for name, run in parts.items() for m in run.methods),
+        rows={f"{name}/{m}": rows for name, run in parts.items() for m, rows in run.rows.items()},
         gain=None,
         history=_history(parts),
         fits=fits,
@@ -75,23 +70,12 @@ def merged(run_dir: Path, parts: Mapping[str, Run]) -> Run:
         directory=run_dir,
         parts=parts,
     )
-    cells = [Cell(*best) for best in run.best.items()]
-    if not cells:
-        return run
-    most = max(cells, key=lambda cell: images_of(run, *cell))
-    return replace(run, label_issues=parts[encoder_of(most.method)].label_issues)
+    best = largest(run)
+    return replace(run, label_issues=parts[encoder_of(best.method)].label_issues) if best else run
 
 
 def _of(encoder: str, cell: Cell) -> Cell:
     return Cell(cell.partition, f"{encoder}/{cell.method}")
-
-
-def _renamed(by_encoder: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
-    return {
-        f"{encoder}/{method}": value
-        for encoder, values in by_encoder.items()
-        for method, value in values.items()
-    }
 
 
 def _history(parts: Mapping[str, Run]) -> RunHistory:
@@ -180,12 +164,8 @@ def encoder_rows(run: Run) -> list[EncoderRow]:
     """
     rows: list[tuple[str, int, int, str, float]] = []
     for name, part in run.parts.items():
-        cells = [Cell(*best) for best in part.best.items()]
-        size = part.history.encoder
-        if not cells or size is None:
-            continue
-        cell = max(cells, key=lambda cell: images_of(part, *cell))
-        if scores := part.scores(*cell):
+        cell, size = largest(part), part.history.encoder
+        if cell and size and (scores := part.scores(*cell)):
             accuracy = scores.interval().mean
             rows.append((name, size.parameters, size.flops, cell.method, accuracy))
     rows.sort(key=lambda row: (row[2], -row[4]))

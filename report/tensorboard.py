@@ -13,10 +13,9 @@ import sys
 from pathlib import Path
 
 from errors import InputError
-from records import EXPERIMENT, TENSORBOARD, Cell, TrialReported
+from records import TENSORBOARD, Cell, TrialReported, recorded
 from report.command import read_events, run_command
 from terminal import Terminal, say
-from yaml_files import read_yaml, text_of
 
 SCALARS = ("val_accuracy", "val_loss", "train_loss", "prospect", "weight_distance")
 
@@ -39,9 +38,8 @@ def write_curves(run_dir: Path) -> Path:
     for event in events:
         if isinstance(event, TrialReported):
             curves.setdefault((event.cell, event.trial), []).append(event)
-    folder, experiment = run_dir / TENSORBOARD, run_dir / EXPERIMENT
-    tree = read_yaml(text_of(experiment), str(experiment)) if experiment.is_file() else None
-    if isinstance(tree, dict) and TENSORBOARD in (tree.get("loggers") or ()):
+    folder = run_dir / TENSORBOARD
+    if TENSORBOARD in (recorded(run_dir).get("loggers") or ()):
         raise InputError(f"{folder} has what the run logged: tensorboard --logdir {folder}")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

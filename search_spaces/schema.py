@@ -24,7 +24,7 @@ from errors import did_you_mean, shown
 from metrics import Metric
 from models.config import AugmentationConfig, ModelConfig
 from models.solvers import SOLVERS, StepSolver
-from partitions import named
+from partitions import Partition, named
 from records import AUTO, BEST, FOLDERS, Cell
 from search_spaces.distributions import Space
 from search_spaces.parsing import parse_space
@@ -172,6 +172,10 @@ class MethodConfig(Section):
         _ = self.parsed
         return self
 
+    def has_row(self, partition: Partition) -> bool:
+        """Whether the method is searched at a row of the table."""
+        return self.rows is None or named(partition) in self.rows
+
     @property
     def frozen_encoder(self) -> bool:
         """Whether every trial leaves the encoder as it is."""
@@ -307,8 +311,8 @@ class Experiment(Section):
 
     def _rows(self, method: str) -> set[str]:
         """Name the rows at which a method is searched."""
-        rows = self.methods[method].rows
-        return {named(amount) for amount in self.data.amounts} if rows is None else set(rows)
+        has_row = self.methods[method].has_row
+        return {named(amount) for amount in self.data.amounts if has_row(amount)}
 
     def of_encoder(self, name: str, rows: Mapping[str, Sequence[str]]) -> Experiment:
         """Return the experiment of one of several encoders; it is named after it.
@@ -336,7 +340,7 @@ class Experiment(Section):
             Cell(partition, name)
             for partition in self.data.amounts
             for name, method in self.methods.items()
-            if method.rows is None or named(partition) in method.rows
+            if method.has_row(partition)
         ]
 
     @property

@@ -34,13 +34,13 @@ def run_encoders(experiment: Experiment, options: Options, console: Console) -> 
     """Search with each encoder, report, and return the report of all of them."""
     folder, began = options.out / experiment.name, options.now()
     if not (folder / EXPERIMENT).is_file():
-        write_experiment(experiment, folder)
+        _write_experiment(experiment, folder)
     names = [*experiment.models]
     before = {name: _searched(folder / name, experiment) for name in names}
     for place, name in enumerate(names):
         to_come = len(names) - place + min(experiment.search.encoders, len(names))
         _run(experiment, name, before[name], _budgeted(options, began, to_come), console)
-    write_experiment(experiment, folder)  # only now: a run may not go on with it
+    _write_experiment(experiment, folder)  # only now: a run may not go on with it
     chosen = _choose(experiment, folder, before, console)
     going_on = [name for name in names if chosen[name] != before[name]]
     for place, name in enumerate(going_on):
@@ -57,7 +57,7 @@ def plan_encoders(experiment: Experiment, options: Options, console: Console) ->
         dry_run(one, _inside(experiment, options), console)
 
 
-def write_experiment(experiment: Experiment, folder: Path) -> None:
+def _write_experiment(experiment: Experiment, folder: Path) -> None:
     """Write the whole experiment, by which the folder is known to hold several encoders' runs."""
     folder.mkdir(parents=True, exist_ok=True)
     tree = experiment.resolved() | {"identity": {}}
@@ -101,16 +101,15 @@ def _choose(
     for partition in experiment.data.amounts:
         standing = standings(parts, partition)
         chosen = promising(standing, experiment.search.encoders)
-        if not _compared_at(experiment, named(partition)):  # nothing speaks for or against one
+        at_row = {name for name, m in experiment.methods.items() if m.has_row(partition)}
+        trained = at_row & {*_trained(experiment)}
+        if at_row == trained:  # no probe speaks for or against an encoder
             chosen = [*experiment.models]
-        row = named(partition)
-        at_row = [m for m in _trained(experiment) if _has_row(experiment, m, row)]
-        if len(standing) > 1 and at_row:
+        if len(standing) > 1 and trained:
             say(console, f"{titled(partition)}: {_told(standing, chosen)}")
         for name in chosen:
-            for method, rows in wanted[name].items():
-                if method in at_row:
-                    rows.add(row)
+            for method in trained:
+                wanted[name][method].add(named(partition))
     return {
         name: {method: _in_order(rows, experiment) for method, rows in by_method.items()}
         for name, by_method in wanted.items()
@@ -124,17 +123,6 @@ def _told(standing: list[Standing], chosen: list[str]) -> str:
         for one in standing
     )
     return f"best probes on validation: {figures}; blocks are trained of {', '.join(chosen)}"
-
-
-def _compared_at(experiment: Experiment, row: str) -> bool:
-    """Whether any method that leaves encoders as they are is searched at a row."""
-    frozen = [name for name, method in experiment.methods.items() if method.frozen_encoder]
-    return any(_has_row(experiment, name, row) for name in frozen)
-
-
-def _has_row(experiment: Experiment, method: str, row: str) -> bool:
-    rows = experiment.methods[method].rows
-    return rows is None or row in rows
 
 
 def _trained(experiment: Experiment) -> list[str]:

@@ -258,7 +258,7 @@ def _listed(name: str, values: Any) -> list[Any]:
 
 
 def _as_yaml(key: str, value: Any) -> str:
-    """Write a value as YAML, of which JSON is a part."""
+    """Write a value as JSON, which YAML includes."""
     try:
         return json.dumps(value)
     except (TypeError, ValueError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from errors import InputError
-from records import EXPERIMENT, JOURNAL, encoders_in
+from records import JOURNAL, encoders_in
 from search_spaces import Experiment, load_experiment
 from search_spaces.extending import READY
 from terminal import say
@@ -148,8 +148,9 @@ def _check_kind(experiment: Experiment, folder: Path, request: Request) -> None:
 
     Also where a resumed run lacks an encoder that the folder has.
     """
-    named = encoders_in(folder / EXPERIMENT) if (folder / EXPERIMENT).is_file() else []
-    known = [name for name in named if (folder / name / JOURNAL).is_file()]  # that have begun
+    known = [
+        name for name in encoders_in(folder) if (folder / name / JOURNAL).is_file()
+    ]  # that have begun
     if bool(known) != bool(experiment.models) and (known or (folder / JOURNAL).is_file()):
         held = "several encoders" if known else "one encoder"
         raise InputError(f"{folder} already holds a run of {held}; --name starts another")

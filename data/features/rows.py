@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class ShardRows:
-    """A read-only array (n, …), each row of which lies somewhere in a shard.
+    """A read-only array (n, …) whose rows lie in shards.
 
     The shards are the array, so that it grows with them. Rows are read when they are asked for:
     a memory map would have Linux read far ahead of each, and keep a file open for each shard.

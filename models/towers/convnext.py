@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from open_clip.timm_model import TimmModel
 from timm.models.convnext import ConvNeXt as Trunk
-from torch import nn
 
-from models.encoder import LayerGroup
-from models.towers.base import Rules, TowerFamily, chain, run_module
-from models.towers.timm_trunk import POOL, final_of, staged_blocks
+from models.towers.base import Rules
+from models.towers.timm_trunk import POOL, StagedFamily
 
 KINDS: Rules = (
     *POOL,
@@ -16,7 +13,7 @@ KINDS: Rules = (
 )
 
 
-class ConvNeXt(TowerFamily):
+class ConvNeXt(StagedFamily):
     """Towers whose trunk is timm's `ConvNeXt`, or ConvNeXt V2.
 
     A block is a residual one: a depthwise convolution (`conv`), a norm and an MLP. The first of
@@ -25,14 +22,5 @@ class ConvNeXt(TowerFamily):
     """
 
     name = "ConvNeXt"
-
-    def matches(self, tower: nn.Module) -> bool:
-        """Say whether `tower` is open_clip's adapter around a `ConvNeXt` of timm."""
-        return isinstance(tower, TimmModel) and isinstance(tower.trunk, Trunk)
-
-    def groups(self, tower: nn.Module) -> list[LayerGroup]:
-        """Split the tower; see `TowerFamily.groups`."""
-        assert isinstance(tower, TimmModel)
-        trunk = tower.trunk
-        blocks, final = staged_blocks(trunk.stages), final_of(tower, "norm_pre")
-        return chain((trunk.stem, run_module), blocks, final, run_module, rules=KINDS)
+    trunk = Trunk
+    last, rules = "norm_pre", KINDS

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from errors import InputError
 from models.encoder import LayerGroup, Run
-from models.towers.base import TowerFamily, chain, part_of, project_qkv, run_module
-from models.towers.timm_trunk import final_of
+from models.towers.base import chain, part_of, project_qkv, run_module
+from models.towers.timm_trunk import TimmFamily, final_of
 
 HEAD = {"fc_norm", "attn_pool", "head", "head_drop"}
 
 
 class RotaryBlock(nn.Module):
-    """A block with the table that rotates its queries and keys; None where there is none.
+    """A block, and the table that rotates its queries and keys if the tower has one.
 
     The table is a constant of the tower, so only the tokens cross a boundary.
     """
@@ -40,7 +40,7 @@ class RotaryBlock(nn.Module):
         return out
 
 
-class Eva(TowerFamily):
+class Eva(TimmFamily):
     """Towers whose trunk is timm's `Eva`.
 
     A block is a transformer block. Of towers that pool the class token, the last one runs for it
@@ -48,10 +48,7 @@ class Eva(TowerFamily):
     """
 
     name = "EVA and Perception Encoder"
-
-    def matches(self, tower: nn.Module) -> bool:
-        """Say whether `tower` is open_clip's adapter around an `Eva` of timm."""
-        return isinstance(tower, TimmModel) and isinstance(tower.trunk, Trunk)
+    trunk = Trunk
 
     def groups(self, tower: nn.Module) -> list[LayerGroup]:
         """Split the tower; see `TowerFamily.groups`.

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from open_clip.timm_model import TimmModel
 from timm.models.fastvit import FastVit
-from torch import nn
 
-from models.encoder import LayerGroup
-from models.towers.base import Rules, TowerFamily, chain, run_module
-from models.towers.timm_trunk import POOL, final_of, staged_blocks
+from models.towers.base import Rules
+from models.towers.timm_trunk import POOL, StagedFamily
 
 KINDS: Rules = (
     *POOL,
@@ -20,7 +17,7 @@ KINDS: Rules = (
 )
 
 
-class FastViT(TowerFamily):
+class FastViT(StagedFamily):
     """Towers whose trunk is timm's `FastVit`.
 
     A block mixes tokens, by convolutions (`conv`) or by attention, and has an MLP, which includes a
@@ -30,14 +27,5 @@ class FastViT(TowerFamily):
     """
 
     name = "FastViT (MobileCLIP)"
-
-    def matches(self, tower: nn.Module) -> bool:
-        """Say whether `tower` is open_clip's adapter around a `FastVit` of timm."""
-        return isinstance(tower, TimmModel) and isinstance(tower.trunk, FastVit)
-
-    def groups(self, tower: nn.Module) -> list[LayerGroup]:
-        """Split the tower; see `TowerFamily.groups`."""
-        assert isinstance(tower, TimmModel)
-        trunk = tower.trunk
-        blocks, final = staged_blocks(trunk.stages), final_of(tower, "final_conv")
-        return chain((trunk.stem, run_module), blocks, final, run_module, rules=KINDS)
+    trunk = FastVit
+    last, rules = "final_conv", KINDS

@@ -11,23 +11,20 @@ from torch import Tensor, nn
 
 from errors import InputError
 from models.encoder import LayerGroup
-from models.towers.base import TowerFamily, chain, part_of, run_module
-from models.towers.timm_trunk import final_of
+from models.towers.base import chain, part_of, run_module
+from models.towers.timm_trunk import TimmFamily, final_of
 
 HEAD = {"fc_norm", "head", "head_drop"}
 
 
-class RelPosViT(TowerFamily):
+class RelPosViT(TimmFamily):
     """Towers whose trunk is timm's `VisionTransformerRelPos`.
 
     Every block has its own relative positions, which are part of its attention.
     """
 
     name = "ViT of timm with relative positions"
-
-    def matches(self, tower: nn.Module) -> bool:
-        """Say whether `tower` is open_clip's adapter around a `VisionTransformerRelPos` of timm."""
-        return isinstance(tower, TimmModel) and isinstance(tower.trunk, VisionTransformerRelPos)
+    trunk = VisionTransformerRelPos
 
     def groups(self, tower: nn.Module) -> list[LayerGroup]:
         """Split the tower; see `TowerFamily.groups`.

@@ -7,10 +7,47 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
-from models.encoder import Run, embedding
-from models.towers.base import Rules, part_of
+from models.encoder import LayerGroup, Run, embedding
+from models.towers.base import Rules, TowerFamily, chain, part_of, run_module
+
+
+class TimmFamily(TowerFamily):
+    """Towers of open_clip's adapter around one class of timm's.
+
+    Attributes:
+        trunk: that class.
+    """
+
+    trunk: type[nn.Module]
+
+    def matches(self, tower: nn.Module) -> bool:
+        """Say whether `tower` is open_clip's adapter around a `trunk`."""
+        return isinstance(tower, TimmModel) and isinstance(tower.trunk, self.trunk)
+
+
+class StagedFamily(TimmFamily):
+    """Towers whose trunk is a stem and stages of blocks; features are maps.
+
+    Attributes:
+        stem, stages, last: the trunk's children: below, in and above its blocks.
+        rules: kinds of parameters by their names (`models.towers.base.kinds_of`).
+    """
+
+    stem = "stem"
+    stages = "stages"
+    last: str
+    rules: Rules
+
+    def groups(self, tower: nn.Module) -> list[LayerGroup]:
+        """Split the tower; see `TowerFamily.groups`."""
+        assert isinstance(tower, TimmModel)
+        stem, stages = getattr(tower.trunk, self.stem), getattr(tower.trunk, self.stages)
+        blocks, final = staged_blocks(stages), final_of(tower, self.last)
+        return chain((stem, run_module), blocks, final, run_module, rules=self.rules)
+
 
 POOL: Rules = ((r"^head\.pool\.proj\.", "proj"), (r"^head\.pool\.", "attn"))
 """The kinds in an attention pool of the adapter: `abs_attn`, `rot_attn`."""

@@ -10,20 +10,17 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
 from models.encoder import LayerGroup, Run
-from models.towers.base import TowerFamily, chain, part_of, project_qkv, run_module
-from models.towers.timm_trunk import final_of
+from models.towers.base import chain, part_of, project_qkv, run_module
+from models.towers.timm_trunk import TimmFamily, final_of
 
 HEAD = {"fc_norm", "attn_pool", "head", "head_drop"}
 
 
-class TimmViT(TowerFamily):
+class TimmViT(TimmFamily):
     """Towers whose trunk is timm's `VisionTransformer`."""
 
     name = "ViT of timm"
-
-    def matches(self, tower: nn.Module) -> bool:
-        """Say whether `tower` is open_clip's adapter around a `VisionTransformer` of timm."""
-        return isinstance(tower, TimmModel) and isinstance(tower.trunk, VisionTransformer)
+    trunk = VisionTransformer
 
     def groups(self, tower: nn.Module) -> list[LayerGroup]:
         """Split the tower; see `TowerFamily.groups`."""

@@ -222,7 +222,7 @@ class SplitDigests:
     The digest of an unreadable file is empty.
 
     Attributes:
-        rows: where the images stand in the split as listed, of so many images (`listed`).
+        rows: the images' positions in the split as listed, which has `listed` images.
     """
 
     split: Split

@@ -107,7 +107,7 @@ FOLDERS = {"tensorboard": TENSORBOARD, "mlflow": MLRUNS, "wandb": WANDB}
 class TrialLog:
     """Hands the trials of the journal's events to one of the loggers that an experiment names.
 
-    A logger that fails is told of once, and gets nothing more: no search ends for it.
+    A logger that fails gets nothing more, and a line says so once. The search goes on.
 
     Args:
         name: of the logger.
