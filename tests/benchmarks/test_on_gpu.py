@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from benchmarks import gpu, on_gpu
@@ -41,7 +43,7 @@ def test_trials_side_by_side_are_added_up(monkeypatch: pytest.MonkeyPatch) -> No
         def communicate(self) -> tuple[str, None]:
             return "2.5\n", None
 
-    monkeypatch.setattr(on_gpu.subprocess, "Popen", Says)
+    monkeypatch.setattr(subprocess, "Popen", Says)
     values = [value for _, value in together_rows("cuda", (1, 4))]
     assert values == ["160", "640"]
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-import run_search
 import tune.run
 from commands.resuming import PROGRAM
 from commands.search import parse
@@ -220,7 +219,7 @@ def test_the_line_is_made_of_sys_argv_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     calls.error = KeyboardInterrupt()
-    monkeypatch.setattr(run_search.sys, "argv", ["run_search.py", file])
+    monkeypatch.setattr(sys, "argv", ["run_search.py", file])
     assert main() == 130
     assert capsys.readouterr().err.endswith(f"python run_search.py {file} --resume\n")
 

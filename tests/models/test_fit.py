@@ -48,7 +48,7 @@ def test_a_bank_finds_its_good_head(encoder: Encoder) -> None:
     assert logits.shape == (4, 60, CLASSES)
     head = fit.restore_best()
     labels = torch.from_numpy(clusters(60, 2).labels)
-    x = torch.from_numpy(clusters(60, 2).features.copy())
+    x = torch.from_numpy(np.array(clusters(60, 2).features))
     assert torch.equal((x @ head.weight.T + head.bias).argmax(1), labels)
 
 
@@ -157,7 +157,7 @@ def test_the_head_starts_where_it_is_given(encoder: Encoder) -> None:
         seed=0,
         start=start,
     )
-    expected = torch.from_numpy(val.features.copy()) @ start.weight.T + start.bias
+    expected = torch.from_numpy(np.array(val.features)) @ start.weight.T + start.bias
     torch.testing.assert_close(fit.logits(val)[0], expected)
 
 
@@ -182,7 +182,7 @@ def test_logits_come_in_order_whatever_the_batch(
 def test_a_fit_leaves_encoder_and_features_alone(encoder: Encoder) -> None:
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     train = at(encoder, "pixels", *images(24, 1))
-    cached = train.features.copy()
+    cached = np.array(train.features)
     rates = {"lr": 3e-3, "head_lr": 0.01, "weight_decay": 0.1, "batch_size": 8}
     recipe = Recipe(blocks="all", kinds="ln+attn+mlp+embed+proj", **rates)
     numbers: Any = {"classes": CLASSES, "horizon": 400, "seed": 0}

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
@@ -110,7 +111,7 @@ def test_diverged_fits_are_never_the_best(encoder: Encoder) -> None:
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
 def test_bad_features_give_no_best(encoder: Encoder, poison: float) -> None:
     train = clusters(30, 1)
-    broken = train.features.copy()
+    broken = np.array(train.features)
     broken[::3] = poison
     fit = Fit(
         encoder,

@@ -61,7 +61,6 @@ def refuse_the_second(_: str, job: int) -> int:
     return os.getpid()
 
 
-@ray.remote(num_cpus=1)
 class Occupant:
     """Takes the place of a machine that has gone."""
 
@@ -71,7 +70,7 @@ class Occupant:
 
 @pytest.fixture
 def occupied(request: pytest.FixtureRequest) -> Iterator[None]:
-    occupants: list[Any] = [Occupant.remote() for _ in range(request.param)]
+    occupants: list[Any] = [ray.remote(num_cpus=1)(Occupant).remote() for _ in range(request.param)]
     ray.get([occupant.here.remote() for occupant in occupants])
     yield
     for occupant in occupants:

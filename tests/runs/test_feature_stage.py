@@ -47,7 +47,6 @@ def stage(
         dtype="float32",
         precision="float32",
         on_a_node=pool.on_a_node,
-        gpu_share=pool.gpu_share,
     )
     return FeatureStage(FeatureStore(cache, "test"), worker, pool, map_above)
 

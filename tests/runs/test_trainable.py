@@ -146,7 +146,7 @@ def test_the_first_trial_of_a_process_leaves_no_fit_either(
 
             return sum(isinstance(found, Fit) for found in gc.get_objects())
 
-    process = ray.remote(num_cpus=1)(Process).remote()
+    process: Any = ray.remote(num_cpus=1)(Process).remote()
     handle = (ray.put(new_context(pretrained)),)
     assert ray.get(process.left_over.remote(handle, Storage.at(tmp_path))) == 0
     ray.kill(process)

@@ -67,7 +67,7 @@ def main(out: Path) -> int:
     nodes: dict[str, list[str]] = {}
     os.environ |= {"CUDA_VISIBLE_DEVICES": "99", CLAIMED: "1"}  # torch sees no such GPU
     note_nodes(nodes)
-    tune.stages.ask_devices = functools.partial(ask_devices, trouble=no_trouble)
+    vars(tune.stages)["ask_devices"] = functools.partial(ask_devices, trouble=no_trouble)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0})
     for size in (SMALL_GPU, LARGE_GPU):
         add_node(cluster, out / "tools", size)

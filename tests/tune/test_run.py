@@ -15,6 +15,7 @@ from errors import InputError
 from search_spaces import load_experiment
 from tests.runs.helpers import DIGITS
 from tune.run import Options, dry_run, run
+from tune.run_dir import RunDirectory
 
 
 class BegunError(Exception):
@@ -25,7 +26,7 @@ def test_a_run_begins_with_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
     def begin(*_: Any) -> None:
         raise BegunError
 
-    monkeypatch.setattr(tune.run.RunDirectory, "locked", begin)
+    monkeypatch.setattr(RunDirectory, "locked", begin)
     said = io.StringIO()
     with pytest.raises(BegunError):
         run(load_experiment(DIGITS), Options(), Console(file=said, width=60))

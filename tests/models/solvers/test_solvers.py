@@ -53,7 +53,7 @@ def test_the_bank_is_solved_at_once(encoder: Encoder, smoothing: float) -> None:
     assert evaluation.samples == fit.samples == HORIZON
     assert evaluation.steps > 0
     assert fit.best == evaluation
-    x, y = torch.from_numpy(TRAIN.features.copy()), torch.from_numpy(TRAIN.labels)
+    x, y = torch.from_numpy(np.array(TRAIN.features)), torch.from_numpy(TRAIN.labels)
     heads, iterations = solve_probes(x, y, CLASSES, BANK, smoothing)
     assert evaluation.steps == iterations
     for i, head in enumerate(heads):
@@ -87,7 +87,7 @@ def test_every_anchor_has_a_head_for_every_decay(encoder: Encoder) -> None:
     text = start()
     fit = solved(encoder, start=text, anchor=[0, 0.5, 1])
     fit.train_until(HORIZON)
-    x, y = torch.from_numpy(TRAIN.features.copy()), torch.from_numpy(TRAIN.labels)
+    x, y = torch.from_numpy(np.array(TRAIN.features)), torch.from_numpy(TRAIN.labels)
     halved = LinearHead(text.weight / 2, text.bias / 2)
     expected = [
         head
@@ -144,7 +144,7 @@ def test_without_a_solver_the_head_stays_bit_for_bit(encoder: Encoder) -> None:
     evaluation = fit.train_until(HORIZON)
     assert (evaluation.samples, evaluation.steps, evaluation.head) == (HORIZON, 0, 0)
     assert_same(vars(fit.restore_best()), vars(given))
-    x = torch.from_numpy(VAL.features.copy())
+    x = torch.from_numpy(np.array(VAL.features))
     right = (x @ given.weight.T + given.bias).argmax(1) == torch.from_numpy(VAL.labels)
     assert evaluation.val_accuracy == pytest.approx(right.double().mean().item())
     assert evaluation.finite
@@ -166,7 +166,7 @@ def test_the_state_of_a_solved_fit_loads(encoder: Encoder, solver: str) -> None:
 
 
 def test_bad_features_give_no_solution(encoder: Encoder) -> None:
-    broken = TRAIN.features.copy()
+    broken = np.array(TRAIN.features)
     broken[::3] = np.nan
     train = FeatureDataset(broken, TRAIN.labels, TRAIN.rows)
     recipe = Recipe(solver="lbfgs", weight_decay=BANK)

@@ -23,7 +23,6 @@ Features = dict[str, tuple[SharedSplit, Split]]
 class Here:
     """A pool that does its jobs at once, and keeps the context of the last ones."""
 
-    gpu_share = 1.0
     context: HeldOutProbe
 
     def map(

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
-import ray  # noqa: F401  (brings psutil along where none is installed)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
 from errors import InputError
+from files import nearest
 from models.encoder import Encoder
 from models.towers import split_tower
 from search_spaces import Experiment
@@ -34,12 +36,8 @@ def encoder() -> Encoder:
 def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A machine of 64 GB, and as much on disk."""
     machine = SimpleNamespace(memory=64 * 10**9, disk=64 * 10**9)
-    monkeypatch.setattr(
-        plan_module.psutil, "virtual_memory", lambda: SimpleNamespace(total=machine.memory)
-    )
-    monkeypatch.setattr(
-        plan_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=machine.disk)
-    )
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=machine.memory))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=machine.disk))
     return machine
 
 
@@ -303,5 +301,5 @@ def test_a_plan_names_a_source_with_brackets_as_it_is(encoder: Encoder) -> None:
 
 
 def test_a_caches_disk_is_that_of_its_nearest_folder(tmp_path: Path) -> None:
-    assert plan_module.nearest(tmp_path / "a" / "b") == tmp_path
-    assert plan_module.nearest(tmp_path) == tmp_path
+    assert nearest(tmp_path / "a" / "b") == tmp_path
+    assert nearest(tmp_path) == tmp_path

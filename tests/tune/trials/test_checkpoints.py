@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from errors import InputError
-from records import Cell
+from records import Cell, checkpoint_name
 from tests.tune.search.simulated import ZEROS, Simulation, experiment, rough, smooth
 from tune.search.search import Search
 from tune.storage.storage import Storage
-from tune.trials.checkpoints import BEFORE, CHECKSUM, KeptCheckpoints, checkpoint_name
+from tune.trials.checkpoints import BEFORE, CHECKSUM, KeptCheckpoints
 
 METHODS = {"zeros": ZEROS}
 ONE = Cell(1, "zeros")

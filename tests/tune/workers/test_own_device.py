@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import ray
 import torch
 
 from tune.workers import own_device as module
@@ -16,7 +17,7 @@ from tune.workers.own_device import CLAIMED, WORKSPACE, own_device
 def given(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray has given this process a GPU."""
     monkeypatch.setattr(module, "_given_share", lambda: 0.5)
-    monkeypatch.setattr(module.ray.util, "get_node_ip_address", lambda: "10.0.0.7")
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
 
 

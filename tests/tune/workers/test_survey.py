@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 
 from data import FileSource
@@ -26,7 +27,7 @@ def told(name: PrecisionName, **options: Any) -> str:
 
 @pytest.fixture
 def in_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey_module.ray.util, "get_node_ip_address", lambda: "10.0.0.7")
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
 
 
 def test_a_gpu_that_torch_cannot_use_is_told_with_a_way_out(in_ray: None) -> None:
