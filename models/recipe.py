@@ -39,7 +39,8 @@ class Settings(Section):
     disturb each other.
 
     `blocks: final` with `kinds: proj` trains the projection alone, beside a head that `head_lr: 0`
-    keeps or that is trained too (ProLIP: Fahes et al. 2025, arXiv:2410.05270).
+    keeps or that is trained too (ProLIP: Fahes et al. 2025, arXiv:2410.05270). A tower without one,
+    such as SigLIP's, is given the identity, of the embedding's width.
 
     A probe can be solved instead of trained: `solver: lbfgs` minimises the mean cross-entropy
     plus `weight_decay`/2 times the squared distance of the head's weight from `anchor` times the

@@ -12,6 +12,7 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.model import QuickGELU
+from open_clip.timm_model import TimmModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -135,6 +136,8 @@ def _config(description: Description, model: open_clip.CLIP) -> dict[str, Any]:
     tree = dict(open_clip.get_model_config(open_clip_name(description.model.name)))
     if any(isinstance(module, QuickGELU) for module in model.modules()):
         tree["quick_gelu"] = True  # a tag may ask for it
+    if isinstance(model.visual, TimmModel) and hasattr(model.visual.head, "proj"):
+        tree["vision_cfg"] = {**tree["vision_cfg"], "timm_proj": "linear"}  # or it had none
     return {"model_cfg": tree, "preprocess_cfg": model.visual.preprocess_cfg}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
+import torch
 from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
@@ -70,9 +71,24 @@ def final_of(tower: Any, last: str, names: Iterable[str] = ("head",)) -> tuple[n
 
     `names` are the children of the trunk that its `forward_head` uses.
     """
+    _add_projection(tower)
     trunk = part_of(tower.trunk, only={last, *names})
     final = nn.ModuleDict({"trunk": trunk, "head": tower.head})
     return final, partial(_run_final, last=last)
+
+
+def _add_projection(tower: Any) -> None:
+    """Give a tower that ends without a projection, as SigLIP's do, one that is the identity.
+
+    It is what `timm_proj: linear` builds, so that `kinds: proj` can train it, and open_clip load
+    it.
+    """
+    heads = (tower.head, tower.trunk.get_classifier())
+    if not any(list(head.children()) or list(head.parameters()) for head in heads):
+        proj = nn.Linear(tower.trunk.num_features, tower.trunk.num_features, bias=False)
+        like = next(tower.trunk.parameters())
+        proj.to(like).weight.data.copy_(torch.eye(len(proj.weight)))
+        tower.head.add_module("proj", proj)
 
 
 def _run_final(final: nn.Module, x: Tensor, last: str) -> Tensor:

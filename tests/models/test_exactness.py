@@ -231,11 +231,11 @@ def test_steps_from_features_are_steps_from_pixels(name: str, blocks: str, kinds
     tower = TOWERS[name]()
     first, last = {"2-1": (1, 2), "1": (1, 1), "all": (-1, DEPTH - 1)}[blocks]
     images = pixels(N, dtype=torch.float64)
+    encoder = split_tower(tower)  # which may add a projection
     reference = Reference.of(tower, first, last, kinds, torch.float64)
     expected = reference.run(images, torch.from_numpy(LABELS), STEPS)
 
-    settings = recipe(blocks, kinds)
-    encoder = split_tower(tower).double()
+    settings, encoder = recipe(blocks, kinds), encoder.double()
     boundary = select(settings, encoder).boundary
     trained = {key for key, p in reference.tower.named_parameters() if p.requires_grad}
     assert encoder.index(boundary) == 1 + min(map(block_of, trained))
@@ -265,12 +265,12 @@ def test_steps_from_features_are_steps_from_pixels(name: str, blocks: str, kinds
 def test_gradients_agree_in_float32(name: str) -> None:
     tower = TOWERS[name]()
     images = pixels(N)
+    encoder = split_tower(tower)
     reference = Reference.of(tower, 1, DEPTH - 1, "ln+attn+mlp", torch.float32)
     # A head at zero would send no gradient down.
     start = torch.randn(reference.head.weight.shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         reference.head.weight.copy_(start)
-    encoder = split_tower(tower)
     settings = recipe("2-1", "ln+attn+mlp")
     fit = new_fit(encoder, settings, select(settings, encoder).boundary, images)
     with torch.no_grad():

@@ -62,8 +62,11 @@ TIMM = {
     "timm_proj": "linear",
     "image_size": 160,
 }
+SIGLIP_WIDTH = 96
+SIGLIP = {"timm_model_name": "test_vit3.r160_in1k", "timm_pool": "map", "timm_proj": "none"}
 VISION: dict[str, dict[str, Any]] = {
     "timm": TIMM,
+    "SigLIP": {**TIMM, **SIGLIP},
     "ConvNeXt": {**TIMM, "timm_model_name": "test_convnext", "timm_pool": "avg"},
     "ResNet": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64, "patch_size": None},
 }
@@ -72,6 +75,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "native, LoRA": {"blocks": "1", "kinds": "attn+mlp", "lora_rank": 2},
     "native, final": {"blocks": "final", "kinds": "proj"},
     "timm": {"blocks": "5-4", "kinds": "ln+mlp"},
+    "SigLIP": {"blocks": "final", "kinds": "proj"},
     "ConvNeXt": {"blocks": "4-1", "kinds": "ln+mlp+conv"},
     "ResNet": {"blocks": "all", "kinds": "ln+attn+conv+proj"},
 }
@@ -81,11 +85,12 @@ def base(path: Path, vision: dict[str, Any]) -> str:
     """A `local-dir:` of a tiny CLIP with this image tower."""
     torch.manual_seed(0)
     tower = vision or CONFIG["vision_cfg"]
-    model = open_clip.model.CLIP(12, tower, CONFIG["text_cfg"])
+    dim = SIGLIP_WIDTH if tower.get("timm_proj") == "none" else CONFIG["embed_dim"]
+    model = open_clip.model.CLIP(dim, tower, CONFIG["text_cfg"])
     name = folder_of(path, model, std=[0.3, 0.4, 0.5])
     file = path / "open_clip_config.json"
     config = json.loads(file.read_text())
-    config["model_cfg"]["vision_cfg"] = tower
+    config["model_cfg"] |= {"embed_dim": dim, "vision_cfg": tower}
     file.write_text(json.dumps(config))
     return name
 

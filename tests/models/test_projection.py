@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from models.classifier import build_classifier
 from models.device import Device
-from models.encoder import Encoder
+from models.encoder import Encoder, embedding
 from models.exported import exported_weights
 from models.recipe import Recipe
 from models.selection import select
+from models.towers import split_tower
 from tests.models.fits import assert_same, tuning
-from tests.models.tiny_towers import at, pixels
+from tests.models.tiny_towers import at, pixels, timm
 
 
 def test_a_kept_head_stays_to_the_bit_while_the_projection_moves(encoder: Encoder) -> None:
@@ -37,6 +41,22 @@ def test_a_projection_is_exported_as_any_other_weight(encoder: Encoder) -> None:
     torch.testing.assert_close(
         classifier.logits(images, Device("cpu")), fit.logits(features), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("build", [lambda: timm("map", proj="none"), lambda: timm("avg", "none")])
+def test_a_tower_without_a_projection_trains_one_that_starts_as_the_identity(build: Any) -> None:
+    tower, images = build(), pixels(4).double()
+    with torch.no_grad():
+        before = embedding(copy.deepcopy(tower).double()(images))
+    encoder = split_tower(tower).double()
+    (trained,) = select(Recipe(blocks="final", kinds="proj"), encoder).parameters
+    weight = encoder.group(trained.group).get_parameter(trained.name)
+    assert torch.equal(weight, torch.eye(len(weight), dtype=torch.float64))
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(images), before, rtol=1e-12, atol=1e-12)
+        weight.copy_(torch.randn_like(weight))
+        torch.testing.assert_close(encoder(images), embedding(tower(images)))
+        torch.testing.assert_close(encoder(images), embedding(before @ weight.T))
 
 
 def test_a_fixed_head_on_a_frozen_encoder_trains_nothing() -> None:
