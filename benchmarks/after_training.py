@@ -65,7 +65,7 @@ def tested(lab: Laboratory, fit: Fit) -> float:
     """Return the test accuracy of the weights that a fit has chosen."""
     test = lab.examples("test", select(fit.recipe, lab.encoder).boundary)
     assert fit.best is not None
-    predicted = fit.logits(test)[fit.best.head].argmax(1).numpy()
+    predicted = fit.logits(test, fit.best.head).argmax(1).numpy()
     return float((predicted == test.labels).mean())
 
 

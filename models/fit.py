@@ -241,13 +241,12 @@ class Fit:
 
     def _judged(self) -> tuple[list[float], list[float], list[float]]:
         """Return the accuracy, loss and score of every head on the validation split."""
-        logits = self.logits(self._val)
         labels = self._val.labels[self._val.rows]
-        accuracies = [measured(judged(head, labels, self._metric)) for head in logits]
-        losses = mean_losses(logits, torch.from_numpy(labels)).tolist()
-        scores = [
-            score(a, loss, self._val_least) for a, loss in zip(accuracies, losses, strict=True)
-        ]
+        accuracies, losses, scores = [], [], []
+        for logits in self.model.each_logits(self._val, self._device):
+            accuracies.append(measured(judged(logits, labels, self._metric)))
+            losses.append(mean_losses(logits[None], torch.from_numpy(labels)).item())
+            scores.append(score(accuracies[-1], losses[-1], self._val_least))
         return accuracies, losses, scores
 
     def evaluate(self) -> Evaluation:
@@ -273,7 +272,7 @@ class Fit:
         The mean of the values is the metric of the head.
         """
         labels = self._val.labels[self._val.rows]
-        logits = self.logits(self._val)[head]
+        logits = self.logits(self._val, head)
         values = judged(logits, labels, self._metric).tolist()
         return values, fit_temperature(logits, torch.from_numpy(labels))
 
@@ -287,9 +286,9 @@ class Fit:
         self.set_weights(now)
         return max(0.0, *scores)
 
-    def logits(self, examples: FeatureDataset) -> Tensor:
-        """Compute the logits (H, n, C) of `examples`, in order, on the CPU in float32."""
-        return self.model.logits(examples, self._device)
+    def logits(self, examples: FeatureDataset, head: int = 0) -> Tensor:
+        """Compute a head's logits (n, C) of `examples`, in order, on the CPU in float32."""
+        return self.model.logits(examples, self._device, head)
 
     def weights(self) -> dict[str, nn.Parameter]:
         """Everything that is trained, by key; the parameters themselves."""

@@ -36,10 +36,14 @@ class HeadBank(nn.Module):
         flat = embeddings @ self.weight.reshape(heads * classes, dim).T + self.bias.flatten()
         return flat.reshape(len(embeddings), heads, classes).transpose(0, 1)
 
+    def logits(self, embeddings: Tensor, head: int) -> Tensor:
+        """Map embeddings (n, d) to the logits (n, C) of one head."""
+        return F.linear(embeddings, self.weight[head], self.bias[head])
+
     def one_by_one(self, embeddings: Tensor) -> Iterator[Tensor]:
         """Yield the logits (n, C) of each head in turn: memory may not hold all at once."""
-        for weight, bias in zip(self.weight, self.bias, strict=True):
-            yield F.linear(embeddings, weight, bias)
+        for head in range(len(self.weight)):
+            yield self.logits(embeddings, head)
 
     @torch.no_grad()
     def set_heads(self, heads: Sequence[LinearHead]) -> None:

@@ -213,6 +213,6 @@ class Evaluator:
         classifier = _classifier(path, winner, pretrained, device)
         return score_tests(
             self.tests,
-            lambda test: classifier.logits(test.examples(boundary), device)[0],
+            lambda test: classifier.logits(test.examples(boundary), device),
             self.metric,
         )

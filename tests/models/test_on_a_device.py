@@ -144,14 +144,14 @@ def test_an_exported_winner_is_the_same_there(recipe: str, device: TestedDevice)
     encoder = encoder_of("native")
     fit = fit_of(encoder, device.name, {**STEPPED, **DIRECT}[recipe])
     fit.train_until(BATCH)
-    found, logits = exported_weights(fit), fit.logits(fit._val)
     assert fit.best is not None
+    found, logits = exported_weights(fit), fit.logits(fit._val, fit.best.head)
     selection = select(fit.recipe.of_head(fit.best.head), encoder)
     place = Device(device.name)
     built = build_classifier(encoder, selection, selection.boundary, found, place)
     torch.testing.assert_close(
-        built.logits(fit._val, place)[0],
-        logits[fit.best.head],
+        built.logits(fit._val, place),
+        logits,
         rtol=device.tolerance,
         atol=device.tolerance,
     )

@@ -245,12 +245,10 @@ class FinalFitWorker:
         device = Device(own_device(deterministic), context.precision)
         classifier = build_classifier(context.encoder, selection, boundary, back, device)
         val = context.val.examples(boundary, context.val_rows(fit.cell.partition, fit.seed))
-        if not alike(_logits(trained, val), classifier.logits(val, device)[0]):
+        if not alike(_logits(trained, val), classifier.logits(val, device)):
             return whole
         # What is scored is what is kept, so that the table can be made again from it.
-        return Kept(
-            stored, scales, lambda test: classifier.logits(test.examples(boundary), device)[0]
-        )
+        return Kept(stored, scales, lambda test: classifier.logits(test.examples(boundary), device))
 
     def _described(
         self, result: FinalFitResult, recipe: Recipe, boundary: str, scales: Scales
@@ -278,7 +276,7 @@ class FinalFitWorker:
 def _logits(fit: Fit, examples: FeatureDataset) -> torch.Tensor:
     """Return the logits (n, C) of a fit's best head."""
     assert fit.best is not None
-    return fit.logits(examples)[fit.best.head]
+    return fit.logits(examples, fit.best.head)
 
 
 def _choose_weights(fit: Fit, alphas: tuple[float, ...]) -> tuple[float | None, bool | None]:

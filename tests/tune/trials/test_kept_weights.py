@@ -79,7 +79,7 @@ def test_the_figures_come_out_again_from_the_kept_weights(
     classifier = rebuilt(description, weights, encoder, description.boundary, device)
     found = score_tests(
         worker.tests,
-        lambda test: classifier.logits(test.examples(BOUNDARY), device)[0],
+        lambda test: classifier.logits(test.examples(BOUNDARY), device),
         "accuracy",
         result.temperature,
     )
