@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from models.head import LinearHead
 
 MAX_ITERATIONS = 500
 GRADIENT_TOLERANCE = 1e-5  # largest entry, about; scikit-learn's default is 1e-4
+BLOCK = 1 << 25  # numbers in float64 (256 MiB): of embeddings, or of logits
 RIDGE = 1e-6  # of the mean curvature: keeps the factorisation from failing, solves the same
 
 
@@ -36,48 +37,106 @@ def solve_probes(
     is convex, so it has one solution; with no decay and separable classes it has none, and the head
     is where `MAX_ITERATIONS` ended. Each solution is where the next weaker decay starts, which
     costs a fraction of starting anew. It is found in coordinates in which the curvature there is
-    near the identity (`_curvature`): embeddings are so correlated that their own take up to ten
-    times the iterations.
+    near the identity: embeddings are so correlated that their own take up to ten times the
+    iterations.
 
     Returns:
         A head for each decay, in the embeddings' type, and the iterations of all together.
     """
-    x = F.pad(embeddings.double(), (0, 1), value=1.0)  # the bias is one weight more
-    target = F.one_hot(labels, classes).to(x) * (1 - label_smoothing) + label_smoothing / classes
-    counts = x.new_ones(len(x), 1) if weights is None else weights.to(x)[:, None]
-    centre = x.new_zeros(classes, x.shape[1])
+    images = _Images(embeddings, labels, classes, label_smoothing, weights)
+    centre = embeddings.new_zeros((classes, embeddings.shape[1] + 1), dtype=torch.float64)
     penalised = torch.ones_like(centre[0])
     if anchor is None:
         penalised[-1] = 0
     else:
-        centre = torch.cat([anchor.weight, anchor.bias[:, None]], dim=1).to(x)
-    moved, offset = torch.zeros_like(centre), x @ centre.T
+        centre = torch.cat([anchor.weight, anchor.bias[:, None]], dim=1).to(centre)
+    moved = torch.zeros_like(centre)
     solved: dict[float, LinearHead] = {}
     iterations = 0
     for decay in sorted(set(decays), reverse=True):
-        moved, steps = _solve(x, target, counts, moved, decay * penalised, offset)
+        moved, steps = _solve(images, centre, moved, decay * penalised)
         iterations += steps
         head = (centre + moved).to(embeddings.dtype)
         solved[decay] = LinearHead(head[:, :-1].clone(), head[:, -1].clone())
     return [solved[decay] for decay in decays], iterations
 
 
+class _Images:
+    """The embeddings with a 1 for the bias, in float64, and the loss of a head on them.
+
+    They are gone through in blocks of `BLOCK` numbers, as memory may not hold all in float64, nor
+    images x classes. What is one block is made once.
+    """
+
+    def __init__(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        classes: int,
+        smoothing: float,
+        weights: Tensor | None,
+    ) -> None:
+        self._embeddings, self._labels, self._weights = embeddings, labels, weights
+        self._sharp, self._spread = 1 - smoothing, smoothing / classes
+        self._rows = max(1, BLOCK // max(classes, embeddings.shape[1]))
+        self._only = self._block(slice(None)) if len(labels) <= self._rows else None
+
+    def _blocks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        if self._only:
+            yield self._only
+            return
+        for begin in range(0, len(self._labels), self._rows):
+            yield self._block(slice(begin, begin + self._rows))
+
+    def _block(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Return x (n, d + 1), labels (n, 1), and how much each image counts (n, 1), over all n."""
+        x = F.pad(self._embeddings[rows].double(), (0, 1), value=1.0)
+        counts = x.new_ones(len(x)) if self._weights is None else self._weights[rows].to(x)
+        return x, self._labels[rows, None], counts[:, None] / len(self._labels)
+
+    def loss(self, head: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean cross-entropy of a head (C, d + 1), and its gradient (C, d + 1)."""
+        total, gradient = head.new_zeros(()), torch.zeros_like(head)
+        for x, labels, counts in self._blocks():
+            log_p = F.log_softmax(x @ head.T, dim=1)
+            fitted = self._sharp * log_p.gather(1, labels)
+            if self._spread:
+                fitted += self._spread * log_p.sum(1, keepdim=True)
+            total -= (counts * fitted).sum()
+            # By hand: half the time of autograd's.
+            slope = log_p.exp_().sub_(self._spread)
+            slope.scatter_add_(1, labels, torch.full_like(counts, -self._sharp)).mul_(counts)
+            gradient.addmm_(slope.T, x)
+        return total, gradient
+
+    def curvature(self, head: Tensor, penalty: Tensor) -> Tensor:
+        """Return the loss's second derivative (d + 1, d + 1) at a head, the mean over its classes.
+
+        For class c it is X^T diag(counts p_c (1 - p_c)) X / n + penalty; terms between classes are
+        left out.
+        """
+        found = head.new_zeros((head.shape[1],) * 2)
+        for x, _, counts in self._blocks():
+            p = torch.softmax(x @ head.T, dim=1)
+            confusion = counts * (p * (1 - p)).mean(dim=1, keepdim=True)
+            found.addmm_((x * confusion).T, x)
+        found.diagonal().add_(penalty + RIDGE * found.diagonal().mean())
+        return found
+
+
 @torch.no_grad()
-def _solve(
-    x: Tensor, target: Tensor, counts: Tensor, start: Tensor, penalty: Tensor, offset: Tensor
-) -> tuple[Tensor, int]:
-    """Minimise over what is added to logits `offset` (n, C), from `start`; images have `counts`.
+def _solve(images: _Images, centre: Tensor, start: Tensor, penalty: Tensor) -> tuple[Tensor, int]:
+    """Minimise over what is added to the head `centre` (C, d + 1), from `start`.
 
     Returns:
         The weight (C, d + 1) that is added, and the iterations that it took.
     """
-    curvature = _curvature(x, x @ start.T + offset, counts, penalty)
+    curvature = images.curvature(centre + start, penalty)
     # curvature = root root^T; all is NaN from here on where an embedding is.
     root: Tensor = torch.linalg.cholesky_ex(curvature)[0]
     inverse: Tensor = torch.linalg.solve_triangular(
         root, torch.eye(len(root)).to(root), upper=False
     )
-    whitened = x @ inverse.T
     solution: Tensor = start @ root  # weight = solution inverse
     optimizer = torch.optim.LBFGS(
         [solution],
@@ -89,26 +148,11 @@ def _solve(
     )
 
     def loss() -> Tensor:
-        log_p = F.log_softmax(whitened @ solution.T + offset, dim=1)
         weight = solution @ inverse
         shrunk = weight * penalty
-        # By hand: half the time of autograd's.
-        slope = counts * (log_p.exp() - target)
-        solution.grad = slope.T @ whitened / len(x) + shrunk @ inverse.T
-        return 0.5 * (weight * shrunk).sum() - (counts * target * log_p).sum() / len(x)
+        fitted, gradient = images.loss(centre + weight)
+        solution.grad = (gradient + shrunk) @ inverse.T
+        return 0.5 * (weight * shrunk).sum() + fitted
 
     optimizer.step(loss)
     return solution @ inverse, int(optimizer.state[solution]["n_iter"])
-
-
-def _curvature(x: Tensor, logits: Tensor, counts: Tensor, penalty: Tensor) -> Tensor:
-    """The objective's second derivative (d, d) at `logits` (n, C), in the mean over the classes.
-
-    For class c it is X^T diag(counts p_c (1 - p_c)) X / n + penalty; terms between classes are
-    left out.
-    """
-    p = torch.softmax(logits, dim=1)
-    confusion = counts * (p * (1 - p)).mean(dim=1, keepdim=True)
-    curvature = (x * confusion).T @ x / len(x)
-    curvature.diagonal().add_(penalty + RIDGE * curvature.diagonal().mean())
-    return curvature

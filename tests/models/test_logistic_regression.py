@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from metrics import image_weights
+from models import logistic_regression
 from models.head import LinearHead
 from models.logistic_regression import GRADIENT_TOLERANCE, MAX_ITERATIONS, solve_probes
 
@@ -87,6 +88,21 @@ def test_the_solution_has_no_gradient(
     leaves = [head.weight.requires_grad_(), head.bias.requires_grad_()]
     for gradient in torch.autograd.grad(objective(head, decay, smoothing, anchor), leaves):
         assert gradient.abs().max() <= 2 * GRADIENT_TOLERANCE
+
+
+@pytest.mark.parametrize("anchor", [None, ANCHOR])
+def test_blocks_of_images_give_the_same_head(
+    anchor: LinearHead | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = torch.rand(N, generator=GENERATOR).double()
+    found = []
+    for numbers in (1 << 20, 7 * DIM):
+        monkeypatch.setattr(logistic_regression, "BLOCK", numbers)
+        heads, _ = solve_probes(X, LABELS, CLASSES, [1e-3, 0.1], 0.1, anchor, weights)
+        found.append(heads)
+    for whole, blocks in zip(*found, strict=True):
+        torch.testing.assert_close(blocks.weight, whole.weight, rtol=0, atol=1e-9)
+        torch.testing.assert_close(blocks.bias, whole.bias, rtol=0, atol=1e-9)
 
 
 def test_the_strongest_pull_is_the_anchor_itself() -> None:
