@@ -266,6 +266,16 @@ class Fit:
             weight_distance=self._weight_distance(),
         )
 
+    def judge_again(self) -> None:
+        """Evaluate the best weights on the validation split, which may have been another."""
+        if self.best is None:
+            return
+        now, best = _copied(self.weights()), self.best
+        self.set_weights(self.best_weights)
+        judged = replace(self.evaluate(), samples=best.samples, steps=best.steps)
+        self.best = replace(judged, train_loss=best.train_loss)
+        self.set_weights(now)
+
     def validate(self, head: int) -> tuple[list[float], float]:
         """Return a value for each validation image, and the temperature of a head's logits.
 

@@ -51,6 +51,9 @@ class SearchConfig(Section):
     evaluations: int = Field(
         3, ge=1, le=10_000, description="evenly spaced evaluations, beside those at rungs"
     )
+    val_images: int = Field(
+        10_000, ge=1, le=MOST, description="the most validation images that trials are judged by"
+    )
     scheduler: str = Field("asha", description=f"what stops poor trials: {', '.join(SETTINGS)}")
     sampler: Literal["tpe", "random"] = Field("tpe", description="who proposes configurations")
     transfer: int = Field(

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import ray
@@ -82,25 +83,31 @@ def expected(prepared: Prepared, pace: Pace, slots: int) -> Forecast:
     with closing(JournalWriter(Path(os.devnull))) as journal:
         cells = Search(experiment, journal, prepared.partitions).cells
     for cell, state in cells.items():
-        whole = _whole_fit(prepared, state, pace.methods[cell.method])
-        search[cell.method] += whole * samples.left(state) / state.horizon / slots
+        pace_of, most = pace.methods[cell.method], experiment.search.val_images
+        trial = _whole_fit(prepared, state, pace_of, most)
+        whole = _whole_fit(prepared, state, pace_of)
+        search[cell.method] += trial * samples.left(state) / state.horizon / slots
         # The first goes on from the end of its trial.
         final[cell.method] += whole * (AFTER + (state.seeds - 1) * (1 + AFTER)) / slots
     return Forecast(images * pace.image / slots, search, final)
 
 
-def _whole_fit(prepared: Prepared, state: CellSearch, pace: MethodPace) -> float:
-    """Return the seconds of a fit of a cell to its horizon, evaluations included."""
+def _whole_fit(prepared: Prepared, state: CellSearch, pace: MethodPace, most: float = inf) -> float:
+    """Return the seconds of a fit of a cell to its horizon, evaluations included.
+
+    Each is on the cell's validation images, `most` of them at most.
+    """
     plan, images = prepared.plan, prepared.partitions[state.cell.partition]
     validation = plan.images["val"]
     if prepared.experiment.data.validation != "full":
         validation = round(validation * images / plan.images["train"])
+    judges = min(validation, most)
     recipe = Recipe(**state.space.first())
     if not recipe.takes_steps:
-        return images * pace.sample + validation * pace.judged
+        return images * pace.sample + judges * pace.judged
     # Before the last milestone, the mean of start and weights is judged as well.
     times = len(state.milestones) if recipe.frozen_encoder else 2 * len(state.milestones) - 1
-    return state.horizon * pace.sample + times * validation * pace.judged
+    return state.horizon * pace.sample + times * judges * pace.judged
 
 
 def _measured(prepared: Prepared, cluster: Cluster) -> Pace:

@@ -51,6 +51,23 @@ def test_matched_validation_is_the_partitions_own_share(labels: int, seed: int) 
 
 
 @settings(max_examples=20)
+@given(st.integers(50, 400), st.booleans(), st.integers(7, 300), st.sampled_from([0, 3]))
+def test_judges_are_some_of_the_validation_images_of_every_class(
+    labels: int, matched: bool, most: int, burst: int
+) -> None:
+    draws = draws_of(labels, matched=matched, burst=burst)
+    for partition in (10, 100):
+        all_of_them, judges = draws.val_rows(partition, 0), draws.judging_rows(partition, most)
+        assert set(judges.tolist()) <= set(all_of_them.tolist())
+        seen = draws.val.labels
+        assert set(seen[judges].tolist()) == set(seen[all_of_them].tolist())
+        if len(all_of_them) <= most:
+            assert judges.tolist() == all_of_them.tolist()
+        else:
+            assert len(judges) <= max(most, 7 * (burst or 1)) + burst
+
+
+@settings(max_examples=20)
 @given(st.integers(2, 9), st.integers(0, 20))
 def test_partitions_and_matched_validation_keep_groups_whole(burst: int, seed: int) -> None:
     draws = draws_of(400, matched=True, burst=burst)

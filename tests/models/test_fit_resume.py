@@ -6,6 +6,7 @@ import copy
 import io
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +86,25 @@ def test_the_best_weights_travel_with_the_state(encoder: Encoder) -> None:
     assert_same(weights(second), weights(first))
     second.restore_best()
     assert_same(weights(second), at_best)
+
+
+def test_the_best_weights_are_judged_by_other_images_where_a_state_has_gone_on(
+    encoder: Encoder,
+) -> None:
+    few, many = tuning(encoder), tuning(encoder)
+    few._val = replace(few._val, rows=few._val.rows[::3])
+    few.train_until(160)
+    many.load_state_dict(few.state_dict())
+    last, best = weights(many), few.best
+    many.judge_again()
+    assert_same(weights(many), last)
+    assert many.best is not None
+    assert best is not None
+    assert (many.best.samples, many.best.train_loss) == (best.samples, best.train_loss)
+    assert many.best.val_loss != best.val_loss
+    many.restore_best()
+    again = many.evaluate()
+    assert (again.score, again.val_loss) == (many.best.score, many.best.val_loss)
 
 
 def test_a_state_that_never_was_evaluated_loads(encoder: Encoder) -> None:

@@ -172,6 +172,16 @@ def test_a_probe_is_the_same_as_read_back_from_the_journal(context: TrialContext
 
 
 @pytest.mark.ray
+def test_the_search_is_judged_by_some_of_the_validation_images(context: TrialContext) -> None:
+    few = dataclasses.replace(context, experiment=small("search.samples=60", "search.val_images=9"))
+    cell = Cell(100, "frozen")
+    searched, final = (few.fit(cell, {}, None, 0, searching) for searching in (True, False))
+    assert (len(searched._val), len(final._val)) == (9, 30)
+    assert few.judges_are_few(100)
+    assert not context.judges_are_few(100)
+
+
+@pytest.mark.ray
 @pytest.mark.parametrize("blocks", ["none", "11"])
 def test_a_fit_trains_on_as_many_views_as_it_asks_for(blocks: str, context: TrialContext) -> None:
     cell = Cell(100, "frozen" if blocks == "none" else "llrd")

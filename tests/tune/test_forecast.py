@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -56,6 +57,16 @@ def test_validation_counts_as_often_as_it_is_judged(prepared: Prepared) -> None:
     costly = Pace(free.image, {n: MethodPace(p.sample, 1e-3) for n, p in free.methods.items()})
     before, after = (expected(prepared, each, 1).final for each in (free, costly))
     assert all(after[name] > before[name] for name in before)
+
+
+def test_the_search_is_judged_by_no_more_images_than_it_asks_for(prepared: Prepared) -> None:
+    few = dataclasses.replace(prepared, experiment=small("search.val_images=20", methods=SHARED))
+    methods = dict.fromkeys(prepared.experiment.methods, MethodPace(0.0, 1e-3))
+    one, other = (expected(each, Pace(1e-3, methods), 1) for each in (prepared, few))
+    assert other.final == one.final
+    assert other.search["llrd"] == pytest.approx(
+        one.search["llrd"] * 20 / prepared.plan.images["val"]
+    )
 
 
 def test_a_forecast_names_its_machine_and_the_largest_cost() -> None:

@@ -188,7 +188,8 @@ class FinalFitWorker:
         if fit.seed == 0:
             folder, config, probe = self.checkpoints, fit.config, fit.probe
             winner = Checkpoint(folder, context, cell, fit.trial, config, probe, trained)
-            winner.take_up(trained)
+            if winner.take_up(trained) and context.judges_are_few(cell.partition):
+                trained.judge_again()
         context.run(cell, trained)
         alpha, ema = _choose_weights(trained, experiment.final.wise_ft)
         best = trained.best

@@ -123,7 +123,7 @@ class SuffixTrial(ray_tune.Trainable):
             torch.cuda.empty_cache()
         asked = self._asked
         cell, config, probe = Cell.parse(asked["cell"]), asked["config"], asked["probe"]
-        fit = context.fit(cell, config, probe, seed=0)
+        fit = context.fit(cell, config, probe, seed=0, searching=True)
         self._points, self._pauses = context.milestones(cell, fit), context.rungs(cell, fit)
         self._kept_at = time.monotonic()
         self._checkpoint = Checkpoint(

@@ -64,13 +64,18 @@ class TrialContext:
         object.__setattr__(self, "scheduler", scheduler)
 
     def fit(
-        self, cell: Cell, config: Mapping[str, Any], probe: Mapping[str, Any] | None, seed: int
+        self,
+        cell: Cell,
+        config: Mapping[str, Any],
+        probe: Mapping[str, Any] | None,
+        seed: int,
+        searching: bool = False,
     ) -> Fit:
         """Return a fit of `config` on the cell's partition, ready for its first step.
 
         Seed 0 is the search's; each seed has its own draw of the partition and its own order of
         samples. `probe` holds the settings of the probe to start from, which is refitted here with
-        the same seed.
+        the same seed. One that is `searching` is judged by `search.val_images` at most.
         """
         recipe = Recipe(**config)
         start = None
@@ -78,13 +83,16 @@ class TrialContext:
             start = _probe_head(self, cell.partition, Recipe(**probe), seed)
         elif recipe.start == "zero_shot":
             start = self._pretrained.zero_shot
+        judges = self.val_rows(cell.partition, seed)
+        if searching:
+            judges = self.judging_rows(cell.partition)
         boundary, deterministic = self.boundary(recipe), self.experiment.resources.deterministic
         return Fit(
             self.encoder,
             select(recipe, self.encoder),
             boundary,
             self.train.examples(boundary, self.rows(cell.partition, seed), recipe.views),
-            self.val.examples(boundary, self.val_rows(cell.partition, seed)),
+            self.val.examples(boundary, judges),
             classes=len(self.classes),
             horizon=self.experiment.horizon(cell.method, self.images[cell.partition]),
             seed=derived_seed(self.experiment.seed, seed, "order"),
@@ -111,6 +119,15 @@ class TrialContext:
     def val_rows(self, partition: Partition, seed: int) -> Rows:
         """Find the features of the validation images that a partition is judged by for a seed."""
         return self.val.readable(self.draws.val_rows(partition, seed))
+
+    def judging_rows(self, partition: Partition) -> Rows:
+        """Find the features of those that the search judges a partition by."""
+        most = self.experiment.search.val_images
+        return self.val.readable(self.draws.judging_rows(partition, most))
+
+    def judges_are_few(self, partition: Partition) -> bool:
+        """Say whether the search judges a partition by some of the validation images alone."""
+        return len(self.judging_rows(partition)) < len(self.val_rows(partition, 0))
 
     def boundary(self, recipe: Recipe) -> str:
         """Return where a fit of the recipe is fed: all that it trains on is cached there."""
@@ -148,6 +165,6 @@ def _probe_head(
     method = context.experiment.probe
     assert method is not None
     cell = Cell(partition, method)
-    fit = context.fit(cell, probe.model_dump(), None, seed)
+    fit = context.fit(cell, probe.model_dump(), None, seed, searching=True)  # few judges will do
     context.run(cell, fit)
     return fit.restore_best() if fit.best else None
