@@ -1,8 +1,8 @@
 """Trials in the logs of other programs: TensorBoard, MLflow, Weights & Biases.
 
-Ray's own loggers write them. They are fed from the journal's events rather than by Tune: to Tune a
-trial that pauses ends and comes back as another, and a trial that is resumed repeats its last
-report. The journal has every trial once, and each of its reports once.
+Ray's own loggers write the first two. They are fed from the journal's events rather than by Tune:
+to Tune a trial that pauses ends and comes back as another, and a trial that is resumed repeats its
+last report. The journal has every trial once, and each of its reports once.
 """
 
 from __future__ import annotations
@@ -79,28 +79,51 @@ def _tensorboard(experiment: Experiment, folder: Path) -> LoggerCallback:
 def _mlflow(experiment: Experiment, folder: Path) -> LoggerCallback:
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or (folder / MLRUNS).absolute().as_uri()
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        place = folder.absolute() / MLRUNS
+        place.mkdir(exist_ok=True)
+        uri = f"sqlite:///{place}/mlflow.db"  # it takes plain folders no more
     tags = {"run": experiment.name}
     return MLflowLoggerCallback(uri, experiment_name=experiment.name, tags=tags)
 
 
-def _wandb(experiment: Experiment, folder: Path) -> LoggerCallback:
-    from ray.air.integrations.wandb import WandbLoggerCallback
+class _WandbRuns(LoggerCallback):
+    """Makes each trial a run of Weights & Biases, in this process.
 
-    mode = os.environ.setdefault("WANDB_MODE", "offline")
-    place = folder.absolute() / WANDB
-    place.mkdir(exist_ok=True)
-    return WandbLoggerCallback(
-        project=experiment.name,
-        tags=[experiment.name],
-        mode=mode,
-        dir=str(place),
-        resume="allow",  # where a resumed run goes on with a trial
-    )
+    Ray's own logger starts two processes a trial, and nobody learns of what fails in them.
+    """
+
+    def __init__(self, experiment: Experiment, folder: Path) -> None:
+        import wandb
+
+        self._wandb, self._runs = wandb, dict[Any, Any]()
+        self._project, self._place = experiment.name, folder.absolute() / WANDB
+        self._place.mkdir(exist_ok=True)
+
+    def log_trial_start(self, trial: Any) -> None:
+        self._runs[trial] = self._wandb.init(
+            project=self._project,
+            group=trial.experiment_dir_name,
+            name=str(trial),
+            id=trial.trial_id,
+            config=trial.config,
+            dir=str(self._place),
+            mode=os.environ.get("WANDB_MODE", "offline"),
+            resume="allow",  # where a resumed run goes on with a trial
+            reinit="create_new",  # several trials run at once
+            settings=self._wandb.Settings(silent=True, console="off"),
+        )
+
+    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+        self._runs[trial].log(result, step=iteration)
+
+    def log_trial_end(self, trial: Any, failed: bool = False) -> None:
+        self._runs.pop(trial).finish(exit_code=int(failed))
 
 
 Make = Callable[[Experiment, Path], LoggerCallback]
-LOGGERS: dict[str, Make] = {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
+LOGGERS: dict[str, Make] = {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _WandbRuns}
 FOLDERS = {"tensorboard": TENSORBOARD, "mlflow": MLRUNS, "wandb": WANDB}
 
 

@@ -14,7 +14,7 @@ from search_spaces import Experiment
 from tests.report.test_tensorboard import scalars
 from tests.runs.helpers import small
 from tests.tune.search.simulated import a_report
-from tune.monitor.loggers import LOGGERS, TrialLog
+from tune.monitor.loggers import TrialLog
 from tune.places import check_loggers
 
 CELL = Cell(10, "llrd")
@@ -109,11 +109,34 @@ def test_tensorboard_gets_the_points_and_the_settings(tmp_path: Path) -> None:
     assert "_hparams_/experiment" in tags
 
 
-@pytest.mark.parametrize("name", ["mlflow", "wandb"])
-def test_an_optional_package_takes_trials(name: str, tmp_path: Path) -> None:
-    pytest.importorskip(name)
-    logger = LOGGERS[name](small(), tmp_path)
-    assert isinstance(logger, LoggerCallback)
+def take_two_trials(name: str, folder: Path) -> None:
+    to = TrialLog(name, small(), folder, "1a2b", pytest.fail)
+    for event in (started(3), started(4), reported(3, 100), reported(4, 100), reported(3, 300)):
+        to.take(event)
+    to.take(TrialEnded(CELL, 3, "completed", ""))
+    to.close()
+
+
+def test_wandb_gets_a_run_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    take_two_trials("wandb", tmp_path)
+    runs = sorted((tmp_path / "wandb").rglob("*.wandb"))
+    assert [run.stem for run in runs] == ["run-1a2b-10-llrd-3", "run-1a2b-10-llrd-4"]
+    assert all(b"val_accuracy" in run.read_bytes() for run in runs)
+
+
+def test_mlflow_gets_a_run_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    take_two_trials("mlflow", tmp_path)
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name(small().name)
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert sorted(runs) == ["10/llrd/3", "10/llrd/4"]
+    points = client.get_metric_history(runs["10/llrd/3"].info.run_id, "val_accuracy")
+    assert [point.step for point in points] == [100, 300]
+    assert runs["10/llrd/3"].data.params["method"] == "llrd"
 
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
