@@ -7,6 +7,7 @@ last report. The journal has every trial once, and each of its reports once.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -79,6 +80,7 @@ def _tensorboard(experiment: Experiment, folder: Path) -> LoggerCallback:
 def _mlflow(experiment: Experiment, folder: Path) -> LoggerCallback:
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         place = folder.absolute() / MLRUNS
