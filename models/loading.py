@@ -150,6 +150,7 @@ def _created(name: str, tag: str | None) -> tuple[open_clip.CLIP, Any, list[str]
             model, preprocess = _filled(name, {}, keys)
     elif open_clip.is_pretrained_cfg(name, tag):
         _check_architecture(name)
+        _download(name, tag)
         model, preprocess = _filled(name, {"pretrained": tag, **options_of_tag(name, tag)})
     else:
         options, assumed = options_of_file(name)
@@ -158,6 +159,21 @@ def _created(name: str, tag: str | None) -> tuple[open_clip.CLIP, Any, list[str]
             model, preprocess = _filled(name, {"pretrained": str(path), **options}, keys)
     check_finite(model.state_dict())
     return model, preprocess, assumed
+
+
+def _download(name: str, tag: str) -> None:
+    """Have the weights of a tag in open_clip's cache.
+
+    Raises:
+        InputError: they cannot be downloaded.
+    """
+    try:
+        open_clip.factory.download_pretrained(open_clip.get_pretrained_cfg(name, tag))
+    except Exception as error:  # of any of the libraries that talk to a network
+        raise InputError(
+            f"model: the weights of {name}, {tag} cannot be downloaded ({one_line(error, 120)}); a "
+            f"file of them is taken as well: --model {name}:FILE, or model.pretrained"
+        ) from error
 
 
 def _check_architecture(name: str, bytes_of_weights: int | None = None) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from partitions import Partition
 from records import (
     CHECKPOINTS,
     Footnote,
@@ -75,7 +76,7 @@ class Options:
 
 def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     """Print what a run would do; with `resume`, check that it can go on."""
-    prepared = prepare(experiment)
+    prepared = _prepared(experiment, console)
     if options.resume and (folder := options.out / experiment.name).is_dir():
         with RunDirectory.locked(folder, resume=True) as directory:
             directory.resolved(experiment, identity_of(prepared))  # refuses what cannot go on
@@ -110,7 +111,7 @@ def run(experiment: Experiment, options: Options, console: Console) -> Summary:
 
 def _run(experiment: Experiment, options: Options, console: Console, storage: Storage) -> None:
     began = options.now()
-    prepared = prepare(experiment)
+    prepared = _prepared(experiment, console)
     prepared.plan.render_data(console)
     _warn(prepared, options, console)
     folder = options.out / experiment.name
@@ -160,6 +161,14 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
     _say_if_late(options, began, 0.0, console)
 
 
+def _prepared(experiment: Experiment, console: Console) -> Prepared:
+    """Prepare an experiment, and say what may take a while."""
+    name, tag = experiment.model.name, experiment.model.pretrained
+    if tag is not None and not Path(tag).expanduser().is_file():
+        say(console, f"{name}, {tag}: open_clip downloads the weights if it has not before")
+    return prepare(experiment)
+
+
 def _run_stages(
     site: Site,
     search: Search,
@@ -181,10 +190,17 @@ def _run_stages(
         began,
         expected_test_seconds(site.prepared, time.monotonic() - features_began),
         options.now,
+        _judges(site.prepared),
     )
     context = make_context(site, machines, features)
     winners = find_winners(site, machines, context, search, budget, checkpoints)
     score_winners(site, machines, context, search, budget, checkpoints, winners, features.contents)
+
+
+def _judges(prepared: Prepared) -> dict[Partition, int]:
+    """Count the validation images that the search judges each partition by."""
+    most = prepared.experiment.search.val_images
+    return {p: len(prepared.draws.judging_rows(p, most)) for p in prepared.partitions}
 
 
 def _say_if_late(options: Options, began: float, least: float, console: Console) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ray.tune.logger import LoggerCallback
 
@@ -111,7 +111,7 @@ class _WandbRuns(LoggerCallback):
             id=trial.trial_id,
             config=trial.config,
             dir=str(self._place),
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode=cast(Any, os.environ.get("WANDB_MODE", "offline")),
             resume="allow",  # where a resumed run goes on with a trial
             reinit="create_new",  # several trials run at once
             settings=self._wandb.Settings(silent=True, console="off"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -50,8 +51,16 @@ class Watch:
             with self.console.status(Text(text), spinner=spinner) as status:
                 yield lambda text: status.update(Text(text))
             return
-        due = Every(PLAIN_INTERVAL, self.now)
-        yield lambda text: self.print(text) if due.passed() else None
+        due, latest = Every(PLAIN_INTERVAL, self.now), text
+
+        def show(text: str) -> None:
+            nonlocal latest
+            latest = text
+            if due.passed():
+                self.print(text)
+
+        with _repeated(lambda: show(latest)):
+            yield show
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -125,6 +134,24 @@ class Watch:
             yield ended
         # What is left now failed, or time does not allow it: nothing waits for it.
         gauges.update(lambda: metrics.final_readings(to_make, seconds, 0.0), last=True)
+
+
+@contextmanager
+def _repeated(work: Callable[[], None]) -> Iterator[None]:
+    """Do some work every half minute while the block runs, in a thread."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(PLAIN_INTERVAL):
+            work()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class Every:

@@ -40,6 +40,7 @@ class CellSearch:
         self.place = place
         self.cell, self.space, self.needs_probe = cell, method.parsed, method.needs_probe
         self.budget = experiment.trials(cell.method)
+        self.takes_steps = Recipe(**self.space.first()).takes_steps
         self.horizon = experiment.horizon(cell.method, images)
         self.seeds = planned_seeds(experiment.final.seeds, cell.partition, images)
         self._search, self._seed = experiment.search, experiment.seed
@@ -153,6 +154,8 @@ class CellSearch:
         Trials that are under way are compared by their prospect, winners by their score.
         """
         trial = self.trials[number]
+        if not trial.samples:
+            trial.first = report.samples, report.seconds
         trial.samples, trial.seconds = report.samples, report.seconds
         if report.diverged or not math.isfinite(report.score):
             return "diverged"

@@ -6,7 +6,6 @@ import math
 import random
 from functools import cache
 
-from models.recipe import Recipe
 from records import LOST
 from tune.search.cell_search import CellSearch
 from tune.search.schedulers import Scheduler
@@ -36,7 +35,7 @@ class ExpectedSamples:
         trials = state.trials
         lost = [n for n, trial in trials.items() if trial.ended in LOST]
         seen = sum(trial.samples for n, trial in trials.items() if n not in lost)
-        steps = Recipe(**state.space.first()).takes_steps  # else it is solved for, and judged once
+        steps = state.takes_steps  # else it is solved for, and judged once
         points = state.milestones if steps else (state.horizon,)
         under_way = 0.0
         for number in state.under_way("running"):

@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from partitions import Partition
 from records import Cell
 from search_spaces import Experiment
 from tune.search.expected_samples import ExpectedSamples
+from tune.search.pace import Work, pace_of, whole_trial
 from tune.search.search import Search
 
 STARTUP = 10.0
@@ -22,6 +24,9 @@ MARGIN = 1.25
 """How much longer final fits may take than expected, where a time budget is to be kept."""
 RECENT = 8
 """The last final fits of a method say how fast it is now: the load of machines changes."""
+EARLY, FIRST = 0.5, 0.25
+"""The share of a budget before which final fits that are expected from first reports alone count as
+so much of it: a process takes its time for whatever it does for the first time."""
 NEARLY = 0.9
 """The most of a final fit that is taken to be behind it while it runs."""
 
@@ -35,6 +40,7 @@ class TimeBudget:
         budget: seconds from `began` to the end of the report; None for as long as it takes.
         began: when the run began, by `now`.
         test_seconds: that the test splits' features are expected to take.
+        judges: validation images that the search judges each partition by.
         now: a monotonic clock.
     """
 
@@ -46,7 +52,9 @@ class TimeBudget:
         began: float,
         test_seconds: float = 0.0,
         now: Callable[[], float] = time.monotonic,
+        judges: Mapping[Partition, int] = MappingProxyType({}),
     ) -> None:
+        self._work = Work(judges)
         self._experiment, self._slots = experiment, slots
         self._budget, self._began, self._now = budget, began, now
         self._test_seconds = test_seconds
@@ -59,9 +67,14 @@ class TimeBudget:
         if self._budget is None:
             return False
         spent = self._now() - self._began
-        return (
-            spent + self._last_reports(search) + self.after_search(search, MARGIN) >= self._budget
-        )
+        early = spent < EARLY * self._budget and not self._sure(search)
+        rest = self.after_search(search, FIRST if early else MARGIN)
+        return spent + self._last_reports(search) + rest >= self._budget
+
+    def _sure(self, search: Search) -> bool:
+        methods = {cell.method for cell in search.cells}
+        paces = [pace_of(search, method, self._work) for method in methods]
+        return all(pace.sure for pace in paces if pace)
 
     def lacks(self, search: Search) -> float:
         """Return the seconds by which all final fits, begun now, would miss the budget, or 0."""
@@ -100,16 +113,15 @@ class TimeBudget:
         """Return the seconds to the end of the run; None before every method has reported."""
         if search.closed:
             return self._last_reports(search) + self.after_search(search)
-        to_see: dict[str, float] = {}
-        for cell, state in search.cells.items():
-            if samples := self._samples.left(state):
-                to_see[cell.method] = to_see.get(cell.method, 0.0) + samples
+        paces = {m: pace_of(search, m, self._work) for m in {cell.method for cell in search.cells}}
         seconds = 0.0
-        for method, samples in to_see.items():
-            pace = _seconds_per_sample(search, method)
-            if pace is None:
+        for cell, state in search.cells.items():
+            if not (samples := self._samples.left(state)):
+                continue
+            if (pace := paces[cell.method]) is None:
                 return None
-            seconds += pace * samples
+            work = samples * self._work(state, state.horizon) / state.horizon
+            seconds += pace.rate * work + pace.start * state.unproposed
         return seconds / self._slots + self.after_search(search)
 
     def begin_fits(self) -> None:
@@ -165,21 +177,10 @@ class TimeBudget:
         return [whole * (1 - trained + AFTER), *[whole * (1 + AFTER)] * (state.seeds - 1)]
 
     def _full_fit(self, search: Search, cell: Cell) -> float:
-        """Return the device-seconds of the cell's best trial, to the horizon."""
-        state = search.cells[cell]
+        """Return the seconds of the cell's best trial, to the horizon; 0 if nothing is known."""
+        state, pace = search.cells[cell], pace_of(search, cell.method, self._work)
+        if pace is None:
+            return 0.0
         if winner := state.winner():
-            trial = state.trials[winner.trial]
-            return trial.seconds * max(1.0, state.horizon / trial.samples)
-        return state.horizon * (_seconds_per_sample(search, cell.method) or 0.0)
-
-
-def _seconds_per_sample(search: Search, method: str) -> float | None:
-    """Return the mean over a method's trials, of all partitions; None before the first report."""
-    trials = [
-        trial
-        for cell, state in search.cells.items()
-        if cell.method == method
-        for trial in state.trials.values()
-    ]
-    samples = sum(trial.samples for trial in trials)
-    return sum(trial.seconds for trial in trials) / samples if samples else None
+            return whole_trial(state, state.trials[winner.trial], pace, self._work)
+        return pace.start + pace.rate * self._work(state, state.horizon)

@@ -28,6 +28,7 @@ class TrialRecord:
             is to be proposed again. `CellSearch.status` says which.
         samples: training samples seen.
         seconds: time for which it held its slot.
+        first: samples and seconds at its first report.
     """
 
     config: Params
@@ -38,6 +39,7 @@ class TrialRecord:
     ended: End | None = None
     samples: int = 0
     seconds: float = 0.0
+    first: tuple[int, float] = (0, 0.0)
 
     @property
     def score(self) -> float:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import io
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -66,6 +68,18 @@ def test_the_feature_stage_prints_a_plain_line_every_half_minute(watched: Watche
     assert watched.gauge("images_done") == {tags: 1000}
     assert watched.gauge("images_wanted") == {tags: 1000}
     assert watched.gauge("images_per_second") == {tags: 0}  # it is over
+
+
+def test_a_line_is_repeated_where_nothing_ends_for_long(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.monitor.watch.PLAIN_INTERVAL", 0.01)
+    watch = replace(watched.watch, now=time.monotonic)
+    with watch.line("final fits: 6 left"):
+        until = time.monotonic() + 30
+        while len(watched.lines) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert watched.lines[:2] == ["final fits: 6 left"] * 2
 
 
 def test_cached_features_are_no_work_to_show(watched: Watched) -> None:

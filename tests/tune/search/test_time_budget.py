@@ -132,6 +132,31 @@ def test_a_slow_trial_ends_the_search_earlier(spec: Experiment, search: Search) 
     assert clock(spec, now=hands).lacks(search) == 0
 
 
+def test_a_first_report_ends_no_search(spec: Experiment, search: Search) -> None:
+    """It is slow where a process does for the first time what it does again and again."""
+    hands = Time()
+    limited = clock(spec, budget=500.0, now=hands)
+    train(search, ONE, 30, seconds=40.0)
+    hands.seconds += 40
+    assert limited.after_search(search) > 500
+    assert not limited.out_of_time(search)
+    search.report(ONE, 0, a_report(60, 0.5, seconds=44.0))
+    assert limited.after_search(search) < 500
+    assert not limited.out_of_time(search)
+    again = clock(spec, budget=60.0, now=hands)  # is too short by any measure
+    assert again.out_of_time(search)
+
+
+def test_evaluations_take_time_as_samples_do(spec: Experiment, search: Search) -> None:
+    """One after 30 of 90 samples is one of five, so the whole is no three times as long."""
+    judged = clock(spec, judges={1: 300, 100: 300})
+    train(search, ONE, 30, seconds=23.0)  # 30 samples, and 2 x 300 images at a third
+    whole = 23.0 * (90 + 5 * 100) / (30 + 2 * 100)
+    fits = 2 * SEEDS * FULL - 1 / 3
+    assert judged.after_search(search) == pytest.approx(STARTUP + fits * whole)
+    assert judged.left(search) is not None
+
+
 def test_nothing_is_known_before_the_first_report(spec: Experiment, search: Search) -> None:
     assert clock(spec).left(search) is None
     search.propose()
