@@ -52,7 +52,8 @@ class Forecast:
         costs |= {f"final fits of {name}": seconds for name, seconds in self.final.items()}
         most = max(costs, key=costs.__getitem__)
         return (
-            f"expected on {machines} {slots}: features {duration(self.features)}, search "
+            f"expected on {machines} {slots}: features {duration(self.features)} "
+            "(less where they are cached), search "
             f"{duration(sum(self.search.values()))}, final fits "
             f"{duration(sum(self.final.values()))}; {duration(self.seconds)} in all, the most for "
             f"{most} ({duration(costs[most])})"

@@ -95,6 +95,9 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
         found.check_share(cluster.slot)
         if not options.resume:  # what a run has done already takes no time
             say(console, forecast(prepared, cluster), wrap=True)
+        if options.time_budget is not None:
+            budget = f"time budget: {duration(options.time_budget)}"
+            say(console, f"{budget}; a search that would take longer ends early, with a table")
 
 
 def run(experiment: Experiment, options: Options, console: Console) -> Summary:

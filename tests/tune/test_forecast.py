@@ -72,7 +72,8 @@ def test_the_search_is_judged_by_no_more_images_than_it_asks_for(prepared: Prepa
 def test_a_forecast_names_its_machine_and_the_largest_cost() -> None:
     line = Forecast(4.0, {"frozen": 5.0, "llrd": 600.0}, {"llrd": 100.0}).describe(CLUSTER)
     assert line == (
-        "expected on this machine's 2 slots: features 4 s, search 10 min, final fits 2 min; "
+        "expected on this machine's 2 slots: features 4 s (less where they are cached), search 10 "
+        "min, final fits 2 min; "
         "12 min in all, the most for the search of llrd (10 min)"
     )
 

@@ -113,13 +113,19 @@ def connected(
     context = _start(store_bytes) if address is None else _join(address)
     _on_sigterm(terminate)  # Ray has replaced it
     session = Path(context.address_info["session_dir"]) if address is None else None
-    failed = True
-    try:
+    with _silent_stdout(), _left(terminate, session):
         _check_closed(address, context.address_info)
         if (mode := os.environ.get("RAY_AUTH_MODE", "unset").lower()) != "token":  # Ray may set it
             say(Terminal(stderr=True), OPEN.format(mode))
-        with _silent_stdout():
-            yield _describe(resources, context.dashboard_url, address is not None, need, session)
+        yield _describe(resources, context.dashboard_url, address is not None, need, session)
+
+
+@contextmanager
+def _left(terminate: Any, session: Path | None) -> Iterator[None]:
+    """Leave Ray after the block; its files go too, unless the block fails or has them kept."""
+    failed = True
+    try:
+        yield
         failed = False
     except (InputError, KeyboardInterrupt):
         failed = False
