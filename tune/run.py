@@ -194,6 +194,7 @@ def _run_stages(
         expected_test_seconds(site.prepared, time.monotonic() - features_began),
         options.now,
         _judges(site.prepared),
+        {cell: len(fits) for cell, fits in read_final_fits(site.directory.path).items()},
     )
     context = make_context(site, machines, features)
     winners = find_winners(site, machines, context, search, budget, checkpoints)

@@ -41,6 +41,7 @@ class TimeBudget:
         began: when the run began, by `now`.
         test_seconds: that the test splits' features are expected to take.
         judges: validation images that the search judges each partition by.
+        made: final fits that are there already, of each cell.
         now: a monotonic clock.
     """
 
@@ -53,8 +54,9 @@ class TimeBudget:
         test_seconds: float = 0.0,
         now: Callable[[], float] = time.monotonic,
         judges: Mapping[Partition, int] = MappingProxyType({}),
+        made: Mapping[Cell, int] = MappingProxyType({}),
     ) -> None:
-        self._work = Work(judges)
+        self._work, self._made = Work(judges), made
         self._experiment, self._slots = experiment, slots
         self._budget, self._began, self._now = budget, began, now
         self._test_seconds = test_seconds
@@ -63,12 +65,17 @@ class TimeBudget:
         self._recent: dict[tuple[str, bool], deque[tuple[float, float]]] = {}
 
     def out_of_time(self, search: Search) -> bool:
-        """Whether the search must end now for its final fits to end in time."""
+        """Whether the search must end now for its final fits to end in time.
+
+        As long as some cell has no trial, these are the first seeds' alone: a table without holes
+        comes before narrow intervals.
+        """
         if self._budget is None:
             return False
+        firsts = not all(state.trials for state in search.cells.values())
         spent = self._now() - self._began
         early = spent < EARLY * self._budget and not self._sure(search)
-        rest = self.after_search(search, FIRST if early else MARGIN)
+        rest = self.after_search(search, FIRST if early else MARGIN, firsts)
         return spent + self._last_reports(search) + rest >= self._budget
 
     def _sure(self, search: Search) -> bool:
@@ -103,9 +110,16 @@ class TimeBudget:
         ]
         return max(running, default=0.0) / self._experiment.search.evaluations
 
-    def after_search(self, search: Search, margin: float = 1.0) -> float:
-        """Return the seconds from the search's end to the run's, fits taking `margin` as long."""
-        fits = [cost for cell in search.cells for cost in self._fits(search, cell)]
+    def after_search(self, search: Search, margin: float = 1.0, firsts: bool = False) -> float:
+        """Return the seconds from the search's end to the run's, fits taking `margin` as long.
+
+        With `firsts`, each cell has one final fit.
+        """
+        fits = [
+            cost
+            for cell in search.cells
+            for cost in self._fits(search, cell)[: 1 if firsts else None][self._made.get(cell, 0) :]
+        ]
         wall = max(sum(fits) / self._slots, max(fits, default=0.0))
         return STARTUP + self._test_seconds + margin * wall
 

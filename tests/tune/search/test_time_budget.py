@@ -124,7 +124,8 @@ def test_a_slow_trial_ends_the_search_earlier(spec: Experiment, search: Search) 
     limited = clock(spec, budget=200.0, now=hands)
     hands.seconds += 100
     assert not limited.out_of_time(search)
-    train(search, ONE, 90, seconds=14.0)
+    for cell in (ONE, ALL):
+        train(search, cell, 90, seconds=16.0)
     assert limited.out_of_time(search)
     assert limited.lacks(search) == 0  # but for the margin, it was in time
     hands.seconds += 20
@@ -145,6 +146,23 @@ def test_a_first_report_ends_no_search(spec: Experiment, search: Search) -> None
     assert not limited.out_of_time(search)
     again = clock(spec, budget=60.0, now=hands)  # is too short by any measure
     assert again.out_of_time(search)
+
+
+def test_a_table_without_holes_comes_before_more_seeds(spec: Experiment, search: Search) -> None:
+    hands = Time()
+    limited = clock(spec, budget=200.0, now=hands)
+    train(search, ONE, 90, seconds=40.0)
+    hands.seconds += 40
+    assert limited.after_search(search) > 200
+    assert not limited.out_of_time(search)  # the other cell has no trial yet
+    train(search, ALL, 90, seconds=40.0)
+    assert limited.out_of_time(search)
+
+
+def test_final_fits_that_are_there_take_no_time(spec: Experiment, search: Search) -> None:
+    train(search, ONE, 90, seconds=8.0)
+    some = clock(spec, made={ONE: 2, ALL: 3})
+    assert some.after_search(search) == pytest.approx(STARTUP + FULL * 8.0)
 
 
 def test_evaluations_take_time_as_samples_do(spec: Experiment, search: Search) -> None:
