@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,8 @@ def run(given: list[str]) -> int:
     with full_disk_reported(arguments.out, AGAIN):
         write_package(arguments.out, chosen.weights, card_of(arguments.run_dir, chosen))
     say(Terminal(), f"{arguments.out}: {chosen.cell}, seed {chosen.seed}, of {arguments.run_dir}")
+    script = shlex.quote(str(arguments.out / "predict.py"))
+    say(Terminal(), f"it runs by itself: python {script} photo.jpg ({arguments.out}/README.md)")
     return 0
 
 

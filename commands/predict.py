@@ -43,7 +43,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         type=probability,
         default=0.0,
         metavar="0.8",
-        help="leave the label empty (unsure) where its probability is lower",
+        help="mark as unsure what has a lower probability, in a column or by ?",
     )
     add("--top", type=positive, default=1, metavar="N", help="the N most probable classes")
     add("--batch", type=positive, default=64, metavar="N", help="images in memory at a time")
@@ -71,7 +71,9 @@ def run(given: list[str]) -> int:
             else:
                 say(errors, f"passed over: {image}")
                 unread += 1
-    say(errors, f"{read} images classified, {unsure} of them unsure; {unread} cannot be read")
+    where = f": {arguments.out}" if arguments.out else ""
+    said = f"{read} images classified, {unsure} of them unsure; {unread} cannot be read"
+    say(errors, f"{said}{where}")
     return 0 if read else FAILED
 
 

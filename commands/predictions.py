@@ -26,17 +26,17 @@ Write = Callable[[Ranked], None]
 def csv_writer(out: Path, top: int, threshold: float) -> Iterator[Write]:
     """Yield what writes a row to a CSV file, which is there once the block has succeeded.
 
-    A label is empty where the probability is below `threshold`.
+    With a `threshold`, a last column says `unsure` where the probability is lower.
     """
+    marks = [UNSURE] if threshold else []
     with replacing(out) as path, path.open("w", newline="", **_UTF8) as file:
         rows = csv.writer(file)
-        rows.writerow(["path", *columns(top)])
+        rows.writerow(["path", *columns(top), *marks])
 
         def write(image: Ranked) -> None:
-            first = [_decided(image, threshold) or "", *(name for name, _ in image.classes[1:])]
-            pairs = zip(first, image.classes, strict=True)
-            cells = [text for label, (_, p) in pairs for text in (cell(label), f"{p:.4f}")]
-            rows.writerow([cell(str(image.path)), *cells])
+            cells = [text for name, p in image.classes for text in (cell(name), f"{p:.4f}")]
+            unsure = [UNSURE if _is_unsure(image, threshold) else "" for _ in marks]
+            rows.writerow([cell(str(image.path)), *cells, *unsure])
 
         yield write
 
@@ -46,7 +46,7 @@ def table_writer(
     console: Console, classes: Sequence[str], top: int, threshold: float
 ) -> Iterator[Write]:
     """Yield what prints a row of a table."""
-    longest = max(cell_len(one_line(name, WIDEST)) for name in (*classes, UNSURE, "label_2"))
+    longest = 1 + max(cell_len(one_line(name, WIDEST)) for name in (*classes, "label_2"))
 
     def line(texts: Sequence[str]) -> str:
         widths = [longest, len("probability_2")] * (len(texts) // 2)
@@ -56,10 +56,8 @@ def table_writer(
     say(console, line([*columns(top), "path"]))
 
     def write(image: Ranked) -> None:
-        others = [name for name, _ in image.classes[1:]]
-        labels = [_decided(image, threshold) or UNSURE, *others]
-        pairs = zip(labels, image.classes, strict=True)
-        cells = [text for label, (_, p) in pairs for text in (one_line(label, WIDEST), f"{p:.4f}")]
+        cells = [t for name, p in image.classes for t in (one_line(name, WIDEST), f"{p:.4f}")]
+        cells[0] += "?" * _is_unsure(image, threshold)
         say(console, line([*cells, str(image.path)]))
 
     yield write
@@ -68,6 +66,5 @@ def table_writer(
 _UTF8: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}
 
 
-def _decided(image: Ranked, threshold: float) -> str | None:
-    label, probability = image.classes[0]
-    return label if probability >= threshold else None
+def _is_unsure(image: Ranked, threshold: float) -> bool:
+    return image.classes[0][1] < threshold

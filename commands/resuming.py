@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -57,8 +57,8 @@ def told_if_killed(given: list[str], address: str | None) -> Iterator[None]:
 
 @contextmanager
 def interrupted_by_signals() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP within the block interrupt like Ctrl-C."""
-    before = {number: signal.getsignal(number) for number in ENDED_BY}
+    """Have SIGTERM and SIGHUP within the block interrupt like Ctrl-C, and say that it is heard."""
+    before = {number: signal.getsignal(number) for number in (*ENDED_BY, signal.SIGINT)}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _interrupt)
@@ -70,7 +70,10 @@ def interrupted_by_signals() -> Iterator[None]:
 
 
 def _interrupt(*_: Any) -> NoReturn:
-    """Interrupt the run, once; some systems signal twice."""
+    """Interrupt the run, once; some systems signal twice. Ctrl-C again ends it at once."""
     for number in ENDED_BY:
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with suppress(OSError):
+        os.write(2, b"interrupted, ending ...\n")  # a signal may come in the midst of a print
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Images that are there twice: in two splits, or of two classes.
+"""Images that are there twice: in two splits, of two classes, or as one file in two places.
 
 A photo that is in train and in test, perhaps saved anew or at another size, makes a test score too
 high. One that has two classes makes it too low, wherever it lies. Perceptual hashes survive a new
@@ -90,7 +90,7 @@ def find_duplicates(splits: Mapping[str, SplitContent], classes: Sequence[str]) 
     Every image of a split is compared with every earlier split, and listed at most once for each:
     with the first image of the same content, else with the image of the nearest hash (the first
     of equals), if no more than MAX_DISTANCE bits differ. In its own split it is compared with the
-    images before it that have another class.
+    images before it that have another class, and with the same content of its own.
 
     Time grows with the number of images, not of pairs: of two hashes that are cut into
     MAX_DISTANCE + 1 parts and differ in MAX_DISTANCE bits, one part is equal, and is looked up.
@@ -107,7 +107,7 @@ def find_duplicates(splits: Mapping[str, SplitContent], classes: Sequence[str]) 
     for a, b in combinations(splits, 2):
         found += listed(a, b, indices[a].matches(splits[b]))
     for name, index in indices.items():
-        found += listed(name, name, index.contradictions)
+        found += listed(name, name, index.repeats)
     return found
 
 
@@ -115,7 +115,8 @@ class _Index:
     """First rows of a split by content, by hash, and by the parts of their hashes: of each class.
 
     Attributes:
-        contradictions: rows that are there twice with different classes, the earlier first.
+        repeats: rows that are there twice, with different classes or the same content, the earlier
+            first.
     """
 
     def __init__(self, content: SplitContent) -> None:
@@ -124,11 +125,11 @@ class _Index:
         self._by_digest: dict[str, list[int]] = defaultdict(list)
         self._by_hash: dict[bytes, list[int]] = defaultdict(list)
         self._by_part: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-        self.contradictions: list[Match] = []
+        self.repeats: list[Match] = []
         for row, digest, packed in _rows(content):
             label = self._labels[row]
-            if match := self._match(digest, packed, label):
-                self.contradictions.append((*match, row))
+            if match := self._match(digest, packed, label) or self._same(digest):
+                self.repeats.append((*match, row))
             self._add(self._by_digest[digest], row)
             if any(packed) and self._add(self._by_hash[packed], row):
                 for part in _parts(packed):
@@ -146,6 +147,11 @@ class _Index:
         if first:
             rows.append(row)
         return first
+
+    def _same(self, digest: str) -> tuple[Kind, int] | None:
+        """Find the first image of the same content."""
+        rows = self._by_digest.get(digest)
+        return ("exact", rows[0]) if rows else None
 
     def _match(
         self, digest: str, packed: bytes, label: int | None = None

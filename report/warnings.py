@@ -45,7 +45,7 @@ def _why_no_result(run: Run, cell: Cell) -> str:
     trials = run.trials(*cell)
     lost = [trial.reason or trial.status for trial in trials if trial.status in LOST]
     if not trials:
-        return "no trial was made; --resume makes them"
+        return "no trial was made; --resume makes them, given the time"
     if len(lost) < len(trials):
         return "its search has no winner yet"
     return f"all its trials failed, most often: {_commonest(lost)}"
@@ -58,13 +58,16 @@ def _commonest(reasons: Sequence[str]) -> str:
 def duplicates_between(run: Run, *, tested: bool) -> str:
     """Count the duplicates of each pair of splits with a test set (`tested`), or without one.
 
-    Those of two classes are not among them: they have a warning of their own.
+    Those of two classes are not among them: they have a warning of their own. Nor are files that
+    are in one split twice, which do no harm.
     """
     tests = {TEST, *run.extra_tests}
     return _counted(
         row
         for row in _listed(run)
-        if row.class_a == row.class_b and bool({row.split_a, row.split_b} & tests) == tested
+        if row.class_a == row.class_b
+        and row.split_a != row.split_b
+        and bool({row.split_a, row.split_b} & tests) == tested
     )
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import yaml
 
 from data import UnreadableImageError
 from errors import InputError, shown
@@ -253,7 +254,8 @@ def run_search(
 def _listed(name: str, values: Any) -> list[Any]:
     """Return several values as a list; a text would be taken letter by letter."""
     if isinstance(values, str) or not isinstance(values, Iterable):
-        raise InputError(f"{name}: {shown(values)}; allowed: a list, as in {name}=[{values!r}]")
+        parts = [yaml.safe_load(each) for each in str(values).split(",")]
+        raise InputError(f"{name}: {shown(values)}; allowed: a list, as in {name}={parts!r}")
     return [*values]
 
 

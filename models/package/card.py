@@ -44,7 +44,9 @@ with torch.no_grad():
     probabilities = logits.softmax(-1)
 print(classes[probabilities.argmax()])
 ```
+"""
 
+_TEXTS = """
 The text tower is as it was, so texts fit the adapted embeddings less well than those of the base
 weights.
 """
@@ -105,7 +107,8 @@ class Card:
             f"{len(classes)} classes: {named}{more}.",
         ]
         use = _USE.format(opset=OPSET, height=height, width=width, classes=len(classes))
-        return "\n".join(lines) + "\n" + use + ("" if tokenizer else _NO_TOKENIZER)
+        texts = "" if description.recipe.frozen_encoder else _TEXTS
+        return "\n".join(lines) + "\n" + use + texts + ("" if tokenizer else _NO_TOKENIZER)
 
 
 def _precision(description: Description) -> str:

@@ -82,7 +82,6 @@ def _classes(run: Run) -> dict[str, Any] | None:
         "where": where,
         "number": len(ordered),
         "cut": len(ordered) > MOST_BARS,
-        "ratio": f"{most / least:.1f}" if least else "–",
         "most": f"{ordered.index[0]} ({counted(most, 'image')})",
         "least": f"{ordered.index[-1]} ({counted(least, 'image')})",
         "few": [f"{name} ({counted(count, 'image')})" for name, count in few.items()],

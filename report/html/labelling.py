@@ -131,4 +131,5 @@ def _classes(run: Run) -> dict[str, Any] | None:
         "bars": bars("Shares of all errors", rows),
         "covered": percent(sum(share for _, share, _ in rows), 0),
         "number": len(rows),
+        "all": len(rows) == int((missed > 0).sum()),
     }

@@ -157,16 +157,18 @@ def test_predictions_are_a_table_whose_cells_are_no_formulas(
     assert said.err.splitlines() == [
         "1 hidden folder passed over: .hidden",
         "passed over: broken.jpg: not an image, or of an unknown format",
-        "2 images classified, 0 of them unsure; 1 cannot be read",
+        "2 images classified, 0 of them unsure; 1 cannot be read: ../new/p.csv",
     ]
 
 
-def test_below_the_threshold_the_label_is_empty(run_dir: Path, photos: Path) -> None:
+def test_below_the_threshold_a_label_is_unsure(run_dir: Path, photos: Path) -> None:
     out = photos.parent / "p.csv"
     command = ["predict", str(run_dir), str(photos), "--out", str(out)]
-    for threshold, label in (("0.78", CLASSES[2]), ("0.79", "")):
+    for threshold, mark in (("0.78", ""), ("0.79", "unsure")):
         assert main([*command, "--threshold", threshold]) == 0
-        assert {row[1] for row in read(out)[1:]} == {label}
+        header, *rows = read(out)
+        assert header[-1] == "unsure"
+        assert {(row[1], row[-1]) for row in rows} == {(CLASSES[2], mark)}
 
 
 def test_without_out_a_table_is_printed_as_text(
@@ -186,7 +188,7 @@ def test_without_out_a_table_is_printed_as_text(
         assert row.endswith(f"  {file}")
         assert row.index(file) == header.index("path")
     assert main(["predict", str(run_dir), file, "--threshold=1"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["unsure", "0.7870"]
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["c\\x1b[31m?", "0.7870"]
 
 
 def test_if_no_image_can_be_read_the_code_is_1(

@@ -103,6 +103,8 @@ def test_content_comes_before_looks_and_the_first_image_counts() -> None:
         Duplicate("exact", "train", "a3", "test", "b0", "x", "x"),
         Duplicate("near", "train", "a0", "test", "b1", "x", "x"),
         Duplicate("near", "train", "a1", "test", "b2", "x", "x"),
+        Duplicate("exact", "train", "a1", "train", "a2", "x", "x"),
+        Duplicate("exact", "train", "a3", "train", "a4", "x", "x"),
     ]
 
 
@@ -126,14 +128,15 @@ def test_an_image_of_two_classes_is_listed_within_its_split_too() -> None:
     ]
 
 
-def test_every_pair_of_splits_is_compared_and_no_split_with_itself() -> None:
+def test_every_pair_of_splits_is_compared_and_a_split_with_itself_by_content() -> None:
     value = perceptual_hash(scene(0))
     splits = {name: content([value, value], [name, name], name) for name in ("x", "y", "z")}
     found = find_duplicates(splits, CLASSES)
     assert [(each.split_a, each.split_b) for each in found] == [
-        *(("x", "y"), ("x", "y"), ("x", "z"), ("x", "z"), ("y", "z"), ("y", "z"))
+        *(("x", "y"), ("x", "y"), ("x", "z"), ("x", "z"), ("y", "z"), ("y", "z")),
+        *(("x", "x"), ("y", "y"), ("z", "z")),
     ]
-    assert {each.kind for each in found} == {"near"}
+    assert [each.kind for each in found] == 6 * ["near"] + 3 * ["exact"]
 
 
 def test_blank_images_are_near_to_none() -> None:

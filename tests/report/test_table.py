@@ -42,7 +42,7 @@ What it shows (intervals over seeds):
 
 Warnings:
 
-- There is no result for 10/seed_llrd: no trial was made; --resume makes them
+- There is no result for 10/seed_llrd: no trial was made; --resume makes them, given the time
 - 1/seed_llrd has one final seed: intervals do not cover the draw of the training images
 
 Notes:
@@ -284,7 +284,7 @@ def test_run_that_has_only_begun(writer: RunWriter) -> None:
     report = write_report(writer.run_dir)
     assert writer.table()["test_accuracy"].isna().all()
     cells = "1/frozen, 1/llrd, 10/frozen and 10/llrd"
-    why = "no trial was made; --resume makes them"
+    why = "no trial was made; --resume makes them, given the time"
     assert report.missing == [f"There is no result for {cells}: {why}"]
     assert (writer.run_dir / "accuracy.png").exists()
 

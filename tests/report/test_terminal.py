@@ -38,7 +38,7 @@ def test_the_table_is_shown_in_other_encodings(
     finished: RunWriter, environment: dict[str, str]
 ) -> None:
     run = report(finished.run_dir, "$REPORT | cat -v", COLUMNS="100", **environment)
-    why = "no trial was made; --resume makes them"
+    why = "no trial was made; --resume makes them, given the time"
     assert run.stderr == f"error: There is no result for 10/seed_llrd: {why}\n"
     assert run.stdout.isascii()
     if "latin-1" not in environment.values():
