@@ -19,6 +19,8 @@ PROGRAM = Path(__file__).resolve().parents[1] / "run_search.py"
 
 def how_to_go_on(given: list[str]) -> str:
     """Say how to continue the command line `given`, the words after the program's name."""
+    if "--dry-run" in given:
+        return "nothing was begun"
     resume = [] if "--resume" in given or {*given[:1]} & {*COMMANDS} else ["--resume"]
     this = [os.path.relpath(sys.executable), os.path.relpath(PROGRAM)]
     return f"nothing is lost, continue with: {shlex.join([*this, *given, *resume])}"

@@ -120,6 +120,24 @@ def load_exported(path: Path) -> tuple[Description, dict[str, Tensor]]:
         raise InputError(f"{path}: cannot be read as an adapted model ({reason})") from None
 
 
+def check_origin(path: Path, about: Mapping[str, Any]) -> None:
+    """Check by the header that a file holds the weights that `about` describes.
+
+    Raises:
+        InputError: it holds those of another winner.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            tree = json.loads((file.metadata() or {})[HEADER])
+        found = Description.model_validate_json(tree["description"]).about if DIGEST in tree else {}
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return  # reading it says why
+    other = {name: found[name] for name in about if name in found and found[name] != about[name]}
+    if other:
+        of = "{partition}/{method}, seed {seed}".format(**{**about, **other})
+        raise InputError(f"{path} holds the weights of {of}; put the file back that was there")
+
+
 def _digest(header: str, weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(header.encode())
     for name, weight in sorted(weights.items()):

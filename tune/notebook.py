@@ -25,7 +25,7 @@ import yaml
 
 from data import UnreadableImageError
 from errors import InputError, shown
-from partitions import Shots, named
+from partitions import Partition, Shots, named, parsed
 from records import BEST, Cell
 from report.encoders import read_results
 from report.html.answer import answer
@@ -144,7 +144,7 @@ class Results:
 
     def best(
         self,
-        partition: float | None = None,
+        partition: float | str | None = None,
         *,
         shots: int | None = None,
         method: str = BEST,
@@ -153,7 +153,8 @@ class Results:
         """Return the winner of a row: of the method that validation chose, or of another.
 
         Args:
-            partition: the table's row, in percent; without it and `shots`, the last with results.
+            partition: the table's row, in percent, or as `table` names it (`4shot`); without it and
+                `shots`, the last with results.
             shots: the table's row, in images of each class.
             method: the table's column.
             seed: the final fit's.
@@ -161,7 +162,8 @@ class Results:
         Raises:
             InputError: there is no such winner, or its weights were not kept.
         """
-        choice = Choice(partition if shots is None else Shots(shots), method, seed)
+        row = _row(partition) if shots is None else Shots(shots)
+        choice = Choice(row, method, seed)
         check_choice(self.directory, choice)
         chosen = choose(self.directory, choice)
         return Winner(chosen.cell, chosen.seed, chosen.weights)
@@ -179,6 +181,8 @@ def load_run(path: str | Path) -> Results:
     Raises:
         InputError: it is not a run's directory, or one of its files cannot be understood.
     """
+    if not isinstance(path, str | Path):
+        raise InputError(f"path: {shown(path)}; allowed: a run's directory")
     return Results(read_results(Path(path)))
 
 
@@ -227,8 +231,11 @@ def run_search(
         InputError: what is asked for is wrong, a run of this name is there and `resume` is off, or
             the disk is full.
     """
-    if time_budget is not None and not time_budget > 0:
+    number = isinstance(time_budget, int | float) and time_budget > 0
+    if time_budget is not None and not number:
         raise InputError(f"--time-budget: {shown(time_budget)}; allowed: seconds, more than 0")
+    if not isinstance(settings or {}, Mapping):
+        raise InputError(f"settings: {shown(settings)}; allowed: {{'KEY.PATH': VALUE}}")
     models = [model] if isinstance(model, str) else model
     request = Request(
         space=str(space),
@@ -249,6 +256,15 @@ def run_search(
     )
     summary = search(request, Terminal(stderr=True, quiet=quiet))
     return load_run(summary.page.parent)
+
+
+def _row(partition: float | str | None) -> Partition | None:
+    try:
+        return None if partition is None else parsed(partition)
+    except (ValueError, TypeError):
+        raise InputError(
+            f"partition: {shown(partition)}; allowed: a percentage, or shots such as '4shot'"
+        ) from None
 
 
 def _listed(name: str, values: Any) -> list[Any]:

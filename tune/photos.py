@@ -8,7 +8,7 @@ import shlex
 import unicodedata
 from pathlib import Path, PurePath
 
-from data import SourceConfig, load_dataset
+from data import Dataset, SourceConfig
 from data.amounts import different_amounts, sensible_amounts, three_of
 from data.sources import SOURCES
 from errors import InputError, did_you_mean, shown
@@ -70,13 +70,8 @@ def run_name(source: str) -> str:
     return name[:LONGEST_NAME].rstrip("-._") or config.kind
 
 
-def with_fitting_amounts(experiment: Experiment, quick: bool) -> Experiment:
-    """List the images, and choose how many of them each row of the table takes.
-
-    Raises:
-        InputError: as `load_dataset` does.
-    """
-    dataset = load_dataset(experiment.data)
+def with_fitting_amounts(experiment: Experiment, dataset: Dataset, quick: bool) -> Experiment:
+    """Choose how many of the images each row of the table takes."""
     rows = sensible_amounts(len(dataset.train), len(dataset.classes))
     rows = different_amounts(rows, dataset, experiment.seed)
     chosen = three_of(rows) if quick else rows

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from data import Dataset, load_dataset
 from errors import InputError
 from records import JOURNAL, encoders_in
 from search_spaces import Experiment, load_experiment
@@ -103,28 +104,31 @@ def search(
     Raises:
         InputError: the request is wrong, or the disk is full.
     """
-    experiment = checked(request, status)
+    experiment, dataset = checked(request, status)
+    options = replace(request.options(), dataset=dataset)
     from disk import full_disk_reported
     from tune.encoders import run_encoders  # Ray and torch, which take seconds to import
     from tune.run import run
 
     begin = run_encoders if experiment.models else run
     with full_disk_reported(request.out / experiment.name), guard or nullcontext():
-        return begin(experiment, request.options(), status)
+        return begin(experiment, options, status)
 
 
 def plan(request: Request, status: Console, console: Console) -> None:
     """Print what a search would do, and what it would take."""
-    experiment = checked(request, status)
+    experiment, dataset = checked(request, status)
     from tune.encoders import plan_encoders
     from tune.run import dry_run
 
     show = plan_encoders if experiment.models else dry_run
-    show(experiment, request.options(), console)
+    show(experiment, replace(request.options(), dataset=dataset), console)
 
 
-def checked(request: Request, status: Console) -> Experiment:
+def checked(request: Request, status: Console) -> tuple[Experiment, Dataset]:
     """Make the experiment that is asked for, and check what can be known without Ray and torch.
+
+    Its images are listed, as that finds most mistakes.
 
     Raises:
         InputError: the request is wrong.
@@ -135,12 +139,13 @@ def checked(request: Request, status: Console) -> Experiment:
     for name, encoder in experiment.models.items() or [("", experiment.model)]:
         one = experiment.model_copy(update={"model": encoder})
         check_places(one, folder / name, request.storage, fresh)
+    dataset = load_dataset(experiment.data)
     if (source or request.quick) and not request.names_amounts():
-        experiment = with_fitting_amounts(experiment, request.quick)
+        experiment = with_fitting_amounts(experiment, dataset, request.quick)
     for line in described(experiment, folder) if source else ():
         say(status, line)
     set_ray_environment(loopback=request.address is None)
-    return experiment
+    return experiment, dataset
 
 
 def _check_kind(experiment: Experiment, folder: Path, request: Request) -> None:

@@ -6,13 +6,14 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from data import Dataset
 from partitions import Partition
 from records import (
     CHECKPOINTS,
@@ -64,6 +65,7 @@ class Options:
         time_budget: seconds for everything, final fits and report included.
         storage: path or URL of a folder of all runs that keeps a copy of them.
         now: the monotonic clock that the time budget goes by.
+        dataset: the images of the experiment, if they have been listed.
     """
 
     out: Path = Path("results")
@@ -72,11 +74,12 @@ class Options:
     time_budget: float | None = None
     storage: str | None = None
     now: Callable[[], float] = time.monotonic
+    dataset: Dataset | None = field(default=None, compare=False)
 
 
 def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     """Print what a run would do; with `resume`, check that it can go on."""
-    prepared = _prepared(experiment, console)
+    prepared = _prepared(experiment, options, console)
     if options.resume and (folder := options.out / experiment.name).is_dir():
         with RunDirectory.locked(folder, resume=True) as directory:
             directory.resolved(experiment, identity_of(prepared))  # refuses what cannot go on
@@ -114,7 +117,7 @@ def run(experiment: Experiment, options: Options, console: Console) -> Summary:
 
 def _run(experiment: Experiment, options: Options, console: Console, storage: Storage) -> None:
     began = options.now()
-    prepared = _prepared(experiment, console)
+    prepared = _prepared(experiment, options, console)
     prepared.plan.render_data(console)
     _warn(prepared, options, console)
     folder = options.out / experiment.name
@@ -164,12 +167,12 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
     _say_if_late(options, began, 0.0, console)
 
 
-def _prepared(experiment: Experiment, console: Console) -> Prepared:
+def _prepared(experiment: Experiment, options: Options, console: Console) -> Prepared:
     """Prepare an experiment, and say what may take a while."""
     name, tag = experiment.model.name, experiment.model.pretrained
     if tag is not None and not Path(tag).expanduser().is_file():
         say(console, f"{name}, {tag}: open_clip downloads the weights if it has not before")
-    return prepare(experiment)
+    return prepare(experiment, dataset=options.dataset)
 
 
 def _run_stages(

@@ -64,12 +64,14 @@ class Prepared:
     needed: Mapping[str, NDArray[np.int64]]
 
 
-def prepare(experiment: Experiment, *, searches: bool = True) -> Prepared:
+def prepare(
+    experiment: Experiment, *, searches: bool = True, dataset: Dataset | None = None
+) -> Prepared:
     """Load data and encoder, and make the plan; check all that can be wrong without a GPU.
 
-    Where a search follows, no two partitions may be the same images.
+    Where a search follows, no two partitions may be the same images. A `dataset` has been listed.
     """
-    dataset = load_dataset(experiment.data)
+    dataset = dataset or load_dataset(experiment.data)
     matched = experiment.data.validation == "matched"
     draws = Draws.of(dataset.train, dataset.val, experiment.seed, matched)
     partitions = {p: len(draws.rows(p, 0)) for p in experiment.data.amounts}

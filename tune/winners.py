@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from errors import InputError, did_you_mean
-from partitions import Partition, titled
+from partitions import Partition, named, titled
 from records import BEST, WINNERS, Cell
 
 if TYPE_CHECKING:
@@ -93,6 +93,11 @@ def choose(run_dir: Path, choice: Choice) -> Chosen:
         seeds = [s for s in run.fits[cell] if run.weights(cell, s).is_file()]
         kept = f"allowed: {', '.join(map(str, seeds))}" if seeds else NOT_KEPT
         raise InputError(f"--seed: {run_dir} has no weights of {cell}, seed {choice.seed}; {kept}")
+    from models.exported import check_origin
+
+    method = cell.method.rpartition("/")[2]
+    about = {"partition": named(cell.partition), "method": method, "seed": choice.seed}
+    check_origin(path, about)
     return Chosen(run, cell, choice.seed, path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -101,7 +101,9 @@ def _root(config: SourceConfig) -> Path:
 
 def _read_table(path: Path, columns: ColumnNames) -> pd.DataFrame:
     if path.suffix.lower() == ".parquet":
-        table = _read_parquet(path)
+        table = _read_parquet(
+            path, [getattr(columns, field) for field in type(columns).model_fields]
+        )
         _check_columns(path, list(table.columns), columns)
     else:
         separator = "\t" if path.suffix.lower() == ".tsv" else ","
@@ -115,8 +117,12 @@ def _read_table(path: Path, columns: ColumnNames) -> pd.DataFrame:
     return table
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
-    """Read a Parquet file's cells as text; those without a value are empty."""
+def _read_parquet(path: Path, used: Sequence[str]) -> pd.DataFrame:
+    """Read a Parquet file's cells as text; those without a value are empty.
+
+    Raises:
+        InputError: it is none, or a column that is used holds neither text nor numbers.
+    """
     import pandas as pd
     from pyarrow import ArrowException
 
@@ -124,6 +130,13 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         table = pd.read_parquet(path).astype(object)
     except (ArrowException, OSError, ValueError) as error:
         raise InputError(f"source: {path} is not a Parquet file ({one_line(error)})") from error
+    for name in {str(each) for each in table.columns} & {*used}:
+        for cell in table[name]:
+            if isinstance(cell, bytes) or not pd.api.types.is_scalar(cell):
+                raise InputError(
+                    f"source: {path}: column {name!r} holds values of the type "
+                    f"{type(cell).__name__}; allowed: text and numbers (images by their paths)"
+                )
     text = table.where(table.notna(), "").map(str)
     return text.set_axis([str(name).strip() for name in text.columns], axis=1)
 

@@ -169,6 +169,8 @@ def _list_tree(
                 images.append(path)
             elif is_file(entry):
                 passed.files[path.suffix] += 1
+            else:
+                passed.add("pipe{s} or device{s}", entry.name)
     return sorted(links)
 
 

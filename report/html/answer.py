@@ -10,6 +10,7 @@ from partitions import named, titled
 from records import TEST, Cell
 from report.device_seconds import row_cost
 from report.enough import MARGINS, enough, images_of
+from report.formatting import listed
 from report.grid import plain_methods, table_rows
 from report.html.words import largest, percent, settings, share_of, span_of
 from report.run import Run, encoder_of
@@ -60,7 +61,10 @@ def answer(run: Run) -> Answer:
     metric = "" if run.metric == "accuracy" else f" {WORDS[run.metric]}"
     accuracy = f"{percent(interval.mean)}{metric} ({span_of(interval)})"
     return Answer(
-        (f"{use}: {accuracy}{_gain(run, cell)}.", _more(run, last, cell.method)),
+        (
+            f"{use}: {accuracy}{_gain(run, cell)}{_untried(run, cell)}.",
+            _more(run, last, cell.method),
+        ),
         percent(interval.mean),
         f"{span_of(interval)}, on images that no step of the search has seen"
         + ("" if cell == last else "; the row was chosen by them"),
@@ -84,6 +88,14 @@ def _gain(run: Run, cell: Cell) -> str:
             return f", not shown to differ from {name}"
         return f", {points} {'above' if gain.mean > 0 else 'below'} {name}"
     return ""
+
+
+def _untried(run: Run, cell: Cell) -> str:
+    """Name the methods without a result at a cell's row, which may be better."""
+    row = [each for each in run.cells() if each.partition == cell.partition]
+    untried = [each.method for each in row if not run.final_fits(*each)]
+    verb = "has" if len(untried) == 1 else "have"
+    return f"; {listed(untried)} {verb} no result there" if untried else ""
 
 
 def _more(run: Run, last: Cell, named: str) -> str:

@@ -111,7 +111,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bias[sure] = 2.0
         weights = {"head/weight": torch.zeros(3, 64), "head/bias": bias}
         for seed in (0, 1):
-            save_exported(weights_path(run_dir, Cell.parse(cell), seed), description, weights)
+            partition, method = cell.split("/")
+            about = {"partition": partition, "method": method, "seed": seed}
+            described = description.model_copy(update={"about": about})
+            save_exported(weights_path(run_dir, Cell.parse(cell), seed), described, weights)
     return run_dir
 
 

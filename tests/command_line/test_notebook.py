@@ -54,6 +54,8 @@ def test_arguments_ask_for_what_options_ask_for(
         ({"out": "/proc/none"}, "--out: cannot write to /proc"),
         ({"partitions": "1,9"}, "partitions: '1,9'; allowed: a list, as in partitions=[1, 9]"),
         ({"methods": "llrd,a"}, "methods: 'llrd,a'; allowed: a list, as in methods=['llrd', 'a']"),
+        ({"time_budget": "1h"}, "--time-budget: '1h'; allowed: seconds, more than 0"),
+        ({"settings": ["a"]}, "settings: ['a']; allowed: {'KEY.PATH': VALUE}"),
         ({"shots": 4}, "shots: 4; allowed: a list, as in shots=[4]"),
         ({"methods": "frozen"}, "methods: 'frozen'; allowed: a list"),
     ],
@@ -103,6 +105,7 @@ def test_a_notebook_shows_answer_and_table_as_text(run_dir: Path, tmp_path: Path
     [
         ({}, "100/llrd"),
         ({"partition": 10}, "10/frozen"),
+        ({"partition": "4shot"}, "4shot/frozen"),
         ({"shots": 4, "seed": 1}, "4shot/frozen"),
         ({"method": "frozen"}, "100/frozen"),
     ],
@@ -134,7 +137,7 @@ def test_what_cannot_be_read_has_no_class(run_dir: Path, photos: Path) -> None:
 
 def test_a_winner_that_is_not_there_is_an_input_error(run_dir: Path) -> None:
     run = load_run(run_dir)
-    for wrong in ({"partition": 50}, {"seed": 7}, {"method": "lrd"}):
+    for wrong in ({"partition": 50}, {"partition": "ten"}, {"seed": 7}, {"method": "lrd"}):
         with pytest.raises(InputError, match="allowed: "):
             run.best(**wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="not a run's directory"):

@@ -121,6 +121,19 @@ def test_what_ends_a_batch_job_interrupts_an_export(
     assert "interrupted; nothing is lost, continue with: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["export", "predict"])
+def test_weights_in_the_place_of_others_are_refused(
+    command: str, run_dir: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = (weights_path(run_dir, Cell(p, "frozen"), 0) for p in (100, 10))
+    ours.write_bytes(theirs.read_bytes())
+    rest = {"export": ["--out", str(run_dir / "new")], "predict": [str(photos)]}[command]
+    assert main([command, str(run_dir), *rest, "--method=frozen", "--partition=100"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {ours} holds the weights of 10/frozen, seed 0; put the file back that was there"
+    )
+
+
 def test_a_run_without_weights_says_what_keeps_them(
     run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from tests.report.run_writer import RunWriter
 def test_the_answer_in_two_sentences(finished: RunWriter) -> None:
     assert finished.summary().answer == (
         "With 10% of your labels (100 images) use llrd (blocks 11-7): 94.0% (91.5 to 96.5), "
-        "3.0 points above a linear probe. "
+        "3.0 points above a linear probe; seed_llrd has no result there. "
         "It still gains 18.0 points from 1% to 10%: more images may help."
     )
 

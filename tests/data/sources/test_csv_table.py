@@ -183,6 +183,10 @@ def test_cells_of_a_parquet_file_are_text(tmp_path: Path) -> None:
     ).to_parquet(path)
     found = SOURCES["csv"].list_images(SourceConfig(source=f"csv:{path}"))
     assert (found.labels, found.splits) == (("7", "10"), ("train", "test"))
+    for cells, kind in (([b"\x89PNG", b"x"], "bytes"), ([["x"], ["y"]], "ndarray")):
+        pd.DataFrame({"path": ["a.jpg", "b.jpg"], "label": cells}).to_parquet(path)
+        with pytest.raises(InputError, match=f"column 'label' holds values of the type {kind}; "):
+            SOURCES["csv"].list_images(SourceConfig(source=f"csv:{path}"))
     pd.DataFrame({"path": ["a.jpg", "b.jpg"], "label": ["x", None]}).to_parquet(path)
     with pytest.raises(InputError, match="row 2 below the header: empty 'label'"):
         SOURCES["csv"].list_images(SourceConfig(source=f"csv:{path}"))
