@@ -17,7 +17,8 @@ from torch import Tensor
 from errors import one_line
 
 NUMPY = (".npz", ".npy")  # which open_clip reads as big_vision's SigLIP
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model")
+"""Keys of a training checkpoint's weights, first of those averaged over steps, if it has them."""
 SETTINGS = {"input_resolution", "context_length", "vocab_size"}  # beside OpenAI's weights
 COUNTS = {"position_ids", "num_batches_tracked", "attn_mask", "relative_position_index"}
 """The buffers, by the ends of their names, that hold whole numbers."""

@@ -26,6 +26,13 @@ class ModelConfig(Section):
         f"{LOCAL_DIR}models/glyph_clip", description="open_clip model, or local-dir:FOLDER"
     )
     pretrained: str | None = Field(None, description="open_clip tag, or path of a checkpoint")
+    image_size: int | None = Field(
+        None,
+        ge=8,
+        le=10_000,
+        description="side of the square that images become, where position embeddings can be "
+        "resized; null: the model's own",
+    )
     precision: PrecisionName = Field(
         "auto",
         description="of matrix products; auto: bfloat16 on GPUs that have it, float16 on others, "

@@ -106,11 +106,13 @@ def load_whole(
     tag = None if name.startswith(LOCAL_DIR) else _checked_tag(name, config.pretrained)
     try:
         with quietly():
-            model, preprocess, assumed = _created(name, tag)
+            model, preprocess, assumed = _created(name, tag, config.image_size)
     except InputError:
         raise
     except UNLOADABLE as error:
         where = config.name if config.pretrained is None else f"{config.name}, {config.pretrained}"
+        if config.image_size is not None:
+            where += f", with model.image_size: {config.image_size}"
         reason = one_line(error, 400) or type(error).__name__
         raise InputError(f"model: cannot load {where}: {reason}") from error
     fingerprint = _fingerprint(model.visual)
@@ -132,7 +134,7 @@ def load_whole(
     return found, model
 
 
-def _created(name: str, tag: str | None) -> tuple[open_clip.CLIP, Any, list[str]]:
+def _created(name: str, tag: str | None, size: int | None) -> tuple[open_clip.CLIP, Any, list[str]]:
     """Return a model with its weights, its preprocessing, and what is assumed about it.
 
     Whatever can be wrong is found before weights are downloaded, or memory is used for them.
@@ -147,16 +149,20 @@ def _created(name: str, tag: str | None) -> tuple[open_clip.CLIP, Any, list[str]
         with readable(Path(found)) as (path, keys):
             if str(path) != found:
                 raise ValueError(f"{Path(found).name} is no plain state_dict()")
-            model, preprocess = _filled(name, {}, keys)
+            model, preprocess = _filled(name, {"force_image_size": size}, keys)
     elif open_clip.is_pretrained_cfg(name, tag):
         _check_architecture(name)
         _download(name, tag)
-        model, preprocess = _filled(name, {"pretrained": tag, **options_of_tag(name, tag)})
+        model, preprocess = _filled(
+            name, {"pretrained": tag, "force_image_size": size, **options_of_tag(name, tag)}
+        )
     else:
         options, assumed = options_of_file(name)
         _check_architecture(name)
         with readable(Path(tag)) as (path, keys):
-            model, preprocess = _filled(name, {"pretrained": str(path), **options}, keys)
+            model, preprocess = _filled(
+                name, {"pretrained": str(path), "force_image_size": size, **options}, keys
+            )
     check_finite(model.state_dict())
     return model, preprocess, assumed
 

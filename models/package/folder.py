@@ -54,6 +54,11 @@ def write_package(folder: Path, weights_file: Path, card: Card) -> None:
     """
     description, weights = load_exported(weights_file)
     pretrained, whole = load_whole(description.model)
+    if description.model.image_size is not None and isinstance(whole.visual, TimmModel):
+        raise InputError(
+            f"{weights_file}: open_clip loads towers of timm for images of their own size alone; "
+            "allowed: a run without model.image_size"
+        )
     encoder = pretrained.encoder
     model = adapted_model(weights_file, description, weights, pretrained)
     selection = select(description.recipe, encoder)
@@ -136,6 +141,8 @@ def _config(description: Description, model: open_clip.CLIP) -> dict[str, Any]:
     tree = dict(open_clip.get_model_config(open_clip_name(description.model.name)))
     if any(isinstance(module, QuickGELU) for module in model.modules()):
         tree["quick_gelu"] = True  # a tag may ask for it
+    if description.model.image_size is not None:
+        tree["vision_cfg"] = {**tree["vision_cfg"], "image_size": description.model.image_size}
     if isinstance(model.visual, TimmModel) and hasattr(model.visual.head, "proj"):
         tree["vision_cfg"] = {**tree["vision_cfg"], "timm_proj": "linear"}  # or it had none
     return {"model_cfg": tree, "preprocess_cfg": model.visual.preprocess_cfg}

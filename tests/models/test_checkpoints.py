@@ -105,6 +105,10 @@ def _nested(state: dict[str, Any]) -> Any:
     [
         lambda state: {"model": state, "epoch": 3},
         lambda state: {"model_state_dict": state},
+        lambda state: {
+            "state_dict": {k: torch.zeros_like(v) for k, v in state.items()},
+            "state_dict_ema": {f"module.{k}": v for k, v in state.items()},
+        },
         lambda state: {"state_dict": {f"module.{k}": v for k, v in state.items()}},
         lambda state: {f"clip_model.{k}": v for k, v in state.items()},
         lambda state: {**state, "input_resolution": torch.tensor(16)},

@@ -16,6 +16,7 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
+from errors import InputError
 from models.config import LOCAL_DIR, ROOT, ModelConfig
 from models.loading import _fingerprint, load_pretrained
 from models.towers import split_tower
@@ -49,6 +50,34 @@ def test_a_checkpoint_is_loaded_by_path(tiny: open_clip.CLIP, tmp_path: Path) ->
     found = load_pretrained(config)
     pixels = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(found.encoder(pixels), split_tower(tiny.visual)(pixels))
+
+
+def test_images_of_another_size_have_resized_positions(
+    tiny: open_clip.CLIP, tmp_path: Path
+) -> None:
+    weights = str(tmp_path / "weights.pt")
+    own, large = (
+        load_pretrained(ModelConfig(name=NAME, pretrained=weights, image_size=size))
+        for size in (None, 32)
+    )
+    assert (own.encoder.shapes["pixels"], large.encoder.shapes["pixels"]) == (
+        (3, 16, 16),
+        (3, 32, 32),
+    )
+    assert own.encoder.shapes["block 0"][0] == 1 + 2 * 2
+    assert large.encoder.shapes["block 0"][0] == 1 + 4 * 4
+    assert large.fingerprint != own.fingerprint
+    assert large.preprocess(Image.new("RGB", (40, 50))).shape == (3, 32, 32)
+
+
+def test_a_tower_whose_positions_cannot_be_resized_is_refused(tmp_path: Path) -> None:
+    vision = {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64, "patch_size": None}
+    model = open_clip.model.CLIP(12, vision, CONFIG["text_cfg"])
+    name = folder_of(tmp_path / "resnet", model, vision={**vision, "head_width": 64})
+    load_pretrained(ModelConfig(name=name))
+    with pytest.raises(InputError, match=r"with model.image_size: 96: .*size mismatch") as error:
+        load_pretrained(ModelConfig(name=name, image_size=96))
+    assert "\n" not in str(error.value)
 
 
 def test_a_checkpoint_may_lie_below_the_home_folder(
@@ -265,10 +294,10 @@ def test_openais_vit_b_32_is_built_with_quick_gelu(monkeypatch: pytest.MonkeyPat
         raise RuntimeError("stop here")
 
     monkeypatch.setattr(open_clip, "create_model_from_pretrained", create)
-    refusal("ViT-B-32", "openai")
-    assert asked == {"pretrained": "openai", "force_quick_gelu": True}
-    refusal("ViT-B-32", "laion2b_s34b_b79k")
-    assert asked == {"pretrained": "laion2b_s34b_b79k", "force_quick_gelu": False}
+    monkeypatch.setattr("open_clip.factory.download_pretrained", lambda *_: "")
+    for tag, quick in (("openai", True), ("laion2b_s34b_b79k", False)):
+        refusal("ViT-B-32", tag)
+        assert asked == {"pretrained": tag, "force_image_size": None, "force_quick_gelu": quick}
 
 
 def test_configurations_are_checked() -> None:

@@ -67,6 +67,7 @@ SIGLIP = {"timm_model_name": "test_vit3.r160_in1k", "timm_pool": "map", "timm_pr
 VISION: dict[str, dict[str, Any]] = {
     "timm": TIMM,
     "SigLIP": {**TIMM, **SIGLIP},
+    "native, large images": CONFIG["vision_cfg"],
     "ConvNeXt": {**TIMM, "timm_model_name": "test_convnext", "timm_pool": "avg"},
     "ResNet": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64, "patch_size": None},
 }
@@ -76,6 +77,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "native, final": {"blocks": "final", "kinds": "proj"},
     "timm": {"blocks": "5-4", "kinds": "ln+mlp"},
     "SigLIP": {"blocks": "final", "kinds": "proj"},
+    "native, large images": {"blocks": "1", "kinds": "mlp"},
     "ConvNeXt": {"blocks": "4-1", "kinds": "ln+mlp+conv"},
     "ResNet": {"blocks": "all", "kinds": "ln+attn+conv+proj"},
 }
@@ -108,7 +110,8 @@ def described(model: ModelConfig, recipe: Recipe, fingerprint: str) -> Descripti
 
 def winner(path: Path, name: str) -> Path:
     """The file of weights of a winner: a fit's, or made up for a tower of larger images."""
-    model = ModelConfig(name=base(path / "base", VISION.get(name, {})))
+    size = 32 if name.endswith("large images") else None
+    model = ModelConfig(name=base(path / "base", VISION.get(name, {})), image_size=size)
     found = load_pretrained(model)
     if name in VISION:
         recipe = Recipe(**RECIPES[name])
@@ -124,6 +127,17 @@ def winner(path: Path, name: str) -> Path:
         recipe, weights = fit.recipe, exported_weights(fit)
     save_exported(path / "w.safetensors", described(model, recipe, found.fingerprint), weights)
     return path / "w.safetensors"
+
+
+def test_a_tower_of_timm_for_another_image_size_is_refused(tmp_path: Path) -> None:
+    name = base(tmp_path / "base", VISION["timm"])
+    found = load_pretrained(ModelConfig(name=name, image_size=96))
+    assert found.encoder.shapes["pixels"] == (3, 96, 96)
+    weights = {"head/weight": torch.zeros(3, found.encoder.dim), "head/bias": torch.zeros(3)}
+    model = ModelConfig(name=name, image_size=96)
+    save_exported(tmp_path / "w", described(model, Recipe(), found.fingerprint), weights)
+    with pytest.raises(InputError, match="images of their own size alone"):
+        write_package(tmp_path / "package", tmp_path / "w", CARD)
 
 
 @dataclass(frozen=True)
