@@ -15,6 +15,7 @@ import yaml
 from rich.console import Console
 
 from files import replacing
+from models.loading import load_pretrained
 from partitions import named, titled
 from records import EXPERIMENT
 from report import Summary
@@ -33,6 +34,7 @@ Rows = dict[str, list[str]]
 def run_encoders(experiment: Experiment, options: Options, console: Console) -> Summary:
     """Search with each encoder, report, and return the report of all of them."""
     folder, began = options.out / experiment.name, options.now()
+    _check_weights(experiment)
     if not (folder / EXPERIMENT).is_file():
         _write_experiment(experiment, folder)
     names = [*experiment.models]
@@ -51,10 +53,17 @@ def run_encoders(experiment: Experiment, options: Options, console: Console) -> 
 
 def plan_encoders(experiment: Experiment, options: Options, console: Console) -> None:
     """Print what each encoder's run would do if its blocks were trained at every row."""
+    _check_weights(experiment)
     everywhere = {name: _all_rows(experiment) for name in _trained(experiment)}
     for name in experiment.models:
         one = experiment.of_encoder(name, everywhere)
         dry_run(one, _inside(experiment, options), console)
+
+
+def _check_weights(experiment: Experiment) -> None:
+    """Load every encoder once, so that none is refused after another has been searched."""
+    for config in experiment.models.values():
+        load_pretrained(config)
 
 
 def _write_experiment(experiment: Experiment, folder: Path) -> None:
