@@ -71,7 +71,7 @@ def run(given: list[str]) -> int:
             else:
                 say(errors, f"passed over: {image}")
                 unread += 1
-    where = f": {arguments.out}" if arguments.out else ""
+    where = f"; written to {arguments.out}" if arguments.out else ""
     said = f"{read} images classified, {unsure} of them unsure; {unread} cannot be read"
     say(errors, f"{said}{where}")
     return 0 if read else FAILED

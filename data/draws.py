@@ -57,15 +57,15 @@ class Draws:
             partition = 100 * len(self.rows(partition, final_seed)) / len(self.train.labels)
         return partition_rows(*self.val, partition, self.seed, final_seed, "validation")
 
-    def judging_rows(self, partition: Partition, most: int) -> Indices:
-        """Draw about `most` of the search's `val_rows`, by class, if they are more: its judges."""
-        rows = self.val_rows(partition, 0)
+    def judging_rows(self, partition: Partition, final_seed: int, most: int) -> Indices:
+        """Draw about `most` of `val_rows`, by class, if they are more: judges of a search."""
+        rows = self.val_rows(partition, final_seed)
         if len(rows) <= most:
             return rows
         groups = None if self.val.groups is None else self.val.groups[rows]
         share, purpose = 100 * most / len(rows), "judges"
         labels = self.val.labels[rows]
-        return rows[partition_rows(labels, groups, share, self.seed, purpose=purpose)]
+        return rows[partition_rows(labels, groups, share, self.seed, final_seed, purpose)]
 
     def needed(self, seeds: Mapping[Partition, int]) -> dict[str, Indices]:
         """List the rows of train and val that are drawn at all.

@@ -102,7 +102,7 @@ def partition_rows(
     """Draw the rows of a partition as every fit of an experiment with this `seed` does.
 
     The search has `final_seed` 0; each final seed has a draw of its own. `purpose` is "partition"
-    for training images, "validation" for validation images.
+    for training images, and another word for each other draw.
     """
     seed = derived_seed(seed, final_seed, purpose)
     if isinstance(partition, Shots):

@@ -15,6 +15,7 @@ from records import EXPERIMENT, TEST, Cell, FinalFitResult, RunHistory, encoders
 from report.best import best_method, difference
 from report.html.words import largest
 from report.run import Run, encoder_of, read_run
+from yaml_files import read_yaml, text_of
 
 
 def read_results(run_dir: Path) -> Run:
@@ -30,7 +31,10 @@ def read_results(run_dir: Path) -> Run:
     if not begun:
         raise InputError(f"{run_dir}: none of its encoders has features yet; --resume goes on")
     run = merged(run_dir, {name: read_run(run_dir / name) for name in begun})
-    return replace(run, waiting=tuple(name for name in names if name not in begun))
+    tried = {method for part in run.parts.values() for method in part.methods}
+    asked = read_yaml(text_of(run_dir / EXPERIMENT), str(run_dir)).get("methods", {})
+    waiting = [*(n for n in names if n not in begun), *(m for m in asked if m not in tried)]
+    return replace(run, waiting=tuple(waiting))
 
 
 def merged(run_dir: Path, parts: Mapping[str, Run]) -> Run:

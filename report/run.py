@@ -63,7 +63,7 @@ class Run:
         directory: where the run lies.
         parts: the runs of the encoders, where an experiment has several (`report.encoders`); each
             of their methods is a column `ENCODER/METHOD` here.
-        waiting: the encoders that have not begun.
+        waiting: the encoders, and the methods of all of them, that have not begun.
     """
 
     name: str

@@ -26,8 +26,8 @@ def warnings(run: Run) -> list[str]:
 
 def without_result(run: Run) -> Iterator[str]:
     """Name the cells that have no result, each reason's together."""
-    for encoder in run.waiting:
-        yield f"There is no result for {encoder}: it has not begun; --resume goes on"
+    for name in run.waiting:
+        yield f"There is no result for {name}: it has not begun; --resume goes on"
     alike: dict[str, list[Cell]] = {}
     for cell in run.cells():
         if not run.final_fits(*cell):

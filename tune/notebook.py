@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import yaml
 
 from data import UnreadableImageError
 from errors import InputError, shown
@@ -270,9 +269,15 @@ def _row(partition: float | str | None) -> Partition | None:
 def _listed(name: str, values: Any) -> list[Any]:
     """Return several values as a list; a text would be taken letter by letter."""
     if isinstance(values, str) or not isinstance(values, Iterable):
-        parts = [yaml.safe_load(each) for each in str(values).split(",")]
+        parts = [values]
+        if isinstance(values, str):
+            parts = [_number(each.strip()) for each in values.split(",")]
         raise InputError(f"{name}: {shown(values)}; allowed: a list, as in {name}={parts!r}")
     return [*values]
+
+
+def _number(text: str) -> str | float:
+    return int(text) if text.isdecimal() else text
 
 
 def _as_yaml(key: str, value: Any) -> str:

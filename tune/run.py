@@ -196,7 +196,7 @@ def _run_stages(
         began,
         expected_test_seconds(site.prepared, time.monotonic() - features_began),
         options.now,
-        _judges(site.prepared),
+        *_judges(site.prepared),
         {cell: len(fits) for cell, fits in read_final_fits(site.directory.path).items()},
     )
     context = make_context(site, machines, features)
@@ -204,10 +204,14 @@ def _run_stages(
     score_winners(site, machines, context, search, budget, checkpoints, winners, features.contents)
 
 
-def _judges(prepared: Prepared) -> dict[Partition, int]:
-    """Count the validation images that the search judges each partition by."""
-    most = prepared.experiment.search.val_images
-    return {p: len(prepared.draws.judging_rows(p, most)) for p in prepared.partitions}
+def _judges(prepared: Prepared) -> tuple[dict[Partition, int], dict[Partition, int]]:
+    """Count the validation images of each partition: the search's, and final fits'."""
+    most, draws = prepared.experiment.search.val_images, prepared.draws
+    rows = prepared.partitions
+    return (
+        {p: len(draws.judging_rows(p, 0, most)) for p in rows},
+        {p: len(draws.val_rows(p, 0)) for p in rows},
+    )
 
 
 def _say_if_late(options: Options, began: float, least: float, console: Console) -> None:

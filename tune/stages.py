@@ -7,7 +7,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 import ray
 
@@ -298,7 +297,7 @@ def _fit_missing(
     """Make the missing fits, as far as time allows, and record those that fail."""
     run_dir = site.directory.path
     # The first seed of every winner is always fitted, so that the table has no hole.
-    in_time = takewhile(lambda fit: fit.seed == 0 or budget.allows(search, fit.cell), missing)
+    in_time = filter(lambda fit: fit.seed == 0 or budget.allows(search, fit.cell), missing)
     left = Counter({fit.cell: 0 for fit in wanted})
     left.update(fit.cell for fit in missing)
     spent = spent_on((fit for fit in wanted if fit not in missing), run_dir)

@@ -130,15 +130,15 @@ def _read_parquet(path: Path, used: Sequence[str]) -> pd.DataFrame:
         table = pd.read_parquet(path).astype(object)
     except (ArrowException, OSError, ValueError) as error:
         raise InputError(f"source: {path} is not a Parquet file ({one_line(error)})") from error
-    for name in {str(each) for each in table.columns} & {*used}:
-        for cell in table[name]:
+    table = table.set_axis([str(name).strip() for name in table.columns], axis=1)
+    for name in used if table.columns.is_unique else ():  # else that is said
+        for cell in table.get(name, ()):
             if isinstance(cell, bytes) or not pd.api.types.is_scalar(cell):
                 raise InputError(
                     f"source: {path}: column {name!r} holds values of the type "
                     f"{type(cell).__name__}; allowed: text and numbers (images by their paths)"
                 )
-    text = table.where(table.notna(), "").map(str)
-    return text.set_axis([str(name).strip() for name in text.columns], axis=1)
+    return table.where(table.notna(), "").map(str)
 
 
 def _read_rows(path: Path, separator: str) -> pd.DataFrame:

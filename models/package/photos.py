@@ -30,7 +30,7 @@ TURNS = {
 def prepared(path: str | Path) -> Image.Image:
     """Open a photo as 8-bit RGB, turned as its EXIF data say, with white behind it."""
     if not os.path.isfile(path):  # a pipe would be waited for
-        raise ValueError("no such file")
+        raise ValueError("not a file")
     with Image.open(path) as image:
         if max(image.size) > MAX_ASPECT * min(image.size):
             raise ValueError(f"a strip of {image.width} x {image.height} pixels")

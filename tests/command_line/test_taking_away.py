@@ -170,7 +170,7 @@ def test_predictions_are_a_table_whose_cells_are_no_formulas(
     assert said.err.splitlines() == [
         "1 hidden folder passed over: .hidden",
         "passed over: broken.jpg: not an image, or of an unknown format",
-        "2 images classified, 0 of them unsure; 1 cannot be read: ../new/p.csv",
+        "2 images classified, 0 of them unsure; 1 cannot be read; written to ../new/p.csv",
     ]
 
 

@@ -57,7 +57,7 @@ def test_judges_are_some_of_the_validation_images_of_every_class(
 ) -> None:
     draws = draws_of(labels, matched=matched, burst=burst)
     for partition in (10, 100):
-        all_of_them, judges = draws.val_rows(partition, 0), draws.judging_rows(partition, most)
+        all_of_them, judges = draws.val_rows(partition, 0), draws.judging_rows(partition, 0, most)
         assert set(judges.tolist()) <= set(all_of_them.tolist())
         seen = draws.val.labels
         assert set(seen[judges].tolist()) == set(seen[all_of_them].tolist())

@@ -154,7 +154,7 @@ class CellSearch:
         Trials that are under way are compared by their prospect, winners by their score.
         """
         trial = self.trials[number]
-        if not trial.samples:
+        if not trial.samples or report.samples <= trial.first[0]:  # or it began anew
             trial.first = report.samples, report.seconds
         trial.samples, trial.seconds = report.samples, report.seconds
         if report.diverged or not math.isfinite(report.score):

@@ -131,10 +131,10 @@ class Search:
         """Return the next trial; None while every cell that has one left waits.
 
         First comes what a killed run was doing, then the probes that other cells wait for, then
-        every cell's first trial, then the cell with the smallest share of its budget served. What
-        is solved comes before what is trained, as it takes no time, and smaller partitions are
-        ahead if they hand up what they find. In a cell, promotions come before new configurations.
-        Cells whose probe is not decided wait.
+        every cell's first trial, of methods that are solved before those that are trained, then the
+        cell with the smallest share of its budget served. Smaller partitions are ahead if they hand
+        up what they find. In a cell, promotions come before new configurations. Cells whose probe
+        is not decided wait.
         """
         if self.closed:
             return None
@@ -157,7 +157,8 @@ class Search:
         if self._transfer and not probe:
             lag = LEAD * state.place / max(1, self._partitions - 1)
         served = state.proposed / state.budget
-        return not state.orphans, not probe, state.proposed > 0, state.takes_steps, served + lag
+        trained = state.takes_steps and not state.proposed
+        return not state.orphans, not probe, state.proposed > 0, trained, served + lag
 
     def _next(self, state: CellSearch) -> int:
         """Return the number of the cell's next trial: an orphan, a promoted or a new one."""

@@ -41,6 +41,7 @@ class TimeBudget:
         began: when the run began, by `now`.
         test_seconds: that the test splits' features are expected to take.
         judges: validation images that the search judges each partition by.
+        validation: those that final fits are judged by; the same if not given.
         made: final fits that are there already, of each cell.
         now: a monotonic clock.
     """
@@ -54,9 +55,11 @@ class TimeBudget:
         test_seconds: float = 0.0,
         now: Callable[[], float] = time.monotonic,
         judges: Mapping[Partition, int] = MappingProxyType({}),
+        validation: Mapping[Partition, int] | None = None,
         made: Mapping[Cell, int] = MappingProxyType({}),
     ) -> None:
         self._work, self._made = Work(judges), made
+        self._final_work = Work(judges if validation is None else validation)
         self._experiment, self._slots = experiment, slots
         self._budget, self._began, self._now = budget, began, now
         self._test_seconds = test_seconds
@@ -184,7 +187,9 @@ class TimeBudget:
 
         The first goes on from where the winner's trial stands.
         """
-        whole, state = self._full_fit(search, cell), search.cells[cell]
+        state = search.cells[cell]
+        more = self._final_work(state, state.horizon) / self._work(state, state.horizon)
+        whole = more * self._full_fit(search, cell)
         trained = 0.0
         if winner := state.winner():
             trained = min(1.0, state.trials[winner.trial].samples / state.horizon)

@@ -85,7 +85,7 @@ class TrialContext:
             start = self._pretrained.zero_shot
         judges = self.val_rows(cell.partition, seed)
         if searching:
-            judges = self.judging_rows(cell.partition)
+            judges = self.judging_rows(cell.partition, seed)
         boundary, deterministic = self.boundary(recipe), self.experiment.resources.deterministic
         return Fit(
             self.encoder,
@@ -120,14 +120,14 @@ class TrialContext:
         """Find the features of the validation images that a partition is judged by for a seed."""
         return self.val.readable(self.draws.val_rows(partition, seed))
 
-    def judging_rows(self, partition: Partition) -> Rows:
-        """Find the features of those that the search judges a partition by."""
+    def judging_rows(self, partition: Partition, seed: int) -> Rows:
+        """Find the features of the images that a partition is judged by in a search."""
         most = self.experiment.search.val_images
-        return self.val.readable(self.draws.judging_rows(partition, most))
+        return self.val.readable(self.draws.judging_rows(partition, seed, most))
 
     def judges_are_few(self, partition: Partition) -> bool:
         """Say whether the search judges a partition by some of the validation images alone."""
-        return len(self.judging_rows(partition)) < len(self.val_rows(partition, 0))
+        return len(self.judging_rows(partition, 0)) < len(self.val_rows(partition, 0))
 
     def boundary(self, recipe: Recipe) -> str:
         """Return where a fit of the recipe is fed: all that it trains on is cached there."""

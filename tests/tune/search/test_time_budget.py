@@ -148,6 +148,23 @@ def test_a_first_report_ends_no_search(spec: Experiment, search: Search) -> None
     assert again.out_of_time(search)
 
 
+def test_a_trial_that_begins_anew_is_timed_anew(spec: Experiment, search: Search) -> None:
+    train(search, ONE, 30, seconds=10.0)
+    for samples, seconds in ((30, 2.0), (60, 4.0)):
+        search.report(ONE, 0, a_report(samples, 0.5, seconds=seconds))
+    fits = 2 * SEEDS * FULL - 2 / 3
+    assert clock(spec).after_search(search) == pytest.approx(STARTUP + fits * 6.0)
+
+
+def test_final_fits_are_judged_by_more_images(spec: Experiment, search: Search) -> None:
+    train(search, ONE, 90, seconds=8.0)
+    few, many = {1: 9, 100: 9}, {1: 90, 100: 90}
+    same, more = clock(spec, judges=few), clock(spec, judges=few, validation=many)
+    ratio = (90 + 5 * 30) / (90 + 5 * 3)
+    after = same.after_search(search) - STARTUP
+    assert more.after_search(search) == pytest.approx(STARTUP + ratio * after)
+
+
 def test_a_table_without_holes_comes_before_more_seeds(spec: Experiment, search: Search) -> None:
     hands = Time()
     limited = clock(spec, budget=200.0, now=hands)
