@@ -58,7 +58,7 @@ class Draws:
         return partition_rows(*self.val, partition, self.seed, final_seed, "validation")
 
     def judging_rows(self, partition: Partition, final_seed: int, most: int) -> Indices:
-        """Draw about `most` of `val_rows`, by class, if they are more: judges of a search."""
+        """Draw the validation images that judge a search: about `most` of `val_rows`, by class."""
         rows = self.val_rows(partition, final_seed)
         if len(rows) <= most:
             return rows

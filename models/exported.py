@@ -135,7 +135,8 @@ def check_origin(path: Path, about: Mapping[str, Any]) -> None:
     other = {name: found[name] for name in about if name in found and found[name] != about[name]}
     if other:
         of = "{partition}/{method}, seed {seed}".format(**{**about, **other})
-        raise InputError(f"{path} holds the weights of {of}; put the file back that was there")
+        fit = "another fit of " * ([*other] == ["test_accuracy"])
+        raise InputError(f"{path} holds the weights of {fit}{of}; put the file back that was there")
 
 
 def _digest(header: str, weights: Mapping[str, Tensor]) -> str:

@@ -59,7 +59,7 @@ def duplicates_between(run: Run, *, tested: bool) -> str:
     """Count the duplicates of each pair of splits with a test set (`tested`), or without one.
 
     Those of two classes are not among them: they have a warning of their own. Nor are files that
-    are in one split twice, which do no harm.
+    are in one split twice, as these make no score too high.
     """
     tests = {TEST, *run.extra_tests}
     return _counted(

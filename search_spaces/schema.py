@@ -52,7 +52,10 @@ class SearchConfig(Section):
         3, ge=1, le=10_000, description="evenly spaced evaluations, beside those at rungs"
     )
     val_images: int = Field(
-        10_000, ge=1, le=MOST, description="the most validation images that trials are judged by"
+        10_000,
+        ge=1,
+        le=MOST,
+        description="about how many validation images judge a trial",
     )
     scheduler: str = Field("asha", description=f"what stops poor trials: {', '.join(SETTINGS)}")
     sampler: Literal["tpe", "random"] = Field("tpe", description="who proposes configurations")

@@ -13,7 +13,6 @@ from pathlib import Path
 import ray
 
 from errors import one_line
-from models.recipe import Recipe
 from records import JournalWriter
 from tune.calibration import Calibrator, MethodPace, Pace, mean_pace
 from tune.monitor.watch import duration
@@ -103,12 +102,8 @@ def _whole_fit(prepared: Prepared, state: CellSearch, pace: MethodPace, most: fl
     if prepared.experiment.data.validation != "full":
         validation = round(validation * images / plan.images["train"])
     judges = min(validation, most)
-    recipe = Recipe(**state.space.first())
-    if not recipe.takes_steps:
-        return images * pace.sample + judges * pace.judged
-    # Before the last milestone, the mean of start and weights is judged as well.
-    times = len(state.milestones) if recipe.frozen_encoder else 2 * len(state.milestones) - 1
-    return state.horizon * pace.sample + times * judges * pace.judged
+    samples = state.horizon if state.takes_steps else images
+    return samples * pace.sample + state.evaluations(state.horizon) * judges * pace.judged
 
 
 def _measured(prepared: Prepared, cluster: Cluster) -> Pace:

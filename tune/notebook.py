@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,8 +231,9 @@ def run_search(
         InputError: what is asked for is wrong, a run of this name is there and `resume` is off, or
             the disk is full.
     """
-    number = isinstance(time_budget, int | float) and time_budget > 0
-    if time_budget is not None and not number:
+    given: Any = time_budget
+    is_time = isinstance(given, Real) and not isinstance(given, bool)
+    if given is not None and not (is_time and given > 0):
         raise InputError(f"--time-budget: {shown(time_budget)}; allowed: seconds, more than 0")
     if not isinstance(settings or {}, Mapping):
         raise InputError(f"settings: {shown(settings)}; allowed: {{'KEY.PATH': VALUE}}")

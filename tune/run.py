@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from data import Dataset
 from partitions import Partition
 from records import (
     CHECKPOINTS,
+    Cell,
     Footnote,
     JournalWriter,
     RunFinished,
@@ -197,11 +199,19 @@ def _run_stages(
         expected_test_seconds(site.prepared, time.monotonic() - features_began),
         options.now,
         *_judges(site.prepared),
-        {cell: len(fits) for cell, fits in read_final_fits(site.directory.path).items()},
+        _made(site, search),
     )
     context = make_context(site, machines, features)
     winners = find_winners(site, machines, context, search, budget, checkpoints)
     score_winners(site, machines, context, search, budget, checkpoints, winners, features.contents)
+
+
+def _made(site: Site, search: Search) -> Counter[tuple[Cell, int]]:
+    """Count the final fits that are there of the present winners, by cell and trial."""
+    fits = final_fits_of(site.prepared, search.winners())
+    export = site.prepared.experiment.final.export
+    missing = pending(fits, site.directory.path, export)
+    return Counter((fit.cell, fit.trial) for fit in fits if fit not in missing)
 
 
 def _judges(prepared: Prepared) -> tuple[dict[Partition, int], dict[Partition, int]]:

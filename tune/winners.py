@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from errors import InputError, did_you_mean
 from partitions import Partition, named, titled
-from records import BEST, WINNERS, Cell
+from records import BEST, TEST, WINNERS, Cell
 
 if TYPE_CHECKING:
     from report.run import Run
@@ -96,7 +96,12 @@ def choose(run_dir: Path, choice: Choice) -> Chosen:
     from models.exported import check_origin
 
     method = cell.method.rpartition("/")[2]
-    about = {"partition": named(cell.partition), "method": method, "seed": choice.seed}
+    about = {
+        "partition": named(cell.partition),
+        "method": method,
+        "seed": choice.seed,
+        "test_accuracy": run.fits[cell][choice.seed].tests[TEST].accuracy,
+    }
     check_origin(path, about)
     return Chosen(run, cell, choice.seed, path)
 

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 import tune.run
-from commands.resuming import PROGRAM
+from commands.resuming import PROGRAM, how_to_go_on, interrupted_by_signals
 from commands.search import parse
 from errors import InputError
 from run_search import main
@@ -254,3 +255,21 @@ def test_a_signal_that_ends_a_run_is_an_interruption(
 
     monkeypatch.setattr(tune.run, "run", terminated)
     assert main([file]) == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_is_heard_at_once(number: int, capfd: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        with interrupted_by_signals():
+            os.kill(os.getpid(), number)
+            time.sleep(10)  # the signal ends it
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert capfd.readouterr().err == "interrupted, ending ...\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_of_an_interrupted_plan_there_is_nothing_to_continue() -> None:
+    assert how_to_go_on(["folder:a b", "--dry-run"]) == "nothing was begun"
+    assert how_to_go_on(["folder:a b"]).endswith("'folder:a b' --resume")

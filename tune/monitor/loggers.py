@@ -78,6 +78,7 @@ def _tensorboard(experiment: Experiment, folder: Path) -> LoggerCallback:
 
 
 def _mlflow(experiment: Experiment, folder: Path) -> LoggerCallback:
+    from mlflow import MlflowClient
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
@@ -86,6 +87,9 @@ def _mlflow(experiment: Experiment, folder: Path) -> LoggerCallback:
         place = folder.absolute() / MLRUNS
         place.mkdir(exist_ok=True)
         uri = f"sqlite:///{place}/mlflow.db"  # it takes plain folders no more
+        client = MlflowClient(uri)
+        if client.get_experiment_by_name(experiment.name) is None:  # else it points elsewhere
+            client.create_experiment(experiment.name, (place / "artifacts").as_uri())
     tags = {"run": experiment.name}
     return MLflowLoggerCallback(uri, experiment_name=experiment.name, tags=tags)
 

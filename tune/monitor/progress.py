@@ -92,7 +92,7 @@ class Progress(ray_tune.Callback):
         statuses = states(self._search)
         done = sum(statuses[state] for state in ENDED)
         if self._search.closed:
-            return f"search: {done} trials done, the last {statuses['running']} are ending"
+            return f"search: {done} trials done, {statuses['running']} about to end"
         left = self._clock.left(self._search)
         to_go = "time to go not known yet" if left is None else f"about {duration(left)} to go"
         return (

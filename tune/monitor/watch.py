@@ -51,16 +51,20 @@ class Watch:
             with self.console.status(Text(text), spinner=spinner) as status:
                 yield lambda text: status.update(Text(text))
             return
-        due, latest = Every(PLAIN_INTERVAL, self.now), text
+        due, latest, lock = Every(PLAIN_INTERVAL, self.now), text, threading.Lock()
 
-        def show(text: str) -> None:
+        def show() -> None:
+            with lock:
+                if due.passed():
+                    self.print(latest)
+
+        def change(text: str) -> None:
             nonlocal latest
             latest = text
-            if due.passed():
-                self.print(text)
+            show()
 
-        with _repeated(lambda: show(latest)):
-            yield show
+        with _repeated(show):
+            yield change
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -138,11 +142,11 @@ class Watch:
 
 @contextmanager
 def _repeated(work: Callable[[], None]) -> Iterator[None]:
-    """Do some work every half minute while the block runs, in a thread."""
+    """Do some work every few seconds while the block runs, in a thread."""
     over = threading.Event()
 
     def repeat() -> None:
-        while not over.wait(PLAIN_INTERVAL):
+        while not over.wait(PLAIN_INTERVAL / 10):
             work()
 
     thread = threading.Thread(target=repeat, daemon=True)

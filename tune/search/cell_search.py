@@ -40,7 +40,8 @@ class CellSearch:
         self.place = place
         self.cell, self.space, self.needs_probe = cell, method.parsed, method.needs_probe
         self.budget = experiment.trials(cell.method)
-        self.takes_steps = Recipe(**self.space.first()).takes_steps
+        first = Recipe(**self.space.first())
+        self.takes_steps, self._frozen = first.takes_steps, first.frozen_encoder
         self.horizon = experiment.horizon(cell.method, images)
         self.seeds = planned_seeds(experiment.final.seeds, cell.partition, images)
         self._search, self._seed = experiment.search, experiment.seed
@@ -78,6 +79,14 @@ class CellSearch:
     def transferred(self) -> int:
         """Trials whose configuration came from a smaller partition."""
         return sum(t.origin.startswith(FROM_PARTITION) for t in self.trials.values())
+
+    def evaluations(self, samples: float) -> int:
+        """Count how often a trial is judged up to some number of samples."""
+        if not self.takes_steps:
+            return 1
+        passed = sum(milestone <= samples for milestone in self.milestones)
+        # Before the last milestone, the mean of start and trained weights is judged as well.
+        return passed if self._frozen else 2 * passed - (samples >= self.horizon)
 
     def status(self, number: int) -> str:
         """Return how a trial ended, or else where it stands.

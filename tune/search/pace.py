@@ -29,10 +29,8 @@ class Work:
         """Count the samples, and the evaluations that come with them."""
         if not state.takes_steps:
             return samples
-        passed = sum(milestone <= samples for milestone in state.milestones)
-        # Before the last milestone, the mean of start and weights is judged as well.
-        times = 2 * passed - (samples >= state.horizon)
-        return samples + JUDGED * self.judges.get(state.cell.partition, 0) * times
+        judged = self.judges.get(state.cell.partition, 0) * state.evaluations(samples)
+        return samples + JUDGED * judged
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ MARGIN = 1.25
 """How much longer final fits may take than expected, where a time budget is to be kept."""
 RECENT = 8
 """The last final fits of a method say how fast it is now: the load of machines changes."""
-EARLY, FIRST = 0.5, 0.25
-"""The share of a budget before which final fits that are expected from first reports alone count as
-so much of it: a process takes its time for whatever it does for the first time."""
+EARLY = 0.5
+"""The share of a budget in which first reports alone do not say what final fits take."""
+FIRST = 0.25
+"""What counts then of the time that they say: a process is slow at whatever it does first."""
 NEARLY = 0.9
 """The most of a final fit that is taken to be behind it while it runs."""
 
@@ -42,7 +43,7 @@ class TimeBudget:
         test_seconds: that the test splits' features are expected to take.
         judges: validation images that the search judges each partition by.
         validation: those that final fits are judged by; the same if not given.
-        made: final fits that are there already, of each cell.
+        made: final fits that are there already, by cell and its winner's trial.
         now: a monotonic clock.
     """
 
@@ -56,7 +57,7 @@ class TimeBudget:
         now: Callable[[], float] = time.monotonic,
         judges: Mapping[Partition, int] = MappingProxyType({}),
         validation: Mapping[Partition, int] | None = None,
-        made: Mapping[Cell, int] = MappingProxyType({}),
+        made: Mapping[tuple[Cell, int], int] = MappingProxyType({}),
     ) -> None:
         self._work, self._made = Work(judges), made
         self._final_work = Work(judges if validation is None else validation)
@@ -82,6 +83,7 @@ class TimeBudget:
         return spent + self._last_reports(search) + rest >= self._budget
 
     def _sure(self, search: Search) -> bool:
+        """Say whether the pace of every method that has reported is known from more than that."""
         methods = {cell.method for cell in search.cells}
         paces = [pace_of(search, method, self._work) for method in methods]
         return all(pace.sure for pace in paces if pace)
@@ -118,13 +120,17 @@ class TimeBudget:
 
         With `firsts`, each cell has one final fit.
         """
-        fits = [
-            cost
-            for cell in search.cells
-            for cost in self._fits(search, cell)[: 1 if firsts else None][self._made.get(cell, 0) :]
-        ]
+        fits = []
+        for cell in search.cells:
+            costs = self._fits(search, cell)[: 1 if firsts else None]
+            fits += costs[self._there(search, cell) :]
         wall = max(sum(fits) / self._slots, max(fits, default=0.0))
         return STARTUP + self._test_seconds + margin * wall
+
+    def _there(self, search: Search, cell: Cell) -> int:
+        """Count a cell's final fits that are made, of the winner that it has now."""
+        winner = search.cells[cell].winner()
+        return self._made.get((cell, winner.trial), 0) if winner else 0
 
     def left(self, search: Search) -> float | None:
         """Return the seconds to the end of the run; None before every method has reported."""

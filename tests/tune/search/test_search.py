@@ -374,6 +374,14 @@ def test_with_one_slot_a_run_is_a_function_of_its_experiment(tmp_path: Path, sam
     assert outcome("c", other) != outcome("a2", spec)
 
 
+def test_what_is_solved_is_tried_everywhere_before_anything_is_trained(tmp_path: Path) -> None:
+    solved = {"space": {"blocks": "none", "solver": "lbfgs", "weight_decay": {"bank": [0.1, 1]}}}
+    spec = experiment(methods={"trained": ZEROS, "solved": solved}, scheduler="none")
+    search = Simulation(spec, tmp_path / "events.jsonl").search
+    proposed = [search.propose() for _ in range(4)]
+    assert [each.cell.method for each in proposed if each] == [*2 * ["solved"], *2 * ["trained"]]
+
+
 def test_a_method_more_does_not_change_the_others(tmp_path: Path) -> None:
     few = Simulation(experiment(), tmp_path / "few").run().outcome
     methods = {"zeros": ZEROS, "frozen": FROZEN, "llrd": LLRD, "fixed": FIXED}

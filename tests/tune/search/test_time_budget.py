@@ -178,8 +178,10 @@ def test_a_table_without_holes_comes_before_more_seeds(spec: Experiment, search:
 
 def test_final_fits_that_are_there_take_no_time(spec: Experiment, search: Search) -> None:
     train(search, ONE, 90, seconds=8.0)
-    some = clock(spec, made={ONE: 2, ALL: 3})
-    assert some.after_search(search) == pytest.approx(STARTUP + FULL * 8.0)
+    none = clock(spec).after_search(search)
+    some, of_another = (clock(spec, made={(ONE, trial): 2}) for trial in (0, 1))
+    assert some.after_search(search) == pytest.approx(none - 8.0 * (AFTER + FULL))
+    assert of_another.after_search(search) == none
 
 
 def test_evaluations_take_time_as_samples_do(spec: Experiment, search: Search) -> None:
