@@ -29,6 +29,7 @@ from tune.search.search import Search
 from tune.search.time_budget import TimeBudget
 
 LIVE_INTERVAL = 0.5  # seconds between two drawings of the table
+CHECKED = 1.0  # seconds between two looks at the time budget, which go through all trials
 
 
 class Progress(ray_tune.Callback):
@@ -40,6 +41,7 @@ class Progress(ray_tune.Callback):
         self._live = Live(console=watch.console, auto_refresh=False, transient=True)
         self._terminal = watch.console.is_terminal
         self._due = Every(LIVE_INTERVAL if self._terminal else PLAIN_INTERVAL, watch.now)
+        self._checked = Every(CHECKED, watch.now)
         self._rates: dict[Cell, Rate] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -59,7 +61,8 @@ class Progress(ray_tune.Callback):
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Show what has changed; Tune calls this after each report, and several times a second."""
-        if not self._search.closed and self._clock.out_of_time(self._search):
+        due = not self._search.closed and self._checked.passed()
+        if due and self._clock.out_of_time(self._search):
             self._search.close("time budget")
             rest = duration(self._clock.after_search(self._search))
             line = f"time budget: the search ends here; final fits take about {rest}"

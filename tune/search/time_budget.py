@@ -11,7 +11,7 @@ from partitions import Partition
 from records import Cell
 from search_spaces import Experiment
 from tune.search.expected_samples import ExpectedSamples
-from tune.search.pace import Work, pace_of, whole_trial
+from tune.search.pace import Pace, Work, pace_of, whole_trial
 from tune.search.search import Search
 
 STARTUP = 10.0
@@ -30,6 +30,9 @@ FIRST = 0.25
 """What counts then of the time that they say: a process is slow at whatever it does first."""
 NEARLY = 0.9
 """The most of a final fit that is taken to be behind it while it runs."""
+
+Paces = Mapping[str, Pace | None]
+"""Each method's, measured once for all of its cells."""
 
 
 class TimeBudget:
@@ -77,16 +80,14 @@ class TimeBudget:
         if self._budget is None:
             return False
         firsts = not all(state.trials for state in search.cells.values())
-        spent = self._now() - self._began
-        early = spent < EARLY * self._budget and not self._sure(search)
-        rest = self.after_search(search, FIRST if early else MARGIN, firsts)
-        return spent + self._last_reports(search) + rest >= self._budget
+        spent, paces = self._now() - self._began, self._paces(search)
+        sure = all(pace.sure for pace in paces.values() if pace)
+        margin = MARGIN if sure or spent >= EARLY * self._budget else FIRST
+        rest = self._after_search(search, paces, margin, firsts)
+        return spent + self._last_reports(search, paces) + rest >= self._budget
 
-    def _sure(self, search: Search) -> bool:
-        """Say whether the pace of every method that has reported is known from more than that."""
-        methods = {cell.method for cell in search.cells}
-        paces = [pace_of(search, method, self._work) for method in methods]
-        return all(pace.sure for pace in paces if pace)
+    def _paces(self, search: Search) -> Paces:
+        return {m: pace_of(search, m, self._work) for m in {cell.method for cell in search.cells}}
 
     def lacks(self, search: Search) -> float:
         """Return the seconds by which all final fits, begun now, would miss the budget, or 0."""
@@ -100,29 +101,33 @@ class TimeBudget:
         if self._budget is None:
             return True
         spent = self._now() - self._began
-        return spent + MARGIN * self._full_fit(search, cell) + REPORT < self._budget
+        paces = {cell.method: pace_of(search, cell.method, self._work)}
+        return spent + MARGIN * self._full_fit(search, cell, paces) + REPORT < self._budget
 
     def over(self) -> bool:
         """Whether there is time for the report alone."""
         return self._budget is not None and self._now() - self._began + REPORT >= self._budget
 
-    def _last_reports(self, search: Search) -> float:
+    def _last_reports(self, search: Search, paces: Paces) -> float:
         """Return the seconds until every running trial has come to its next report and end."""
         running = [
-            self._full_fit(search, cell)
+            self._full_fit(search, cell, paces)
             for cell, state in search.cells.items()
             if state.under_way("running")
         ]
         return max(running, default=0.0) / self._experiment.search.evaluations
 
-    def after_search(self, search: Search, margin: float = 1.0, firsts: bool = False) -> float:
-        """Return the seconds from the search's end to the run's, fits taking `margin` as long.
+    def after_search(self, search: Search) -> float:
+        """Return the seconds from the search's end to the run's."""
+        return self._after_search(search, self._paces(search))
 
-        With `firsts`, each cell has one final fit.
-        """
+    def _after_search(
+        self, search: Search, paces: Paces, margin: float = 1.0, firsts: bool = False
+    ) -> float:
+        """Return the same, fits taking `margin` as long; with `firsts`, each cell has one."""
         fits = []
         for cell in search.cells:
-            costs = self._fits(search, cell)[: 1 if firsts else None]
+            costs = self._fits(search, cell, paces)[: 1 if firsts else None]
             fits += costs[self._there(search, cell) :]
         wall = max(sum(fits) / self._slots, max(fits, default=0.0))
         return STARTUP + self._test_seconds + margin * wall
@@ -134,10 +139,9 @@ class TimeBudget:
 
     def left(self, search: Search) -> float | None:
         """Return the seconds to the end of the run; None before every method has reported."""
+        paces, seconds = self._paces(search), 0.0
         if search.closed:
-            return self._last_reports(search) + self.after_search(search)
-        paces = {m: pace_of(search, m, self._work) for m in {cell.method for cell in search.cells}}
-        seconds = 0.0
+            return self._last_reports(search, paces) + self._after_search(search, paces)
         for cell, state in search.cells.items():
             if not (samples := self._samples.left(state)):
                 continue
@@ -145,7 +149,7 @@ class TimeBudget:
                 return None
             work = samples * self._work(state, state.horizon) / state.horizon
             seconds += pace.rate * work + pace.start * state.unproposed
-        return seconds / self._slots + self.after_search(search)
+        return seconds / self._slots + self._after_search(search, paces)
 
     def begin_fits(self) -> None:
         """Note that the final fits begin now."""
@@ -156,7 +160,7 @@ class TimeBudget:
         self._fits_took += seconds
         longest = max(RECENT, 2 * self._slots)
         recent = self._recent.setdefault((cell.method, made > 0), deque(maxlen=longest))
-        costs = self._fits(search, cell)
+        costs = self._fits(search, cell, {cell.method: pace_of(search, cell.method, self._work)})
         recent.append((costs[min(made, len(costs) - 1)], seconds))
 
     def fits_left(
@@ -170,9 +174,9 @@ class TimeBudget:
         By cell, `left` counts the fits not made yet, and `failed` those of them that this run does
         not try again.
         """
-        to_come = []
+        to_come, paces = [], self._paces(search)
         for cell, count in left.items():
-            costs = self._fits(search, cell)
+            costs = self._fits(search, cell, paces)
             for made in range(len(costs) - count + failed.get(cell, 0), len(costs)):
                 # A first fit may train little, and says nothing of the others.
                 recent = self._recent.get((cell.method, made > 0), ())
@@ -188,22 +192,22 @@ class TimeBudget:
         most = NEARLY * at_once * sum(to_come) / len(to_come)
         return REPORT + (sum(to_come) - min(max(0.0, running), most)) / at_once
 
-    def _fits(self, search: Search, cell: Cell) -> list[float]:
+    def _fits(self, search: Search, cell: Cell, paces: Paces) -> list[float]:
         """Return the device-seconds of a cell's final fits, by seed.
 
         The first goes on from where the winner's trial stands.
         """
         state = search.cells[cell]
         more = self._final_work(state, state.horizon) / self._work(state, state.horizon)
-        whole = more * self._full_fit(search, cell)
+        whole = more * self._full_fit(search, cell, paces)
         trained = 0.0
         if winner := state.winner():
             trained = min(1.0, state.trials[winner.trial].samples / state.horizon)
         return [whole * (1 - trained + AFTER), *[whole * (1 + AFTER)] * (state.seeds - 1)]
 
-    def _full_fit(self, search: Search, cell: Cell) -> float:
+    def _full_fit(self, search: Search, cell: Cell, paces: Paces) -> float:
         """Return the seconds of the cell's best trial, to the horizon; 0 if nothing is known."""
-        state, pace = search.cells[cell], pace_of(search, cell.method, self._work)
+        state, pace = search.cells[cell], paces[cell.method]
         if pace is None:
             return 0.0
         if winner := state.winner():
