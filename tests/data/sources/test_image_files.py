@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,13 @@ def test_a_class_folder_that_is_a_link_to_all_holds_nothing(tmp_path: Path) -> N
     (tmp_path / "all").symlink_to(".")
     assert images_below(tmp_path / "all", tmp_path)[0] == []
     assert names_below(tmp_path / "cat") == ["a.jpg"]
+
+
+def test_a_pipe_is_passed_over_by_name(tmp_path: Path) -> None:
+    cat = tmp_path / "cat"
+    cat.mkdir()
+    (cat / "a.png").touch()
+    os.mkfifo(cat / "b.png")
+    images, passed = images_below(cat, tmp_path)
+    assert [image.name for image in images] == ["a.png"]
+    assert passed.lines() == ["1 pipe or device passed over: b.png"]
