@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,10 @@ def test_wandb_gets_a_run_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     take_two_trials("wandb", tmp_path)
     runs = sorted((tmp_path / "wandb").rglob("*.wandb"))
     assert [run.stem for run in runs] == ["run-1a2b-10-llrd-3", "run-1a2b-10-llrd-4"]
-    assert all(b"val_accuracy" in run.read_bytes() for run in runs)
+    until = time.monotonic() + 60  # a process of W&B's own writes the files
+    while not all(b"val_accuracy" in run.read_bytes() for run in runs):
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_mlflow_gets_a_run_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
