@@ -89,9 +89,8 @@ class Fit:
         self._train, self._val, self.horizon, self._seed = train, val, horizon, seed
         self._metric = metric
         weights = image_weights(val.labels[val.rows], metric)
-        self._val_least = len(weights) / float(
-            weights.min()
-        )  # no image counts less than 1 of these
+        # No image counts less than one of so many.
+        self._val_least = len(weights) / float(weights.min())
         self._device, self._dtype = device or Device("cpu"), dtype
         self._class_weights: Tensor | None = None
         if self.recipe.class_weights == "balanced":

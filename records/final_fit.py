@@ -6,10 +6,11 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from errors import InputError, one_line
 from files import replacing
-from partitions import Partition
+from partitions import Partition, named
 from records.cell import Cell
 from records.encoding import LATER, check_share, decode, encode
 from records.layout import FINAL_FITS, final_fit_path, is_final_fit
@@ -103,6 +104,16 @@ class FinalFitResult:
     def cell(self) -> Cell:
         """The cell that the fit belongs to."""
         return Cell(self.partition, self.method)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the file of its weights says of it; the method is named without its encoder."""
+        return {
+            "partition": named(self.partition),
+            "method": self.method.rpartition("/")[2],
+            "seed": self.seed,
+            "test_accuracy": self.tests[TEST].accuracy,
+        }
 
     @property
     def n_test(self) -> int:

@@ -11,11 +11,10 @@ import pandas as pd
 
 from errors import InputError
 from partitions import Partition
-from records import EXPERIMENT, TEST, Cell, FinalFitResult, RunHistory, encoders_in
+from records import EXPERIMENT, TEST, Cell, FinalFitResult, RunHistory, encoders_in, recorded
 from report.best import best_method, difference
 from report.html.words import largest
 from report.run import Run, encoder_of, read_run
-from yaml_files import read_yaml, text_of
 
 
 def read_results(run_dir: Path) -> Run:
@@ -32,7 +31,7 @@ def read_results(run_dir: Path) -> Run:
         raise InputError(f"{run_dir}: none of its encoders has features yet; --resume goes on")
     run = merged(run_dir, {name: read_run(run_dir / name) for name in begun})
     tried = {method for part in run.parts.values() for method in part.methods}
-    asked = read_yaml(text_of(run_dir / EXPERIMENT), str(run_dir)).get("methods", {})
+    asked = recorded(run_dir).get("methods", {})
     waiting = [*(n for n in names if n not in begun), *(m for m in asked if m not in tried)]
     return replace(run, waiting=tuple(waiting))
 

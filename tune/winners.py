@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from errors import InputError, did_you_mean
-from partitions import Partition, named, titled
-from records import BEST, TEST, WINNERS, Cell
+from partitions import Partition, titled
+from records import BEST, WINNERS, Cell
 
 if TYPE_CHECKING:
     from report.run import Run
@@ -95,14 +95,7 @@ def choose(run_dir: Path, choice: Choice) -> Chosen:
         raise InputError(f"--seed: {run_dir} has no weights of {cell}, seed {choice.seed}; {kept}")
     from models.exported import check_origin
 
-    method = cell.method.rpartition("/")[2]
-    about = {
-        "partition": named(cell.partition),
-        "method": method,
-        "seed": choice.seed,
-        "test_accuracy": run.fits[cell][choice.seed].tests[TEST].accuracy,
-    }
-    check_origin(path, about)
+    check_origin(path, run.fits[cell][choice.seed].about)
     return Chosen(run, cell, choice.seed, path)
 
 

@@ -141,10 +141,11 @@ def _config(description: Description, model: open_clip.CLIP) -> dict[str, Any]:
     tree = dict(open_clip.get_model_config(open_clip_name(description.model.name)))
     if any(isinstance(module, QuickGELU) for module in model.modules()):
         tree["quick_gelu"] = True  # a tag may ask for it
+    vision = tree["vision_cfg"] = dict(tree["vision_cfg"])
     if description.model.image_size is not None:
-        tree["vision_cfg"] = {**tree["vision_cfg"], "image_size": description.model.image_size}
+        vision["image_size"] = description.model.image_size
     if isinstance(model.visual, TimmModel) and hasattr(model.visual.head, "proj"):
-        tree["vision_cfg"] = {**tree["vision_cfg"], "timm_proj": "linear"}  # or it had none
+        vision["timm_proj"] = "linear"  # or it had none
     return {"model_cfg": tree, "preprocess_cfg": model.visual.preprocess_cfg}
 
 

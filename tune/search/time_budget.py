@@ -101,8 +101,8 @@ class TimeBudget:
         if self._budget is None:
             return True
         spent = self._now() - self._began
-        paces = {cell.method: pace_of(search, cell.method, self._work)}
-        return spent + MARGIN * self._full_fit(search, cell, paces) + REPORT < self._budget
+        fit = self._full_fit(search, cell, self._paces(search))
+        return spent + MARGIN * fit + REPORT < self._budget
 
     def over(self) -> bool:
         """Whether there is time for the report alone."""
@@ -160,7 +160,7 @@ class TimeBudget:
         self._fits_took += seconds
         longest = max(RECENT, 2 * self._slots)
         recent = self._recent.setdefault((cell.method, made > 0), deque(maxlen=longest))
-        costs = self._fits(search, cell, {cell.method: pace_of(search, cell.method, self._work)})
+        costs = self._fits(search, cell, self._paces(search))
         recent.append((costs[min(made, len(costs) - 1)], seconds))
 
     def fits_left(

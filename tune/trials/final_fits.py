@@ -25,10 +25,9 @@ from models.final_weights import select_weights
 from models.fit import Fit
 from models.recipe import Recipe
 from models.selection import select
-from partitions import Partition, named
+from partitions import Partition
 from records import (
     FINAL_FITS,
-    TEST,
     WINNERS,
     Cell,
     FinalFitResult,
@@ -263,12 +262,7 @@ class FinalFitWorker:
             fingerprint=fetch(context.pretrained).fingerprint,
             precision=context.precision,
             classes=context.classes,
-            about={
-                "partition": named(result.partition),
-                "method": result.method,
-                "seed": result.seed,
-                "test_accuracy": result.tests[TEST].accuracy,
-            },
+            about=result.about,
             temperature=result.temperature,
             scales=scales,
         )
