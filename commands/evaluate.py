@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from commands.arguments import address, command_parser
+from commands.own_code import add_import
 from commands.resuming import told_if_killed
 from terminal import FAILED, Terminal
 
@@ -23,6 +24,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--address", type=address, metavar="ADDR", help="join a running Ray cluster"
     )
+    add_import(parser)
     return parser.parse(arguments)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands.arguments import command_parser, path
+from commands.own_code import add_import
 from commands.winners import add_choice, choice_of
 from disk import AGAIN, full_disk_reported
 from errors import InputError
@@ -38,6 +39,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=path, required=True, metavar="DIR", help="new folder, or an empty one"
     )
+    add_import(parser)
     return parser.parse(arguments)
 
 

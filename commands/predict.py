@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands.arguments import command_parser, path, positive, probability
+from commands.own_code import add_import
 from commands.winners import add_choice, choice_of
 from disk import AGAIN, full_disk_reported
 from errors import InputError
@@ -48,6 +49,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--top", type=positive, default=1, metavar="N", help="the N most probable classes")
     add("--batch", type=positive, default=64, metavar="N", help="images in memory at a time")
     add_choice(parser)
+    add_import(parser)
     return parser.parse(arguments)
 
 

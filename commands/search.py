@@ -20,6 +20,7 @@ from commands.arguments import (
     storage,
     whole,
 )
+from commands.own_code import add_import
 from commands.resuming import told_if_killed
 from terminal import FAILED, Terminal, say
 
@@ -102,6 +103,7 @@ def _add_what(parser: Parser) -> None:
     add("--methods", type=names, default=[], metavar="A,B", help="only these methods")
     add("--trials", type=whole, metavar="N", help="trials of each cell; a small space has fewer")
     add("--seed", type=whole, metavar="S", help="seed of the search, 0 to 2147483647")
+    add_import(parser)
     add("--name", help="name of the run (default: the YAML file's, or the source's)")
 
 

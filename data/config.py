@@ -93,7 +93,8 @@ class SourceConfig(Section):
         if known is None or not (place.strip() if known.place else source == kind):
             *others, last = (":".join(filter(None, (k, s.place))) for k, s in SOURCES.items())
             raise ValueError(
-                f"unknown source {shown(source)}; allowed: {', '.join(others)} or {last}"
+                f"unknown source {shown(source)}; allowed: {', '.join(others)} or {last}; "
+                "--import adds one of your own"
             )
         return source
 

@@ -39,6 +39,7 @@ from tune.run_dir import identity
 from tune.trials.final_fits import FinalFitJob, final_fits
 from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster
+from tune.workers.own_parts import take_along
 from tune.workers.placement import Layers, Placement, check_room
 
 ENCODING = 1.25  # times the encoder's weights: with the activations of a few images
@@ -71,6 +72,7 @@ def prepare(
 
     Where a search follows, no two partitions may be the same images. A `dataset` has been listed.
     """
+    take_along()
     dataset = dataset or load_dataset(experiment.data)
     matched = experiment.data.validation == "matched"
     draws = Draws.of(dataset.train, dataset.val, experiment.seed, matched)

@@ -22,6 +22,7 @@ from models.config import ModelConfig
 from models.head import LinearHead
 from models.loading import Pretrained, load_pretrained
 from models.recipe import Recipe
+from models.solvers import SOLVERS
 from models.zero_shot import Prompts
 from records import Cell
 from search_spaces.schedulers import SETTINGS
@@ -30,6 +31,7 @@ from tune.search.schedulers import SCHEDULERS
 from tune.setup import prepare
 from tune.trials.trial_context import TrialContext
 from tune.workers.object_store import NOT_MADE, UNREADABLE, SharedArray, SharedSplit
+from tune.workers.own_parts import take_along
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = (1, 5, 10, 25, 33.3, 50, 100)
@@ -109,7 +111,13 @@ def context(pretrained: Pretrained, ray_session: None) -> TrialContext:
 
 
 OWN = """
+from models.solvers import SOLVERS, DirectSolver
 from tune.search.schedulers import Scheduler, register
+
+class Means(DirectSolver):
+    name = "means"
+    def solve(self, recipe, embeddings, labels, heads):
+        return 1
 
 class Twice(Scheduler):
     @staticmethod
@@ -117,30 +125,34 @@ class Twice(Scheduler):
         return horizon // 2, horizon
 
 register("twice", Twice)
+SOLVERS["means"] = Means()
 """
 READ = """
 import pickle, sys
 context = pickle.loads(sys.stdin.buffer.read())
-print(*context.scheduler.rungs(None, 80, 10))
+from models.recipe import Recipe
+print(*context.scheduler.rungs(None, 80, 10), Recipe(blocks="none", solver="means").solver)
 """
 
 
-def test_workers_have_the_scheduler_that_a_program_registers(
+def test_workers_have_the_parts_that_a_program_adds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They neither ran the program nor find its files."""
-    (tmp_path / "own_scheduler.py").write_text(OWN)
+    (tmp_path / "own_parts.py").write_text(OWN)
     for registry in (SCHEDULERS, SETTINGS):
         monkeypatch.setitem(registry, "twice", None)  # to be taken away again
+    monkeypatch.setitem(SOLVERS, "means", None)
     with monkeypatch.context() as there:
         there.syspath_prepend(tmp_path)
-        importlib.import_module("own_scheduler")
+        importlib.import_module("own_parts")
+    take_along()
     context = rows_only(50, "search.scheduler=twice")
     worker = subprocess.run(
         [sys.executable, "-c", READ],
         input=cloudpickle.dumps(context), cwd=ROOT, capture_output=True, check=True,
     )  # fmt: skip
-    assert worker.stdout.split() == [b"40", b"80"]
+    assert worker.stdout.split() == [b"40", b"80", b"means"]
 
 
 TUNED = {"blocks": "11", "batch_size": 10, "lr": 1e-3}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray import cloudpickle
 
 from data import Draws, derived_seed
 from models.config import PrecisionName
@@ -22,12 +20,14 @@ from models.head import LinearHead
 from models.loading import Pretrained
 from models.recipe import Recipe
 from models.selection import select
+from models.solvers import SOLVERS, Solver
 from partitions import Partition
 from records import Cell
 from search_spaces import Experiment
 from tune.search.schedulers import SCHEDULERS, Scheduler, milestones, rung_milestones
 from tune.workers.object_store import SharedSplit, fetch
 from tune.workers.own_device import own_device
+from tune.workers.own_parts import own_solvers
 
 Rows = NDArray[np.int64]
 
@@ -52,16 +52,17 @@ class TrialContext:
     images: Mapping[Partition, int]
     draws: Draws
     scheduler: type[Scheduler] = field(init=False)
+    solvers: Mapping[str, Solver] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Take along the scheduler's class: workers have none that a program of its own registers.
+        """Take along the user's own parts: workers have not run the program that adds them."""
+        object.__setattr__(self, "scheduler", SCHEDULERS[self.experiment.search.scheduler])
+        object.__setattr__(self, "solvers", own_solvers())
 
-        They may not find the file of one either, so its contents go along.
-        """
-        scheduler = SCHEDULERS[self.experiment.search.scheduler]
-        if not scheduler.__module__.startswith(("tune.", "__main__")):
-            cloudpickle.register_pickle_by_value(sys.modules[scheduler.__module__])
-        object.__setattr__(self, "scheduler", scheduler)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in a worker, where recipes may then name the user's own solvers."""
+        self.__dict__.update(state)
+        SOLVERS.update(self.solvers)
 
     def fit(
         self,
