@@ -40,9 +40,7 @@ def readable(file: Path) -> Iterator[tuple[Path, str]]:
         yield file, ""
         return
     content = _content(file)
-    weights = _unwrapped(content)
-    _check(weights)
-    keys = f"; the file's keys begin with {_first(weights)}"
+    weights, keys = _weights(content)
     if weights is content or weights is content.get("state_dict"):
         yield file, keys
         return
@@ -52,11 +50,27 @@ def readable(file: Path) -> Iterator[tuple[Path, str]]:
         yield copy, keys
 
 
+def read_weights(file: Path) -> tuple[dict[str, Tensor], str]:
+    """Return the weights in a file, and the first keys in it, as `readable` says them.
+
+    Raises:
+        ValueError: these are no weights; says what kind of file it is.
+        OSError: it cannot be read.
+    """
+    return _weights(_content(file))
+
+
 def check_finite(weights: Mapping[str, Tensor]) -> None:
     """Raise ValueError, which names the first, if weights are infinite or not numbers."""
     for key, weight in weights.items():
         if weight.numel() and not torch.stack(weight.float().aminmax()).isfinite().all():
             raise ValueError(f"the weights are broken: {key} holds NaN or infinite numbers")
+
+
+def _weights(content: Any) -> tuple[dict[str, Tensor], str]:
+    weights = _unwrapped(content)
+    _check(weights)
+    return weights, f"; the file's keys begin with {_first(weights)}"
 
 
 def _content(file: Path) -> Any:

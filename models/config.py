@@ -12,6 +12,8 @@ from files import expanded
 from sections import Section
 
 LOCAL_DIR = "local-dir:"
+HUB = "hf-hub:"
+TIMM = "timm:"
 CONFIG = "open_clip_config.json"
 ROOT = Path(__file__).resolve().parents[1]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
@@ -23,7 +25,9 @@ class ModelConfig(Section):
     """The encoder, and the type that its matrix products run in."""
 
     name: str = Field(
-        f"{LOCAL_DIR}models/glyph_clip", description="open_clip model, or local-dir:FOLDER"
+        f"{LOCAL_DIR}models/glyph_clip",
+        description="open_clip model, local-dir:FOLDER, hf-hub:ORG/NAME, or timm:NAME, which has "
+        "no text tower",
     )
     pretrained: str | None = Field(None, description="open_clip tag, or path of a checkpoint")
     image_size: int | None = Field(
@@ -41,12 +45,18 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _weights_of_one_place(self) -> ModelConfig:
-        if self.pretrained is not None and self.name.startswith(LOCAL_DIR):
+        own = (LOCAL_DIR, HUB, f"{TIMM}{LOCAL_DIR}")
+        if self.pretrained is not None and self.name.startswith(own):
             raise ValueError(
                 f"pretrained: {self.pretrained!r}, but {self.name} has weights of its own; "
                 "allowed: null, or an open_clip name"
             )
         return self
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it has a text tower."""
+        return not self.name.startswith(TIMM)
 
 
 def local_folder(name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Pretrained encoders by open_clip name and tag, checkpoint path, or local folder."""
+"""Pretrained encoders by open_clip's and timm's names, checkpoint path, hub, or local folder."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from torch import Tensor
 from errors import InputError, did_you_mean, one_line, shown
 from files import expanded
 from models.checkpoints import check_finite, readable
-from models.config import CONFIG, LOCAL_DIR, ModelConfig, local_folder
+from models.config import CONFIG, HUB, LOCAL_DIR, TIMM, ModelConfig, local_folder
 from models.encoder import Encoder
 from models.head import LinearHead
+from models.hub import hub_folder
 from models.local_folder import check_config
 from models.tags import options_of_file, options_of_tag
+from models.timm_models import ImageTower, timm_model
 from models.towers import family_of, split_tower
 from models.zero_copy import Weights, join_weights, split_weights
 from models.zero_shot import Prompts, unread_words, zero_shot_head
@@ -97,16 +99,16 @@ def load_pretrained(
 
 def load_whole(
     config: ModelConfig, prompts: Prompts | None = None, cache: Path | None = None
-) -> tuple[Pretrained, open_clip.CLIP]:
+) -> tuple[Pretrained, open_clip.CLIP | ImageTower]:
     """Load an encoder as `load_pretrained` does, and the model whose image tower it is.
 
     Both share their weights.
     """
-    name = open_clip_name(config.name)
-    tag = None if name.startswith(LOCAL_DIR) else _checked_tag(name, config.pretrained)
+    if prompts is not None and not config.reads_text:
+        raise InputError(f"model.name: {config.name} has no text tower, which zero_shot needs")
     try:
         with quietly():
-            model, preprocess, assumed = _created(name, tag, config.image_size)
+            model, preprocess, assumed = _found(config)
     except InputError:
         raise
     except UNLOADABLE as error:
@@ -119,6 +121,7 @@ def load_whole(
     model.float()
     zero_shot, texts = None, ""
     if prompts is not None:
+        name = open_clip_name(config.name)
         try:
             with quietly():
                 zero_shot = zero_shot_head(model, name, prompts, cache)
@@ -132,6 +135,15 @@ def load_whole(
     encoder = split_tower(model.visual)
     found = Pretrained(encoder, preprocess, fingerprint, zero_shot, texts, tuple(assumed))
     return found, model
+
+
+def _found(config: ModelConfig) -> tuple[open_clip.CLIP | ImageTower, Any, list[str]]:
+    """Return what `_created` does, of timm's models too."""
+    if config.name.startswith(TIMM):
+        return timm_model(config)
+    name = open_clip_name(config.name)
+    tag = None if name.startswith(LOCAL_DIR) else _checked_tag(name, config.pretrained)
+    return _created(name, tag, config.image_size)
 
 
 def _created(name: str, tag: str | None, size: int | None) -> tuple[open_clip.CLIP, Any, list[str]]:
@@ -227,20 +239,21 @@ def quietly() -> Iterator[None]:
 
 def open_clip_name(name: str) -> str:
     """Write a model's name as open_clip takes it; raises InputError if there is no such model."""
-    if (folder := local_folder(name)) is None:
+    folder = hub_folder(name) if name.startswith(HUB) else local_folder(name)
+    if folder is None:
         known = open_clip.list_models()
         cleaned = name.replace("/", "-")  # as OpenAI writes them
         if cleaned in known:
             return cleaned
         if ":" in name:
             raise InputError(
-                f"model.name: {shown(name)}: names of a hub are not taken; allowed: an open_clip "
-                f"name, or local-dir:FOLDER of a download ({CONFIG} and weights)"
+                f"model.name: {shown(name)}: of no known kind; allowed: an open_clip name, "
+                f"{LOCAL_DIR}FOLDER ({CONFIG} and weights), {HUB}ORG/NAME, or {TIMM}NAME"
             )
         hint = did_you_mean(cleaned, known)
         raise InputError(
-            f"model.name: unknown model {shown(name)}; {hint}allowed: local-dir:FOLDER or one of "
-            f"open_clip's {len(known)} names, such as ViT-B-32"
+            f"model.name: unknown model {shown(name)}; {hint}allowed: local-dir:FOLDER, "
+            f"{HUB}ORG/NAME, {TIMM}NAME or one of open_clip's {len(known)} names, such as ViT-B-32"
         )
     return f"{LOCAL_DIR}{folder}"
 

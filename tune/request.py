@@ -13,6 +13,7 @@ from rich.console import Console
 
 from data import Dataset, load_dataset
 from errors import InputError
+from models.config import HUB, LOCAL_DIR, TIMM
 from records import JOURNAL, encoders_in
 from search_spaces import Experiment, load_experiment
 from search_spaces.extending import READY
@@ -193,17 +194,22 @@ def _experiment(request: Request) -> tuple[Experiment, str | None]:
 def encoder_keys(text: str) -> dict[str, str | None]:
     """Read an encoder, NAME or NAME:PRETRAINED, as the keys of the search space that it sets.
 
-    Names that say where the weights are, such as local-dir:FOLDER, have no tag.
+    Names that say where the weights are, such as local-dir:FOLDER, have no tag; timm's is a part of
+    the name, so that timm:NAME:FILE has a file alone.
 
     Raises:
         InputError: it is empty.
     """
     if not text.strip():
         raise InputError("it is empty; expected a model, as in ViT-B-32:openai")
-    if text.startswith(("local-dir:", "hf-hub:")):
+    if text.startswith((LOCAL_DIR, HUB, f"{TIMM}{LOCAL_DIR}")):
         return {"model.name": text, "model.pretrained": None}
-    name, colon, pretrained = text.partition(":")
-    return {"model.name": name, "model.pretrained": pretrained} if colon else {"model.name": name}
+    kind = TIMM if text.startswith(TIMM) else ""
+    name, colon, pretrained = text.removeprefix(kind).partition(":")
+    if kind and not colon:  # its tag is a part of the name
+        return {"model.name": text, "model.pretrained": None}
+    found: dict[str, str | None] = {"model.name": f"{kind}{name}"}
+    return found | {"model.pretrained": pretrained} if colon else found
 
 
 def chosen_models(chosen: list[dict[str, str | None]]) -> dict[str, Any]:

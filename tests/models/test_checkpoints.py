@@ -171,7 +171,7 @@ def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch: pytest.Monk
     assert "ModifiedResNet cannot be split" in refusal("RN50", "openai")
 
 
-def test_names_of_a_hub_are_refused_as_such() -> None:
-    message = refusal("hf-hub:laion/CLIP-ViT-B-32", None)
-    assert "'hf-hub:laion/CLIP-ViT-B-32': names of a hub are not taken" in message
+def test_names_of_no_known_kind_are_refused_as_such() -> None:
+    message = refusal("ollama:laion/CLIP-ViT-B-32", None)
+    assert "'ollama:laion/CLIP-ViT-B-32': of no known kind" in message
     assert "local-dir:FOLDER" in message
