@@ -88,7 +88,8 @@ def _add_what(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="NAME[:PRETRAINED]",
-        help="the encoder: ViT-B-16:openai, local-dir:FOLDER; repeat it to compare several",
+        help="the encoder: ViT-B-16:openai, local-dir:FOLDER, hf-hub:ORG/NAME, timm:NAME; repeat "
+        "it to compare several",
     )
     add(
         "--set",

@@ -65,7 +65,32 @@ def load_experiment(
         tree["name"] = f"{tree['name']}-quick"
     experiment = _validated(tree, files, options)
     kept = list(methods) or [name for name in QUICK_METHODS if quick and name in experiment.methods]
-    return _with_methods(experiment, kept, files) if kept else experiment
+    if kept:
+        experiment = _with_methods(experiment, kept, files)
+    return experiment if _reads_text(experiment) else _without_text(experiment, files)
+
+
+def _reads_text(experiment: Experiment) -> bool:
+    """Say whether methods may use a text tower; of several encoders each has its own methods."""
+    return bool(experiment.models) or experiment.model.reads_text
+
+
+def _without_text(experiment: Experiment, files: Sequence[SpaceFile]) -> Experiment:
+    """Fit the methods to an encoder without a text tower.
+
+    Raises:
+        InputError: a method needs one.
+    """
+    methods = {name: method.without_text for name, method in experiment.methods.items()}
+    if needy := [name for name, method in methods.items() if method.needs_zero_shot]:
+        others = ",".join(name for name in methods if name not in needy)
+        raise InputError(
+            f"{files[0].path}: methods.{needy[0]}: uses a text tower, and {experiment.model.name} "
+            f"has none; allowed: {f'--methods {others}' if others else 'another method or encoder'}"
+        )
+    tree = experiment.model_dump(mode="python")
+    tree["methods"] = {name: method.model_dump() for name, method in methods.items()}
+    return _validated(tree, files, {})
 
 
 def _override(

@@ -211,6 +211,17 @@ class MethodConfig(Section):
         return "zero_shot" in reachable("head_start") or any(map(_pulls, reachable("anchor")))
 
     @property
+    def without_text(self) -> MethodConfig:
+        """The method for an encoder without a text tower: of several anchors, 0 alone is left."""
+        anchor = self.space.get("anchor")
+        several = anchor.get("bank", anchor.get("choice")) if isinstance(anchor, dict) else None
+        if not isinstance(several, list | tuple) or 0 not in several:
+            return self
+        default = {name: value for name, value in self.default.items() if name != "anchor"}
+        own = {"space": {**self.space, "anchor": 0}, "default": default}
+        return MethodConfig.model_validate(self.model_dump() | own)
+
+    @property
     def views(self) -> int:
         """The largest number of augmented copies of an image that a trial may use."""
         return int(max(self.parsed.reachable("views")))
@@ -328,6 +339,10 @@ class Experiment(Section):
         """
         tree = self.resolved()
         methods = {}
+        if not self.models[name].reads_text:
+            fitting = {key: method.without_text for key, method in self.methods.items()}
+            usable = {key: m for key, m in fitting.items() if not m.needs_zero_shot}
+            tree["methods"] = {key: m.model_dump(mode="json") for key, m in usable.items()}
         for method, config in tree["methods"].items():
             if not self.methods[method].frozen_encoder:
                 own = self.methods[method].rows

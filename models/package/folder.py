@@ -53,6 +53,11 @@ def write_package(folder: Path, weights_file: Path, card: Card) -> None:
         InputError: the weights cannot be read, or their encoder is not there any more.
     """
     description, weights = load_exported(weights_file)
+    if not description.model.reads_text:
+        raise InputError(
+            f"{weights_file}: a package is an open_clip model, and {description.model.name} has no "
+            "text tower; allowed: run_search.py predict, which classifies with these weights"
+        )
     pretrained, whole = load_whole(description.model)
     if description.model.image_size is not None and isinstance(whole.visual, TimmModel):
         raise InputError(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import open_clip
+import timm
 import torch
 from open_clip.model import _build_vision_tower
 from torch import nn
@@ -29,6 +30,10 @@ HEAD = """# Encoders
 The names of open_clip {version}, by image tower. `blocks` in a search space counts the blocks from
 0, and `kinds` may name these kinds of layer in them. (`python -m models.towers.document` writes
 this.)
+
+`hf-hub:ORG/NAME` takes an open_clip model of the hub, and `timm:NAME.TAG` a model of timm {timm} if
+its image tower is of one of these families, such as `timm:vit_small_patch14_dinov2.lvd142m`. timm's
+have no text tower, so no `zero_shot`, `gda` or `anchor`.
 
 | image tower | blocks | kinds | names |
 |---|---|---|---|
@@ -86,7 +91,7 @@ def written(towers: Iterable[Listed]) -> str:
         f"| {family} | {depth} | {kinds} | {', '.join(names)} |\n"
         for (family, depth, kinds), names in sorted(rows.items())
     ]
-    return HEAD.format(version=open_clip.__version__) + "".join(lines)
+    return HEAD.format(version=open_clip.__version__, timm=timm.__version__) + "".join(lines)
 
 
 if __name__ == "__main__":
