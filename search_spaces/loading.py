@@ -49,6 +49,9 @@ def load_experiment(
         quick: few methods, partitions and trials, unless something above says otherwise; the name
             ends in -quick.
 
+    With `defaults` or `quick` nobody has chosen the file's methods, unless `methods` does. Those
+    that an encoder without a text tower cannot have are left out then.
+
     Raises:
         InputError: a mistake, in one line that names file, key and what is allowed.
     """
@@ -67,7 +70,10 @@ def load_experiment(
     kept = list(methods) or [name for name in QUICK_METHODS if quick and name in experiment.methods]
     if kept:
         experiment = _with_methods(experiment, kept, files)
-    return experiment if _reads_text(experiment) else _without_text(experiment, files)
+    if _reads_text(experiment):
+        return experiment
+    ready = bool(defaults or quick) and not methods
+    return _without_text(experiment, files, ready)
 
 
 def _reads_text(experiment: Experiment) -> bool:
@@ -75,14 +81,19 @@ def _reads_text(experiment: Experiment) -> bool:
     return bool(experiment.models) or experiment.model.reads_text
 
 
-def _without_text(experiment: Experiment, files: Sequence[SpaceFile]) -> Experiment:
-    """Fit the methods to an encoder without a text tower.
+def _without_text(
+    experiment: Experiment, files: Sequence[SpaceFile], leave_out: bool
+) -> Experiment:
+    """Fit the methods to an encoder without a text tower; those that need one may be left out.
 
     Raises:
-        InputError: a method needs one.
+        InputError: a method that is not left out needs one.
     """
     methods = {name: method.without_text for name, method in experiment.methods.items()}
-    if needy := [name for name, method in methods.items() if method.needs_zero_shot]:
+    needy = [name for name, method in methods.items() if method.needs_zero_shot]
+    if leave_out and len(needy) < len(methods):
+        methods = {name: method for name, method in methods.items() if name not in needy}
+    elif needy:
         others = ",".join(name for name in methods if name not in needy)
         raise InputError(
             f"{files[0].path}: methods.{needy[0]}: uses a text tower, and {experiment.model.name} "

@@ -39,6 +39,19 @@ def test_a_method_that_needs_a_text_tower_is_refused_in_a_line() -> None:
         loaded("frozen", **{"methods.frozen.space.anchor": {"bank": [0.3, 1]}})
 
 
+def test_methods_that_nobody_chose_are_left_out() -> None:
+    def names(*methods: str) -> set[str]:
+        source = {"data.source": "folder:photos", "name": "photos"}
+        overrides = {"model.name": "timm:test_vit", "model.pretrained": None}
+        space = READY / "folder.yaml"
+        return {*load_experiment(space, (), overrides, None, methods, source).methods}
+
+    assert names() >= {"frozen", "llrd"}
+    assert not names() & {"zero_shot", "gda"}
+    with pytest.raises(InputError, match=r"methods\.zero_shot: uses a text tower"):
+        names("zero_shot", "frozen")
+
+
 def test_of_several_encoders_each_has_the_methods_that_it_can_have() -> None:
     models = {"clip": {"name": "ViT-B-32", "pretrained": "openai"}, "dino": {"name": "timm:dino"}}
     whole = load_experiment(READY / "digits.yaml", overrides={"models": models})
