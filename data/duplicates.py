@@ -9,10 +9,9 @@ same scene.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import Literal
 
 import imagehash
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data.dataset import Split
+from data.near_hashes import nearest_before
 
 HASH_SIDE = 12
 """144 bits. The usual 64 are too few for small images: they take 3 of 450 scanned test digits for
@@ -31,8 +31,6 @@ MAX_DISTANCE = 4
 4 bits of a photo; equal hashes alone miss 9 to 30 % of such copies."""
 MIN_CONTRAST = 8
 """Grey levels (of 255) that an image must span, in small, to have a hash."""
-
-_BOUNDS = [part * HASH_BYTES // (MAX_DISTANCE + 1) for part in range(MAX_DISTANCE + 2)]
 
 Hash = NDArray[np.uint8]
 Kind = Literal["exact", "near"]
@@ -92,8 +90,7 @@ def find_duplicates(splits: Mapping[str, SplitContent], classes: Sequence[str]) 
     of equals), if no more than MAX_DISTANCE bits differ. In its own split it is compared with the
     images before it that have another class, and with the same content of its own.
 
-    Time grows with the number of images, not of pairs: of two hashes that are cut into
-    MAX_DISTANCE + 1 parts and differ in MAX_DISTANCE bits, one part is equal, and is looked up.
+    Time grows with the number of images, not of pairs (data/near_hashes.py).
     """
 
     def listed(a: str, b: str, matches: Iterable[Match]) -> Iterator[Duplicate]:
@@ -102,86 +99,54 @@ def find_duplicates(splits: Mapping[str, SplitContent], classes: Sequence[str]) 
             names = classes[one.labels[x]], classes[other.labels[y]]
             yield Duplicate(kind, a, one.keys[x], b, other.keys[y], *names)
 
-    indices = {name: _Index(content) for name, content in splits.items()}
     found: list[Duplicate] = []
     for a, b in combinations(splits, 2):
-        found += listed(a, b, indices[a].matches(splits[b]))
-    for name, index in indices.items():
-        found += listed(name, name, index.repeats)
+        found += listed(a, b, _matches(splits[a], splits[b]))
+    for name, content in splits.items():
+        found += listed(name, name, _repeats(content))
     return found
 
 
-class _Index:
-    """First rows of a split by content, by hash, and by the parts of their hashes: of each class.
-
-    Attributes:
-        repeats: rows that are there twice, with different classes or the same content, the earlier
-            first.
-    """
-
-    def __init__(self, content: SplitContent) -> None:
-        self._hashes = content.hashes
-        self._labels: list[int] = content.split.labels.tolist()
-        self._by_digest: dict[str, list[int]] = defaultdict(list)
-        self._by_hash: dict[bytes, list[int]] = defaultdict(list)
-        self._by_part: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-        self.repeats: list[Match] = []
-        for row, digest, packed in _rows(content):
-            label = self._labels[row]
-            if match := self._match(digest, packed, label) or self._same(digest):
-                self.repeats.append((*match, row))
-            self._add(self._by_digest[digest], row)
-            if any(packed) and self._add(self._by_hash[packed], row):
-                for part in _parts(packed):
-                    self._by_part[part].append(row)
-
-    def matches(self, content: SplitContent) -> Iterator[Match]:
-        """Yield the images of another split that are here."""
-        for row, digest, packed in _rows(content):
-            if match := self._match(digest, packed):
-                yield *match, row
-
-    def _add(self, rows: list[int], row: int) -> bool:
-        """Add a row to equal ones, if it is the first of its class."""
-        first = all(self._labels[other] != self._labels[row] for other in rows)
-        if first:
-            rows.append(row)
-        return first
-
-    def _same(self, digest: str) -> tuple[Kind, int] | None:
-        """Find the first image of the same content."""
-        rows = self._by_digest.get(digest)
-        return ("exact", rows[0]) if rows else None
-
-    def _match(
-        self, digest: str, packed: bytes, label: int | None = None
-    ) -> tuple[Kind, int] | None:
-        """Find the same or the nearest image; with `label`, of another class."""
-        for row in self._by_digest.get(digest, ()):
-            if self._labels[row] != label:
-                return "exact", row
-        near = self._nearest(packed, label) if any(packed) else None
-        return None if near is None else ("near", near)
-
-    def _nearest(self, packed: bytes, label: int | None) -> int | None:
-        for row in self._by_hash.get(packed, ()):
-            if self._labels[row] != label:
-                return row
-        near = {row for part in _parts(packed) for row in self._by_part.get(part, ())}
-        rows = sorted(row for row in near if self._labels[row] != label)
-        if not rows:
-            return None
-        differing = self._hashes[rows] ^ np.frombuffer(packed, np.uint8)
-        distances = np.bitwise_count(differing).sum(axis=1)
-        best = int(distances.argmin())
-        return rows[best] if distances[best] <= MAX_DISTANCE else None
+def _matches(a: SplitContent, b: SplitContent) -> Iterator[Match]:
+    """Yield the images of split `b` that are in split `a`."""
+    first = _first_of_content(a)
+    count = len(a.split)
+    sides = np.repeat([0, 1], [count, len(b.split)])
+    near = _nearest(np.concatenate([a.hashes, b.hashes]), sides)[count:]
+    for row, digest in enumerate(b.split.digests or ()):
+        if digest in first:
+            yield "exact", first[digest], row
+        elif near[row] >= 0:
+            yield "near", int(near[row]), row
 
 
-def _rows(content: SplitContent) -> Iterator[tuple[int, str, bytes]]:
-    for row, digest in enumerate(content.split.digests or ()):
-        yield row, digest, content.hashes[row].tobytes()
+def _repeats(content: SplitContent) -> Iterator[Match]:
+    """Yield a split's images that are there before, with another class or the same content."""
+    labels = content.split.labels
+    near = _nearest(content.hashes, labels)
+    seen: dict[str, dict[int, int]] = {}
+    for row, (digest, label) in enumerate(
+        zip(content.split.digests or (), labels.tolist(), strict=True)
+    ):
+        same = seen.setdefault(digest, {})
+        if others := [first for other, first in same.items() if other != label]:
+            yield "exact", min(others), row
+        elif near[row] >= 0:
+            yield "near", int(near[row]), row
+        elif same:
+            yield "exact", same[label], row
+        same.setdefault(label, row)
 
 
-def _parts(packed: bytes) -> Iterator[tuple[int, bytes]]:
-    for number, (begin, end) in enumerate(pairwise(_BOUNDS)):
-        yield number, packed[begin:end]
+def _first_of_content(content: SplitContent) -> dict[str, int]:
+    digests = content.split.digests or ()
+    return {digest: row for row, digest in reversed([*enumerate(digests)])}
+
+
+def _nearest(hashes: Hash, groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Find the nearest row before each of another group, among those that have a hash."""
+    hashed = np.flatnonzero(hashes.any(axis=1))
+    found = nearest_before(hashes[hashed], groups[hashed], MAX_DISTANCE)
+    near = np.full(len(hashes), -1)
+    near[hashed] = np.where(found < 0, -1, hashed[found])
+    return near
