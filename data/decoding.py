@@ -10,6 +10,11 @@ import numpy as np
 from PIL import ExifTags, Image
 
 HEIC_ENDINGS = frozenset((".heic", ".heif", ".hif"))
+DECODING = 1
+"""Goes up when the pixels of images change; features and runs of before are kept apart."""
+MARGIN = 3
+"""A large photo keeps at least so many times the encoder's pixels along its shorter side. What that
+changes in the features, `python -m benchmarks.decoding` measures."""
 MAX_ASPECT = 2000  # sides of a longer strip take gigabytes once the shorter one fits an encoder
 
 _TURNS = {
@@ -24,8 +29,16 @@ _TURNS = {
 """What undoes each EXIF orientation."""
 
 
-def decode(content: bytes) -> Image.Image:
+def least_side(size: tuple[int, int]) -> int:
+    """Return how small a side of an image may come that an encoder is to see in `size`."""
+    return MARGIN * max(size)
+
+
+def decode(content: bytes, least: int | None = None) -> Image.Image:
     """Decode a whole image (the first frame of several) to RGB, turned as EXIF says.
+
+    With `least`, a larger image comes smaller by a whole number, with no side below `least`: a JPEG
+    from fewer of its frequencies, which takes a fraction of the time, and any as means of squares.
 
     Raises:
         Exception: of whatever kind Pillow raises, if `content` is truncated or not an image; or
@@ -35,10 +48,18 @@ def decode(content: bytes) -> Image.Image:
     with Image.open(io.BytesIO(content)) as image:
         if max(image.size) > MAX_ASPECT * min(image.size):
             raise ValueError(f"a strip of {image.width} x {image.height} pixels")
+        if least:
+            image.draft(None, (least, least))
         image.load()
         # ImageOps.exif_transpose also writes all tags anew, which fails on odd ones.
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-        return to_rgb(image if turn is None else image.transpose(turn))
+        whole = to_rgb(image if turn is None else image.transpose(turn))
+    factor = min(whole.size) // least if least else 1
+    if factor < 2:
+        return whole
+    # Image.reduce would keep a part of a square at the edge as a whole one, which shifts the rest.
+    size = round(whole.width / factor), round(whole.height / factor)
+    return whole.resize(size, Image.Resampling.BOX)
 
 
 @cache

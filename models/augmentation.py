@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 
 import torch
@@ -19,7 +20,8 @@ class Augmentation:
     """Draws views of images, in `size`: height and width of the encoder's input."""
 
     def __init__(self, config: AugmentationConfig, size: tuple[int, int]) -> None:
-        self._config, self._size = config, size
+        self.size = size
+        self._config = config
         jitter = config.color_jitter
         self._crop = v2.RandomResizedCrop(
             size, config.scale, config.ratio, InterpolationMode.BICUBIC, antialias=True
@@ -41,9 +43,14 @@ class Augmentation:
         jittered: Image.Image = self._jitter.transform(view, jitter)
         return jittered
 
+    @property
+    def enlargement(self) -> float:
+        """How many times larger a view may show a side of its image."""
+        return math.sqrt(self._config.ratio[1] / self._config.scale[0])
+
     def view_digest(self, digest: str, number: int) -> str:
         """Make a digest of the view; that of view 0, the image itself, is `digest`."""
         if number == 0:
             return digest
-        what = f"{digest} {self._config.model_dump_json()} {self._size} {number}"
+        what = f"{digest} {self._config.model_dump_json()} {self.size} {number}"
         return hashlib.sha256(what.encode()).hexdigest()

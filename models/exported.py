@@ -171,11 +171,13 @@ class Adapted:
 
     Attributes:
         preprocess: maps an RGB image to pixels (3, height, width).
+        size: that height and width.
     """
 
     classes: tuple[str, ...]
     model: AdaptedModel
     preprocess: Callable[[Image.Image], Tensor]
+    size: tuple[int, int]
 
     def __post_init__(self) -> None:
         self.model.to(usable_device())
@@ -204,7 +206,7 @@ def load_adapted(path: Path) -> Adapted:
     description, weights = load_exported(path)
     pretrained = load_pretrained(description.model)
     model = adapted_model(path, description, weights, pretrained)
-    return Adapted(description.classes, model, pretrained.preprocess)
+    return Adapted(description.classes, model, pretrained.preprocess, pretrained.size)
 
 
 def adapted_model(

@@ -24,7 +24,7 @@ from errors import InputError, did_you_mean, one_line, shown
 from files import expanded
 from models.checkpoints import check_finite, readable
 from models.config import CONFIG, HUB, LOCAL_DIR, TIMM, ModelConfig, local_folder
-from models.encoder import Encoder
+from models.encoder import PIXELS, Encoder
 from models.head import LinearHead
 from models.hub import hub_folder
 from models.local_folder import check_config
@@ -62,6 +62,12 @@ class Pretrained:
     zero_shot: LinearHead | None = None
     text_fingerprint: str = ""
     assumed: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images that the encoder takes."""
+        _, height, width = self.encoder.shapes[PIXELS]
+        return height, width
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle so that processes share the encoder's weights (models/zero_copy.py)."""

@@ -11,6 +11,7 @@ import ray
 import torch
 
 from data import ImageSource, UnreadableImageError, perceptual_hash
+from data.decoding import least_side
 from errors import InputError
 from models.config import PrecisionName
 from models.device import Device
@@ -96,9 +97,10 @@ class Calibrator:
 
     def _decoding(self, pretrained: Pretrained, seconds: float) -> float:
         keys = iter(self.keys)
+        least = least_side(pretrained.size)
 
         def decode() -> None:
-            image = self.source.image(next(keys))
+            image = self.source.image(next(keys), least)
             pretrained.preprocess(image)
             perceptual_hash(image)
 

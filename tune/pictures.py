@@ -30,7 +30,7 @@ def save_pictures(run_dir: Path, dataset: Dataset) -> None:
         if source is None or path.exists():
             continue
         with suppress(UnreadableImageError):
-            _save(source.image(key), path)
+            _save(source.image(key, 2 * SIDE), path)
 
 
 def _source(dataset: Dataset, split: str) -> ImageSource | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psutil import cpu_count
 
 from data import FileSource, UnreadableImageError
+from data.decoding import least_side
 from data.sources.image_files import PassedOver, images_below
 from errors import InputError
 
@@ -82,11 +83,11 @@ def columns(top: int) -> list[str]:
 
 def _decoded(model: Adapted, paths: Sequence[Path], batch: int) -> Iterator[list[tuple[Path, Any]]]:
     """Yield each batch as (path, pixels or the error) of its images."""
-    source = FileSource(Path())
+    source, least = FileSource(Path()), least_side(model.size)
 
     def look(path: Path) -> tuple[Path, Any]:
         try:
-            return path, model.preprocess(source.image(str(path)))
+            return path, model.preprocess(source.image(str(path), least))
         except UnreadableImageError as error:
             return path, error
 

@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from data import Dataset, Split
+from data.decoding import DECODING
 from errors import InputError, one_line, shown
 from files import replacing
 from models.recipe import Recipe
@@ -58,6 +59,7 @@ MOVABLE = ("data.source", "data.root", "data.class_names", "model.name", "model.
 """Keys that say where things are; that they are the same things, `identity` says."""
 CONTENTS = {
     "identity.data": "the images, their classes, groups or splits",
+    "identity.decoding": "this version's ways of reading large photos",
     "identity.model": "the encoder's weights or its preprocessing",
     "identity.text": "the weights of the text tower or its tokenizer",
 }
@@ -265,9 +267,10 @@ class RunDirectory:
 
 
 def identity(dataset: Dataset, fingerprint: str, text_fingerprint: str = "") -> dict[str, str]:
-    """Name what results rest on besides the experiment: data as listed, and weights."""
+    """Name what results rest on besides the experiment: data as listed and read, and weights."""
     text = {"text": text_fingerprint} if text_fingerprint else {}
-    return {"model": fingerprint, "data": dataset.search_digest} | text
+    read = {"data": dataset.search_digest, "decoding": str(DECODING)}
+    return {"model": fingerprint} | read | text
 
 
 @contextmanager

@@ -20,10 +20,10 @@ from data import (
     describe,
     load_dataset,
 )
+from data.decoding import DECODING
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
-from models.encoder import PIXELS
 from models.flops import training_memory
 from models.loading import Pretrained, load_pretrained
 from models.selection import select
@@ -112,16 +112,16 @@ def feature_stage(
     source: ImageSource,
 ) -> FeatureStage:
     """Return the stage that makes this experiment's features of a source's images."""
-    experiment, encoder = prepared.experiment, prepared.pretrained.encoder
+    experiment = prepared.experiment
     features = experiment.features
     name = f"{prepared.pretrained.fingerprint[:FINGERPRINT]}-{features.dtype}-{precision}"
+    name += f"-decoding{DECODING}"
     if precision != "float32":
         name += "-exact-stem"  # others have rounded the residual stream
-    _, height, width = encoder.shapes[PIXELS]
     worker = EncoderWorker(
         pretrained=pretrained,
         source=source,
-        augmentation=Augmentation(experiment.augmentation, (height, width)),
+        augmentation=Augmentation(experiment.augmentation, prepared.pretrained.size),
         batch_size=features.batch_size,
         dtype=features.dtype,
         precision=precision,

@@ -57,8 +57,11 @@ class ImageSource(Protocol):
     def digest(self, key: str) -> str:
         """Compute the SHA-256 (hex) of the image's content."""
 
-    def image(self, key: str) -> Image.Image:
-        """Read the image as RGB, turned as its EXIF orientation says."""
+    def image(self, key: str, least: int | None = None) -> Image.Image:
+        """Read the image as RGB, turned as its EXIF orientation says.
+
+        With `least`, it may come smaller, as long as no side gets shorter than that.
+        """
 
 
 @dataclass(frozen=True)
@@ -148,10 +151,10 @@ class EncodedSource(ABC):
         with reading(key):
             return hashlib.sha256(self.content(key)).hexdigest()
 
-    def image(self, key: str) -> Image.Image:
+    def image(self, key: str, least: int | None = None) -> Image.Image:
         """Decode the image."""
         with reading(key):
-            return decode(self.content(key))
+            return decode(self.content(key), least)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class DigitsSource:
         """Compute the SHA-256 of the drawn image's pixels."""
         return pixel_digest(self.image(key))
 
-    def image(self, key: str) -> Image.Image:
+    def image(self, key: str, least: int | None = None) -> Image.Image:
         """Draw the scan `digits/NNNN`."""
         with reading(key):
             scan = _digits().images[int(key.removeprefix("digits/"))]

@@ -64,7 +64,7 @@ class TorchvisionSource:
         """Compute the SHA-256 of the image's pixels."""
         return pixel_digest(self.image(key))
 
-    def image(self, key: str) -> Image.Image:
+    def image(self, key: str, least: int | None = None) -> Image.Image:
         """Get the image from the set, as RGB."""
         split, _, row = key.partition("/")
         with reading(key):

@@ -112,7 +112,7 @@ def load_package(folder: Path) -> Adapted:
         raise InputError(f"{folder}: {CLASSIFIER} does not fit {CLASSES} or {CONFIG}")
     head = LinearHead(weight / math.sqrt(encoder.dim), bias)
     model = AdaptedModel(nn.Sequential(*encoder.groups), head)
-    return Adapted(classes, model, pretrained.preprocess)
+    return Adapted(classes, model, pretrained.preprocess, pretrained.size)
 
 
 def _write_sums(folder: Path) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 HERE = Path(__file__).resolve().parent
+MARGIN = 3  # of a photo's side, over the side that the model takes
 MAX_ASPECT = 2000  # the sides of a longer strip are no photo's
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -28,15 +30,30 @@ TURNS = {
 
 
 def prepared(path: str | Path) -> Image.Image:
-    """Open a photo as 8-bit RGB, turned as its EXIF data say, with white behind it."""
+    """Open a photo as 8-bit RGB, turned as its EXIF data say, with white behind it.
+
+    A large one comes smaller by a whole number, with MARGIN times the pixels that the model takes.
+    """
+    least = MARGIN * max(_preprocessing()["size"])
     if not os.path.isfile(path):  # a pipe would be waited for
         raise ValueError("not a file")
     with Image.open(path) as image:
         if max(image.size) > MAX_ASPECT * min(image.size):
             raise ValueError(f"a strip of {image.width} x {image.height} pixels")
+        image.draft(None, (least, least))
         image.load()
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-        return _to_rgb(image if turn is None else image.transpose(turn))
+        whole = _to_rgb(image if turn is None else image.transpose(turn))
+    factor = min(whole.size) // least
+    if factor < 2:
+        return whole
+    size = round(whole.width / factor), round(whole.height / factor)
+    return whole.resize(size, Image.Resampling.BOX)
+
+
+def _preprocessing() -> dict[str, Any]:
+    how: dict[str, Any] = json.loads((HERE / "preprocess.json").read_text(encoding="utf-8"))
+    return how
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -56,7 +73,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def pixels(image: Image.Image) -> NDArray[np.float32]:
     """Return an RGB image as the model takes it, (1, 3, height, width), as open_clip does."""
-    how = json.loads((HERE / "preprocess.json").read_text(encoding="utf-8"))
+    how = _preprocessing()
     (height, width), mode = how["size"], how["resize_mode"]
     bilinear = how["interpolation"] == "bilinear" and (mode != "shortest" or height == width)
     ratios = image.height / height, image.width / width

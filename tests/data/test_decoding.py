@@ -87,3 +87,81 @@ def test_the_first_frame_of_an_animation_counts() -> None:
 def test_pixel_digests_tell_shapes_apart() -> None:
     digests = {pixel_digest(Image.new("RGB", size)) for size in ((2, 3), (3, 2), (1, 6), (6, 1))}
     assert len(digests) == 4
+
+
+def photo(height: int, width: int) -> Image.Image:
+    """A picture with shades and edges, which survive a smaller size."""
+    y, x = np.mgrid[:height, :width] / min(height, width)
+    waves = [np.sin(9 * x + 3 * y * phase) * np.cos(7 * y) for phase in (1, 2, 3)]
+    pixels = 128 + 90 * np.stack(waves, axis=-1) + 30 * (x > 0.5)[..., None]
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        *((kind, mode) for kind in ("jpeg", "mpo") for mode in ("RGB", "L", "CMYK")),
+        *((kind, mode) for kind in ("png", "webp", "bmp") for mode in ("RGB", "L")),
+    ],
+)
+@pytest.mark.parametrize("size", [(600, 800), (817, 601), (640, 5000)])
+def test_a_large_image_comes_smaller_and_looks_the_same(
+    kind: str, mode: str, size: tuple[int, int]
+) -> None:
+    content = encoded(photo(*size).convert(mode), kind)
+    whole, small = decode(content), decode(content, 100)
+    factor = min(whole.size) / min(small.size)
+    assert min(small.size) >= 100
+    assert factor > 3.9
+    assert small.width / small.height == pytest.approx(whole.width / whole.height, rel=0.02)
+    wanted = np.asarray(whole.resize((64, 64)), dtype=float)
+    difference = np.abs(np.asarray(small.resize((64, 64)), dtype=float) - wanted)
+    assert difference.mean() < 2
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_an_image_that_is_not_twice_as_large_is_as_it_was(kind: str) -> None:
+    content = encoded(photo(199, 260), kind)
+    assert decode(content, 100).tobytes() == decode(content).tobytes()
+    assert decode(content, 300).tobytes() == decode(content).tobytes()
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_smaller_image_is_turned_as_well(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    plain, turned = (encoded(photo(400, 520), kind, exif=e) for e in (Image.Exif(), exif))
+    stood = encoded(decode(plain, 100), "png", exif=exif)
+    wanted = ImageOps.exif_transpose(Image.open(io.BytesIO(stood)))
+    small = decode(turned, 100)
+    assert small.size == wanted.size
+    assert np.abs(np.asarray(small, float) - np.asarray(wanted, float)).mean() < 1
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_a_cut_file_is_found_whatever_size_is_asked_for(options: dict[str, object]) -> None:
+    content = encoded(photo(800, 640), "jpeg", **options)
+
+    def reads(part: bytes, least: int | None) -> bool:
+        try:
+            decode(part, least)
+        except Exception:
+            return False
+        return True
+
+    size = len(content)
+    ends = [*range(0, size, size // 60), *range(size - 40, size + 1)]
+    whole = [reads(content[:end], None) for end in ends]
+    assert whole == [reads(content[:end], 80) for end in ends]
+    assert whole[-1]
+    assert not any(whole[:60])
+
+
+def test_deep_grey_and_transparency_come_smaller_too() -> None:
+    values = np.tile(np.linspace(0, 65535, 400).astype(np.uint16), (400, 1))
+    small = np.asarray(decode(encoded(Image.fromarray(values), "png"), 100))
+    assert small.shape == (100, 100, 3)
+    assert np.abs(small[0, :, 0] - np.linspace(0, 255, 100)).max() < 2
+    clear = Image.new("RGBA", (400, 400), (255, 0, 0, 0))
+    assert decode(encoded(clear, "png"), 100).getpixel((9, 9)) == (255, 255, 255)

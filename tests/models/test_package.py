@@ -25,7 +25,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from data.decoding import decode
+from data.decoding import decode, least_side
 from errors import InputError
 from models.config import ModelConfig
 from models.exported import (
@@ -323,6 +323,19 @@ def test_the_script_preprocesses_as_open_clip(
     photo = Image.fromarray(pixels)
     theirs = image_transform_v2(cfg, is_train=False)(photo)
     np.testing.assert_allclose(script.pixels(photo)[0], theirs, atol=1 / 255)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_the_script_reads_large_photos_as_the_search_does(
+    kind: str, tmp_path: Path, script: ModuleType
+) -> None:
+    (script.HERE / "preprocess.json").write_text(json.dumps({"size": [12, 20]}))
+    noise = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    path = tmp_path / f"large.{kind}"
+    Image.fromarray(noise).resize((701, 499), Image.Resampling.BICUBIC).save(path)
+    small = script.prepared(path)
+    assert min(small.size) < 120
+    assert small.tobytes() == decode(path.read_bytes(), least_side((12, 20))).tobytes()
 
 
 # Damage

@@ -18,7 +18,7 @@ from tune.pictures import save_pictures
 class Source:
     """Images of a size that their keys name; `none` cannot be read."""
 
-    def image(self, key: str) -> Image.Image:
+    def image(self, key: str, least: int | None = None) -> Image.Image:
         if key == "none":
             raise UnreadableImageError(key, "not there")
         width, height = map(int, key.split("x"))

@@ -23,13 +23,14 @@ from data import (
     SplitContent,
     UnreadableImageError,
 )
+from data.decoding import DECODING
 from errors import InputError
 from tune.features.worker import Encoded, EncodeJob, EncoderWorker, ImageRef
 from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.object_store import NOT_MADE, UNREADABLE, SharedArray, SharedSplit
 
 TENSOR = "x"  # all supported towers pass one tensor from group to group
-HASHES, HASH_BITS = "perceptual hash", "144 bits"  # the store of hashes, which need no encoder
+HASHES = "perceptual hash"  # the store of hashes, which need no encoder
 Progress = Callable[[int, int], None]
 Rows = NDArray[np.int64]
 
@@ -115,6 +116,11 @@ class FeatureStage:
     def _hashes(self) -> FeatureStore:
         return FeatureStore(self.store.root, HASHES)
 
+    @property
+    def _hash_bits(self) -> str:
+        """Name the hashes of images as they are decoded for this encoder."""
+        return f"144 bits of {self.worker.least} pixels, {DECODING}"
+
     def _digests(self, listed: Split, rows: Rows) -> SplitDigests:
         split = listed.select(rows)
         unreadable: dict[int, str] = {}
@@ -163,8 +169,8 @@ class FeatureStage:
         views = self._views(read, job.view)
         for boundary, array in encoded.features.items():
             self.store.add(boundary, views, {TENSOR: array})
-        if encoded.hashes is not None and self._hashes.missing(HASH_BITS, read):
-            self._hashes.add(HASH_BITS, read, {TENSOR: encoded.hashes})
+        if encoded.hashes is not None and self._hashes.missing(self._hash_bits, read):
+            self._hashes.add(self._hash_bits, read, {TENSOR: encoded.hashes})
 
     def _missing(
         self, splits: Sequence[Split], view: int, boundaries: Sequence[str]
@@ -178,7 +184,7 @@ class FeatureStage:
         views = self._views(keys, view)
         rows = {row for boundary in boundaries for row in self.store.missing(boundary, views)}
         if view == 0:
-            rows |= set(self._hashes.missing(HASH_BITS, views))
+            rows |= set(self._hashes.missing(self._hash_bits, views))
         images = [ImageRef(digest, key) for digest, key in keys.items()]
         wanted = [images[row] for row in sorted(rows)]
         return _chunks(wanted, self.worker.batch_size, self.pool.slots)
@@ -187,7 +193,7 @@ class FeatureStage:
         return [self.worker.augmentation.view_digest(digest, view) for digest in digests]
 
     def _content(self, split: Split) -> SplitContent:
-        return SplitContent(split, self._hashes.load(HASH_BITS, split.digests or ())[TENSOR])
+        return SplitContent(split, self._hashes.load(self._hash_bits, split.digests or ())[TENSOR])
 
     def _shared(
         self,

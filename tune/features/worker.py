@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from joblib import cpu_count
 from numpy.typing import NDArray
 
 from data import ImageSource, UnreadableImageError, perceptual_hash, reading
+from data.decoding import least_side
 from data.features import Arrays
 from errors import InputError
 from models.augmentation import Augmentation
@@ -75,6 +77,11 @@ class EncoderWorker:
     precision: PrecisionName
     on_a_node: int
 
+    @property
+    def least(self) -> int:
+        """The side below which no image is reduced when it is decoded."""
+        return least_side(self.augmentation.size)
+
     @cached_property
     def _device(self) -> Device:
         return Device(own_device(), self.precision)
@@ -119,10 +126,12 @@ class EncoderWorker:
     def _look(self, image: ImageRef, view: int) -> tuple[str, Any]:
         try:
             with reading(image.key):
-                decoded = self.source.image(image.key)
                 if view:
+                    least = math.ceil(self.least * self.augmentation.enlargement)
+                    decoded = self.source.image(image.key, least)
                     decoded = self.augmentation.view(decoded, image.digest, view)
                     return image.digest, (self._loaded.preprocess(decoded),)
+                decoded = self.source.image(image.key, self.least)
                 return image.digest, (self._loaded.preprocess(decoded), perceptual_hash(decoded))
         except UnreadableImageError as error:
             return image.digest, error

@@ -57,7 +57,7 @@ def test_damaged_bytes_have_a_digest_but_missing_ones_none(source: FileSource) -
 def test_whatever_a_file_raises_names_it(
     source: FileSource, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: bytes) -> Image.Image:
+    def fail(_: bytes, least: int | None) -> Image.Image:
         raise error
 
     monkeypatch.setattr("data.sources.base.decode", fail)

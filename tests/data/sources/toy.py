@@ -30,7 +30,7 @@ class ShapesReader:
         """Compute the digest of the drawn pixels."""
         return pixel_digest(self.image(key))
 
-    def image(self, key: str) -> Image.Image:
+    def image(self, key: str, least: int | None = None) -> Image.Image:
         """Draw a shape of brightness N on black."""
         shape, _, brightness = key.partition("/")
         image = Image.new("RGB", (8, 8))

@@ -29,7 +29,7 @@ class Watched:
     def digest(self, key: str) -> str:
         return key
 
-    def image(self, key: str) -> Image.Image:
+    def image(self, key: str, least: int | None = None) -> Image.Image:
         self.threads.add(threading.get_ident())
         time.sleep(0.02)
         return Image.new("RGB", (24, 24))
