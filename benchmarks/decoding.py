@@ -40,7 +40,7 @@ def main() -> None:
     torch.set_num_threads(1)
     pretrained = load_pretrained(ModelConfig(name=arguments.model, pretrained=None))
     least = least_side(pretrained.size)
-    paths, _ = images_below(arguments.folder, arguments.folder)
+    paths, _ = images_below(arguments.folder, arguments.folder.resolve().parent)
     files = [_large(path) for path in random.Random(0).sample(paths, min(COUNT, len(paths)))]
     full, full_hashes, slow = _read(pretrained, files, None)
     small, hashes, fast = _read(pretrained, files, least)

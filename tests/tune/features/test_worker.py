@@ -25,12 +25,14 @@ class Watched:
 
     def __init__(self) -> None:
         self.threads: set[int] = set()
+        self.least: set[int | None] = set()
 
     def digest(self, key: str) -> str:
         return key
 
     def image(self, key: str, least: int | None = None) -> Image.Image:
         self.threads.add(threading.get_ident())
+        self.least.add(least)
         time.sleep(0.02)
         return Image.new("RGB", (24, 24))
 
@@ -132,3 +134,14 @@ def test_an_image_that_cannot_be_prepared_is_named(
     encoded = worker.encode(EncodeJob(images, view, ["head"]))
     assert encoded.broken == {"b": "MemoryError"}
     assert len(encoded.features["head"]) == 2
+
+
+@pytest.mark.parametrize(("view", "least"), [(0, 72), (1, 118)])
+def test_large_photos_are_read_to_what_the_encoder_and_the_closest_crop_need(
+    view: int, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Crops have half of the image or more, and are 4:3 at most: 72 * sqrt(2 * 4 / 3) is 117.6."""
+    source, pretrained = Watched(), load_pretrained(ModelConfig())
+    monkeypatch.setattr("tune.features.worker.ray.get", lambda handle: pretrained)
+    worker_of(pretrained, source).encode(EncodeJob([ImageRef("a", "a.png")], view, ["head"]))
+    assert source.least == {least}
