@@ -17,6 +17,7 @@ KINDS = ("ln", "attn", "mlp", "conv", "embed", "proj")
 convolution that is in none of them; and, outside the blocks, the patch and position embedding
 (`embed`, in the stem) and the projection (`proj`, in final)."""
 NO_BLOCKS, ALL_BLOCKS, FINAL_ONLY = "none", "all", "final"
+LAST = "last "  # and how many: the highest blocks, or all where there are fewer
 
 
 def _bank(value: Any) -> Any:
@@ -51,7 +52,9 @@ class Settings(Section):
     heads is kept instead of the best one: few validation images cannot tell the best from the next.
     """
 
-    blocks: str = Field(NO_BLOCKS, description="which blocks to train: none, final, 11, 11-7, all")
+    blocks: str = Field(
+        NO_BLOCKS, description="which blocks to train: none, final, all, last 5, 11, 11-7"
+    )
     kinds: str = Field("ln+attn+mlp", description="which kinds of layer in them, joined by +")
     lr: Rate = Field(1e-3, description="peak learning rate at the last block")
     llrd_decay: float = Field(
@@ -124,8 +127,12 @@ class Settings(Section):
     @classmethod
     def _blocks_as_text(cls, value: Any) -> Any:
         text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        if isinstance(text, str) and not re.fullmatch(r"none|final|all|\d{1,4}(-\d{1,4})?", text):
-            raise ValueError(f"{shown(text)} names no blocks; allowed: none, final, all, 11, 11-7")
+        if isinstance(text, str) and not re.fullmatch(
+            r"none|final|all|last [1-9]\d{0,3}|\d{1,4}(-\d{1,4})?", text
+        ):
+            raise ValueError(
+                f"{shown(text)} names no blocks; allowed: none, final, all, last 5, 11, 11-7"
+            )
         return text
 
     @field_validator("kinds")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from errors import InputError
 from models.encoder import Encoder
 from models.lora import FACTORS, factor_size
-from models.recipe import ALL_BLOCKS, FINAL_ONLY, NO_BLOCKS, Recipe
+from models.recipe import ALL_BLOCKS, FINAL_ONLY, LAST, NO_BLOCKS, Recipe
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,8 @@ def _group_indices(recipe: Recipe, depth: int) -> list[int]:
         return list(range(depth + 2))
     if recipe.blocks == FINAL_ONLY:
         return [depth + 1]
+    if recipe.blocks.startswith(LAST):
+        return list(range(max(depth - int(recipe.blocks.removeprefix(LAST)), 0) + 1, depth + 2))
     ends = [int(end) for end in recipe.blocks.split("-")]
     low, high = min(ends), max(ends)
     if high >= depth:

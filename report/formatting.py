@@ -50,10 +50,16 @@ def amounts(partitions: Sequence[Partition]) -> str:
     return " and ".join([*parts, *([f"{listed(percents)}%"] if percents else [])])
 
 
+def of_blocks(blocks: str) -> str:
+    """Write which blocks are trained: `blocks 11-7`, `the last 5 blocks`, `all blocks`."""
+    if count := blocks.partition("last ")[2]:
+        return "the last block" if count == "1" else f"the last {count} blocks"
+    numbered = f"block{'s' * ('-' in blocks)} {blocks}"
+    return {"all": "all blocks", "final": "the final layers"}.get(blocks, numbered)
+
+
 def _layers(config: Mapping[str, Any]) -> str:
-    blocks = str(config["blocks"])
-    numbered = f"blocks {blocks}" if "-" in blocks else f"block {blocks}"
-    where = {"all": "all blocks", "final": "the final layers"}.get(blocks, numbered)
+    where = of_blocks(str(config["blocks"]))
     return f"{config['kinds']} of {where}" if config.get("kinds") else where
 
 

@@ -10,7 +10,7 @@ from partitions import named, titled
 from records import TEST, Cell
 from report.device_seconds import row_cost
 from report.enough import MARGINS, enough, images_of
-from report.formatting import listed
+from report.formatting import listed, of_blocks
 from report.grid import plain_methods, table_rows
 from report.html.words import largest, percent, settings, share_of, span_of
 from report.run import Run, encoder_of
@@ -55,8 +55,8 @@ def answer(run: Run) -> Answer:
     interval = scores.interval()
     winner = run.winner(*cell)
     blocks = str(winner.config.get("blocks", "none")) if winner else "none"
-    numbered = winner is not None and winner.kind == "tuned" and blocks[:1].isdigit()
-    trained = f" (block{'s' * ('-' in blocks)} {blocks})" if numbered else ""
+    tuned = winner is not None and winner.kind == "tuned" and blocks not in ("all", "final")
+    trained = f" ({of_blocks(blocks)})" if tuned else ""
     use = f"With {share_of(run, cell)} use {cell.method}{trained}"
     metric = "" if run.metric == "accuracy" else f" {WORDS[run.metric]}"
     accuracy = f"{percent(interval.mean)}{metric} ({span_of(interval)})"

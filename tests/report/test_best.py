@@ -98,3 +98,8 @@ def test_it_is_compared_with_zero_shot(writer: RunWriter) -> None:
     summary = writer.summary()
     assert summary.findings[0].startswith("best gains 20.0 points over zero_shot at 1%")
     assert summary.best == ["llrd: ln+attn of blocks 11-7, lr 3e-4, decay 0.75, batch 64"]
+
+
+def test_the_last_blocks_cost_what_their_numbers_do() -> None:
+    for last, numbers in (("last 5", "11-7"), ("last 1", "11")):
+        assert cost(winner("tuned", blocks=last)) == cost(winner("tuned", blocks=numbers))

@@ -41,6 +41,8 @@ from report.formatting import _plain, describe, listed, span
             "blocks 11-7, label smoothing 0.1, head start probe",
         ),
         ({"blocks": "11-7", "lr": None}, "blocks 11-7"),
+        ({"blocks": "last 5", "kinds": "ln"}, "ln of the last 5 blocks"),
+        ({"blocks": "last 1"}, "the last block"),
         ({"blocks": "11-7", "weight_decay": 0, "llrd_decay": 1.0}, "blocks 11-7, decay 1, wd 0"),
         ({"blocks": "11-7", "mixup": 0.3, "nested": {"a": 1}}, "blocks 11-7"),
         ({}, "nothing to choose"),
