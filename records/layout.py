@@ -21,6 +21,7 @@ PAGE = "report.html"
 FILES = (LOCK, JOURNAL, EXPERIMENT, BEST_CONFIGS, STUDIES, SUMMARY, PLOT, PAGE)
 
 CHECKPOINTS = "checkpoints"
+HEAD = ".head"
 FINAL_FITS = "final_fits"
 WINNERS = "winners"
 PICTURES = "pictures"
@@ -53,6 +54,16 @@ def picture_path(run_dir: Path, split: str, key: str) -> Path:
 def checkpoint_name(cell: Cell, trial: int) -> str:
     """Name the file of a trial's checkpoint, in the folder of checkpoints: `10-llrd-3.pt`."""
     return f"{cell.file_stem(trial)}.pt"
+
+
+def probe_head_name(digest: str) -> str:
+    """Name the file of a probe's head, in the same folder, by a digest of what it follows from."""
+    return f"{digest[:16]}{HEAD}"
+
+
+def is_probe_head(name: str) -> bool:
+    """Whether a file of the folder of checkpoints is named like a probe's head."""
+    return name.endswith(HEAD) and not name.startswith(".")
 
 
 def recorded(run_dir: Path) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def _run_stages(
         *_judges(site.prepared),
         _made(site, search),
     )
-    context = make_context(site, machines, features)
+    context = make_context(site, machines, features, checkpoints.folder)
     winners = find_winners(site, machines, context, search, budget, checkpoints)
     score_winners(site, machines, context, search, budget, checkpoints, winners, features.contents)
 

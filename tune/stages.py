@@ -43,6 +43,7 @@ from tune.search.importance import importances
 from tune.search.search import Search
 from tune.search.time_budget import TimeBudget
 from tune.setup import Prepared, feature_stage, final_fits_of, placement, run_fingerprint
+from tune.storage.storage import Storage
 from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.final_fits import (
     FinalFitJob,
@@ -149,7 +150,9 @@ def _features(
     return made
 
 
-def make_context(site: Site, machines: Machines, features: Features) -> TrialContext:
+def make_context(
+    site: Site, machines: Machines, features: Features, kept_heads: Storage
+) -> TrialContext:
     """Gather what a worker needs to run any fit: train and validation, and no test split."""
     prepared = site.prepared
     return TrialContext(
@@ -162,6 +165,7 @@ def make_context(site: Site, machines: Machines, features: Features) -> TrialCon
         features.splits["val"],
         prepared.partitions,
         prepared.draws,
+        kept_heads,
     )
 
 

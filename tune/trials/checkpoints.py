@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from errors import InputError, one_line
 from files import Summed, crc32
-from records import Cell, TrialReport, checkpoint_name, decode, encode
+from records import Cell, TrialReport, checkpoint_name, decode, encode, is_probe_head
 from tune.storage.storage import ERRORS, Storage
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,8 @@ class KeptCheckpoints:
 
     The final fit of the best one with the search's own seed goes on from there. All other files in
     the folder are removed: of killed runs, of trials that have ended, of methods and partitions
-    that a resumed run no longer has, and of trials whose last reports a copied journal lacks.
+    that a resumed run no longer has, and of trials whose last reports a copied journal lacks. Heads
+    of probes stay until the release.
 
     A storage may fail for a while. A file that it did not remove goes when the next trial ends, or
     at `release`: a file too many harms nobody, and is no reason to end a run.
@@ -131,7 +132,7 @@ class KeptCheckpoints:
         leaders = {cell: self._leader(cell, state.trials) for cell, state in search.cells.items()}
         best = {(cell, number) for cell, number in leaders.items() if number is not None}
         winners = {(cell, winner.trial) for cell, winner in search.winners().items()}
-        self._keep({*search.unfinished, *best, *winners})
+        self._keep({*search.unfinished, *best, *winners}, heads=True)
 
     def ended(self, cell: Cell, number: int) -> None:
         """Keep the better file of a trial that has ended for good and of its cell's best."""
@@ -151,10 +152,12 @@ class KeptCheckpoints:
         """Keep only what a resumed run would take up: the winners have been fitted."""
         self._keep(set(self._search.unfinished))
 
-    def _keep(self, trials: set[tuple[Cell, int]]) -> None:
+    def _keep(self, trials: set[tuple[Cell, int]], heads: bool = False) -> None:
         with self._patiently():
             kept = {checkpoint_name(*trial) for trial in trials}
-            self._remove(self.folder.listing().keys() - kept)
+            there = self.folder.listing().keys()
+            kept |= {name for name in there if heads and is_probe_head(name)}
+            self._remove(there - kept)
 
     def _remove(self, names: set[str]) -> None:
         self._due |= names

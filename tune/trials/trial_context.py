@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,6 +26,8 @@ from partitions import Partition
 from records import Cell
 from search_spaces import Experiment
 from tune.search.schedulers import SCHEDULERS, Scheduler, milestones, rung_milestones
+from tune.storage.storage import Storage
+from tune.trials.probe_heads import KeptHead
 from tune.workers.object_store import SharedSplit, fetch
 from tune.workers.own_device import own_device
 from tune.workers.own_parts import own_solvers
@@ -39,7 +42,7 @@ class TrialContext:
     It holds no test split, so that no search can see one. `run_fingerprint` names the run's data
     and prompts, `precision` is resolved (not `auto`). `images` counts each partition's training
     images as the search plans with them: where some cannot be read, a fit has fewer. `draws` says
-    which.
+    which. `kept_heads` is where heads of probes are kept; without it each process solves its own.
     """
 
     experiment: Experiment
@@ -51,6 +54,7 @@ class TrialContext:
     val: SharedSplit
     images: Mapping[Partition, int]
     draws: Draws
+    kept_heads: Storage | None = None
     scheduler: type[Scheduler] = field(init=False)
     solvers: Mapping[str, Solver] = field(init=False)
 
@@ -155,17 +159,32 @@ class TrialContext:
                 break
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)  # heads of 5,000 classes take 10 MB each
 def _probe_head(
     context: TrialContext, partition: Partition, probe: Recipe, seed: int
 ) -> LinearHead | None:
-    """Refit a partition's probe, which on cached embeddings takes a moment; return its head.
+    """Find the head of a partition's probe, refitted with the seed, or as another process did.
 
-    It needs no file and no checkpoint, so a trial can start wherever it is placed.
+    None if the fit diverged.
     """
     method = context.experiment.probe
     assert method is not None
     cell = Cell(partition, method)
     fit = context.fit(cell, probe.model_dump(), None, seed, searching=True)  # few judges will do
-    context.run(cell, fit)
-    return fit.restore_best() if fit.best else None
+
+    def solve() -> LinearHead | None:
+        context.run(cell, fit)
+        return fit.restore_best() if fit.best else None
+
+    if context.kept_heads is None:
+        return solve()
+    return KeptHead(context.kept_heads, _probe_key(context, cell, fit, seed)).solved(solve)
+
+
+def _probe_key(context: TrialContext, cell: Cell, fit: Fit, seed: int) -> str:
+    """Name all that a probe's head follows from."""
+    experiment, milestones = context.experiment, context.milestones(cell, fit)
+    judged = [experiment.metric, experiment.search.val_images, milestones, fit.horizon]
+    computed = [context.precision, experiment.resources.deterministic]
+    drawn = [context.run_fingerprint, experiment.seed, str(cell), seed]
+    return json.dumps([fit.recipe.model_dump(mode="json"), *drawn, *judged, *computed])
