@@ -1,10 +1,11 @@
 """Predict the seconds of each stage from sizes: the cost model of docs/scaling.md.
 
-    python -m benchmarks.scaling [--measure]
+    python -m benchmarks.scaling [--measure | --grow]
 
 Operations and bytes are those of the encoder's layer groups (`models/flops.py`); speeds are given
 for each machine. It prints a Markdown table for each setting, or with --measure one table of
-predicted and measured times on this machine.
+predicted and measured times on this machine. With --grow it measures what stages cost on data and
+searches of growing sizes (`benchmarks/growth.py`), in about 15 minutes and 1 GB of temporary files.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from benchmarks import growth
 from benchmarks.geometry import BATCH, CONFIGS, fit_on_zeros, random_encoder
 from benchmarks.limits import best_seconds, measured_machine
 from models import Encoder, Recipe, select
@@ -159,8 +161,12 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--measure", action="store_true", help="compare with this machine")
+    parser.add_argument("--grow", action="store_true", help="measure cost against sizes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.grow:
+        print(growth.table())
+        return
     if arguments.measure:
         print(measured())
         return

@@ -222,7 +222,7 @@ def test_a_final_fit_that_failed_finds_its_checkpoint_when_resumed(
     checkpoints = tmp_path / "small" / "checkpoints"
     monkeypatch.setattr(tune.stages, "run_final_fits", failing)
     run_quietly(experiment, tmp_path)
-    assert [path.name for path in checkpoints.iterdir()] == ["10-seed_llrd-0.pt"]
+    assert [path.name for path in checkpoints.glob("*.pt")] == ["10-seed_llrd-0.pt"]
     assert final_fits_in(tmp_path / "small").keys() == {"10-frozen-seed0"}
     monkeypatch.undo()
 
@@ -237,7 +237,7 @@ def test_a_final_fit_that_failed_finds_its_checkpoint_when_resumed(
     assert re.match(r"time budget: missed by \d", lines[-1])
     assert final_fits_in(tmp_path / "small").keys() == {f"10-{name}-seed0" for name in methods}
     assert "2 of 4 final fits are made; resume the run for the others" in report.markdown()
-    assert [path.name for path in checkpoints.iterdir()] == ["10-seed_llrd-0.pt"]
+    assert [path.name for path in checkpoints.glob("*.pt")] == ["10-seed_llrd-0.pt"]
 
     report = run_quietly(longer, tmp_path, resume=True)
     assert len(final_fits_in(tmp_path / "small")) == 4
