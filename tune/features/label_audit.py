@@ -58,7 +58,8 @@ class HeldOutProbe:
 
         def solve(x: Tensor, y: Tensor, held: Tensor) -> NDArray[np.float32]:
             heads, _ = solve_probes(x[~held], y[~held], self.classes, DECAYS)
-            logits = [F.linear(x[held], head.weight, head.bias) for head in heads]
+            # Two heads' at a time: of many classes, those of all would fill the memory.
+            logits = (F.linear(x[held], head.weight, head.bias) for head in heads)
             best = min(logits, key=lambda each: F.cross_entropy(each, y[held]).item())
             found: NDArray[np.float32] = best.softmax(-1).cpu().numpy()
             return found
