@@ -17,7 +17,9 @@ KINDS = ("ln", "attn", "mlp", "conv", "embed", "proj")
 convolution that is in none of them; and, outside the blocks, the patch and position embedding
 (`embed`, in the stem) and the projection (`proj`, in final)."""
 NO_BLOCKS, ALL_BLOCKS, FINAL_ONLY = "none", "all", "final"
-LAST = "last "  # and how many: the highest blocks, or all where there are fewer
+LAST = "last "
+"""And how many: the highest blocks, or all where there are fewer."""
+BLOCKS = re.compile(rf"none|final|all|{LAST}[1-9]\d{{0,3}}|\d{{1,4}}(-\d{{1,4}})?")
 
 
 def _bank(value: Any) -> Any:
