@@ -13,12 +13,12 @@ import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.device import cpu_name
 from models.flops import unfused
 
 PACKAGES = ("torch", "ray", "open_clip_torch", "timm", "optuna", "numpy", "scikit-learn", "pillow")
@@ -67,14 +67,10 @@ def counted_flops(step: Callable[[], object]) -> int:
 
 def describe() -> str:
     """Describe the machine and the versions, as a Markdown list."""
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     memory = psutil.virtual_memory().total / 1e9
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
-        f"- {os.cpu_count()} virtual cores ({cpu}), {memory:.0f} GB, "
+        f"- {os.cpu_count()} virtual cores ({cpu_name()}), {memory:.0f} GB, "
         f"{'a GPU' if torch.cuda.is_available() else 'no GPU'}\n"
         f"- Python {platform.python_version()}, {versions}"
     )

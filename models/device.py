@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import platform
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 
 import torch
 
@@ -44,9 +46,29 @@ class Device:
         enabled = self._dtype != torch.float32
         return torch.autocast(self.torch.type, dtype=self._dtype, enabled=enabled)
 
+    def wait(self) -> None:
+        """Wait until the device has done all that it was asked for."""
+        if self.torch.type == "cuda":
+            torch.cuda.synchronize(self.torch)
+
+    def describe(self) -> str:
+        """Name the GPU; or the CPU, and how many threads of it compute."""
+        if self.torch.type == "cuda":
+            return torch.cuda.get_device_name(self.torch)
+        threads = torch.get_num_threads()
+        return f"{threads} thread{'s' * (threads > 1)} of {cpu_name()}"
+
     def scaler(self) -> torch.amp.GradScaler:
         """Make a loss scaler, which does something in float16 alone."""
         return torch.amp.GradScaler(self.torch.type, enabled=self._dtype == torch.float16)
+
+
+def cpu_name() -> str:
+    """Name the processor, as Linux does; by its architecture elsewhere."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 def available_device(share: float = 1.0) -> str:

@@ -9,6 +9,7 @@ from records.encoding import decode, encode
 from records.events import (
     LOST,
     EncoderSized,
+    EncoderTimed,
     End,
     Event,
     FinalFitFailed,
@@ -126,6 +127,7 @@ __all__ = [
     "Cell",
     "ClassCount",
     "EncoderSized",
+    "EncoderTimed",
     "End",
     "Event",
     "FinalFitFailed",

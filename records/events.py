@@ -110,6 +110,20 @@ class EncoderSized(Event, name="encoder"):
 
 
 @dataclass(frozen=True)
+class EncoderTimed(Event, name="encoder_speed"):
+    """With the features: how fast the encoder is here, by this run or by one that filled the cache.
+
+    Attributes:
+        images_per_second: of one process, from pixels to embeddings, while all slots are at work;
+            median over jobs.
+        device: a GPU, the share of one, or threads of a CPU.
+    """
+
+    images_per_second: float
+    device: str
+
+
+@dataclass(frozen=True)
 class ImagesRead(Event, name="images"):
     """Features are there: of what fits draw, then of test, then of each extra test.
 

@@ -11,6 +11,7 @@ from typing import Any
 from records.cell import Cell
 from records.events import (
     EncoderSized,
+    EncoderTimed,
     Event,
     FinalFitFailed,
     Footnote,
@@ -86,6 +87,7 @@ class RunHistory:
         seed: that of the search; None before the run has started.
         stages: seconds of each stage, over all starts.
         encoder: what the encoder takes to run; None in runs of before.
+        speed: how fast it is here; None where it was not timed.
     """
 
     trials: dict[tuple[Cell, int], TrialHistory] = field(default_factory=dict)
@@ -96,6 +98,7 @@ class RunHistory:
     stages: dict[str, float] = field(default_factory=dict)
     seed: int | None = None
     encoder: EncoderSized | None = None
+    speed: EncoderTimed | None = None
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> RunHistory:
@@ -114,6 +117,8 @@ class RunHistory:
                 self.seed = event.seed
             case EncoderSized():
                 self.encoder = event
+            case EncoderTimed():
+                self.speed = event
             case Winner():
                 self._win(event)
             case FinalFitFailed():

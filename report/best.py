@@ -82,8 +82,8 @@ def cost(winner: Winner) -> float:
     blocks = str(winner.config.get("blocks", "none"))
     if winner.kind != "tuned":
         return float(winner.kind == "probe")
-    if last := re.fullmatch(r"last (\d+)", blocks):
-        return 1.0 + int(last[1])
+    if count := blocks.partition("last ")[2]:
+        return 1.0 + int(count)
     if span := re.fullmatch(r"(\d+)(?:-(\d+))?", blocks):
         first, last = int(span[1]), int(span[2] or span[1])
         return 2.0 + abs(first - last)

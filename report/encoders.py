@@ -11,7 +11,16 @@ import pandas as pd
 
 from errors import InputError
 from partitions import Partition
-from records import EXPERIMENT, TEST, Cell, FinalFitResult, RunHistory, encoders_in, recorded
+from records import (
+    EXPERIMENT,
+    TEST,
+    Cell,
+    EncoderTimed,
+    FinalFitResult,
+    RunHistory,
+    encoders_in,
+    recorded,
+)
 from report.best import best_method, difference
 from report.html.words import largest
 from report.run import Run, encoder_of, read_run
@@ -148,8 +157,12 @@ def _best_frozen(run: Run, partition: Partition) -> dict[int, FinalFitResult]:
 class EncoderRow:
     """What an encoder takes to run, and the best that it reaches at the largest row.
 
+    The front is by operations: they are the same on every machine, and known where nothing was
+    timed; and by them the best of methods alike is chosen.
+
     Attributes:
         front: whether no encoder is both cheaper to run and more accurate.
+        speed: how fast it was where it ran; None if it was not timed.
     """
 
     name: str
@@ -157,6 +170,7 @@ class EncoderRow:
     flops: int
     method: str
     accuracy: float
+    speed: EncoderTimed | None
     front: bool
 
 
@@ -165,12 +179,13 @@ def encoder_rows(run: Run) -> list[EncoderRow]:
 
     An encoder's method is its best by validation; its accuracy is on the test images.
     """
-    rows: list[tuple[str, int, int, str, float]] = []
+    rows: list[tuple[str, int, int, str, float, EncoderTimed | None]] = []
     for name, part in run.parts.items():
         cell, size = largest(part), part.history.encoder
         if cell and size and (scores := part.scores(*cell)):
             accuracy = scores.interval().mean
-            rows.append((name, size.parameters, size.flops, cell.method, accuracy))
+            speed = part.history.speed
+            rows.append((name, size.parameters, size.flops, cell.method, accuracy, speed))
     rows.sort(key=lambda row: (row[2], -row[4]))
     return [
         EncoderRow(*row, front=all(row[4] > other[4] for other in rows[:place]))

@@ -123,6 +123,8 @@ def make_features(site: Site, machines: Machines) -> Features:
         site.directory.check_images(drawn, site.events)
         site.directory.forget_audit(drawn, site.events)
         site.journal.write(ImagesRead(drawn))
+        if made.speed:
+            site.journal.write(made.speed)
     return made
 
 

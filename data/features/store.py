@@ -1,6 +1,7 @@
 """Features on disk, addressed by content: what was computed once is never computed again.
 
     <root>/<fingerprint>/<boundary>/<name>.safetensors   shards, in any number
+    <root>/<fingerprint>/<name>                          notes on the encoder
 
 A row is found by the digest of its image, so one new image costs one image; data-set libraries key
 their caches by the whole set or by file name, so this store is our own. A damaged shard is set
@@ -29,7 +30,7 @@ from data.features.shards import (
     write_shard,
 )
 from errors import InputError
-from files import expanded
+from files import expanded, replacing
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +130,17 @@ class FeatureStore:
             )
             for name, (dtype, shape) in self._layouts[boundary].items()
         }
+
+    def note(self, name: str, text: str) -> None:
+        """Write a file about the encoder beside its features."""
+        with self._usable("write"), replacing(self.root / self.fingerprint / name) as path:
+            path.write_text(text, encoding="utf-8")
+
+    def noted(self, name: str) -> str | None:
+        """Read what `note` has written last; None if there is nothing."""
+        with self._usable("read"), contextlib.suppress(FileNotFoundError, UnicodeError):
+            return (self.root / self.fingerprint / name).read_text(encoding="utf-8")
+        return None
 
     def _plan(
         self, boundary: str, digests: Sequence[str]

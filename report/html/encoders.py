@@ -33,6 +33,9 @@ def encoders(run: Run) -> dict[str, Any] | None:
                 "name": row.name,
                 "parameters": f"{row.parameters / 1e6:,.1f} M",
                 "flops": f"{row.flops / GIGA:,.3g}",
+                "rate": row.speed.images_per_second if row.speed else 0,
+                "images": _rate(row.speed.images_per_second) if row.speed else "–",
+                "device": row.speed.device if row.speed else "–",
                 "method": row.method,
                 "accuracy": percent(row.accuracy),
                 "value": row.accuracy,
@@ -41,6 +44,11 @@ def encoders(run: Run) -> dict[str, Any] | None:
             for row in rows
         ],
     }
+
+
+def _rate(images: float) -> str:
+    """Write images a second to two figures at least."""
+    return f"{images:,.0f}" if images >= 10 else f"{images:.2g}"
 
 
 def _toned(rows: list[EncoderRow]) -> list[tuple[EncoderRow, str]]:

@@ -220,11 +220,11 @@ def test_a_device_without_room_for_one_example_is_an_error(encoder: Encoder) -> 
 def test_features_are_the_same_in_portions(monkeypatch: Monkey) -> None:
     pretrained = load_pretrained(ModelConfig())
     images = torch.randn(7, 3, 24, 24, generator=torch.Generator().manual_seed(0))
-    expected = worker(pretrained, monkeypatch)._crossed(images, ["block 3", "head"])
+    expected, _ = worker(pretrained, monkeypatch)._crossed(images, ["block 3", "head"])
     memory = Memory(2)
     limited = load_pretrained(ModelConfig())
     memory.limit(limited.encoder.groups[0])
-    found = worker(limited, monkeypatch)._crossed(images, ["block 3", "head"])
+    found, _ = worker(limited, monkeypatch)._crossed(images, ["block 3", "head"])
     assert memory.refused > 0
     assert memory.largest <= 2
     for boundary, array in expected.items():

@@ -9,6 +9,7 @@ import pytest
 from records import (
     Cell,
     EncoderSized,
+    EncoderTimed,
     Event,
     FinalFitFailed,
     Footnote,
@@ -55,6 +56,7 @@ EVENTS: list[Event] = [
     Nodes((NodeView("a", "10.0.0.1", True, "/code", None), NodeView("b", "", False, "", 80))),
     PrecisionChosen("bfloat16"),
     EncoderSized(86_000_000, 17_000_000_000),
+    EncoderTimed(1234.5, "a GPU"),
     ImagesRead({"10/seed0": "aaa", "10/seed1": "bbb"}),
     StageEnded("features", 1.5),
     TrialStarted(CELL, 3, "partition 10", CONFIG, None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from errors import InputError
-from records import Cell, EncoderSized
+from records import Cell, EncoderSized, EncoderTimed, JournalWriter
 from report.encoders import encoder_rows, promising, read_results, standings
 from report.html.page import render_run
 from report.summary import summarise
@@ -122,6 +123,20 @@ def test_the_page_has_a_row_and_a_mark_for_each_encoder(folder: Path) -> None:
     assert "With all your labels" in page.text
     assert "large/llrd" in page.text
     assert "10 GFLOP" in page.text
+
+
+def test_images_a_second_are_shown_where_they_were_timed(folder: Path) -> None:
+    """The small encoder's run is one of before."""
+    with closing(JournalWriter(folder / "large" / "events.jsonl")) as journal:
+        journal.write(EncoderTimed(1234.4, "NVIDIA H200"))
+    run = read_results(folder)
+    small, large_row = encoder_rows(run)
+    assert small.speed is None
+    assert large_row.speed is not None
+    assert (small.front, large_row.front) == (True, True)  # it goes by operations
+    text = Page(render_run(run, summarise(run))).text
+    assert "1 – frozen 80.0% yes –" in text
+    assert "10 1,234 llrd 95.0% yes NVIDIA H200" in text
 
 
 def test_what_is_no_result_of_several_encoders_is_refused(tmp_path: Path, folder: Path) -> None:

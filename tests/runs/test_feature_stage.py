@@ -260,6 +260,20 @@ def test_hashes_are_computed_once_for_all_encoders(
     assert sorted(folder.iterdir()) == before
 
 
+def test_the_encoders_speed_is_of_this_run_or_of_the_one_that_filled_the_cache(
+    photos: Split, tmp_path: Path, pretrained: Pretrained
+) -> None:
+    source, split = FileSource(tmp_path), Split(photos.keys[4:12], photos.labels[4:12])
+    first = stage(tmp_path / "cache", pretrained, source, 1 << 30)
+    lower = first.run({"train": split}, ["block 11"], 0)
+    assert lower.speed is None
+    measured = first.run({"train": split}, BOUNDARIES, 0).speed
+    assert measured is not None
+    assert measured.images_per_second > 0
+    again = stage(tmp_path / "cache", pretrained, source, 1 << 30)
+    assert again.run({"train": split}, BOUNDARIES, 0).speed == measured
+
+
 def test_too_many_broken_images_are_an_error(
     photos: Split, tmp_path: Path, pretrained: Pretrained
 ) -> None:

@@ -25,6 +25,8 @@ from data import (
 )
 from data.decoding import DECODING
 from errors import InputError
+from records import EncoderTimed
+from tune.features.speed import keep_speed, kept_speed, typical
 from tune.features.worker import Encoded, EncodeJob, EncoderWorker, ImageRef
 from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.object_store import NOT_MADE, UNREADABLE, SharedArray, SharedSplit
@@ -46,11 +48,15 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Features:
-    """What the stage has made: handles to each split's features, and its readable images."""
+    """What the stage has made: handles to each split's features, and its readable images.
+
+    `speed` is the encoder's, by this stage or, where all features were there, by one before.
+    """
 
     splits: dict[str, SharedSplit]
     contents: dict[str, SplitContent]
     skipped: list[Skipped]
+    speed: EncoderTimed | None = None
 
 
 @dataclass(frozen=True)
@@ -97,8 +103,9 @@ class FeatureStage:
         counts = {name: (views or {}).get(name, 0) for name in splits}
         rows = {name: np.arange(len(split)) for name, split in splits.items()} | dict(needed or {})
         found = {name: self._digests(split, rows[name]) for name, split in splits.items()}
+        measured: list[EncoderTimed] = []
         while True:
-            self._compute(found, counts, boundaries, view_boundaries, progress)
+            measured += self._compute(found, counts, boundaries, view_boundaries, progress)
             for name, each in found.items():
                 each.check(name, max_unreadable)
             # Reading may find a damaged shard, which is set aside: compute its rows again.
@@ -110,6 +117,7 @@ class FeatureStage:
                     },
                     {name: self._content(each.readable()) for name, each in found.items()},
                     [skipped for name, each in found.items() for skipped in each.skipped(name)],
+                    self._speed(measured),
                 )
 
     @cached_property
@@ -143,8 +151,12 @@ class FeatureStage:
         boundaries: Sequence[str],
         view_boundaries: Sequence[str],
         progress: Progress,
-    ) -> None:
-        """Encode what is missing, on all slots; write each job's features as it ends."""
+    ) -> list[EncoderTimed]:
+        """Encode what is missing, on all slots; write each job's features as it ends.
+
+        Returns:
+            how fast the encoder was in each job that timed it.
+        """
         jobs = [
             EncodeJob(images, view, wanted)
             for view in range(1 + max(views.values()))
@@ -155,6 +167,7 @@ class FeatureStage:
                 wanted,
             )
         ]
+        measured = []
         done, total = 0, sum(len(job.images) for job in jobs)
         for job, result in self.pool.map(EncoderWorker.encode, self.worker, jobs):
             encoded = result_of(result, "features")
@@ -163,6 +176,15 @@ class FeatureStage:
             self._keep(job, encoded)
             done += len(job.images)
             progress(done, total)
+            if encoded.speed:
+                measured.append(encoded.speed)
+        return measured
+
+    def _speed(self, measured: Sequence[EncoderTimed]) -> EncoderTimed | None:
+        speed = typical(measured)
+        if speed:
+            keep_speed(self.store, speed)
+        return speed or kept_speed(self.store)
 
     def _keep(self, job: EncodeJob, encoded: Encoded) -> None:
         read = [image.digest for image in job.images if image.digest not in encoded.broken]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,9 +24,12 @@ from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
 from models.device import Device
+from models.encoder import HEAD
 from models.loading import Pretrained
 from models.micro_batches import MicroBatches
-from tune.workers.own_device import own_device
+from records import EncoderTimed
+from tune.features.speed import LEAST, WarmUp
+from tune.workers.own_device import given_share, own_device
 
 AHEAD = 2  # batches decoded while one is encoded
 
@@ -54,11 +58,13 @@ class Encoded:
         features: of the readable images, by boundary; empty if there are none.
         hashes: (readable, bytes) perceptual hashes of view 0; None of other views.
         broken: why an image cannot be read, by its digest.
+        speed: of the fastest batch that reached the embedding: threads that decode slow others.
     """
 
     features: Arrays
     hashes: NDArray[np.uint8] | None
     broken: dict[str, str]
+    speed: EncoderTimed | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +103,7 @@ class EncoderWorker:
         broken: dict[str, str] = {}
         parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in job.boundaries}
         hashes: list[NDArray[np.uint8]] = []
+        rates: list[float] = []
         for batch in self._decoded(job):
             pixels = []
             for digest, found in batch:
@@ -106,10 +113,14 @@ class EncoderWorker:
                 pixels.append(found[0])
                 hashes += found[1:]
             if pixels:
-                for boundary, array in self._crossed(torch.stack(pixels), job.boundaries).items():
+                arrays, seconds = self._crossed(torch.stack(pixels), job.boundaries)
+                for boundary, array in arrays.items():
                     parts[boundary].append(array)
+                if HEAD in job.boundaries and len(pixels) >= min(LEAST, self.batch_size):
+                    rates.append(len(pixels) / seconds)
         features = {b: np.concatenate(arrays) for b, arrays in parts.items() if arrays}
-        return Encoded(features, np.stack(hashes) if hashes else None, broken)
+        speed = EncoderTimed(max(rates), self._described) if rates else None
+        return Encoded(features, np.stack(hashes) if hashes else None, broken, speed)
 
     def _decoded(self, job: EncodeJob) -> Iterator[list[tuple[str, Any]]]:
         """Yield each batch as (digest, (pixels, hash in view 0) or the error) of its images."""
@@ -159,17 +170,30 @@ class EncoderWorker:
     def _portions(self) -> MicroBatches:
         return MicroBatches(self.batch_size)
 
-    def _crossed(self, pixels: torch.Tensor, boundaries: Sequence[str]) -> Arrays:
-        """Encode a batch; return its features as they are stored."""
+    @cached_property
+    def _warm_up(self) -> WarmUp:
+        return WarmUp()
+
+    @cached_property
+    def _described(self) -> str:
+        name, share = self._device.describe(), given_share()
+        return f"{share:.2g} of a {name}" if 0 < share < 1 else name
+
+    def _crossed(self, pixels: torch.Tensor, boundaries: Sequence[str]) -> tuple[Arrays, float]:
+        """Encode a batch; return its features as they are stored, and the encoder's seconds."""
         encoder, device = self._loaded.encoder, self._device
 
-        def encoded(size: int) -> Arrays:
+        def encoded(size: int) -> tuple[Arrays, float]:
             parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in boundaries}
+            seconds = 0.0
             for portion in pixels.split(size):
+                began = time.perf_counter()
                 with device.autocast():
                     crossed = encoder.features(portion.to(device.torch), boundaries)
+                device.wait()
+                seconds += time.perf_counter() - began
                 for boundary, x in crossed.items():
                     parts[boundary].append(self._stored(x, boundary))
-            return {boundary: np.concatenate(arrays) for boundary, arrays in parts.items()}
+            return {b: np.concatenate(arrays) for b, arrays in parts.items()}, seconds
 
-        return self._portions.run(encoded)
+        return self._warm_up.timed(lambda: self._portions.run(encoded))

@@ -27,7 +27,7 @@ def own_device(deterministic: bool = False) -> str:
         NoGpuError: Ray gave one that torch does not see, as it has fallen off the bus, or its
             driver is too old. The process ends; on the CPU it would take days, and keep its slot.
     """
-    share = _given_share()
+    share = given_share()
     if share and not torch.cuda.is_available() and CLAIMED not in os.environ:
         raise NoGpuError(
             f"no GPU here: Ray gave {os.environ.get('CUDA_VISIBLE_DEVICES', 'one')} on "
@@ -39,7 +39,7 @@ def own_device(deterministic: bool = False) -> str:
     return available_device(share or 1.0)
 
 
-def _given_share() -> float:
+def given_share() -> float:
     """Return the share of a GPU that Ray gave this process; 0 for none, or for a driver."""
     if not ray.is_initialized():
         return 0.0

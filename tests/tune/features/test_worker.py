@@ -17,6 +17,7 @@ from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
 from models.loading import Pretrained, load_pretrained
 from tests.simulated_device import simulated
+from tune.features.speed import WarmUp
 from tune.features.worker import EncodeJob, EncoderWorker, ImageRef
 
 
@@ -145,3 +146,29 @@ def test_large_photos_are_read_to_what_the_encoder_and_the_closest_crop_need(
     monkeypatch.setattr("tune.features.worker.ray.get", lambda handle: pretrained)
     worker_of(pretrained, source).encode(EncodeJob([ImageRef("a", "a.png")], view, ["head"]))
     assert source.least == {least}
+
+
+def sped_up(jobs: list[int], monkeypatch: pytest.MonkeyPatch, boundary: str = "head") -> list[Any]:
+    """What jobs of so many images say of the speed; the clock goes a second at each look."""
+    pretrained, seconds = load_pretrained(ModelConfig()), iter(range(1000))
+    monkeypatch.setattr("tune.features.worker.ray.get", lambda handle: pretrained)
+    monkeypatch.setattr("tune.features.worker.time.perf_counter", lambda: next(seconds))
+    worker = worker_of(pretrained, Watched())
+    images = [[ImageRef(f"{job}/{i}", "") for i in range(n)] for job, n in enumerate(jobs)]
+    return [worker.encode(EncodeJob(job, 0, [boundary])).speed for job in images]
+
+
+def test_a_job_tells_the_speed_of_its_fastest_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, small = sped_up([20, 4], monkeypatch)
+    assert whole.images_per_second == 8  # a batch of 8 in a second
+    assert "thread" in whole.device
+    assert small is None
+    assert sped_up([20], monkeypatch, "block 3") == [None]
+
+
+def test_the_first_batch_of_a_process_is_encoded_again_if_that_takes_no_time() -> None:
+    quick, slow = iter([0.9, 0.1, 0.2]), iter([5.0, 4.0])
+    warm_up = WarmUp()
+    assert [warm_up.timed(lambda: ("", next(quick)))[1] for _ in range(2)] == [0.1, 0.2]
+    warm_up = WarmUp()
+    assert [warm_up.timed(lambda: ("", next(slow)))[1] for _ in range(2)] == [5.0, 4.0]

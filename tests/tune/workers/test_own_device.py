@@ -16,7 +16,7 @@ from tune.workers.own_device import CLAIMED, WORKSPACE, own_device
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray has given this process a GPU."""
-    monkeypatch.setattr(module, "_given_share", lambda: 0.5)
+    monkeypatch.setattr(module, "given_share", lambda: 0.5)
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
 
