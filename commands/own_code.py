@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import InputError, one_line
+from files import expanded
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:
@@ -34,10 +35,13 @@ class _Import(argparse.Action):
     def __call__(
         self, parser: object, namespace: object, code: Any, option_string: str | None = None
     ) -> None:
-        if code.endswith(".py") and not Path(code).is_file():
+        file = expanded(code, "--import") if code.endswith(".py") else None
+        if file and not file.is_file():
             raise InputError(f"--import {code}: no such file")
+        if not file and not all(map(str.isidentifier, code.split("."))):
+            raise InputError(f"--import {code}: allowed: FILE.py, or a module's dotted name")
         try:
-            _import_file(Path(code)) if code.endswith(".py") else import_module(code)
+            _import_file(file) if file else import_module(code)
         except (Exception, SystemExit) as error:  # code of others may raise anything
             reason = one_line(error, 300) or "no reason given"
             raise InputError(f"--import {code}: {type(error).__name__}: {reason}") from error

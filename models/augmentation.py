@@ -46,7 +46,8 @@ class Augmentation:
     @property
     def enlargement(self) -> float:
         """How many times larger a view may show a side of its image."""
-        return math.sqrt(self._config.ratio[1] / self._config.scale[0])
+        low, high = self._config.ratio
+        return math.sqrt(max(high, 1 / low) / self._config.scale[0])
 
     def view_digest(self, digest: str, number: int) -> str:
         """Make a digest of the view; that of view 0, the image itself, is `digest`."""

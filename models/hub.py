@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from open_clip.factory import _find_checkpoint_in_dir
 
 from errors import InputError, one_line, shown
 from models.config import CONFIG, HUB
@@ -59,6 +58,6 @@ def snapshot(
             raise InputError(
                 f"model: {repository} cannot be downloaded ({one_line(error, 120)}); {instead}"
             ) from error
-        if _find_checkpoint_in_dir(folder) is not None:
+        if (folder / file).is_file():
             break
     return folder

@@ -129,9 +129,7 @@ class Settings(Section):
     @classmethod
     def _blocks_as_text(cls, value: Any) -> Any:
         text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        if isinstance(text, str) and not re.fullmatch(
-            r"none|final|all|last [1-9]\d{0,3}|\d{1,4}(-\d{1,4})?", text
-        ):
+        if isinstance(text, str) and not BLOCKS.fullmatch(text):
             raise ValueError(
                 f"{shown(text)} names no blocks; allowed: none, final, all, last 5, 11, 11-7"
             )

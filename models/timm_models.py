@@ -112,12 +112,15 @@ def _checked_name(name: str) -> str:
     return name
 
 
+Side = Annotated[int, Field(ge=8, le=10_000)]
+
+
 class _Data(BaseModel):
     """The parts of a `pretrained_cfg` that a tower is built and fed by; others do nothing here."""
 
     model_config = ConfigDict(extra="ignore")
 
-    input_size: tuple[Literal[3], Annotated[int, Field(ge=8, le=10_000)], int] | None = None
+    input_size: tuple[Literal[3], Side, Side] | None = None
     interpolation: Literal["bicubic", "bilinear", None] = None
     crop_pct: Annotated[float | None, Field(gt=0, le=1)] = None
     crop_mode: Literal["center", "squash", None] = None

@@ -114,7 +114,7 @@ class EncoderTimed(Event, name="encoder_speed"):
     """With the features: how fast the encoder is here, by this run or by one that filled the cache.
 
     Attributes:
-        images_per_second: of one process, from pixels to embeddings, while all slots are at work;
+        images_per_second: of one process, from pixels to embeddings, in a job's fastest batch;
             median over jobs.
         device: a GPU, the share of one, or threads of a CPU.
     """

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from errors import InputError, did_you_mean, one_line, shown
+from partitions import named
 from search_spaces.extending import SpaceFile, file_of, merged, read_files
 from search_spaces.mistakes import explained
 from search_spaces.recorded import EARLIER
@@ -70,15 +71,28 @@ def load_experiment(
     kept = list(methods) or [name for name in QUICK_METHODS if quick and name in experiment.methods]
     if kept:
         experiment = _with_methods(experiment, kept, files)
-    if _reads_text(experiment):
+    if experiment.models:
+        _check_encoders(experiment, files)
+        return experiment
+    if experiment.model.reads_text:
         return experiment
     ready = bool(defaults or quick) and not methods
     return _without_text(experiment, files, ready)
 
 
-def _reads_text(experiment: Experiment) -> bool:
-    """Say whether methods may use a text tower; of several encoders each has its own methods."""
-    return bool(experiment.models) or experiment.model.reads_text
+def _check_encoders(experiment: Experiment, files: Sequence[SpaceFile]) -> None:
+    """Raise InputError where one of several encoders cannot have what methods are left to it."""
+    rows = {
+        name: [named(amount) for amount in experiment.data.amounts] for name in experiment.methods
+    }
+    for name, model in experiment.models.items():
+        try:
+            experiment.of_encoder(name, rows)
+        except ValidationError as error:
+            raise InputError(
+                f"{files[0].path}: models.{name}: {model.name} has no text tower; without the "
+                f"methods that need one: {explained(error.errors()[0])}"
+            ) from None
 
 
 def _without_text(

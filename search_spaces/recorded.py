@@ -38,6 +38,8 @@ def read_recorded(run_dir: Path) -> tuple[Experiment, Mapping[str, str]]:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}: of another version ({place}: {explained(first)})") from None
+        raise InputError(
+            f"{path}: of another version, or made with --import ({place}: {explained(first)})"
+        ) from None
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: damaged, or of no run ({one_line(error)})") from None

@@ -50,6 +50,7 @@ from records import (
 from search_spaces import Experiment
 from search_spaces.recorded import EARLIER
 from tune.features.stage import Skipped
+from tune.workers.own_parts import code_digest
 
 EXTENDABLE = ("name", "data.partitions", "data.shots", "data.max_unreadable", "data.extra_tests",
               "search.trials", "final", "resources", "features.cache", "features.batch_size",
@@ -59,7 +60,7 @@ MOVABLE = ("data.source", "data.root", "data.class_names", "model.name", "model.
 """Keys that say where things are; that they are the same things, `identity` says."""
 CONTENTS = {
     "identity.data": "the images, their classes, groups or splits",
-    "identity.decoding": "this version's ways of reading large photos",
+    "identity.code": "the files that --import runs",
     "identity.model": "the encoder's weights or its preprocessing",
     "identity.text": "the weights of the text tower or its tokenizer",
 }
@@ -267,10 +268,11 @@ class RunDirectory:
 
 
 def identity(dataset: Dataset, fingerprint: str, text_fingerprint: str = "") -> dict[str, str]:
-    """Name what results rest on besides the experiment: data as listed and read, and weights."""
+    """Name what results rest on besides the experiment: data as listed and read, weights, code."""
     text = {"text": text_fingerprint} if text_fingerprint else {}
+    code = {"code": digest} if (digest := code_digest()) else {}
     read = {"data": dataset.search_digest, "decoding": str(DECODING)}
-    return {"model": fingerprint} | read | text
+    return {"model": fingerprint} | read | text | code
 
 
 @contextmanager
@@ -305,6 +307,11 @@ def _check_continues(previous: Mapping[str, Any], now: Mapping[str, Any], path: 
         text = key == "identity.text" and key not in before
         if new_method or gone or ignored or trials or text or before.get(key) == after.get(key):
             continue
+        if key == "identity.decoding":
+            raise InputError(
+                f"--resume: {path} was made by another version, which read large photos otherwise; "
+                "--name starts another run"
+            )
         if key in CONTENTS:
             raise InputError(
                 f"--resume: {CONTENTS[key]} are not those that {path} was made with; put them "

@@ -57,6 +57,7 @@ def test_a_module_is_found_by_its_dotted_name(
     [
         ("missing.py", "", "no such file"),
         ("no.such.module", "", "ModuleNotFoundError: No module named 'no'"),
+        ("./own", "", "allowed: FILE.py, or a module's dotted name"),
         ("own.py", "1 / 0", "ZeroDivisionError: division by zero"),
         ("own.py", "def", "SyntaxError: invalid syntax (own.py, line 1)"),
         ("own.py", "raise SystemExit(0)", "SystemExit: 0"),

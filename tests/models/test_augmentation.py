@@ -185,3 +185,13 @@ def test_a_crop_keeps_at_least_the_least_share(least: float) -> None:
 def test_bad_settings_are_refused(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         AugmentationConfig(**config)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "times"), [((0.25, 1), 8**0.5), ((1, 4), 8**0.5), ((1, 1), 2**0.5)]
+)
+def test_a_view_enlarges_the_shorter_side_of_its_crop_most(
+    ratio: tuple[float, float], times: float
+) -> None:
+    config = AugmentationConfig(scale=(0.5, 1), ratio=ratio)
+    assert Augmentation(config, SIZE).enlargement == pytest.approx(times)

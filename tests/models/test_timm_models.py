@@ -133,6 +133,7 @@ def test_a_folder_of_timms(tmp_path: Path) -> None:
         ({"pretrained_cfg": {"mean": [0.5, "x", 0.5]}}, "pretrained_cfg.mean.1: "),
         ({"pretrained_cfg": {"crop_pct": 0}}, "pretrained_cfg.crop_pct: "),
         ({"pretrained_cfg": {"input_size": [3, 10**6, 10]}}, "pretrained_cfg.input_size.1: "),
+        ({"pretrained_cfg": {"input_size": [3, 96, 0]}}, "pretrained_cfg.input_size.2: "),
         ({"pretrained_cfg": None}, "pretrained_cfg: "),
     ],
 )

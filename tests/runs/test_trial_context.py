@@ -31,7 +31,7 @@ from tune.search.schedulers import SCHEDULERS
 from tune.setup import prepare
 from tune.trials.trial_context import TrialContext
 from tune.workers.object_store import NOT_MADE, UNREADABLE, SharedArray, SharedSplit
-from tune.workers.own_parts import take_along
+from tune.workers.own_parts import code_digest, take_along
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = (1, 5, 10, 25, 33.3, 50, 100)
@@ -147,6 +147,9 @@ def test_workers_have_the_parts_that_a_program_adds(
         there.syspath_prepend(tmp_path)
         importlib.import_module("own_parts")
     take_along()
+    before = code_digest()
+    (tmp_path / "own_parts.py").write_text(f"{OWN}\n")
+    assert before != code_digest() != ""  # a run does not go on with other code
     context = rows_only(50, "search.scheduler=twice")
     worker = subprocess.run(
         [sys.executable, "-c", READ],

@@ -69,3 +69,15 @@ def test_names_on_the_command_line() -> None:
     assert encoder_keys("timm:vit:w.pth") == keys("timm:vit", "w.pth")
     assert encoder_keys("timm:local-dir:/a") == keys("timm:local-dir:/a", None)
     assert encoder_keys("hf-hub:me/it") == keys("hf-hub:me/it", None)
+
+
+@pytest.mark.parametrize("anchor", [None, {"bank": [0.3, 1]}])
+def test_one_of_several_encoders_that_no_method_suits_is_refused_at_once(anchor: Any) -> None:
+    models = {"clip": {"name": "ViT-B-32", "pretrained": "openai"}, "dino": {"name": "timm:dino"}}
+    overrides: dict[str, Any] = {"models": models}
+    methods = ["zero_shot"]
+    if anchor:
+        methods = ["frozen", "llrd"]
+        overrides["methods.frozen.space.anchor"] = anchor
+    with pytest.raises(InputError, match=r"models\.dino: timm:dino has no text tower; without"):
+        load_experiment(READY / "digits.yaml", overrides=overrides, methods=methods)

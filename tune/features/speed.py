@@ -52,6 +52,6 @@ def keep_speed(store: FeatureStore, speed: EncoderTimed) -> None:
 
 def kept_speed(store: FeatureStore) -> EncoderTimed | None:
     """Return the speed that was noted last, if there is one that can be read."""
-    with suppress(ValueError):
+    with suppress(ValueError, TypeError, RecursionError):
         return decode(EncoderTimed, json.loads(store.noted(FILE) or ""))
     return None

@@ -6,18 +6,18 @@ import fcntl
 import hashlib
 import logging
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
 from safetensors.torch import load, save
 
+from errors import InputError
 from models.head import LinearHead
 from records import probe_head_name
 from tune.storage.storage import ERRORS, Storage
 from tune.trials.checkpoints import CHECKSUM
+from tune.workers.private import private_folder
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +84,11 @@ def _alone(digest: str) -> Iterator[None]:
 
     All share one file, whose lock falls with the process. It lies on the machine's own disk: over
     a network, the lock of a machine that was lost may stay. Two machines both solve; so does
-    everyone where the temporary folder allows no such file.
+    everyone where there is no such folder.
     """
-    place = Path(tempfile.gettempdir()) / f"clip-search-probes-{os.getuid()}.lock"
     with ExitStack() as stack:
-        with suppress(OSError):
+        with suppress(OSError, InputError):
+            place = private_folder() / "probes.lock"  # where no other user can hold it
             file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             stack.callback(os.close, file)
             fcntl.lockf(file, fcntl.LOCK_EX, 1, int(digest[:12], 16))  # a byte of its own
