@@ -50,7 +50,9 @@ def _spaces(path: Path) -> dict[str, Space]:
         methods = yaml.safe_load(path.read_text(encoding="utf-8"))["methods"]
         return {name: parse_space(m["space"], m["default"]) for name, m in methods.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
-        raise InputError(f"{path}: not of a run, or of another version") from None
+        raise InputError(
+            f"{path}: not of a run, of another version, or made with --import"
+        ) from None
 
 
 def _shown(trial: TrialHistory, space: Space) -> OptunaTrial:

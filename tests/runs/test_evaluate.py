@@ -129,7 +129,9 @@ def test_what_is_no_run_is_refused(tmp_path: Path, run_dir: Path) -> None:
     (run_dir / "experiment.yaml").write_text("identity: 3")
     assert "experiment.yaml: damaged, or of no run" in refused(run_dir)
     (run_dir / "experiment.yaml").write_text("identity: {}\nname: x\nnew_key: 1")
-    assert "experiment.yaml: of another version (data: this key is missing)" in refused(run_dir)
+    assert "experiment.yaml: of another version, or made with --import (data: this key" in refused(
+        run_dir
+    )
 
 
 def test_a_run_without_results_or_weights_is_refused(run_dir: Path) -> None:
