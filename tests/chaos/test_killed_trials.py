@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.chaos import LONG, times
@@ -33,17 +36,17 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path: Path, killing: int
     reported: list[int] = []
 
     def kill() -> None:
-        while count(run_dir, "trial_report") < 3 + 2 * killing or not halfway(run_dir):
+        while count(run_dir, "trial_report") < 3 + 2 * killing:
             time.sleep(0.02)
         while not before:
+            while not (seen := halfway(run_dir)):
+                time.sleep(0.02)
             stopped = trial_processes(os.getpid())
-            for trial in stopped:
-                trial.suspend()
+            each(stopped, psutil.Process.suspend)
             settle(run_dir)  # what they had sent comes first, however busy the machine is
-            before.update(halfway(run_dir))
+            before.update({key: at for key, at in halfway(run_dir).items() if key in seen})
             reported.append(count(run_dir, "trial_report"))
-            for trial in stopped:
-                trial.kill() if before else trial.resume()
+            each(stopped, psutil.Process.kill if before else psutil.Process.resume)
 
     threading.Thread(target=kill, daemon=True).start()
     run_quietly(small("data.partitions=[100]", "search.samples=6000"), tmp_path)
@@ -55,6 +58,13 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path: Path, killing: int
     ]
     assert again
     assert [pair for pair in again if pair[0] < min(pair[1], RUNG)] == []
+
+
+def each(processes: list[psutil.Process], act: Callable[[psutil.Process], None]) -> None:
+    """Act on processes, of which some may have ended."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            act(process)
 
 
 def settle(run_dir: Path) -> None:
