@@ -55,6 +55,11 @@ class Classifier(nn.Module):
                 self.trained |= zip(p.keys, factors, strict=True)
             else:
                 self.trained[p.key] = group.get_parameter(p.name)
+        # Also where nothing is trained any more: torch multiplies, and so rounds, otherwise by what
+        # has gradients. Merged weights have none, as in a fit.
+        merged = {p.key for p in selection.parameters if p.low_rank}
+        for key, parameter in self.trained.items():
+            parameter.requires_grad_(key not in merged)
         # The groups below this one are run without gradient.
         self._trained_from = encoder.index(selection.boundary) - first
         self._micro_batches = MicroBatches(EVALUATED)

@@ -105,8 +105,6 @@ class Fit:
             heads.set_heads([start] * len(self.recipe.bank))
         model = Classifier(encoder, selection, boundary, heads, lora_seed=seed)
         self.model = model.to(self._device.torch, dtype)
-        for parameter in model.trained.values():
-            parameter.requires_grad_()
         # The encoder's own weights need no copy: nobody changes them.
         self._initial = _copied(self._head_weights()) | {
             p.key: encoder.group(p.group).get_parameter(p.name).detach()
