@@ -13,8 +13,8 @@ HEIC_ENDINGS = frozenset((".heic", ".heif", ".hif"))
 DECODING = 1
 """Goes up when the pixels of images change; features and runs of before are kept apart."""
 MARGIN = 3
-"""A large photo keeps at least so many times the encoder's pixels along its shorter side. What that
-changes in the features, `python -m benchmarks.decoding` measures."""
+"""The shorter side of a large photo keeps this many times the encoder's pixels, or more.
+`python -m benchmarks.decoding` measures what that changes in the features."""
 MAX_ASPECT = 2000  # sides of a longer strip take gigabytes once the shorter one fits an encoder
 
 _TURNS = {

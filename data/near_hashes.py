@@ -37,7 +37,7 @@ def nearest_before(hashes: NDArray[np.uint8], groups: Rows, most: int) -> Rows:
         most: bits by which the nearest may differ.
 
     Returns:
-        (n,) rows, the first of those that are equally near; -1 where there is none.
+        (n,) rows; the first one where several are equally near, and -1 where none is near.
     """
     count, width = hashes.shape
     if not count:
@@ -143,7 +143,7 @@ def _expanded(begins: Rows, ends: Rows) -> Iterator[tuple[Rows, Rows]]:
 
 
 def _masks(bits: Rows, radius: int) -> Iterator[Words]:
-    """Yield the masks of which one covers bits that are equal in any two hashes so near.
+    """Yield masks: two hashes that differ in `radius` bits or fewer agree under one of them.
 
     `bits` are dealt out in turn, so that each part has as much of what varies as the others.
     """

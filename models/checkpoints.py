@@ -11,6 +11,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from open_clip.factory import _find_checkpoint_in_dir
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -48,6 +49,13 @@ def readable(file: Path) -> Iterator[tuple[Path, str]]:
         copy = Path(folder) / "weights.pt"
         torch.save(weights, copy)
         yield copy, keys
+
+
+def weights_in(folder: Path) -> Path:
+    """Find the file of weights in a folder; raises ValueError if there is none."""
+    if (found := _find_checkpoint_in_dir(folder)) is None:
+        raise ValueError("no weights in it; allowed: a .safetensors, .bin or .pth file")
+    return Path(found)
 
 
 def read_weights(file: Path) -> tuple[dict[str, Tensor], str]:

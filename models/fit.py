@@ -89,7 +89,7 @@ class Fit:
         self._train, self._val, self.horizon, self._seed = train, val, horizon, seed
         self._metric = metric
         weights = image_weights(val.labels[val.rows], metric)
-        # No image counts less than one of so many.
+        # The image that counts least counts as much as one of this many.
         self._val_least = len(weights) / float(weights.min())
         self._device, self._dtype = device or Device("cpu"), dtype
         self._class_weights: Tensor | None = None

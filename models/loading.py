@@ -15,14 +15,13 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.factory import _find_checkpoint_in_dir
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
 from errors import InputError, did_you_mean, one_line, shown
 from files import expanded
-from models.checkpoints import check_finite, readable
+from models.checkpoints import check_finite, readable, weights_in
 from models.config import CONFIG, HUB, LOCAL_DIR, TIMM, ModelConfig, local_folder
 from models.encoder import PIXELS, Encoder
 from models.head import LinearHead
@@ -161,12 +160,11 @@ def _created(name: str, tag: str | None, size: int | None) -> tuple[open_clip.CL
     if tag is None:
         folder = Path(name.removeprefix(LOCAL_DIR))
         assumed = check_config(folder)
-        if (found := _find_checkpoint_in_dir(folder)) is None:
-            raise ValueError("no weights in it; allowed: a .safetensors, .bin or .pth file")
-        _check_architecture(name, Path(found).stat().st_size)
-        with readable(Path(found)) as (path, keys):
-            if str(path) != found:
-                raise ValueError(f"{Path(found).name} is no plain state_dict()")
+        found = weights_in(folder)
+        _check_architecture(name, found.stat().st_size)
+        with readable(found) as (path, keys):
+            if path != found:
+                raise ValueError(f"{found.name} is no plain state_dict()")
             model, preprocess = _filled(name, {"force_image_size": size}, keys)
     elif open_clip.is_pretrained_cfg(name, tag):
         _check_architecture(name)

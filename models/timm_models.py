@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 import timm
 import torch
-from open_clip.factory import _find_checkpoint_in_dir
 from open_clip.timm_model import TimmModel
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from timm.data import create_transform, resolve_model_data_config
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from errors import InputError, did_you_mean, shown
 from files import expanded
-from models.checkpoints import check_finite, read_weights
+from models.checkpoints import check_finite, read_weights, weights_in
 from models.config import LOCAL_DIR, TIMM, ModelConfig
 from models.hub import snapshot
 from models.towers import family_of
@@ -184,10 +183,7 @@ def _file_of(name: str, pretrained: str | None, trunk: Any) -> Path:
         InputError: there is none.
     """
     if name.startswith(LOCAL_DIR):
-        folder = Path(name.removeprefix(LOCAL_DIR))
-        if (found := _find_checkpoint_in_dir(folder)) is None:
-            raise ValueError("no weights in it; allowed: a .safetensors, .bin or .pth file")
-        return Path(found)
+        return weights_in(Path(name.removeprefix(LOCAL_DIR)))
     if pretrained is not None:
         file = expanded(pretrained, "model.pretrained")
         if not file.is_file():
@@ -204,7 +200,7 @@ def _file_of(name: str, pretrained: str | None, trunk: Any) -> Path:
 
 
 def _fill(trunk: Any, file: Path) -> None:
-    """Load a file of weights, of which the classifier is left out.
+    """Load a file of weights without its classifier.
 
     Raises:
         ValueError: they are none, or not those of this architecture.

@@ -398,11 +398,3 @@ def test_files_that_were_swapped_are_told(packed: Packed, tmp_path: Path) -> Non
     found = subprocess.run(command, capture_output=True, text=True)
     assert (found.returncode, found.stdout) == (2, "")
     assert "classes.json is not the one that was exported" in found.stderr
-
-
-def test_a_tower_without_a_text_tower_is_refused(tmp_path: Path) -> None:
-    weights = {"head/weight": torch.zeros(3, 64), "head/bias": torch.zeros(3)}
-    model = ModelConfig(name="timm:test_vit", pretrained="w.pth")
-    save_exported(tmp_path / "w", described(model, Recipe(), ""), weights)
-    with pytest.raises(InputError, match=r"timm:test_vit has no text tower; allowed: run_search"):
-        write_package(tmp_path / "package", tmp_path / "w", CARD)

@@ -5,27 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 import tune.trials.final_fits
 import tune.trials.trial_context
 import tune.workers.object_store
-from data import Draws, Listed
 from errors import InputError
 from models.device import Device
 from models.exported import rebuilt
-from models.loading import load_pretrained
 from records import Cell, read_final_fits, weights_path
 from tests.report.run_writer import PROBE, RunWriter
 from tests.report.run_writer import TUNED as TUNED_WINNER
 from tests.runs.helpers import small
+from tests.tune.trials.contexts import random_context
 from tune.evaluate import _by_weights
 from tune.storage.storage import Storage
 from tune.trials.final_fits import FinalFitJob, FinalFitWorker, score_tests
-from tune.trials.trial_context import TrialContext
-from tune.workers.object_store import SharedArray, SharedSplit
 
 BOUNDARY, CELL = "block 11", Cell(100, "llrd")
 TUNED = {"blocks": "11", "lr": 1e-3, "head_lr": (1e-2,), "head_start": "zeros", "batch_size": 16}
@@ -34,30 +30,7 @@ TUNED = {"blocks": "11", "lr": 1e-3, "head_lr": (1e-2,), "head_start": "zeros", 
 @pytest.fixture
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FinalFitWorker:
     """A worker on random features, without Ray."""
-    for module in (tune.trials.trial_context, tune.trials.final_fits, tune.workers.object_store):
-        monkeypatch.setattr(module, "fetch", lambda found: found)
-    experiment = small("data.partitions=[100]")
-    pretrained = load_pretrained(experiment.model)
-    draw = np.random.default_rng(0)
-
-    def split(count: int) -> SharedSplit:
-        features = {}
-        for boundary in (BOUNDARY, "head"):
-            shape = (count, *pretrained.encoder.shapes[boundary])
-            features[boundary] = SharedArray(draw.standard_normal(shape, dtype=np.float32))  # type: ignore[arg-type]
-        return SharedSplit(np.arange(count) % 2, features)
-
-    context = TrialContext(
-        experiment,
-        pretrained,  # type: ignore[arg-type]
-        "run",
-        "float32",
-        ("cat", "dog"),
-        split(64),
-        split(40),
-        {100: 64},
-        Draws(Listed(np.arange(64) % 2), Listed(np.arange(40) % 2), seed=0, matched=False),
-    )
+    context, split = random_context(monkeypatch, (BOUNDARY, "head"), [tune.trials.final_fits])
     return FinalFitWorker(context, {"test": split(200)}, Storage.at(tmp_path / "none"))
 
 

@@ -9,22 +9,17 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-import tune.trials.trial_context
-import tune.workers.object_store
-from data import Draws, Listed
 from models.fit import Fit
 from models.head import LinearHead
-from models.loading import load_pretrained
 from records import Cell, is_probe_head
 from tests.runs.helpers import small
+from tests.tune.trials.contexts import random_context
 from tune.storage.storage import Storage
 from tune.trials.probe_heads import KeptHead
 from tune.trials.trial_context import TrialContext, _probe_head
-from tune.workers.object_store import SharedArray, SharedSplit
 
 PROBE = {"blocks": "none", "solver": "lbfgs", "weight_decay": (1e-3,)}
 TUNED = {"blocks": "final", "head_start": "probe"}
@@ -35,26 +30,9 @@ SPAWN = multiprocessing.get_context("spawn")
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrialContext:
     """Random features, without Ray."""
-    for module in (tune.trials.trial_context, tune.workers.object_store):
-        monkeypatch.setattr(module, "fetch", lambda found: found)
-    experiment = small("data.partitions=[100]")
-    pretrained = load_pretrained(experiment.model)
-    draw = np.random.default_rng(0)
-
-    def split(count: int) -> SharedSplit:
-        features = {}
-        for boundary in ("final", "head"):
-            shape = (count, *pretrained.encoder.shapes[boundary])
-            features[boundary] = SharedArray(draw.standard_normal(shape, dtype=np.float32))  # type: ignore[arg-type]
-        return SharedSplit(np.arange(count) % 2, features)
-
-    draws = Draws(Listed(np.arange(64) % 2), Listed(np.arange(40) % 2), seed=0, matched=False)
-    handles: Any = pretrained
-    splits, images = (split(64), split(40)), {100: 64}
-    data = ("run", "float32", ("cat", "dog"))
-    return TrialContext(
-        experiment, handles, *data, *splits, images, draws, Storage.at(tmp_path / "kept")
-    )
+    return random_context(monkeypatch, ("final", "head"), kept_heads=Storage.at(tmp_path / "kept"))[
+        0
+    ]
 
 
 @pytest.fixture
