@@ -17,13 +17,14 @@ from models.towers.modified_resnet import ResNet
 from models.towers.native import NativeViT
 from models.towers.relpos_vit import RelPosViT
 from models.towers.swin import Swin
+from models.towers.timm_resnet import TimmResNet
 from models.towers.timm_vit import TimmViT
 
 __all__ = ["TOWERS", "TowerFamily", "family_of", "split_tower"]
 
 TOWERS: list[TowerFamily] = [
     *(NativeViT(), TimmViT(), Eva(), RelPosViT()),
-    *(ConvNeXt(), ResNet(), FastViT(), Swin()),
+    *(ConvNeXt(), ResNet(), TimmResNet(), FastViT(), Swin()),
 ]
 
 

@@ -22,7 +22,7 @@ from torch import nn
 from files import replacing
 from models.encoder import LayerGroup
 from models.recipe import KINDS
-from models.towers import TowerFamily, family_of
+from models.towers import TOWERS, TowerFamily, family_of
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "encoders.md"
 HEAD = """# Encoders
@@ -32,8 +32,9 @@ The names of open_clip {version}, by image tower. `blocks` in a search space cou
 this.)
 
 `hf-hub:ORG/NAME` takes an open_clip model of the hub, and `timm:NAME.TAG` a model of timm {timm} if
-its image tower is of one of these families, such as `timm:vit_small_patch14_dinov2.lvd142m`. timm's
-have no text tower, so no `zero_shot`, `gda` or `anchor`.
+its image tower is of one of these families or a {others}, such as
+`timm:vit_small_patch14_dinov2.lvd142m`. timm's have no text tower, so no `zero_shot`, `gda` or
+`anchor`.
 
 | image tower | blocks | kinds | names |
 |---|---|---|---|
@@ -91,7 +92,9 @@ def written(towers: Iterable[Listed]) -> str:
         f"| {family} | {depth} | {kinds} | {', '.join(names)} |\n"
         for (family, depth, kinds), names in sorted(rows.items())
     ]
-    return HEAD.format(version=open_clip.__version__, timm=timm.__version__) + "".join(lines)
+    others = {family.name for family in TOWERS} - {family for family, _, _ in rows}
+    names = {"version": open_clip.__version__, "timm": timm.__version__}
+    return HEAD.format(**names, others=", ".join(sorted(others))) + "".join(lines)
 
 
 if __name__ == "__main__":

@@ -66,13 +66,15 @@ def staged_blocks(stages: Iterable[Any]) -> Iterator[nn.Module]:
         yield from others
 
 
-def final_of(tower: Any, last: str, names: Iterable[str] = ("head",)) -> tuple[nn.Module, Run]:
+def final_of(
+    tower: Any, last: str | None = None, names: Iterable[str] = ("head",)
+) -> tuple[nn.Module, Run]:
     """Return what lies above the blocks, and how it runs: `last`, the trunk's head, the adapter's.
 
     `names` are the children of the trunk that its `forward_head` uses.
     """
     _add_projection(tower)
-    trunk = part_of(tower.trunk, only={last, *names})
+    trunk = part_of(tower.trunk, only={*names, *([last] if last else [])})
     final = nn.ModuleDict({"trunk": trunk, "head": tower.head})
     return final, partial(_run_final, last=last)
 
@@ -91,6 +93,6 @@ def _add_projection(tower: Any) -> None:
         tower.head.add_module("proj", proj)
 
 
-def _run_final(final: nn.Module, x: Tensor, last: str) -> Tensor:
+def _run_final(final: nn.Module, x: Tensor, last: str | None) -> Tensor:
     trunk, head = final["trunk"], final["head"]  # type: ignore[index]
-    return embedding(head(trunk.forward_head(getattr(trunk, last)(x))))
+    return embedding(head(trunk.forward_head(getattr(trunk, last)(x) if last else x)))

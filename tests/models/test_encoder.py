@@ -168,9 +168,9 @@ def test_unknown_boundaries_are_refused() -> None:
             encoder.index(boundary)
 
 
-def _resnet_of_timm() -> nn.Module:
+def _of_no_family() -> nn.Module:
     tower = timm("avg")
-    tower.trunk = timm_library.create_model("test_resnet", num_classes=0)
+    tower.trunk = timm_library.create_model("test_efficientnet", num_classes=0)
     return tower
 
 
@@ -202,7 +202,7 @@ def _unknown_part() -> nn.Module:
 @pytest.mark.parametrize(
     ("build", "culprit"),
     [
-        (_resnet_of_timm, "image tower ResNet cannot be split"),
+        (_of_no_family, "image tower EfficientNet cannot be split"),
         (_unknown_part, "adapter.weight"),
         (_no_pooling, r"the shape \(16, 2, 2\)"),
         (_patch_dropout, "rotary positions"),

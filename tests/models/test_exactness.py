@@ -53,7 +53,7 @@ def block_of(name: str) -> int:
     """Where a parameter of open_clip's sits: -1 the stem, 0 … the blocks, DEPTH the rest."""
     if found := re.match(r"(?:transformer\.resblocks|trunk\.blocks)\.(\d+)\.", name):
         return int(found[1])
-    if found := re.match(r"layer(\d)\.(\d)\.", name):
+    if found := re.match(r"(?:trunk\.)?layer(\d)\.(\d)\.", name):
         return int(found[1]) - 1 + int(found[2])  # the stages are of one block and of two
     if found := re.match(r"trunk\.(?:stages|layers)\.(\d)\.(?:blocks\.(\d)\.)?", name):
         return int(found[1]) + int(found[2] or 0)
@@ -63,7 +63,8 @@ def block_of(name: str) -> int:
 
 NORMS = (
     r"(^|\.)(ln\w*|norm\d?|norm_pre|fc_norm|[qk]_norm|bn\d?|grn|identity)\.(weight|bias)$"
-    r"|^trunk\.stem\.1\.\w+$|stages\.\d\.downsample\.0\.|layer\d\.\d\.downsample\.1\."
+    r"|^trunk\.stem\.1\.\w+$|stages\.\d\.downsample\.0\.|^layer\d\.\d\.downsample\.1\."
+    r"|^trunk\.(conv1\.[14]|layer\d\.\d\.downsample\.2)\."
 )
 
 
@@ -77,7 +78,7 @@ def kind_of(name: str) -> str:
         return "attn" if "trunk.attn_pool" in name else "proj"
     if re.search(r"attn|\.ls_?1\.|gamma_1|layer_scale_1|token_mixer\.(qkv|proj)|head\.pool", name):
         return "attn"
-    if re.search(r"downsample|conv_dw|pos_emb\.|token_mixer|final_conv|^layer", name):
+    if re.search(r"downsample|conv_dw|pos_emb\.|token_mixer|final_conv|layer\d", name):
         return "conv"
     return "mlp" if block_of(name) < DEPTH else "proj"
 
@@ -216,11 +217,12 @@ def test_a_pull_to_the_start_is_a_step_down_its_penalty(
 
 # Every tower with all kinds; every combination of kinds on a native and a timm tower, and on one
 # with attention pooling.
+CONVOLUTIONAL = ("ConvNeXt", "Swin", "FastViT", "ResNet", "ResNet, timm")
 CASES = [
     *((tower, "2-1", kinds) for tower in ("native", "timm, token", "timm, map") for kinds in KINDS),
     *((tower, "2-1", "ln+attn+mlp") for tower in TOWERS),
     *((tower, "all", "ln+attn+mlp+conv+embed+proj") for tower in TOWERS),
-    *((tower, "2-1", "conv") for tower in ("ConvNeXt", "Swin", "FastViT", "ResNet")),
+    *((tower, "2-1", "conv") for tower in CONVOLUTIONAL),
     *((tower, "1", "ln+attn+mlp") for tower in ("native", "timm, map")),
     *((tower, "all", "ln+mlp") for tower in ("native", "timm, map")),
 ]

@@ -258,14 +258,14 @@ def test_checkpoints_run_no_code(
 
 
 def test_a_tower_without_blocks_is_refused(tiny: open_clip.CLIP, tmp_path: Path) -> None:
-    vision = {"timm_model_name": "test_resnet", "timm_pool": "avg", "image_size": 32}
+    vision = {"timm_model_name": "test_efficientnet", "timm_pool": "avg", "image_size": 32}
     config = {**CONFIG, "vision_cfg": vision}
-    (tmp_path / "clip-search-resnet.json").write_text(json.dumps(config))
-    open_clip.add_model_config(tmp_path / "clip-search-resnet.json")
-    model = open_clip.create_model("clip-search-resnet")
-    torch.save(model.state_dict(), tmp_path / "resnet.pt")
-    message = refusal("clip-search-resnet", str(tmp_path / "resnet.pt"))
-    assert "image tower ResNet cannot be split into blocks; allowed: ViT of open_clip" in message
+    (tmp_path / "clip-search-other.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "clip-search-other.json")
+    model = open_clip.create_model("clip-search-other")
+    torch.save(model.state_dict(), tmp_path / "other.pt")
+    message = refusal("clip-search-other", str(tmp_path / "other.pt"))
+    assert "EfficientNet cannot be split into blocks; allowed: ViT of open_clip" in message
 
 
 @pytest.mark.parametrize("trained_with_quick_gelu", [True, False])

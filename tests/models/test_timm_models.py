@@ -32,7 +32,7 @@ from tests.models.tiny_towers import stirred
 FAMILIES = [
     *("test_vit", "test_vit3", "vit_tiny_patch16_224", "vit_small_patch16_dinov3"),
     *("eva02_tiny_patch14_224", "test_vit_relpos", "test_convnext", "test_convnext2"),
-    *("swin_tiny_patch4_window7_224", "fastvit_t8"),
+    *("swin_tiny_patch4_window7_224", "fastvit_t8", "test_resnet", "seresnext26d_32x4d"),
 ]
 """Of every family; the ViTs pool their class token, all tokens, and by attention."""
 
@@ -131,7 +131,7 @@ def test_a_folder_of_timms(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"architecture": "vit_wings"}, "architecture: timm has no 'vit_wings'"),
-        ({"architecture": "test_resnet", "model_args": {}}, "image tower ResNet cannot be split"),
+        ({"architecture": "test_efficientnet", "model_args": {}}, "EfficientNet cannot be split"),
         ({"model_args": {"depth": 10**9}}, "model_args.depth is 1000000000; allowed: -10000 to"),
         ({"model_args": {"wings": 2}}, "wings"),
         ({"pretrained_cfg": {"mean": [0.5, "x", 0.5]}}, "pretrained_cfg.mean.1: "),
@@ -157,7 +157,7 @@ def test_folders_without_their_files_are_refused(tmp_path: Path) -> None:
 def test_names_and_tags_come_with_a_suggestion(tmp_path: Path) -> None:
     assert "did you mean 'test_vit'?" in refusal("timm:test_vitt")
     assert "did you mean 'r160_in1k'?" in refusal("timm:test_vit.r160_in1")
-    assert "ResNet cannot be split" in refusal("timm:test_resnet")
+    assert "EfficientNet cannot be split" in refusal("timm:test_efficientnet")
     assert "is no file; allowed: null" in refusal("timm:test_vit", str(tmp_path / "none.pth"))
     assert "timm has no weights of" in refusal("timm:vit_huge_patch14_gap_224.in1k_ijepa")
 

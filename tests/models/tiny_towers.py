@@ -19,6 +19,8 @@ from timm.layers import LayerNorm2d
 from timm.models.convnext import ConvNeXt
 from timm.models.eva import Eva
 from timm.models.fastvit import FastVit, RepConditionalPosEnc
+from timm.models.resnet import Bottleneck
+from timm.models.resnet import ResNet as TimmResNet
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from timm.models.vision_transformer_relpos import ResPostRelPosBlock, VisionTransformerRelPos
@@ -122,6 +124,18 @@ def resnet() -> nn.Module:
     return stirred(tower)
 
 
+def timm_resnet() -> nn.Module:
+    settings = {
+        **{"block": Bottleneck, "layers": (1, 2, 1, 1), "channels": (4, 8, 8, 8)},
+        **{"cardinality": 2, "stem_type": "deep", "avg_down": True, "num_classes": 0},
+        **{"block_args": {"attn_layer": "se"}},
+    }
+    trunk = TimmResNet(**settings)
+    trunk.layer3 = trunk.layer4 = nn.Sequential()
+    trunk.num_features = trunk.layer2[-1].conv3.out_channels
+    return adapted(trunk, "avg")
+
+
 STEMS = {
     ConvNeXt: "trunk.stem.",
     FastVit: "trunk.stem.",
@@ -163,6 +177,7 @@ TOWERS: dict[str, Callable[[], nn.Module]] = {
     "FastViT": fastvit,
     "FastViT, LayerNorm": lambda: fastvit(norm_layer=LayerNorm2d, stem_use_scale_branch=False),
     "ResNet": resnet,
+    "ResNet, timm": timm_resnet,
 }
 """Every shape of tower that the encoder claims to understand."""
 
@@ -202,8 +217,8 @@ def tower_name(tower: nn.Module, group: str, name: str) -> str:
         return STEMS.get(type(trunk), "" if trunk is None else "trunk.") + name
     index = int(group.removeprefix("block "))
     stage, place = ((0, 0), (1, 0), (1, 1))[index]
-    if isinstance(tower, ModifiedResNet):
-        return f"layer{stage + 1}.{place}.{name}"
+    if isinstance(trunk or tower, ModifiedResNet | TimmResNet):
+        return f"{'trunk.' if trunk else ''}layer{stage + 1}.{place}.{name}"
     if type(trunk) not in STAGES:
         blocks = "transformer.resblocks" if trunk is None else "trunk.blocks"
         return f"{blocks}.{index}.{name.removeprefix('block.')}"

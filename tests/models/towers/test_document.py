@@ -22,7 +22,7 @@ def test_the_file_is_what_its_module_writes(towers: list[Listed]) -> None:
     """Else: python -m models.towers.document."""
     assert FILE.read_text(encoding="utf-8") == written(towers)
     assert [one.name for one in towers] == open_clip.list_models()
-    assert {one.family.name for one in towers} == {family.name for family in TOWERS}
+    assert all(family.name in written(towers) for family in TOWERS)
 
 
 def test_groups_hold_every_parameter_once(towers: list[Listed]) -> None:
