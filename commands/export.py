@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """Write a winner to a folder that needs nothing of this project:
 
     open_clip_config.json, open_clip_model.safetensors   for open_clip, by local-dir:DIR
-    classifier.safetensors   weight and bias, for open_clip's normalised embeddings
+    config.json, model.safetensors   instead of them for timm, if the encoder is timm's
+    classifier.safetensors   weight and bias, for normalised embeddings
     model.onnx               from pixels to probabilities
     predict.py               classifies photos with onnxruntime, numpy and Pillow alone
     classes.json, preprocess.json, README.md"""

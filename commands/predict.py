@@ -15,7 +15,7 @@ from commands.winners import add_choice, choice_of
 from disk import AGAIN, full_disk_reported
 from errors import InputError
 from files import check_file
-from models.config import CONFIG
+from models.config import CONFIG, TIMM_CONFIG
 from records import EXPERIMENT, TABLES
 from terminal import FAILED, Terminal, say
 from tune.predictions import Ranked, listed, ranked
@@ -86,7 +86,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(
             f"{place}: no such file or folder; needed is a run's directory, or a model"
         )
-    if place.is_dir() and not (place / CONFIG).is_file():
+    package = any((place / name).is_file() for name in (CONFIG, TIMM_CONFIG))
+    if place.is_dir() and not package:
         check_choice(place, choice_of(arguments))
     elif choice_of(arguments) != Choice():
         raise InputError(

@@ -15,6 +15,7 @@ LOCAL_DIR = "local-dir:"
 HUB = "hf-hub:"
 TIMM = "timm:"
 CONFIG = "open_clip_config.json"
+TIMM_CONFIG = "config.json"
 ROOT = Path(__file__).resolve().parents[1]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 Share = Annotated[float, Field(gt=0, le=1)]

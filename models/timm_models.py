@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from errors import InputError, did_you_mean, shown
 from files import expanded
 from models.checkpoints import check_finite, read_weights, weights_in
-from models.config import LOCAL_DIR, TIMM, ModelConfig
+from models.config import LOCAL_DIR, TIMM, TIMM_CONFIG, ModelConfig
 from models.hub import snapshot
 from models.towers import family_of
 
-CONFIG = "config.json"
 LARGEST = 1 << 20  # bytes of that file
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 RESIZE_MODES = {"center": "shortest", "squash": "squash"}
@@ -88,10 +87,10 @@ def _checked_name(name: str) -> str:
     """
     if name.startswith(LOCAL_DIR):
         folder = expanded(name.removeprefix(LOCAL_DIR), "model.name").resolve()
-        if not (folder / CONFIG).is_file():
+        if not (folder / TIMM_CONFIG).is_file():
             raise InputError(
-                f"model.name: {folder / CONFIG} does not exist; {TIMM}{LOCAL_DIR} needs a folder "
-                f"with {CONFIG} and weights, as timm writes them"
+                f"model.name: {folder / TIMM_CONFIG} does not exist; {TIMM}{LOCAL_DIR} needs a "
+                f"folder with {TIMM_CONFIG} and weights, as timm writes them"
             )
         check_timm_config(folder)
         return f"{LOCAL_DIR}{folder}"
@@ -144,16 +143,16 @@ def check_timm_config(folder: Path) -> None:
         ValueError: the file is not such a configuration; says which option.
         OSError: it cannot be read.
     """
-    with (folder / CONFIG).open("rb") as file:
+    with (folder / TIMM_CONFIG).open("rb") as file:
         text = file.read(LARGEST + 1)
     try:
         found = _Folder.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
-        raise ValueError(f"{CONFIG}: {place}: {first['msg']}") from None
+        raise ValueError(f"{TIMM_CONFIG}: {place}: {first['msg']}") from None
     if not timm.is_model(found.architecture):
-        raise ValueError(f"{CONFIG}: architecture: timm has no {shown(found.architecture)}")
+        raise ValueError(f"{TIMM_CONFIG}: architecture: timm has no {shown(found.architecture)}")
     numbers = json.dumps(found.model_args)
     _check_numbers(json.loads(numbers), "model_args")
 
@@ -164,7 +163,7 @@ def _check_numbers(value: Any, place: str) -> None:
         for key, inner in pairs:
             _check_numbers(inner, f"{place}.{key}")
     elif isinstance(value, int | float) and not -10_000 <= value <= 10_000:  # or not a number
-        raise ValueError(f"{CONFIG}: {place} is {shown(value)}; allowed: -10000 to 10000")
+        raise ValueError(f"{TIMM_CONFIG}: {place} is {shown(value)}; allowed: -10000 to 10000")
 
 
 def _built(name: str) -> TimmModel:

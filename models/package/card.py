@@ -23,36 +23,6 @@ python predict.py photo.jpg
 
 `model.onnx` (opset {opset}) maps `pixels`, float32 (n, 3, {height}, {width}), preprocessed as
 `preprocess.json` says, to `probabilities` (n, {classes}), in the order of `classes.json`.
-
-With open_clip, for embeddings too:
-
-```python
-import json
-
-import open_clip
-import torch
-from photos import prepared  # beside this file
-from safetensors.torch import load_file
-
-model, preprocess = open_clip.create_model_from_pretrained("local-dir:.")  # this folder
-classifier = load_file("classifier.safetensors")
-classes = json.load(open("classes.json", encoding="utf-8"))
-pixels = preprocess(prepared("photo.jpg")).unsqueeze(0)
-with torch.no_grad():
-    embedding = model.eval().encode_image(pixels, normalize=True)
-    logits = embedding @ classifier["weight"].T + classifier["bias"]
-    probabilities = logits.softmax(-1)
-print(classes[probabilities.argmax()])
-```
-"""
-
-_TEXTS = """
-The text tower is as it was, so texts fit the adapted embeddings less well than those of the base
-weights.
-"""
-
-_NO_TOKENIZER = """
-The text tower's tokenizer could not be loaded when this was written. Texts need its files here.
 """
 
 
@@ -79,11 +49,12 @@ class Card:
     seed: int
     seed_accuracy: str
 
-    def text(self, description: Description, size: tuple[int, int], tokenizer: bool) -> str:
-        """Write the card, in Markdown; `tokenizer` says whether texts can be read."""
+    def text(self, description: Description, size: tuple[int, int], more: str) -> str:
+        """Write the card, in Markdown; `more` is what it says of the library and of texts."""
         height, width = size
         classes = description.classes
         base = _base(description.model)
+        adapted = "CLIP" if description.model.reads_text else "an image tower"
         rows = {
             "data": _last(self.source),
             "training images": self.partition,
@@ -96,19 +67,18 @@ class Card:
             "licence": "as of the base weights",
         }
         named = ", ".join(map(markdown, classes[:LISTED]))
-        more = f" and {len(classes) - LISTED} more" if len(classes) > LISTED else ""
+        others = f" and {len(classes) - LISTED} more" if len(classes) > LISTED else ""
         lines = [
-            f"# {markdown(self.run)}: an image classifier adapted from CLIP",
+            f"# {markdown(self.run)}: an image classifier adapted from {adapted}",
             "",
             "| | |",
             "| --- | --- |",
             *(f"| {name} | {markdown(value)} |" for name, value in rows.items()),
             "",
-            f"{len(classes)} classes: {named}{more}.",
+            f"{len(classes)} classes: {named}{others}.",
         ]
         use = _USE.format(opset=OPSET, height=height, width=width, classes=len(classes))
-        texts = "" if description.recipe.frozen_encoder else _TEXTS
-        return "\n".join(lines) + "\n" + use + texts + ("" if tokenizer else _NO_TOKENIZER)
+        return "\n".join(lines) + "\n" + use + more
 
 
 def _precision(description: Description) -> str:

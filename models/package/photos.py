@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -72,19 +73,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def pixels(image: Image.Image) -> NDArray[np.float32]:
-    """Return an RGB image as the model takes it, (1, 3, height, width), as open_clip does."""
+    """Return an RGB image as the model takes it, (1, 3, height, width)."""
     how = _preprocessing()
     (height, width), mode = how["size"], how["resize_mode"]
-    bilinear = how["interpolation"] == "bilinear" and (mode != "shortest" or height == width)
-    ratios = image.height / height, image.width / width
+    rows, columns = (math.floor(side / how.get("crop_pct", 1)) for side in (height, width))
+    ratios = image.height / rows, image.width / columns
     if mode == "squash":
-        size = width, height
-    elif mode == "shortest" and height == width:
+        size = columns, rows
+    elif mode == "shortest" and rows == columns:
         short = min(image.size)
-        size = int(width * image.width / short), int(width * image.height / short)
+        size = int(columns * image.width / short), int(rows * image.height / short)
     else:
         ratio = max(ratios) if mode == "longest" else min(ratios)
         size = round(image.width / ratio), round(image.height / ratio)
+    bilinear = how["interpolation"] == "bilinear"
     filter = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
     resized = image.resize(size, filter)
     left, top = (

@@ -8,125 +8,43 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import open_clip
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import ExifTags, Image
+from safetensors.torch import load_file
 from torch import Tensor
 
-from data.decoding import decode, least_side
+from data.decoding import decode
 from errors import InputError
 from models.config import ModelConfig
 from models.exported import (
-    Adapted,
-    Description,
-    exported_weights,
     load_adapted,
     load_exported,
     save_exported,
 )
 from models.loading import load_pretrained
-from models.package import Card, folder, load_package, onnx_file, write_package
+from models.package import folder, load_package, onnx_file, write_package
 from models.recipe import Recipe
-from models.selection import select
 from tests.models.fits import CLASSES
-from tests.models.test_exported import tuned
-from tests.models.tiny_clip import CONFIG, NAME, folder_of
-from tests.models.toys import imported
-
-NAMES = ("=cmd|' /C calc'!A0", "[x](javascript:0)|\n# <b>\x1b[31m", "Löwe, 狮子")
-CARD = Card(
-    run="small",
-    source="folder:/home/me/secret/flowers",
-    partition="100%",
-    method="llrd",
-    configuration="all of block 2, lr 1e-2",
-    accuracy="61.2 ± 3.1%",
-    seed=0,
-    seed_accuracy="62.0%",
+from tests.models.packages import (
+    CARD,
+    NAMES,
+    RECIPES,
+    VISION,
+    Packed,
+    base,
+    described,
+    winner,
 )
-TIMM = {
-    "timm_model_name": "test_vit.r160_in1k",
-    "timm_pool": "token",
-    "timm_proj": "linear",
-    "image_size": 160,
-}
-SIGLIP_WIDTH = 96
-SIGLIP = {"timm_model_name": "test_vit3.r160_in1k", "timm_pool": "map", "timm_proj": "none"}
-VISION: dict[str, dict[str, Any]] = {
-    "timm": TIMM,
-    "SigLIP": {**TIMM, **SIGLIP},
-    "native, large images": CONFIG["vision_cfg"],
-    "ConvNeXt": {**TIMM, "timm_model_name": "test_convnext", "timm_pool": "avg"},
-    "ResNet": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64, "patch_size": None},
-}
-RECIPES: dict[str, dict[str, Any]] = {
-    "native": {"blocks": "1-0", "kinds": "ln+attn+mlp"},
-    "native, LoRA": {"blocks": "1", "kinds": "attn+mlp", "lora_rank": 2},
-    "native, final": {"blocks": "final", "kinds": "proj"},
-    "timm": {"blocks": "5-4", "kinds": "ln+mlp"},
-    "SigLIP": {"blocks": "final", "kinds": "proj"},
-    "native, large images": {"blocks": "1", "kinds": "mlp"},
-    "ConvNeXt": {"blocks": "4-1", "kinds": "ln+mlp+conv"},
-    "ResNet": {"blocks": "all", "kinds": "ln+attn+conv+proj"},
-}
-
-
-def base(path: Path, vision: dict[str, Any]) -> str:
-    """A `local-dir:` of a tiny CLIP with this image tower."""
-    torch.manual_seed(0)
-    tower = vision or CONFIG["vision_cfg"]
-    dim = SIGLIP_WIDTH if tower.get("timm_proj") == "none" else CONFIG["embed_dim"]
-    model = open_clip.model.CLIP(dim, tower, CONFIG["text_cfg"])
-    name = folder_of(path, model, std=[0.3, 0.4, 0.5])
-    file = path / "open_clip_config.json"
-    config = json.loads(file.read_text())
-    config["model_cfg"] |= {"embed_dim": dim, "vision_cfg": tower}
-    file.write_text(json.dumps(config))
-    return name
-
-
-def described(model: ModelConfig, recipe: Recipe, fingerprint: str) -> Description:
-    return Description(
-        recipe=recipe,
-        boundary="pixels",
-        model=model,
-        fingerprint=fingerprint,
-        precision="float32",
-        classes=NAMES,
-    )
-
-
-def winner(path: Path, name: str) -> Path:
-    """The file of weights of a winner: a fit's, or made up for a tower of larger images."""
-    size = 32 if name.endswith("large images") else None
-    model = ModelConfig(name=base(path / "base", VISION.get(name, {})), image_size=size)
-    found = load_pretrained(model)
-    if name in VISION:
-        recipe = Recipe(**RECIPES[name])
-        torch.manual_seed(1)
-        weights: dict[str, Tensor] = {
-            p.key: 1.3 * found.encoder.group(p.group).get_parameter(p.name)
-            for p in select(recipe, found.encoder).parameters
-        }
-        weights["head/weight"] = torch.randn(CLASSES, found.encoder.dim)
-        weights["head/bias"] = torch.randn(CLASSES)
-    else:
-        fit = tuned(found.encoder, "pixels", **RECIPES[name])
-        recipe, weights = fit.recipe, exported_weights(fit)
-    save_exported(path / "w.safetensors", described(model, recipe, found.fingerprint), weights)
-    return path / "w.safetensors"
+from tests.models.tiny_clip import NAME
 
 
 def test_a_tower_of_timm_for_another_image_size_is_refused(tmp_path: Path) -> None:
@@ -140,18 +58,6 @@ def test_a_tower_of_timm_for_another_image_size_is_refused(tmp_path: Path) -> No
         write_package(tmp_path / "package", tmp_path / "w", CARD)
 
 
-@dataclass(frozen=True)
-class Packed:
-    """A package, and the model that it is made of."""
-
-    folder: Path
-    ours: Adapted
-
-    def pixels(self, n: int) -> Tensor:
-        size = self.ours.preprocess(Image.new("RGB", (9, 7))).shape
-        return torch.randn(n, *size, generator=torch.Generator().manual_seed(n))
-
-
 @pytest.fixture(scope="module", params=RECIPES)
 def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Packed:
     path = tmp_path_factory.mktemp("packed")
@@ -162,19 +68,34 @@ def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return Packed(path / "package", ours)
 
 
-def test_open_clip_embeds_with_the_adapted_tower(packed: Packed) -> None:
-    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{packed.folder}")
+def read_by_its_library(folder: Path) -> tuple[Callable[[Tensor], Tensor], Any]:
+    """What maps pixels to embeddings of length 1, and the preprocessing."""
+    if (folder / "config.json").exists():
+        tower = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
+        projection = load_file(folder / "classifier.safetensors")["projection"]
+        transform = timm.data.create_transform(**timm.data.resolve_model_data_config(tower))
+        return lambda pixels: F.normalize(tower(pixels) @ projection.T, dim=-1), transform
+    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    return lambda pixels: model.eval().encode_image(pixels, normalize=True), preprocess
+
+
+@torch.no_grad()
+def test_the_library_embeds_with_the_adapted_tower(packed: Packed) -> None:
+    embed, preprocess = read_by_its_library(packed.folder)
     pixels = packed.pixels(5)
-    with torch.no_grad():
-        theirs = model.eval().encode_image(pixels, normalize=True)
-        ours = F.normalize(packed.ours.model.embed(pixels), dim=-1)
-    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
-    image = Image.effect_mandelbrot((40, 31), (-2, -1, 1, 1), 50).convert("RGB")
+    ours = F.normalize(packed.ours.model.embed(pixels), dim=-1)
+    torch.testing.assert_close(embed(pixels), ours, rtol=0, atol=1e-5)
+    image = Image.effect_mandelbrot((240, 131), (-2, -1, 1, 1), 50).convert("RGB")
     assert torch.equal(preprocess(image), packed.ours.preprocess(image))
-    base = open_clip.create_model(f"local-dir:{packed.folder.parent / 'base'}")
-    for name, weight in base.state_dict().items():
-        if not name.startswith("visual."):
-            assert torch.equal(model.state_dict()[name], weight), name
+
+
+def test_the_text_tower_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "write_onnx", lambda *_: None)
+    write_package(tmp_path / "package", winner(tmp_path, "native"), CARD)
+    base, model = (open_clip.create_model(f"local-dir:{tmp_path / f}") for f in ("base", "package"))
+    texts = {n: w for n, w in base.state_dict().items() if not n.startswith("visual.")}
+    assert texts
+    assert all(torch.equal(model.state_dict()[name], weight) for name, weight in texts.items())
 
 
 def test_onnx_gives_our_probabilities_for_any_number_of_images(packed: Packed) -> None:
@@ -289,53 +210,6 @@ def test_the_activation_that_weights_need_is_written(
     with torch.no_grad():
         ours = F.normalize(found.encoder(pixels), dim=-1)
         torch.testing.assert_close(theirs.encode_image(pixels, normalize=True), ours)
-
-
-# Preprocessing
-
-
-@pytest.fixture(scope="module")
-def script(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    path = tmp_path_factory.mktemp("script")
-    return imported(path, "photos", Path(folder.__file__).with_name("photos.py").read_text())
-
-
-@settings(max_examples=150)
-@given(
-    image=st.tuples(st.integers(8, 90), st.integers(8, 90)),
-    size=st.sampled_from([(16, 16), (15, 15), (12, 20), (21, 9)]),
-    mode=st.sampled_from(["shortest", "longest", "squash"]),
-    interpolation=st.sampled_from(["bicubic", "bilinear", "random"]),
-    fill=st.integers(0, 255),
-)
-def test_the_script_preprocesses_as_open_clip(
-    image: tuple[int, int],
-    size: tuple[int, int],
-    mode: str,
-    interpolation: str,
-    fill: int,
-    script: ModuleType,
-) -> None:
-    options = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4), "resize_mode": mode}
-    cfg = PreprocessCfg(size=size, interpolation=interpolation, fill_color=fill, **options)
-    (script.HERE / "preprocess.json").write_text(json.dumps({**vars(cfg)}))
-    pixels = np.random.default_rng(0).integers(0, 256, (*image, 3), dtype=np.uint8)
-    photo = Image.fromarray(pixels)
-    theirs = image_transform_v2(cfg, is_train=False)(photo)
-    np.testing.assert_allclose(script.pixels(photo)[0], theirs, atol=1 / 255)
-
-
-@pytest.mark.parametrize("kind", ["jpg", "png"])
-def test_the_script_reads_large_photos_as_the_search_does(
-    kind: str, tmp_path: Path, script: ModuleType
-) -> None:
-    (script.HERE / "preprocess.json").write_text(json.dumps({"size": [12, 20]}))
-    noise = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
-    path = tmp_path / f"large.{kind}"
-    Image.fromarray(noise).resize((701, 499), Image.Resampling.BICUBIC).save(path)
-    small = script.prepared(path)
-    assert min(small.size) < 120
-    assert small.tobytes() == decode(path.read_bytes(), least_side((12, 20))).tobytes()
 
 
 # Damage

@@ -18,14 +18,10 @@ from torch import nn
 from errors import InputError
 from models.config import ModelConfig
 from models.encoder import embedding
-from models.exported import save_exported
 from models.loading import load_pretrained, load_whole
-from models.package import write_package
-from models.recipe import Recipe
 from models.towers import split_tower
 from models.zero_shot import Prompts
 from tests.models.test_loading import Intruder
-from tests.models.test_package import CARD, described
 from tests.models.tiny_clip import refusal
 from tests.models.tiny_towers import stirred
 
@@ -196,11 +192,3 @@ def test_there_is_no_text_tower(tmp_path: Path) -> None:
     assert load_pretrained(config).zero_shot is None
     with pytest.raises(InputError, match="timm:test_vit has no text tower"):
         load_pretrained(config, Prompts(("cat", "dog"), ("{}",)))
-
-
-def test_a_package_is_refused(tmp_path: Path) -> None:
-    weights = {"head/weight": torch.zeros(3, 64), "head/bias": torch.zeros(3)}
-    model = ModelConfig(name="timm:test_vit", pretrained="w.pth")
-    save_exported(tmp_path / "w", described(model, Recipe(), ""), weights)
-    with pytest.raises(InputError, match=r"timm:test_vit has no text tower; allowed: run_search"):
-        write_package(tmp_path / "package", tmp_path / "w", CARD)
