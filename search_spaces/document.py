@@ -57,7 +57,10 @@ FORMS = """## Values, distributions and banks
 OWN = {"name": "the file's", EXTENDS: "none"}
 """The defaults of keys that loading knows of, and the schema does not."""
 EXPLAINED = {
-    "choice": ("kinds: {choice: [ln, attn+mlp]}", "one of the list"),
+    "choice": (
+        "kinds: {choice: [ln, attn+mlp]}",
+        "one of the list; of `kinds`, those that the encoder has",
+    ),
     "bank": (
         "weight_decay: {bank: [1e-3, 1e-2]}",
         "all of them at once, a head for each; validation chooses one, or the mean of `top_k`. "

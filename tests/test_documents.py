@@ -109,7 +109,7 @@ def test_commands_parse(document: str, number: int) -> None:
     assert commands == number
 
 
-@pytest.mark.parametrize("block", blocks("docs/cookbook.md", "yaml"), ids=range(4))
+@pytest.mark.parametrize("block", blocks("docs/cookbook.md", "yaml"), ids=range(3))
 def test_files_of_the_cookbook_load(block: str, tmp_path: Path) -> None:
     """They are search spaces, or name classes."""
     path = tmp_path / "recipe.yaml"

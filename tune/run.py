@@ -82,6 +82,7 @@ class Options:
 def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     """Print what a run would do; with `resume`, check that it can go on."""
     prepared = _prepared(experiment, options, console)
+    experiment = prepared.experiment
     if options.resume and (folder := options.out / experiment.name).is_dir():
         with RunDirectory.locked(folder, resume=True) as directory:
             directory.resolved(experiment, identity_of(prepared))  # refuses what cannot go on
@@ -120,6 +121,7 @@ def run(experiment: Experiment, options: Options, console: Console) -> Summary:
 def _run(experiment: Experiment, options: Options, console: Console, storage: Storage) -> None:
     began = options.now()
     prepared = _prepared(experiment, options, console)
+    experiment = prepared.experiment
     prepared.plan.render_data(console)
     _warn(prepared, options, console)
     folder = options.out / experiment.name

@@ -35,6 +35,7 @@ from search_spaces import Experiment
 from tune.features.plan import Plan, final_seeds, make_plan, selections_of
 from tune.features.stage import FeatureStage
 from tune.features.worker import EncoderWorker
+from tune.kinds import fitted
 from tune.run_dir import identity
 from tune.trials.final_fits import FinalFitJob, final_fits
 from tune.workers.actor_pool import ActorPool
@@ -51,6 +52,7 @@ class Prepared:
     """An experiment with its data listed, its encoder loaded and its plan checked.
 
     Attributes:
+        experiment: with the choices that the encoder has.
         partitions: number of training images of each partition, as the search draws it.
         needed: rows of train and val that some fit is given.
     """
@@ -81,6 +83,7 @@ def prepare(
         _check_partitions(partitions, "images" if dataset.train.groups is None else "groups")
     cache = cache_root(experiment.features.cache)
     pretrained = load_encoder(experiment, dataset, cache)
+    experiment, left_out = fitted(experiment, pretrained.encoder)
     needed = draws.needed(final_seeds(experiment, partitions))
     tests = {name: len(test.split) for name, test in dataset.tests.items()}
     listed = {"train": len(dataset.train), "val": len(dataset.val)} | tests
@@ -88,7 +91,7 @@ def prepare(
     name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
     files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
     cached = sum(file.stat().st_size for file in files)
-    lines = [*describe(dataset), *_few_shots(experiment, dataset)]
+    lines = [*describe(dataset), *_few_shots(experiment, dataset), *left_out]
     plan = make_plan(
         experiment, pretrained.encoder, listed, images, partitions, cache, cached, lines
     )
