@@ -19,7 +19,6 @@ from models.exported import Description, load_exported, rebuilt
 from models.loading import Pretrained
 from models.recipe import Recipe
 from records import (
-    EXPERIMENT,
     JOURNAL,
     TEST,
     TEST_IMAGES,
@@ -33,6 +32,7 @@ from records import (
 from search_spaces import Experiment, ResourcesConfig
 from search_spaces.recorded import read_recorded
 from terminal import say
+from tune.run_dir import KEPT, otherwise
 from tune.setup import Prepared, feature_stage, identity_of, largest_need, prepare
 from tune.trials.final_fits import keeps, score_tests
 from tune.workers.actor_pool import ActorPool, result_of
@@ -47,6 +47,7 @@ ON_GPUS = (
 )
 Exported = tuple[Description, dict[str, torch.Tensor]]
 Fits = Mapping[Path, FinalFitResult]
+UNSCORED = "its final fits are missing; --resume makes them"
 
 
 def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
@@ -68,8 +69,9 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
     fits = _by_weights(run_dir, made, experiment)
     prepared = prepare(experiment, searches=False)
     now = identity_of(prepared)
-    if changed := [key for key, value in now.items() if before.get(key) != value]:
-        raise InputError(f"{run_dir}: the {changed[0]} that it was made with has changed")
+    known = {key: value for key, value in before.items() if key not in KEPT}
+    if changed := [key for key in known | now if before.get(key) != now.get(key)]:
+        raise InputError(otherwise(f"identity.{changed[0]}", run_dir))
     figures = same = 0
     on_gpus = False
     missing = [
@@ -107,14 +109,14 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
 def _evaluate_each(
     run_dir: Path, encoders: Iterable[str], address: str | None, console: Console
 ) -> bool:
-    """Evaluate the run of every encoder that has begun."""
-    begun = [name for name in encoders if (run_dir / name / EXPERIMENT).is_file()]
-    if not begun:
+    """Evaluate the run of every encoder that has final fits."""
+    scored = {name for name in encoders if read_final_fits(run_dir / name)}
+    if not scored:
         raise InputError(f"{run_dir}: has no final fits yet")
     same = []
-    for name in begun:
-        say(console, f"encoder {name}:")
-        same.append(evaluate(run_dir / name, address, console))
+    for name in encoders:
+        say(console, f"encoder {name}:" if name in scored else f"encoder {name}: {UNSCORED}")
+        same.append(name in scored and evaluate(run_dir / name, address, console))
     return all(same)
 
 

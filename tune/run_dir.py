@@ -64,6 +64,8 @@ CONTENTS = {
     "identity.model": "the encoder's weights or its preprocessing",
     "identity.text": "the weights of the text tower or its tokenizer",
 }
+KEPT = ("run", "text")
+"""Parts of the identity that a resumed run may not know: its own, and what no method asks for."""
 MENDED = "put it back, or --name starts another"
 
 
@@ -164,7 +166,8 @@ class RunDirectory:
             InputError: the run that is resumed differs in something its results rest on.
         """
         before = {"run": uuid4().hex} if self._previous is None else self._previous["identity"]
-        resolved = experiment.resolved() | {"identity": {**before, **identity}}
+        kept = {key: before[key] for key in KEPT if key in before}
+        resolved = experiment.resolved() | {"identity": {**kept, **identity}}
         if self._previous is not None:
             known = self._previous["methods"]
             _check_continues(self._previous, resolved, self.path)
@@ -307,21 +310,20 @@ def _check_continues(previous: Mapping[str, Any], now: Mapping[str, Any], path: 
         text = key == "identity.text" and key not in before
         if new_method or gone or ignored or trials or text or before.get(key) == after.get(key):
             continue
-        if key == "identity.decoding":
-            raise InputError(
-                f"--resume: {path} was made by another version, which read large photos otherwise; "
-                "--name starts another run"
-            )
-        if key in CONTENTS:
-            raise InputError(
-                f"--resume: {CONTENTS[key]} are not those that {path} was made with; put them "
-                "back, or --name starts another run"
-            )
+        if key.startswith("identity."):
+            raise InputError(f"--resume: {otherwise(key, path)}, or --name starts another run")
         raise InputError(
             f"--resume: {key} is {shown(after.get(key))}, but {path} was made with "
             f"{shown(before.get(key))}; allowed to change: trials, partitions, shots, methods, "
             "final seeds; --name starts another run"
         )
+
+
+def otherwise(key: str, path: Path) -> str:
+    """Say which part of a run's identity is another one now, and what to do."""
+    if key == "identity.decoding":
+        return f"{path} is of another version, which read large photos otherwise; take that version"
+    return f"{CONTENTS[key]} are not those that {path} was made with; put them back"
 
 
 def _leaves(tree: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -23,6 +23,7 @@ from models.exported import load_adapted, load_exported, save_exported
 from search_spaces import Experiment
 from tests.runs.helpers import final_fits_in
 from tune.evaluate import evaluate
+from tune.run_dir import CONTENTS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 FIGURES = 2 * (2 * 4 * 2)  # two test sets; two partitions, four methods, two seeds
@@ -144,13 +145,14 @@ def test_a_run_without_results_or_weights_is_refused(run_dir: Path) -> None:
     assert refused(run_dir).endswith("has no final fits yet")
 
 
-@pytest.mark.parametrize("what", ["data", "model"])
-def test_other_data_or_another_encoder_is_refused(what: str, run_dir: Path) -> None:
+@pytest.mark.parametrize("what", ["data", "model", "code"])
+def test_other_data_code_or_encoder_is_refused(what: str, run_dir: Path) -> None:
     def change(tree: dict[str, Any]) -> None:
         tree["identity"][what] = "another"
 
     change_experiment(run_dir, change)
-    assert refused(run_dir).endswith(f"the {what} that it was made with has changed")
+    line = refused(run_dir)
+    assert f"{CONTENTS[f'identity.{what}']} are not those that {run_dir} was made with" in line
 
 
 def test_other_test_images_are_refused(run_dir: Path) -> None:

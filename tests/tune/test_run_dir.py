@@ -228,6 +228,15 @@ def test_other_weights_or_images_are_refused(run: Path, key: str, words: str) ->
         record(run, experiment(), {**IDENTITY, key: "other"})
 
 
+def test_a_run_that_imported_code_does_not_go_on_without_it(tmp_path: Path) -> None:
+    run = tmp_path / "with code"
+    record(run, experiment(), {**IDENTITY, "code": "ddd"})
+    begin(run)
+    with pytest.raises(InputError, match=r"^--resume: the files that --import runs are not those"):
+        record(run, experiment())
+    record(run, experiment(), {**IDENTITY, "code": "ddd"})
+
+
 def test_identity_follows_from_classes_splits_and_weights() -> None:
     def of(**settings: Any) -> dict[str, str]:
         return identity(load_dataset(DataConfig(source="digits", **settings)), "weights")
