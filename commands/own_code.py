@@ -48,7 +48,11 @@ class _Import(argparse.Action):
 
 
 def _import_file(file: Path) -> None:
-    """Import a file under a name that no module of this project or of a library has."""
+    """Import a file under a name that no module of this project or of a library has.
+
+    It finds the modules beside it, as a script does, behind all others.
+    """
+    sys.path.append(str(file.parent.resolve()))
     name = "own_" + re.sub(r"\W", "_", file.stem)
     spec = spec_from_file_location(name, file)
     assert spec is not None

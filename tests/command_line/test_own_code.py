@@ -52,6 +52,14 @@ def test_a_module_is_found_by_its_dotted_name(
     assert run_search.main(["--import", "lab.images", "shapes:400"]) == 0
 
 
+def test_a_file_finds_the_modules_beside_it(shapes: Path, calls: Calls) -> None:
+    lab = shapes.parent / "lab"
+    lab.mkdir()
+    shapes.rename(lab / "beside.py")
+    (lab / "shapes.py").write_text("import beside")
+    assert run_search.main(["shapes:400", "--import", "lab/shapes.py"]) == 0
+
+
 @pytest.mark.parametrize(
     ("code", "content", "reason"),
     [

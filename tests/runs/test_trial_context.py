@@ -111,6 +111,7 @@ def context(pretrained: Pretrained, ray_session: None) -> TrialContext:
 
 
 OWN = """
+from own_numbers import HALF
 from models.solvers import SOLVERS, DirectSolver
 from tune.search.schedulers import Scheduler, register
 
@@ -122,7 +123,7 @@ class Means(DirectSolver):
 class Twice(Scheduler):
     @staticmethod
     def rungs(settings, horizon, images):
-        return horizon // 2, horizon
+        return horizon // HALF, horizon
 
 register("twice", Twice)
 SOLVERS["means"] = Means()
@@ -140,6 +141,7 @@ def test_workers_have_the_parts_that_a_program_adds(
 ) -> None:
     """They neither ran the program nor find its files."""
     (tmp_path / "own_parts.py").write_text(OWN)
+    (tmp_path / "own_numbers.py").write_text("HALF = 2")
     for registry in (SCHEDULERS, SETTINGS):
         monkeypatch.setitem(registry, "twice", None)  # to be taken away again
     monkeypatch.setitem(SOLVERS, "means", None)
@@ -148,8 +150,12 @@ def test_workers_have_the_parts_that_a_program_adds(
         importlib.import_module("own_parts")
     take_along()
     before = code_digest()
-    (tmp_path / "own_parts.py").write_text(f"{OWN}\n")
-    assert before != code_digest() != ""  # a run does not go on with other code
+    for name in ("own_parts.py", "own_numbers.py"):  # a run does not go on with other code
+        was = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(f"{was}\n")
+        assert before != code_digest() != ""
+        (tmp_path / name).write_text(was)
+    assert before == code_digest()
     context = rows_only(50, "search.scheduler=twice")
     worker = subprocess.run(
         [sys.executable, "-c", READ],
