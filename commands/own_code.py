@@ -11,8 +11,15 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from errors import InputError, one_line
+from errors import InputError, one_line, shown
 from files import expanded
+
+REGISTRIES = {
+    "data.sources": ("SOURCES", "SourceKind"),
+    "models.solvers": ("SOLVERS", "Solver"),
+    "models.towers": ("TOWERS", "TowerFamily"),
+}
+"""The modules that hold instances a user may add, the registry's name, and what it holds."""
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +52,22 @@ class _Import(argparse.Action):
         except (Exception, SystemExit) as error:  # code of others may raise anything
             reason = one_line(error, 300) or "no reason given"
             raise InputError(f"--import {code}: {type(error).__name__}: {reason}") from error
+        _check_registries(code)
+
+
+def _check_registries(code: str) -> None:
+    """Raise InputError if what was added to a registry is not what belongs there."""
+    for module, (registry, kind) in REGISTRIES.items():
+        if (imported := sys.modules.get(module)) is None:
+            continue  # nothing was added
+        entries, needed = getattr(imported, registry), getattr(imported, kind)
+        named = entries.items() if isinstance(entries, dict) else enumerate(entries)
+        for name, entry in named:
+            if not isinstance(entry, needed):
+                raise InputError(
+                    f"--import {code}: {registry}[{name!r}] is {shown(entry)}; allowed: an "
+                    f"instance of a {kind}"
+                )
 
 
 def _import_file(file: Path) -> None:

@@ -85,6 +85,16 @@ class SourceConfig(Section):
             raise InputError(f"source: {self.source} is a URL; download it, and name the path")
         return expanded(self.place, "source").absolute()
 
+    @property
+    def anchored(self) -> Self:
+        """The same places by absolute paths, which mean the same from any folder."""
+        found: dict[str, object] = {}
+        if SOURCES[self.kind].place == "PATH":
+            found["source"] = f"{self.kind}:{self.path}"
+        if self.root is not None:
+            found["root"] = expanded(self.root, "data.root").absolute()
+        return self.model_copy(update=found)
+
     @field_validator("source")
     @classmethod
     def _known_source(cls, source: str) -> str:
@@ -153,6 +163,16 @@ class DataConfig(SourceConfig):
     def _increasing_shots(cls, shots: tuple[int, ...]) -> tuple[int, ...]:
         _check_increasing(shots, "shots must be increasing numbers of images of each class")
         return shots
+
+    @property
+    def anchored(self) -> Self:
+        """The same places by absolute paths, which mean the same from any folder."""
+        found: dict[str, object] = {
+            "extra_tests": {name: test.anchored for name, test in self.extra_tests.items()}
+        }
+        if self.class_names is not None:
+            found["class_names"] = expanded(self.class_names, "data.class_names").absolute()
+        return super().anchored.model_copy(update=found)
 
     @property
     def amounts(self) -> tuple[Partition, ...]:

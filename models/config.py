@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from errors import InputError
+from errors import InputError, shown
 from files import expanded
 from sections import Section
 
@@ -16,6 +17,9 @@ HUB = "hf-hub:"
 TIMM = "timm:"
 CONFIG = "open_clip_config.json"
 TIMM_CONFIG = "config.json"
+HUB_NAME = re.compile(rf"{HUB}[\w.-]+/[\w.-]+")
+ENDINGS = {".pt", ".pth", ".bin", ".safetensors", ".ckpt"}
+"""What the names of files of weights end in, and no tag does."""
 ROOT = Path(__file__).resolve().parents[1]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -59,24 +63,60 @@ class ModelConfig(Section):
         """Whether it has a text tower."""
         return not self.name.startswith(TIMM)
 
+    @property
+    def anchored(self) -> Self:
+        """The same model by absolute paths, which mean the same from any folder.
 
-def local_folder(name: str) -> Path | None:
+        The bundled one is found from everywhere, in any checkout.
+        """
+        found = {}
+        if self.pretrained is not None:
+            file = expanded(self.pretrained, "model.pretrained")
+            if file.is_file():
+                found["pretrained"] = str(file.absolute())
+        kind, colon, place = self.name.rpartition(LOCAL_DIR)
+        if colon:
+            folder = expanded(place, "model.name").absolute()
+            if folder.is_dir() and not (ROOT / place).is_dir():
+                found["name"] = f"{kind}{LOCAL_DIR}{folder}"
+        return self.model_copy(update=found)
+
+
+def check_places(model: ModelConfig, key: str = "model") -> None:
+    """Check what a model's name and weights say of files; needs no torch, and no network.
+
+    Raises:
+        InputError: a file or folder is missing, or the name is of no possible model; `key` is the
+            section that it names.
+    """
+    if model.name.startswith(HUB) and not HUB_NAME.fullmatch(model.name):
+        raise InputError(f"{key}.name: {shown(model.name)}; allowed: {HUB}ORG/NAME")
+    if model.name == TIMM:
+        raise InputError(f"{key}.name: {TIMM} names no model; allowed: {TIMM}NAME")
+    local_folder(model.name, f"{key}.name")
+    if model.pretrained is not None and Path(model.pretrained).suffix in ENDINGS:
+        file = expanded(model.pretrained, f"{key}.pretrained")
+        if not file.is_file():
+            raise InputError(f"{key}.pretrained: {file} is no file")
+
+
+def local_folder(name: str, key: str = "model.name") -> Path | None:
     """Find the folder of a `local-dir:` model; None for a model of another kind.
 
     A relative folder that is not here may be the bundled one, seen from elsewhere.
 
     Raises:
-        InputError: there is no such folder, or no configuration in it.
+        InputError: there is no such folder, or no configuration in it; `key` names the model.
     """
     if not name.startswith(LOCAL_DIR):
         return None
-    folder = expanded(name.removeprefix(LOCAL_DIR), "model.name")
-    if not folder.is_absolute() and not folder.is_dir():
+    folder = expanded(name.removeprefix(LOCAL_DIR), key)
+    if not folder.is_absolute() and not folder.is_dir() and (ROOT / folder).is_dir():
         folder = ROOT / folder
     for needed in ("", CONFIG):
         if not (folder / needed).exists():
             raise InputError(
-                f"model.name: {folder / needed} does not exist; local-dir: needs a folder with "
+                f"{key}: {folder / needed} does not exist; local-dir: needs a folder with "
                 f"{CONFIG} and weights"
             )
     return folder.resolve()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
 from errors import InputError, one_line, shown
-from models.config import CONFIG, HUB
+from models.config import CONFIG, HUB, HUB_NAME
 
 TOKENIZER = ("*.json", "*.txt", "*.model")
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -24,7 +23,7 @@ def hub_folder(name: str) -> Path:
         InputError: it is no such name, cannot be downloaded, or is no open_clip model.
     """
     repository = name.removeprefix(HUB)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+    if not HUB_NAME.fullmatch(name):
         raise InputError(f"model.name: {shown(name)}; allowed: {HUB}ORG/NAME")
     instead = "a download is taken as well: --model local-dir:FOLDER"
     folder = snapshot(repository, WEIGHTS, instead, TOKENIZER)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
 
-from errors import InputError, did_you_mean, shown
+from errors import InputError, did_you_mean, one_line, shown
 from files import expanded
 from models.checkpoints import check_finite, read_weights, weights_in
 from models.config import LOCAL_DIR, TIMM, TIMM_CONFIG, ModelConfig
@@ -216,5 +216,5 @@ def _fill(trunk: Any, file: Path) -> None:
         trunk.load_state_dict(kept)
     except RuntimeError as error:
         text = str(error).partition(":")[2]
-        raise ValueError(f"{' '.join(text.split())[:150]}{keys}") from None
+        raise ValueError(f"{one_line(' '.join(text.split()), 150)}{keys}") from None
     check_finite(trunk.state_dict())

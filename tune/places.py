@@ -12,7 +12,7 @@ from pathlib import Path
 from data import check_sources
 from errors import InputError
 from files import check_folder
-from models.config import local_folder
+from models import config
 from records.journal import refuse_held
 from search_spaces import Experiment
 from tune.storage.mirror import place_of_copy
@@ -40,6 +40,7 @@ def check_places(experiment: Experiment, folder: Path, storage: str | None, fres
     check_folder(folder, "--out")
     check_loggers(experiment.loggers)
     check_sources(experiment.data)
-    local_folder(experiment.model.name)
+    for name, model in experiment.models.items() or [("", experiment.model)]:
+        config.check_places(model, f"models.{name}" if name else "model")
     if storage:
         place_of_copy(folder, storage)

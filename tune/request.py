@@ -188,7 +188,14 @@ def _experiment(request: Request) -> tuple[Experiment, str | None]:
         defaults={"data.source": source, "name": run_name(source)} if source else {},
         quick=request.quick,
     )
-    return experiment, source
+    return _anchored(experiment), source
+
+
+def _anchored(experiment: Experiment) -> Experiment:
+    """Name places by absolute paths: what a run writes is used from other folders too."""
+    models = {name: model.anchored for name, model in experiment.models.items()}
+    found = {"data": experiment.data.anchored, "model": experiment.model.anchored, "models": models}
+    return experiment.model_copy(update=found)
 
 
 def encoder_keys(text: str) -> dict[str, str | None]:

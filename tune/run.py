@@ -174,7 +174,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
 def _prepared(experiment: Experiment, options: Options, console: Console) -> Prepared:
     """Prepare an experiment, and say what may take a while."""
     name, tag = experiment.model.name, experiment.model.pretrained
-    if tag is not None and not Path(tag).expanduser().is_file():
+    if tag is not None and not Path(tag).suffix and not Path(tag).expanduser().is_file():
         say(console, f"{name}, {tag}: open_clip downloads the weights if it has not before")
     return prepare(experiment, dataset=options.dataset)
 

@@ -159,8 +159,9 @@ def _few_shots(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     for shots in experiment.data.shots:
         if few := int((counts < shots).sum()):
             least = int(counts.argmin())
+            have = "class has" if few == 1 else "classes have"
             yield (
-                f"{titled(Shots(shots))}: {few} classes have fewer training images, the fewest "
+                f"{titled(Shots(shots))}: {few} {have} fewer training images, the fewest "
                 f"{dataset.classes[least]!r} with {counts[least]}; all of them are taken"
             )
 

@@ -185,6 +185,14 @@ def test_a_bad_file_is_one_line_and_exit_code_2(
             "model.name: /no does not exist",
             False,
         ),
+        (["FILE", "--dry-run", "--model=hf-hub:no"], "model.name: 'hf-hub:no'; allowed", False),
+        (["FILE", "--dry-run", "--model=timm:"], "model.name: timm: names no model", False),
+        (["FILE", "--dry-run", "--model=a:b.pt"], "model.pretrained: b.pt is no file", False),
+        (
+            ["FILE", "--dry-run", "--model=RN50:openai", "--model=a:b.pt"],
+            "models.a-b.pretrained: b.pt is no file",
+            False,
+        ),
     ],
 )
 def test_a_mistake_is_refused_before_slow_imports(

@@ -15,6 +15,9 @@ from tests.data.sources.toy import TOY
 REGISTERING = f"{TOY}\n\nfrom data.sources import SOURCES\n\nSOURCES['shapes'] = Shapes()\n"
 
 
+SOURCE = "from data.sources import SOURCES; SOURCES['own']"
+
+
 @pytest.fixture
 def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that adds the source `shapes:COUNT`, in the current directory."""
@@ -69,6 +72,7 @@ def test_a_file_finds_the_modules_beside_it(shapes: Path, calls: Calls) -> None:
         ("own.py", "1 / 0", "ZeroDivisionError: division by zero"),
         ("own.py", "def", "SyntaxError: invalid syntax (own.py, line 1)"),
         ("own.py", "raise SystemExit(0)", "SystemExit: 0"),
+        ("own.py", f"{SOURCE} = 42", "SOURCES['own'] is 42; allowed: an instance of a SourceKind"),
     ],
 )
 def test_code_that_fails_is_one_line(
@@ -80,6 +84,7 @@ def test_code_that_fails_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SOURCES, "own", SOURCES["digits"])  # as it is not afterwards
     if content:
         (tmp_path / code).write_text(content)
     for command in ([], ["evaluate", "results/digits"], ["predict", "results/digits", "a.jpg"]):

@@ -51,6 +51,24 @@ def test_a_folder_is_searched_as_the_ready_space_says(
     assert str(tmp_path / "out" / "My-photos-2024" / "experiment.yaml") in second
 
 
+def test_places_are_kept_so_that_any_folder_finds_them(
+    photos: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    (photos.parent / "own.pt").touch()
+    (photos.parent / "names.yaml").write_text("cat: kitten")
+    words = [f"folder:{photos.name}", "--model", "timm:test_vit:own.pt"]
+    assert main([*words, "--set", "data.class_names=names.yaml"]) == 0
+    found = asked(calls)
+    assert found.data.source == f"folder:{photos}"
+    assert found.data.class_names == photos.parent / "names.yaml"
+    assert found.model.pretrained == str(photos.parent / "own.pt")
+    assert main(["digits"]) == 0
+    assert asked(calls).model.name == "local-dir:models/glyph_clip"  # of any checkout
+    assert main([f"folder:{photos.name}", "--model", "ViT-B-32:openai"]) == 0
+    assert asked(calls).model.pretrained == "openai"
+
+
 def test_what_ran_can_be_edited_and_run_again(photos: Path, tmp_path: Path, calls: Calls) -> None:
     assert main([f"folder:{photos}", "--quick", "--dry-run"]) == 0
     before = asked(calls)
