@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from metrics import Metric, image_values
@@ -34,6 +33,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """
     if (logits.argmax(-1) == labels).all():
         return 1.0
+    from scipy.optimize import minimize_scalar  # slow to import, and for final fits alone
+
     exact = logits.double()
 
     def loss(log_t: float) -> float:

@@ -8,7 +8,6 @@ from files import replacing
 from records import ACCURACY, GRADIENTS, PAGE, PLOT, SUMMARY, TRIALS
 from report.gradients import gradients_table
 from report.html.page import render_run
-from report.plot import draw_accuracy
 from report.run import Run, read_run
 from report.summary import Summary, summarise
 from report.table import accuracy_table, to_csv, trials_table
@@ -28,6 +27,8 @@ def write_report(run_dir: Path) -> Summary:
 
 def write_run(run: Run) -> Summary:
     """Write the tables, the plot and the page of a run that was read."""
+    from report.plot import draw_accuracy  # Matplotlib is slow to import, and for a run's end
+
     run_dir = run.directory
     table, summary = accuracy_table(run), summarise(run)
     texts = {

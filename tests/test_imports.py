@@ -41,9 +41,9 @@ def test_a_module_beside_the_rooms_imports_what_is_below_it(module: str, allowed
     assert imported & (ROOMS | MODULES | HEAVY) <= allowed
 
 
-def loaded(code: str) -> set[str]:
-    """Which of the heavy packages a fresh process has loaded after running `code`."""
-    code = f"import sys\n{code}\nprint(*({HEAVY} & {{*sys.modules}}))"
+def loaded(code: str, among: set[str] = HEAVY) -> set[str]:
+    """Which of some packages, the heavy ones, a fresh process has loaded after running `code`."""
+    code = f"import sys\n{code}\nprint(*({among} & {{*sys.modules}}))"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -77,3 +77,14 @@ def test_no_module_of_the_search_loads_torch_or_ray() -> None:
 
 def test_models_and_data_do_not_load_ray() -> None:
     assert "ray" not in loaded("import data, models.fit, models.loading")
+
+
+@pytest.mark.parametrize(
+    ("modules", "late"),
+    [
+        ("tune.request, tune.run", {"sklearn", "matplotlib"}),  # importances, and the plot
+        ("tune.trials.trial_context", {"scipy.optimize"}),  # temperatures
+    ],
+)
+def test_what_ends_a_run_is_not_loaded_at_its_start(modules: str, late: set[str]) -> None:
+    assert loaded(f"import {modules}", late) == set()

@@ -85,8 +85,10 @@ class CellSearch:
         if not self.takes_steps:
             return 1
         passed = sum(milestone <= samples for milestone in self.milestones)
-        # Before the last milestone, the mean of start and trained weights is judged as well.
-        return passed if self._frozen else 2 * passed - (samples >= self.horizon)
+        if self._frozen:
+            return passed
+        # At rungs before the last the mean of start and trained weights is judged as well.
+        return passed + sum(rung <= samples for rung in self.scheduler.milestones[:-1])
 
     def status(self, number: int) -> str:
         """Return how a trial ended, or else where it stands.

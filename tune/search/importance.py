@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, create_trial
 
 from partitions import named
@@ -75,6 +74,8 @@ def _evaluated(
     A parameter is evaluated by itself, among the trials that sampled it. In the others it was
     inactive and has a fixed value, by which its condition's importance would seem its own.
     """
+    from optuna.importance import PedAnovaImportanceEvaluator  # takes a second of a run's start
+
     found: dict[str, float] = {}
     counts: dict[str, int] = {}
     evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST)

@@ -79,7 +79,9 @@ class SuffixTrial(ray_tune.Trainable):
             # Once more, in case its reader died before it was read.
             return dataclasses.replace(report, taken_up=self._taken_up)
         self._milestone = next(point for point in self._points if point > self._milestone)
-        evaluation = fit.train_until(self._milestone, prospect=True)
+        # Elsewhere nobody compares trials.
+        compared = self._milestone in self._pauses
+        evaluation = fit.train_until(self._milestone, prospect=compared)
         self._seconds += time.perf_counter() - began
         report = self._report(evaluation, fit)
         # A probe is refitted in the time that a file takes.

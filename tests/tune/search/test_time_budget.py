@@ -160,7 +160,7 @@ def test_final_fits_are_judged_by_more_images(spec: Experiment, search: Search) 
     train(search, ONE, 90, seconds=8.0)
     few, many = {1: 9, 100: 9}, {1: 90, 100: 90}
     same, more = clock(spec, judges=few), clock(spec, judges=few, validation=many)
-    ratio = (90 + 5 * 30) / (90 + 5 * 3)
+    ratio = (90 + 3 * 30) / (90 + 3 * 3)
     after = same.after_search(search) - STARTUP
     assert more.after_search(search) == pytest.approx(STARTUP + ratio * after)
 
@@ -184,13 +184,19 @@ def test_final_fits_that_are_there_take_no_time(spec: Experiment, search: Search
     assert of_another.after_search(search) == none
 
 
-def test_evaluations_take_time_as_samples_do(spec: Experiment, search: Search) -> None:
-    """One after 30 of 90 samples is one of five, so the whole is no three times as long."""
+@pytest.mark.parametrize(("scheduler", "early", "whole"), [("none", 1, 3), ("asha", 4, 6)])
+def test_evaluations_take_time_as_samples_do(
+    tmp_path: Path, scheduler: str, early: int, whole: int
+) -> None:
+    """At 30, 60 and 90 samples, and at rungs: there the prospect is judged, before the horizon."""
+    spec = experiment(methods={"zeros": ZEROS}, scheduler=scheduler)
+    search = Simulation(spec, tmp_path / "events.jsonl").search
+    assert [search.cells[ONE].evaluations(samples) for samples in (30, 90)] == [early, whole]
     judged = clock(spec, judges={1: 300, 100: 300})
-    train(search, ONE, 30, seconds=23.0)  # 30 samples, and 2 x 300 images at a third
-    whole = 23.0 * (90 + 5 * 100) / (30 + 2 * 100)
+    train(search, ONE, 30, seconds=23.0)
+    taken = 23.0 * (90 + whole * 100) / (30 + early * 100)
     fits = 2 * SEEDS * FULL - 1 / 3
-    assert judged.after_search(search) == pytest.approx(STARTUP + fits * whole)
+    assert judged.after_search(search) == pytest.approx(STARTUP + fits * taken)
     assert judged.left(search) is not None
 
 
