@@ -32,6 +32,7 @@ from partitions import Partition, Shots, titled
 from records import Cell, NodeView, Winner
 from report.formatting import amounts
 from search_spaces import Experiment
+from tune.features.cache import EncoderCache
 from tune.features.plan import Plan, final_seeds, make_plan, selections_of
 from tune.features.stage import FeatureStage
 from tune.features.worker import EncoderWorker
@@ -130,7 +131,8 @@ def feature_stage(
         precision=precision,
         on_a_node=pool.on_a_node,
     )
-    return FeatureStage(FeatureStore(prepared.cache, name), worker, pool, prepared.plan.map_above)
+    cache = EncoderCache(FeatureStore(prepared.cache, name), worker)
+    return FeatureStage(cache, pool, prepared.plan.map_above)
 
 
 def identity_of(prepared: Prepared) -> dict[str, str]:
