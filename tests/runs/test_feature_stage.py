@@ -49,7 +49,7 @@ def stage(
         precision="float32",
         on_a_node=pool.on_a_node,
     )
-    return FeatureStage(EncoderCache(FeatureStore(cache, "test"), worker), pool, map_above)
+    return FeatureStage((EncoderCache(FeatureStore(cache, "test"), worker),), pool, map_above)
 
 
 @pytest.fixture
@@ -254,8 +254,8 @@ def test_hashes_are_computed_once_for_all_encoders(
     first = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
     split = Split(photos.keys[4:10], photos.labels[4:10])
     first.run({"train": split}, BOUNDARIES, 0)
-    cache = replace(first.cache, store=FeatureStore(tmp_path / "cache", "another encoder"))
-    other = replace(first, cache=cache)
+    store = FeatureStore(tmp_path / "cache", "another encoder")
+    other = replace(first, caches=(replace(first.caches[0], store=store),))
     (folder,) = (tmp_path / "cache" / HASHES).iterdir()
     before = sorted(folder.iterdir())
     other.run({"train": split.select(range(4))}, BOUNDARIES, 0)

@@ -1,4 +1,4 @@
-"""The feature stage: images go through the encoder once each, on all devices of the cluster.
+"""The feature stage: images go through an encoder once each, on all devices of the cluster.
 
 Ray Data is not used: it adds 12 s of start-up (measured) to every search, and each search would
 still have to look up which images are in the store already.
@@ -22,11 +22,13 @@ from data import (
     UnreadableImageError,
 )
 from errors import InputError
+from models.joined import join_arrays
 from records import EncoderTimed
 from tune.features.cache import EncoderCache
+from tune.features.speed import together
 from tune.features.worker import EncoderWorker
 from tune.workers.actor_pool import ActorPool, result_of
-from tune.workers.object_store import NOT_MADE, UNREADABLE, SharedArray, SharedSplit
+from tune.workers.object_store import NOT_MADE, UNREADABLE, JoinedRows, SharedArray, SharedSplit
 
 Progress = Callable[[int, int], None]
 Rows = NDArray[np.int64]
@@ -59,11 +61,11 @@ class FeatureStage:
     """Computes the features that are missing, and shares all of them.
 
     Attributes:
-        cache: of the encoder.
+        caches: of the encoder, or of each of those whose embeddings are joined.
         map_above: bytes above which an array stays on disk rather than be put in memory.
     """
 
-    cache: EncoderCache
+    caches: tuple[EncoderCache, ...]
     pool: ActorPool
     map_above: int
 
@@ -96,9 +98,9 @@ class FeatureStage:
         counts = {name: (views or {}).get(name, 0) for name in splits}
         rows = {name: np.arange(len(split)) for name, split in splits.items()} | dict(needed or {})
         found = {name: self._digests(split, rows[name]) for name, split in splits.items()}
-        measured: list[EncoderTimed] = []
+        measured: list[list[EncoderTimed]] = [[] for _ in self.caches]
         while True:
-            measured += self._compute(found, counts, boundaries, view_boundaries, progress)
+            self._compute(found, counts, boundaries, view_boundaries, progress, measured)
             for name, each in found.items():
                 each.check(name, max_unreadable)
             # Reading may find a damaged shard, which is set aside: compute its rows again.
@@ -110,7 +112,7 @@ class FeatureStage:
                     },
                     {name: self._content(each.readable()) for name, each in found.items()},
                     [skipped for name, each in found.items() for skipped in each.skipped(name)],
-                    self.cache.speed(measured),
+                    together([c.speed(m) for c, m in zip(self.caches, measured, strict=True)]),
                 )
 
     def _digests(self, listed: Split, rows: Rows) -> SplitDigests:
@@ -119,7 +121,7 @@ class FeatureStage:
 
         def digest(row: int) -> str:
             try:
-                return self.cache.worker.source.digest(split.keys[row])
+                return self.caches[0].worker.source.digest(split.keys[row])
             except UnreadableImageError as error:
                 unreadable[row] = error.reason
                 return ""
@@ -135,37 +137,40 @@ class FeatureStage:
         boundaries: Sequence[str],
         view_boundaries: Sequence[str],
         progress: Progress,
-    ) -> list[EncoderTimed]:
+        measured: Sequence[list[EncoderTimed]],
+    ) -> None:
         """Encode what is missing, on all slots; write each job's features as it ends.
 
-        Returns:
-            how fast the encoder was in each job that timed it.
+        `measured` takes how fast each encoder was in each job that timed it. An image that one of
+        them cannot have is left out for all.
         """
-        jobs = [
-            job
-            for view in range(1 + max(views.values()))
-            for job in self.cache.jobs(
-                _keys(each.readable() for name, each in found.items() if views[name] >= view),
-                view,
-                view_boundaries if view else boundaries,
-                self.pool.slots,
-            )
+        work = [
+            [
+                job
+                for view in range(1 + max(views.values()))
+                for job in cache.jobs(
+                    _keys(each.readable() for name, each in found.items() if views[name] >= view),
+                    view,
+                    view_boundaries if view else boundaries,
+                    self.pool.slots,
+                )
+            ]
+            for cache in self.caches
         ]
-        measured = []
-        done, total = 0, sum(len(job.images) for job in jobs)
-        for job, result in self.pool.map(EncoderWorker.encode, self.cache.worker, jobs):
-            encoded = result_of(result, "features")
-            for each in found.values():
-                each.drop(encoded.broken)
-            self.cache.keep(job, encoded)
-            done += len(job.images)
-            progress(done, total)
-            if encoded.speed:
-                measured.append(encoded.speed)
-        return measured
+        done, total = 0, sum(len(job.images) for jobs in work for job in jobs)
+        for cache, jobs, speeds in zip(self.caches, work, measured, strict=True):
+            for job, result in self.pool.map(EncoderWorker.encode, cache.worker, jobs):
+                encoded = result_of(result, "features")
+                for each in found.values():
+                    each.drop(encoded.broken)
+                cache.keep(job, encoded)
+                done += len(job.images)
+                progress(done, total)
+                if encoded.speed:
+                    speeds.append(encoded.speed)
 
     def _content(self, split: Split) -> SplitContent:
-        return SplitContent(split, self.cache.hashes(split.digests or ()))
+        return SplitContent(split, self.caches[0].hashes(split.digests or ()))
 
     def _shared(
         self,
@@ -187,10 +192,12 @@ class FeatureStage:
 
     def _share(self, split: Split, boundary: str, view: int) -> SharedArray:
         digests = split.digests or ()
-        one = self.cache.load(boundary, digests[:1], view)
-        if one.nbytes * len(digests) > self.map_above:
-            return SharedArray(self.cache.locate(boundary, digests, view))
-        return SharedArray(ray.put(self.cache.load(boundary, digests, view)))
+        one = [cache.load(boundary, digests[:1], view) for cache in self.caches]
+        if sum(array.nbytes for array in one) * len(digests) > self.map_above:
+            rows = [cache.locate(boundary, digests, view) for cache in self.caches]
+            return SharedArray(JoinedRows(tuple(rows)) if len(rows) > 1 else rows[0])
+        arrays = [cache.load(boundary, digests, view) for cache in self.caches]
+        return SharedArray(ray.put(join_arrays(arrays) if len(arrays) > 1 else arrays[0]))
 
 
 @dataclass(frozen=True, eq=False)
