@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from errors import InputError, shown
 from files import expanded
@@ -24,6 +24,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 Share = Annotated[float, Field(gt=0, le=1)]
 Aspect = Annotated[float, Field(gt=0)]
+NAMES: dict[str, Any] = {
+    "anyOf": [
+        {"type": "array", "items": {"type": "string"}, "minItems": 2},
+        {"type": "null"},
+    ]
+}
 
 
 class ModelConfig(Section):
@@ -47,6 +53,32 @@ class ModelConfig(Section):
         description="of matrix products; auto: bfloat16 on GPUs that have it, float16 on others, "
         "float32 on CPUs",
     )
+    concat: Annotated[tuple[str | ModelConfig, ...] | None, WithJsonSchema(NAMES)] = Field(
+        None,
+        description="instead of all these, in models: names of others there, whose embeddings, "
+        "each made a unit vector, are one encoder side by side; it has probes alone",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_parts(cls, given: Any) -> Any:
+        parts = given.get("concat") if isinstance(given, dict) else None
+        if not isinstance(parts, list | tuple):
+            return given
+        names = [part.get("name") if isinstance(part, dict) else part for part in parts]
+        return {"name": " + ".join(map(str, names))} | given
+
+    @field_validator("concat", mode="before")
+    @classmethod
+    def _several(cls, given: Any) -> Any:
+        if given is None:
+            return None
+        listed = isinstance(given, list | tuple)
+        if not listed or not all(isinstance(part, str | dict | ModelConfig) for part in given):
+            raise ValueError(f"{shown(given)} is no list of names; allowed: [NAME, NAME], or null")
+        if len(given) < 2:
+            raise ValueError(f"{shown(given)}: one encoder alone is joined with none; name two")
+        return given
 
     @model_validator(mode="after")
     def _weights_of_one_place(self) -> ModelConfig:
@@ -60,8 +92,15 @@ class ModelConfig(Section):
 
     @property
     def reads_text(self) -> bool:
-        """Whether it has a text tower."""
+        """Whether it has a text tower, or all have whose embeddings are joined."""
+        if self.concat is not None:
+            return all(part.reads_text for part in self.joined)
         return not self.name.startswith(TIMM)
+
+    @property
+    def joined(self) -> tuple[ModelConfig, ...]:
+        """The encoders whose embeddings are joined, once `models` has said what they are."""
+        return tuple(part for part in self.concat or () if isinstance(part, ModelConfig))
 
     @property
     def anchored(self) -> Self:
@@ -69,6 +108,9 @@ class ModelConfig(Section):
 
         The bundled one is found from everywhere, in any checkout.
         """
+        if self.concat is not None:
+            parts = (p.anchored if isinstance(p, ModelConfig) else p for p in self.concat)
+            return self.model_copy(update={"concat": tuple(parts)})
         found = {}
         if self.pretrained is not None:
             file = expanded(self.pretrained, "model.pretrained")

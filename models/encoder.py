@@ -83,6 +83,11 @@ class Encoder(nn.Module):
     entries have unit mean square, so that learning rates and weight decays of a linear head mean
     the same for every encoder. Probes, zero-shot heads and interpolation all use this one.
 
+    Args:
+        groups: the chain.
+        pixels: the shape of an image's: (3, height, width), or (pixels,) of joined encoders
+            (`models/joined.py`), which take those of all, one after the other.
+
     Attributes:
         depth: the number of blocks, L.
         boundaries: "pixels", "block 0" … "block L-1", "final" are the inputs of the groups in
@@ -91,13 +96,13 @@ class Encoder(nn.Module):
         dim: width of the embedding, d.
     """
 
-    def __init__(self, groups: Sequence[LayerGroup], image_size: tuple[int, int]) -> None:
+    def __init__(self, groups: Sequence[LayerGroup], pixels: tuple[int, ...]) -> None:
         super().__init__()
         self.groups = nn.ModuleList(groups)
         self.eval().requires_grad_(False)
         self.depth = len(groups) - 2
         self.boundaries = (PIXELS, *(f"block {i}" for i in range(self.depth)), FINAL, HEAD)
-        crossed = self.features(torch.zeros(1, 3, *image_size), self.boundaries)
+        crossed = self.features(torch.zeros(1, *pixels), self.boundaries)
         self.shapes = {boundary: tuple(x.shape[1:]) for boundary, x in crossed.items()}
         self.dim = self.shapes[HEAD][0]
 
@@ -112,14 +117,14 @@ class Encoder(nn.Module):
         return self.boundaries.index(boundary)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run pixels (n, 3, height, width) through all groups to embeddings (n, d)."""
+        """Run pixels (n, …) through all groups to embeddings (n, d)."""
         for group in self.groups:
             x = group(x)
         return x
 
     @torch.no_grad()
     def features(self, pixels: Tensor, boundaries: Iterable[str]) -> dict[str, Tensor]:
-        """Collect the features at `boundaries` in one pass over pixels (n, 3, height, width)."""
+        """Collect the features at `boundaries` in one pass over pixels (n, …)."""
         wanted = sorted({self.index(boundary) for boundary in boundaries})
         x, crossed = pixels, {}
         for i in range(wanted[-1] + 1):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from models.config import CONFIG, HUB, LOCAL_DIR, TIMM, ModelConfig, local_folde
 from models.encoder import PIXELS, Encoder
 from models.head import LinearHead
 from models.hub import hub_folder
+from models.joined import JoinedPreprocess, join_heads, joined_encoder, parts_of
 from models.local_folder import check_config
 from models.tags import options_of_file, options_of_tag
 from models.timm_models import ImageTower, timm_model
@@ -52,7 +53,8 @@ class Pretrained:
 
     `fingerprint` changes with any weight of the image tower and with the preprocessing;
     `text_fingerprint` with the text tower and its tokenizer, where there is a classifier; `assumed`
-    says in lines what the files did not tell of how the weights were trained.
+    says in lines what the files did not tell of how the weights were trained; `fingerprints` are
+    those of the encoders whose embeddings are joined in it.
     """
 
     encoder: Encoder
@@ -61,12 +63,21 @@ class Pretrained:
     zero_shot: LinearHead | None = None
     text_fingerprint: str = ""
     assumed: tuple[str, ...] = ()
+    fingerprints: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Pretrained, ...]:
+        """The encoders whose embeddings are joined in it; where none are, itself alone."""
+        if not isinstance(self.preprocess, JoinedPreprocess):
+            return (self,)
+        each = zip(parts_of(self.encoder), self.preprocess.each, self.fingerprints, strict=True)
+        return tuple(Pretrained(*part) for part in each)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the images that the encoder takes."""
-        _, height, width = self.encoder.shapes[PIXELS]
-        return height, width
+        """Height and width of the images that the encoder takes; the largest of those joined."""
+        _, heights, widths = zip(*(part.encoder.shapes[PIXELS] for part in self.parts), strict=True)
+        return max(heights), max(widths)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle so that processes share the encoder's weights (models/zero_copy.py)."""
@@ -76,6 +87,7 @@ class Pretrained:
             self.zero_shot,
             self.text_fingerprint,
             self.assumed,
+            self.fingerprints,
         )
         return _pretrained, (*split_weights(self.encoder), *rest)
 
@@ -91,7 +103,8 @@ def load_pretrained(
 ) -> Pretrained:
     """Load the image tower on the CPU, in float32, and make a classifier of the text tower.
 
-    No classifier is made without prompts; `cache` is a folder for classifiers, so that the text
+    With `config.concat` these are several as one, whose classifier is the mean of theirs. No
+    classifier is made without prompts; `cache` is a folder for classifiers, so that the text
     tower runs once.
 
     Raises:
@@ -99,7 +112,27 @@ def load_pretrained(
             that are none, don't fit or cannot be downloaded, a tower without blocks, or a text
             tower that cannot be used.
     """
-    return load_whole(config, prompts, cache)[0]
+    if config.concat is None:
+        return load_whole(config, prompts, cache)[0]
+    return join_pretrained([load_pretrained(part, prompts, cache) for part in config.joined])
+
+
+def join_pretrained(parts: Sequence[Pretrained]) -> Pretrained:
+    """Make one encoder of several, whose embeddings it has side by side.
+
+    Its classifier is the mean of theirs, where all have one.
+    """
+    heads = [part.zero_shot for part in parts if part.zero_shot is not None]
+    whole = len(heads) == len(parts)
+    return Pretrained(
+        joined_encoder([part.encoder for part in parts]),
+        JoinedPreprocess(tuple(part.preprocess for part in parts)),
+        _digest_of(part.fingerprint for part in parts),
+        join_heads(heads) if whole else None,
+        _digest_of(part.text_fingerprint for part in parts) if whole else "",
+        tuple(dict.fromkeys(line for part in parts for line in part.assumed)),
+        tuple(part.fingerprint for part in parts),
+    )
 
 
 def load_whole(
@@ -276,6 +309,11 @@ def _checked_tag(name: str, tag: str | None) -> str:
             f"model.pretrained: {tag!r} is neither a file nor a tag of {name}; {hint}{allowed}"
         )
     return str(file)
+
+
+def _digest_of(fingerprints: Iterable[str]) -> str:
+    """SHA-256 over those of encoders, in the order in which they are joined."""
+    return hashlib.sha256("\n".join(["side by side", *fingerprints]).encode()).hexdigest()
 
 
 def _fingerprint(tower: torch.nn.Module) -> str:

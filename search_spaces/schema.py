@@ -25,10 +25,11 @@ from metrics import Metric
 from models.config import AugmentationConfig, ModelConfig
 from models.solvers import SOLVERS, StepSolver
 from partitions import Partition, named
-from records import AUTO, BEST, FOLDERS, Cell
+from records import AUTO, BEST, Cell
 from search_spaces.distributions import Space
 from search_spaces.parsing import parse_space
 from search_spaces.schedulers import SETTINGS, SchedulerConfig, parse_sections
+from search_spaces.several import check_joined, check_names, check_one, resolved
 from search_spaces.values import SEEDS, gpu_share, row_names, seeds_or_auto
 from sections import Section
 
@@ -266,13 +267,8 @@ class Experiment(Section):
     @field_validator("models")
     @classmethod
     def _encoder_names(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
-        for name in models:
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-                raise ValueError(f"{shown(name)}: letters, digits, . _ and - only, 64 at most")
-            if name.lower() in FOLDERS:
-                raise ValueError(f"{shown(name)}: a run's own folder; allowed: another name")
-        if len({name.lower() for name in models}) < len(models):
-            raise ValueError("two names differ by capitals alone; allowed: others")
+        check_names(models)
+        check_joined(models)
         return models
 
     @field_validator("methods")
@@ -310,6 +306,7 @@ class Experiment(Section):
                 f"methods.{needy[0]}: starts from a probe's head, but no method has blocks: none; "
                 "allowed: add one, or head_start: zeros or zero_shot"
             )
+        check_one(self.model, [n for n, m in self.methods.items() if not m.frozen_encoder])
         if self.models and "model" in self.model_fields_set:
             raise ValueError("models: beside model; allowed: one of the two")
         if self.models and not any(method.frozen_encoder for method in self.methods.values()):
@@ -335,11 +332,12 @@ class Experiment(Section):
         """Return the experiment of one of several encoders; it is named after it.
 
         `rows` are those at which each method that trains blocks is searched; without any, or where
-        the method has none of them, it is left out.
+        the method has none of them, it is left out. Joined encoders have none of those methods.
         """
-        tree = self.resolved()
+        tree, model = self.resolved(), resolved(self.models, name)
+        rows = {} if model.concat else rows
         methods = {}
-        if not self.models[name].reads_text:
+        if not model.reads_text:
             fitting = {key: method.without_text for key, method in self.methods.items()}
             usable = {key: m for key, m in fitting.items() if not m.needs_zero_shot}
             tree["methods"] = {key: m.model_dump(mode="json") for key, m in usable.items()}
@@ -350,7 +348,8 @@ class Experiment(Section):
             if config["rows"] != []:
                 methods[method] = config
         gain = tree["report"]["gain"]
-        tree |= {"name": name, "model": tree["models"][name], "models": {}, "methods": methods}
+        tree |= {"name": name, "model": model.model_dump(mode="json")}
+        tree |= {"models": {}, "methods": methods}
         tree["report"]["gain"] = gain if gain in methods else None
         return Experiment.model_validate(tree)
 

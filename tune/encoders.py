@@ -1,8 +1,9 @@
 """An experiment with several encoders: a run for each of them, one after the other.
 
-First every encoder has its probes, which take one pass over the images. Then, row by row, only the
-encoders whose probes validation finds best have blocks trained. The runs share one folder; each
-resumes by itself, so that the whole does.
+First every encoder has its probes, which take one pass over the images; joined encoders (`concat`)
+find theirs in the caches of those that they join. Then, row by row, only the single encoders whose
+probes validation finds best have blocks trained. The runs share one folder; each resumes by itself,
+so that the whole does.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ def run_encoders(experiment: Experiment, options: Options, console: Console) -> 
     if not (folder / EXPERIMENT).is_file():
         _write_experiment(experiment, folder)
     names = [*experiment.models]
+    single = _single(experiment)
     before = {name: _searched(folder / name, experiment) for name in names}
     for place, name in enumerate(names):
-        to_come = len(names) - place + min(experiment.search.encoders, len(names))
+        to_come = len(names) - place + min(experiment.search.encoders, len(single))
         _run(experiment, name, before[name], _budgeted(options, began, to_come), console)
     _write_experiment(experiment, folder)  # only now: a run may not go on with it
     chosen = _choose(experiment, folder, before, console)
@@ -62,8 +64,8 @@ def plan_encoders(experiment: Experiment, options: Options, console: Console) ->
 
 def _check_weights(experiment: Experiment) -> None:
     """Load every encoder once, so that none is refused after another has been searched."""
-    for config in experiment.models.values():
-        load_pretrained(config)
+    for name in _single(experiment):
+        load_pretrained(experiment.models[name])
 
 
 def _write_experiment(experiment: Experiment, folder: Path) -> None:
@@ -105,15 +107,15 @@ def _choose(
     experiment: Experiment, folder: Path, before: Mapping[str, Rows], console: Console
 ) -> dict[str, Rows]:
     """Choose, for each row, the encoders whose blocks are worth training; say which and why."""
-    parts = {name: read_run(folder / name) for name in experiment.models}
-    wanted = {name: {m: set(rows) for m, rows in before[name].items()} for name in parts}
+    parts = {name: read_run(folder / name) for name in _single(experiment)}
+    wanted = {name: {m: set(rows) for m, rows in before[name].items()} for name in before}
     for partition in experiment.data.amounts:
         standing = standings(parts, partition)
         chosen = promising(standing, experiment.search.encoders)
         at_row = {name for name, m in experiment.methods.items() if m.has_row(partition)}
         trained = at_row & {*_trained(experiment)}
         if at_row == trained:  # no probe speaks for or against an encoder
-            chosen = [*experiment.models]
+            chosen = [*parts]
         if len(standing) > 1 and trained:
             say(console, f"{titled(partition)}: {_told(standing, chosen)}")
         for name in chosen:
@@ -132,6 +134,11 @@ def _told(standing: list[Standing], chosen: list[str]) -> str:
         for one in standing
     )
     return f"best probes on validation: {figures}; blocks are trained of {', '.join(chosen)}"
+
+
+def _single(experiment: Experiment) -> list[str]:
+    """Name the encoders that have blocks: all but those that are joined of others."""
+    return [name for name, model in experiment.models.items() if model.concat is None]
 
 
 def _trained(experiment: Experiment) -> list[str]:

@@ -56,7 +56,8 @@ EXTENDABLE = ("name", "data.partitions", "data.shots", "data.max_unreadable", "d
               "search.trials", "final", "resources", "features.cache", "features.batch_size",
               "report", "loggers")  # fmt: skip
 """Keys that a resumed run may change: they add to what was done, or don't touch results."""
-MOVABLE = ("data.source", "data.root", "data.class_names", "model.name", "model.pretrained")
+MOVABLE = ("data.source", "data.root", "data.class_names",
+           "model.name", "model.pretrained", "model.concat")  # fmt: skip
 """Keys that say where things are; that they are the same things, `identity` says."""
 CONTENTS = {
     "identity.data": "the images, their classes, groups or splits",

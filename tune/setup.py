@@ -32,6 +32,7 @@ from partitions import Partition, Shots, titled
 from records import Cell, NodeView, Winner
 from report.formatting import amounts
 from search_spaces import Experiment
+from tune.features.cache import EncoderCache
 from tune.features.plan import Plan, final_seeds, make_plan, selections_of
 from tune.features.stage import FeatureStage
 from tune.features.worker import EncoderWorker
@@ -88,9 +89,7 @@ def prepare(
     tests = {name: len(test.split) for name, test in dataset.tests.items()}
     listed = {"train": len(dataset.train), "val": len(dataset.val)} | tests
     images = {name: len(rows) for name, rows in needed.items()} | tests
-    name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
-    files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
-    cached = sum(file.stat().st_size for file in files)
+    cached = sum(_cached_bytes(cache, part, experiment) for part in pretrained.parts)
     lines = [*describe(dataset), *_few_shots(experiment, dataset), *left_out]
     plan = make_plan(
         experiment, pretrained.encoder, listed, images, partitions, cache, cached, lines
@@ -117,20 +116,33 @@ def feature_stage(
     """Return the stage that makes this experiment's features of a source's images."""
     experiment = prepared.experiment
     features = experiment.features
-    name = f"{prepared.pretrained.fingerprint[:FINGERPRINT]}-{features.dtype}-{precision}"
-    name += f"-decoding{DECODING}"
+    rest = f"{features.dtype}-{precision}-decoding{DECODING}"
     if precision != "float32":
-        name += "-exact-stem"  # others have rounded the residual stream
-    worker = EncoderWorker(
-        pretrained=pretrained,
-        source=source,
-        augmentation=Augmentation(experiment.augmentation, prepared.pretrained.size),
-        batch_size=features.batch_size,
-        dtype=features.dtype,
-        precision=precision,
-        on_a_node=pool.on_a_node,
+        rest += "-exact-stem"  # others have rounded the residual stream
+    caches = tuple(
+        EncoderCache(
+            FeatureStore(prepared.cache, f"{part.fingerprint[:FINGERPRINT]}-{rest}"),
+            EncoderWorker(
+                pretrained=pretrained,
+                source=source,
+                augmentation=Augmentation(experiment.augmentation, part.size),
+                batch_size=features.batch_size,
+                dtype=features.dtype,
+                precision=precision,
+                on_a_node=pool.on_a_node,
+                part=number,
+            ),
+        )
+        for number, part in enumerate(prepared.pretrained.parts)
     )
-    return FeatureStage(FeatureStore(prepared.cache, name), worker, pool, prepared.plan.map_above)
+    return FeatureStage(caches, pool, prepared.plan.map_above)
+
+
+def _cached_bytes(cache: Path, pretrained: Pretrained, experiment: Experiment) -> int:
+    """Count the bytes of an encoder's features that are on disk."""
+    name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
+    files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 def identity_of(prepared: Prepared) -> dict[str, str]:

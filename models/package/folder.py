@@ -49,6 +49,11 @@ def write_package(folder: Path, weights_file: Path, card: Card) -> None:
         InputError: the weights cannot be read, or their encoder is not there any more.
     """
     description, weights = load_exported(weights_file)
+    if description.model.concat is not None:
+        raise InputError(
+            f"{weights_file}: a package is of one encoder, and these weights are of several, "
+            f"{description.model.name}; allowed: run_search.py predict, which classifies with them"
+        )
     form = OPEN_CLIP_FORM if description.model.reads_text else TIMM_FORM
     pretrained, whole = load_whole(description.model)
     form.check(description.model, whole, weights_file)

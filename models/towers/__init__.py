@@ -52,9 +52,8 @@ def split_tower(tower: Any) -> Encoder:
         InputError: the tower is of no known family, or has no vector for an image.
     """
     size = tower.image_size
-    encoder = Encoder(
-        family_of(tower).groups(tower), size if isinstance(size, tuple) else (size,) * 2
-    )
+    height, width = size if isinstance(size, tuple) else (size, size)
+    encoder = Encoder(family_of(tower).groups(tower), (3, height, width))
     if len(shape := encoder.shapes[HEAD]) != 1:
         raise InputError(
             f"model.name: the image tower's output for an image has the shape {shape}; "

@@ -36,6 +36,11 @@ its image tower is of one of these families or a {others}, such as
 `timm:vit_small_patch14_dinov2.lvd142m`. timm's have no text tower, so no `zero_shot`, `gda` or
 `anchor`.
 
+With `models: {{clip: …, dino: …, both: {{concat: [clip, dino]}}}}` there is a third, `both`: the
+embeddings of the two side by side, each made a unit vector first. They come from the cache of each,
+so no image is encoded again. It has no blocks, so only methods with `blocks: none`. Where all have
+a text tower, its `zero_shot` is the mean of their logits. `export` refuses it; `predict` does not.
+
 | image tower | blocks | kinds | names |
 |---|---|---|---|
 """

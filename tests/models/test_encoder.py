@@ -235,7 +235,7 @@ def test_a_chain_of_any_modules_is_an_encoder() -> None:
         LayerGroup("block 0", nn.Linear(12, 6), run, {"weight": "mlp", "bias": "mlp"}),
         LayerGroup("final", nn.LayerNorm(6), run, {"weight": "ln", "bias": "ln"}),
     ]
-    encoder = Encoder(chain, (2, 2))
+    encoder = Encoder(chain, (3, 2, 2))
     assert encoder.shapes == {"pixels": (3, 2, 2), "block 0": (12,), "final": (6,), "head": (6,)}
     block = encoder.group(1)
     assert [kind for _, kind, _ in block.parameters_by_kind()] == ["mlp", "mlp"]

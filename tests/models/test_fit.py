@@ -223,7 +223,7 @@ def noisy_chain() -> Encoder:
             *(LayerGroup(f"block {i}", Noisy(), run, kinds) for i in range(3)),
             LayerGroup("final", nn.Identity(), run, {}),
         ],
-        (2, 2),
+        (3, 2, 2),
     )
 
 

@@ -13,8 +13,11 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from errors import InputError
+from models.head import LinearHead
+from models.joined import join_heads
+from records import Cell, weights_path
 from search_spaces import Experiment
-from tests.runs.helpers import ROOT, events, small
+from tests.runs.helpers import ROOT, events, small, without_cost
 from tune.encoders import run_encoders
 from tune.evaluate import evaluate
 from tune.run import Options
@@ -23,8 +26,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_se
 BUNDLED = ROOT / "models" / "glyph_clip"
 
 
-def two_encoders(folder: Path) -> Experiment:
-    """The bundled encoder, and the same with noise in its weights, which is worse."""
+def two_encoders(folder: Path, experiment: Experiment) -> Experiment:
+    """Of the bundled encoder, and the same with noise in its weights, which is worse."""
     worse = folder / "worse"
     shutil.copytree(BUNDLED, worse)
     (file,) = worse.glob("*.safetensors")
@@ -36,7 +39,7 @@ def two_encoders(folder: Path) -> Experiment:
         for name, weight in load_file(file).items()
     }
     save_file(weights, file)
-    tree = small("search.samples=100", methods=("frozen", "seed_llrd")).resolved()
+    tree = experiment.resolved()
     del tree["model"]
     models = {"worse": worse, "bundled": BUNDLED}
     tree["models"] = {name: {"name": f"local-dir:{place}"} for name, place in models.items()}
@@ -44,7 +47,8 @@ def two_encoders(folder: Path) -> Experiment:
 
 
 def test_probes_choose_whose_blocks_are_trained(tmp_path: Path) -> None:
-    experiment = two_encoders(tmp_path)
+    few = small("search.samples=100", methods=("frozen", "seed_llrd"))
+    experiment = two_encoders(tmp_path, few)
     said = io.StringIO()
     console = Console(file=said, width=300)
     summary = run_encoders(experiment, Options(out=tmp_path), console)
@@ -67,3 +71,36 @@ def test_probes_choose_whose_blocks_are_trained(tmp_path: Path) -> None:
         run_encoders(other, Options(out=tmp_path, resume=True), console)
     assert (tmp_path / "two" / "experiment.yaml").read_bytes() == written
     assert "8 of 8 figures are the same" in said.getvalue()
+
+
+def test_joined_encoders_follow_those_that_they_join(tmp_path: Path) -> None:
+    """Their run begins when the others' have ended, as after a kill between the two."""
+    few = small("data.partitions=[100]", methods=("zero_shot", "frozen"))
+    single = two_encoders(tmp_path, few)
+    said = io.StringIO()
+    console = Console(file=said, width=300)
+    run_encoders(single, Options(out=tmp_path), console)
+    folder, names = tmp_path / "two", [*single.models]
+    before = {name: without_cost(folder / name) for name in names}
+    tree = single.resolved()
+    tree["models"]["both"] = {"concat": names}
+    experiment = Experiment.model_validate(tree)
+    summary = run_encoders(experiment, Options(out=tmp_path, resume=True), console)
+    assert not summary.missing
+    table = pd.read_csv(folder / "accuracy_table.csv")
+    assert {*table[["encoder", "method"]].agg("/".join, axis=1)} == {
+        f"{name}/{method}" for name in (*names, "both") for method in few.methods
+    }
+    assert {name: without_cost(folder / name) for name in names} == before
+    sizes = {name: events(folder / name, "encoder")[0] for name in experiment.models}
+    for key in ("parameters", "flops"):
+        assert sizes["both"][key] == sum(sizes[name][key] for name in names)
+    heads = []
+    for name in experiment.models:
+        weights = load_file(weights_path(folder / name, Cell(100, "zero_shot"), 0))
+        heads.append(LinearHead(weights["head/weight"], weights["head/bias"]))
+    expected = join_heads(heads[:2])
+    torch.testing.assert_close(heads[2].weight, expected.weight, rtol=0, atol=0)
+    torch.testing.assert_close(heads[2].bias, expected.bias, rtol=0, atol=0)
+    assert evaluate(folder / "both", None, console)
+    assert "4 of 4 figures are the same" in said.getvalue()

@@ -20,7 +20,8 @@ from errors import InputError
 from models.augmentation import Augmentation
 from models.config import AugmentationConfig, ModelConfig
 from models.loading import Pretrained, load_pretrained
-from tune.features.stage import HASHES, Features, FeatureStage
+from tune.features.cache import HASHES, EncoderCache
+from tune.features.stage import Features, FeatureStage
 from tune.features.worker import EncoderWorker
 from tune.workers.actor_pool import ActorPool
 from tune.workers.object_store import SharedSplit
@@ -48,7 +49,7 @@ def stage(
         precision="float32",
         on_a_node=pool.on_a_node,
     )
-    return FeatureStage(FeatureStore(cache, "test"), worker, pool, map_above)
+    return FeatureStage((EncoderCache(FeatureStore(cache, "test"), worker),), pool, map_above)
 
 
 @pytest.fixture
@@ -253,7 +254,8 @@ def test_hashes_are_computed_once_for_all_encoders(
     first = stage(tmp_path / "cache", pretrained, FileSource(tmp_path), 1 << 30)
     split = Split(photos.keys[4:10], photos.labels[4:10])
     first.run({"train": split}, BOUNDARIES, 0)
-    other = replace(first, store=FeatureStore(tmp_path / "cache", "another encoder"))
+    store = FeatureStore(tmp_path / "cache", "another encoder")
+    other = replace(first, caches=(replace(first.caches[0], store=store),))
     (folder,) = (tmp_path / "cache" / HASHES).iterdir()
     before = sorted(folder.iterdir())
     other.run({"train": split.select(range(4))}, BOUNDARIES, 0)

@@ -52,6 +52,72 @@ def test_an_encoders_part_has_its_probes_and_its_rows_of_blocks(experiment: Expe
     assert Cell(10, "frozen") in part.cells
 
 
+JOINED = """
+models:
+  small: {name: ViT-B-32, pretrained: openai, precision: float32}
+  dino: {name: "timm:vit_small_patch14_dinov2.lvd142m", precision: float32}
+  large: {name: ViT-L-14, pretrained: openai, precision: float32}
+  half: {name: ViT-L-14, pretrained: openai, precision: bfloat16}
+"""
+
+
+def test_joined_encoders_have_probes_alone_and_know_what_they_join(tmp_path: Path) -> None:
+    text = (
+        f"{SPACE}{JOINED}  both: {{concat: [small, dino]}}\n  clips: {{concat: [small, large]}}\n"
+    )
+    (tmp_path / "two.yaml").write_text(text)
+    experiment = load_experiment(tmp_path / "two.yaml")
+    assert Experiment.model_validate(experiment.resolved()) == experiment
+    models, trained = experiment.models, {"llrd": ["100"]}
+    both, clips = (experiment.of_encoder(name, trained) for name in ("both", "clips"))
+    assert both.model.name == "small + dino"
+    assert both.model.joined == (models["small"], models["dino"])
+    assert both.model.precision == "float32"
+    assert "zero_shot" not in both.methods
+    assert {"zero_shot", "frozen"} <= {*clips.methods}
+    assert all(method.frozen_encoder for one in (both, clips) for method in one.methods.values())
+    assert Experiment.model_validate(clips.resolved()) == clips
+    assert "llrd" in experiment.of_encoder("small", trained).methods
+
+
+@pytest.mark.parametrize(
+    ("joined", "message"),
+    [
+        ("[small, lrge]", r"models: x.concat: there is no encoder 'lrge'; did you mean 'large'\? "
+         "allowed: two or more of small, dino, large, half$"),
+        ("[small]", "models.x.concat: .*: one encoder alone is joined with none; name two$"),
+        ("[]", "models.x.concat: .*: one encoder alone"),
+        ("small", "models.x.concat: 'small' is no list of names; allowed: .NAME, NAME., or null$"),
+        ("[small, 3]", "models.x.concat: .* is no list of names"),
+        ("[small, {name: ViT-B-32}]", "models: x.concat: .* is no name; allowed: two or more"),
+        ("[small, {nme: ViT-B-32}]", "models.x.concat"),
+        ("[small, x]", "models: x.concat: x is itself; allowed"),
+        ("[small, y]", "models: x.concat: y is joined of others; allowed: two or more"),
+        ("[small, small]", "models: x.concat: small stands there twice"),
+        ("[large, half]", "models: x.concat: joins encoders of precision bfloat16 and float32"),
+        ("[small, dino], name: ViT-B-32", "models: x.name: beside concat; allowed: concat alone"),
+        ("[small, dino], precision: float16", "models: x.precision: beside concat"),
+        ("[small, dino], image_size: 64", "models: x.image_size: beside concat"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_joined_is_one_line(tmp_path: Path, joined: str, message: str) -> None:
+    text = f"{SPACE}{JOINED}  x: {{concat: {joined}}}\n  y: {{concat: [small, dino]}}\n"
+    (tmp_path / "two.yaml").write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        load_experiment(tmp_path / "two.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_joined_encoders_stand_among_others(tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text(f"{SPACE}model: {{concat: [small, large]}}\n")
+    with pytest.raises(InputError, match=r"model\.concat: names others of models"):
+        load_experiment(tmp_path / "two.yaml")
+    parts = "{name: ViT-B-32, pretrained: openai}, {name: ViT-B-16, pretrained: openai}"
+    (tmp_path / "two.yaml").write_text(f"{SPACE}model: {{concat: [{parts}]}}\n")
+    with pytest.raises(InputError, match=r"trains blocks, and model\.concat has none"):
+        load_experiment(tmp_path / "two.yaml")
+
+
 def test_one_encoder_and_several_do_not_share_a_folder(tmp_path: Path) -> None:
     (tmp_path / "two.yaml").write_text(SPACE + MODELS)
     (tmp_path / "one.yaml").write_text(SPACE)

@@ -45,6 +45,18 @@ def typical(measured: Sequence[EncoderTimed]) -> EncoderTimed | None:
     return EncoderTimed(round(median(rates), 3), device)
 
 
+def together(speeds: Sequence[EncoderTimed | None]) -> EncoderTimed | None:
+    """Return the speed of encoders that each image goes through, one after the other.
+
+    None if one was not timed, or on another kind of device.
+    """
+    timed = [speed for speed in speeds if speed]
+    if len(timed) < len(speeds) or len({one.device for one in timed}) > 1:
+        return None
+    seconds = sum(1 / one.images_per_second for one in timed)
+    return EncoderTimed(round(1 / seconds, 3), timed[0].device)
+
+
 def keep_speed(store: FeatureStore, speed: EncoderTimed) -> None:
     """Note an encoder's speed beside its features, for runs that find all of them there."""
     store.note(FILE, json.dumps(encode(speed)))

@@ -1,4 +1,4 @@
-"""The feature stage: images go through the encoder once each, on all devices of the cluster.
+"""The feature stage: images go through an encoder once each, on all devices of the cluster.
 
 Ray Data is not used: it adds 12 s of start-up (measured) to every search, and each search would
 still have to look up which images are in the store already.
@@ -7,32 +7,29 @@ still have to look up which images are in the store already.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
 
 from data import (
-    FeatureStore,
     MissingFeaturesError,
     Split,
     SplitContent,
     UnreadableImageError,
 )
-from data.decoding import DECODING
 from errors import InputError
+from models.joined import join_arrays
 from records import EncoderTimed
-from tune.features.speed import keep_speed, kept_speed, typical
-from tune.features.worker import Encoded, EncodeJob, EncoderWorker, ImageRef
+from tune.features.cache import EncoderCache
+from tune.features.speed import together
+from tune.features.worker import EncoderWorker
 from tune.workers.actor_pool import ActorPool, result_of
-from tune.workers.object_store import NOT_MADE, UNREADABLE, SharedArray, SharedSplit
+from tune.workers.object_store import NOT_MADE, UNREADABLE, JoinedRows, SharedArray, SharedSplit
 
-TENSOR = "x"  # all supported towers pass one tensor from group to group
-HASHES = "perceptual hash"  # the store of hashes, which need no encoder
 Progress = Callable[[int, int], None]
 Rows = NDArray[np.int64]
 
@@ -64,13 +61,11 @@ class FeatureStage:
     """Computes the features that are missing, and shares all of them.
 
     Attributes:
-        store: the cache, under this encoder's fingerprint.
-        worker: encodes, on the pool; each of its processes has a trial's resources.
+        caches: of the encoder, or of each of those whose embeddings are joined.
         map_above: bytes above which an array stays on disk rather than be put in memory.
     """
 
-    store: FeatureStore
-    worker: EncoderWorker
+    caches: tuple[EncoderCache, ...]
     pool: ActorPool
     map_above: int
 
@@ -103,9 +98,9 @@ class FeatureStage:
         counts = {name: (views or {}).get(name, 0) for name in splits}
         rows = {name: np.arange(len(split)) for name, split in splits.items()} | dict(needed or {})
         found = {name: self._digests(split, rows[name]) for name, split in splits.items()}
-        measured: list[EncoderTimed] = []
+        measured: list[list[EncoderTimed]] = [[] for _ in self.caches]
         while True:
-            measured += self._compute(found, counts, boundaries, view_boundaries, progress)
+            self._compute(found, counts, boundaries, view_boundaries, progress, measured)
             for name, each in found.items():
                 each.check(name, max_unreadable)
             # Reading may find a damaged shard, which is set aside: compute its rows again.
@@ -117,17 +112,8 @@ class FeatureStage:
                     },
                     {name: self._content(each.readable()) for name, each in found.items()},
                     [skipped for name, each in found.items() for skipped in each.skipped(name)],
-                    self._speed(measured),
+                    together([c.speed(m) for c, m in zip(self.caches, measured, strict=True)]),
                 )
-
-    @cached_property
-    def _hashes(self) -> FeatureStore:
-        return FeatureStore(self.store.root, HASHES)
-
-    @property
-    def _hash_bits(self) -> str:
-        """Name the hashes of images as they are decoded for this encoder."""
-        return f"144 bits of {self.worker.least} pixels, {DECODING}"
 
     def _digests(self, listed: Split, rows: Rows) -> SplitDigests:
         split = listed.select(rows)
@@ -135,7 +121,7 @@ class FeatureStage:
 
         def digest(row: int) -> str:
             try:
-                return self.worker.source.digest(split.keys[row])
+                return self.caches[0].worker.source.digest(split.keys[row])
             except UnreadableImageError as error:
                 unreadable[row] = error.reason
                 return ""
@@ -151,71 +137,40 @@ class FeatureStage:
         boundaries: Sequence[str],
         view_boundaries: Sequence[str],
         progress: Progress,
-    ) -> list[EncoderTimed]:
+        measured: Sequence[list[EncoderTimed]],
+    ) -> None:
         """Encode what is missing, on all slots; write each job's features as it ends.
 
-        Returns:
-            how fast the encoder was in each job that timed it.
+        `measured` takes how fast each encoder was in each job that timed it. An image that one of
+        them cannot have is left out for all.
         """
-        jobs = [
-            EncodeJob(images, view, wanted)
-            for view in range(1 + max(views.values()))
-            for wanted in (view_boundaries if view else boundaries,)
-            for images in self._missing(
-                [each.readable() for name, each in found.items() if views[name] >= view],
-                view,
-                wanted,
-            )
+        work = [
+            [
+                job
+                for view in range(1 + max(views.values()))
+                for job in cache.jobs(
+                    _keys(each.readable() for name, each in found.items() if views[name] >= view),
+                    view,
+                    view_boundaries if view else boundaries,
+                    self.pool.slots,
+                )
+            ]
+            for cache in self.caches
         ]
-        measured = []
-        done, total = 0, sum(len(job.images) for job in jobs)
-        for job, result in self.pool.map(EncoderWorker.encode, self.worker, jobs):
-            encoded = result_of(result, "features")
-            for each in found.values():
-                each.drop(encoded.broken)
-            self._keep(job, encoded)
-            done += len(job.images)
-            progress(done, total)
-            if encoded.speed:
-                measured.append(encoded.speed)
-        return measured
-
-    def _speed(self, measured: Sequence[EncoderTimed]) -> EncoderTimed | None:
-        speed = typical(measured)
-        if speed:
-            keep_speed(self.store, speed)
-        return speed or kept_speed(self.store)
-
-    def _keep(self, job: EncodeJob, encoded: Encoded) -> None:
-        read = [image.digest for image in job.images if image.digest not in encoded.broken]
-        views = self._views(read, job.view)
-        for boundary, array in encoded.features.items():
-            self.store.add(boundary, views, {TENSOR: array})
-        if encoded.hashes is not None and self._hashes.missing(self._hash_bits, read):
-            self._hashes.add(self._hash_bits, read, {TENSOR: encoded.hashes})
-
-    def _missing(
-        self, splits: Sequence[Split], view: int, boundaries: Sequence[str]
-    ) -> Iterator[list[ImageRef]]:
-        """Yield the images of each job: all whose features in this view are not complete."""
-        keys = {
-            digest: key
-            for split in splits
-            for digest, key in zip(split.digests or (), split.keys, strict=True)
-        }
-        views = self._views(keys, view)
-        rows = {row for boundary in boundaries for row in self.store.missing(boundary, views)}
-        if view == 0:
-            rows |= set(self._hashes.missing(self._hash_bits, views))
-        images = [ImageRef(digest, key) for digest, key in keys.items()]
-        wanted = [images[row] for row in sorted(rows)]
-        return _chunks(wanted, self.worker.batch_size, self.pool.slots)
-
-    def _views(self, digests: Iterable[str], view: int) -> list[str]:
-        return [self.worker.augmentation.view_digest(digest, view) for digest in digests]
+        done, total = 0, sum(len(job.images) for jobs in work for job in jobs)
+        for cache, jobs, speeds in zip(self.caches, work, measured, strict=True):
+            for job, result in self.pool.map(EncoderWorker.encode, cache.worker, jobs):
+                encoded = result_of(result, "features")
+                for each in found.values():
+                    each.drop(encoded.broken)
+                cache.keep(job, encoded)
+                done += len(job.images)
+                progress(done, total)
+                if encoded.speed:
+                    speeds.append(encoded.speed)
 
     def _content(self, split: Split) -> SplitContent:
-        return SplitContent(split, self._hashes.load(self._hash_bits, split.digests or ())[TENSOR])
+        return SplitContent(split, self.caches[0].hashes(split.digests or ()))
 
     def _shared(
         self,
@@ -236,11 +191,13 @@ class FeatureStage:
         )
 
     def _share(self, split: Split, boundary: str, view: int) -> SharedArray:
-        digests = self._views(split.digests or (), view)
-        one = self.store.load(boundary, digests[:1])[TENSOR]
-        if one.nbytes * len(digests) > self.map_above:
-            return SharedArray(self.store.locate(boundary, digests)[TENSOR])
-        return SharedArray(ray.put(self.store.load(boundary, digests)[TENSOR]))
+        digests = split.digests or ()
+        one = [cache.load(boundary, digests[:1], view) for cache in self.caches]
+        if sum(array.nbytes for array in one) * len(digests) > self.map_above:
+            rows = [cache.locate(boundary, digests, view) for cache in self.caches]
+            return SharedArray(JoinedRows(tuple(rows)) if len(rows) > 1 else rows[0])
+        arrays = [cache.load(boundary, digests, view) for cache in self.caches]
+        return SharedArray(ray.put(join_arrays(arrays) if len(arrays) > 1 else arrays[0]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,8 +251,10 @@ class SplitDigests:
             )
 
 
-def _chunks(images: list[ImageRef], batch_size: int, slots: int) -> Iterator[list[ImageRef]]:
-    """Yield the images of each job: a few batches, so that every slot is busy to the end."""
-    size = max(batch_size, min(4 * batch_size, -(-len(images) // (4 * slots))))
-    for begin in range(0, len(images), size):
-        yield images[begin : begin + size]
+def _keys(splits: Iterable[Split]) -> dict[str, str]:
+    """Return the key of an image of each content, by digest."""
+    return {
+        digest: key
+        for split in splits
+        for digest, key in zip(split.digests or (), split.keys, strict=True)
+    }

@@ -73,6 +73,9 @@ class EncoderWorker:
 
     Threads decode the next batches while one is encoded. Nothing else runs meanwhile, so the
     workers of a node share its cores, as affinity and a container's quota allow.
+
+    Attributes:
+        part: which of the encoders that are joined in `pretrained`; 0 where none are.
     """
 
     pretrained: ray.ObjectRef[Pretrained]
@@ -82,6 +85,7 @@ class EncoderWorker:
     dtype: str
     precision: PrecisionName
     on_a_node: int
+    part: int = 0
 
     @property
     def least(self) -> int:
@@ -94,7 +98,8 @@ class EncoderWorker:
 
     @cached_property
     def _loaded(self) -> Pretrained:
-        loaded: Pretrained = ray.get(self.pretrained)
+        whole: Pretrained = ray.get(self.pretrained)
+        loaded = whole.parts[self.part]
         loaded.encoder.to(self._device.torch)
         return loaded
 

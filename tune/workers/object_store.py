@@ -16,9 +16,29 @@ from numpy.typing import NDArray
 
 from data import ShardRows
 from models.feature_dataset import FeatureDataset
+from models.joined import join_arrays
 
 UNREADABLE, NOT_MADE = -1, -2
 """Places of images that have no features: they cannot be read, or no fit is given them."""
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedRows:
+    """The embeddings of several encoders on disk as one array, joined as rows are asked for."""
+
+    each: tuple[ShardRows, ...]
+
+    def __len__(self) -> int:
+        return len(self.each[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return sum(rows.nbytes for rows in self.each)
+
+    def __getitem__(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """Read rows into a new array; raises OSError if a shard has gone."""
+        return join_arrays([rows[positions] for rows in self.each])
 
 
 @dataclass(frozen=True)
@@ -32,11 +52,11 @@ class SharedArray:
     machines see, and its rows are read as they are needed.
     """
 
-    place: ray.ObjectRef[NDArray[Any]] | ShardRows
+    place: ray.ObjectRef[NDArray[Any]] | ShardRows | JoinedRows
 
-    def get(self) -> NDArray[Any] | ShardRows:
+    def get(self) -> NDArray[Any] | ShardRows | JoinedRows:
         """Return the array."""
-        if isinstance(self.place, ShardRows):
+        if isinstance(self.place, ShardRows | JoinedRows):
             return self.place
         array: NDArray[Any] = fetch(self.place)
         return array

@@ -8,7 +8,7 @@ import pytest
 
 from data import FeatureStore
 from records import EncoderTimed
-from tune.features.speed import FILE, keep_speed, kept_speed, typical
+from tune.features.speed import FILE, keep_speed, kept_speed, together, typical
 
 
 def test_it_is_the_median_on_the_device_that_did_most() -> None:
@@ -16,6 +16,14 @@ def test_it_is_the_median_on_the_device_that_did_most() -> None:
     cpu = EncoderTimed(1.0, "a CPU")
     assert typical([slow, cpu, fast]) == EncoderTimed(20.0, "a GPU")
     assert typical([]) is None
+
+
+def test_an_image_takes_as_long_as_it_does_in_every_encoder_that_is_joined() -> None:
+    slow, fast = (EncoderTimed(rate, "a CPU") for rate in (1.0, 4.0))
+    assert together([slow, fast]) == EncoderTimed(0.8, "a CPU")
+    assert together([fast]) == fast
+    assert together([fast, None]) is None
+    assert together([fast, EncoderTimed(9.0, "a GPU")]) is None
 
 
 @pytest.mark.parametrize("damage", ["", "{", "{}", "[]", '{"images_per_second": "x"}'])
