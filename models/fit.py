@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -29,6 +28,7 @@ from models.final_weights import average_decay
 from models.gradients import GradientNorms
 from models.head import HeadBank, LinearHead
 from models.joint_optimizer import JointOptimizer
+from models.judging import head_losses, judge_heads
 from models.losses import balanced_weights, mean_losses
 from models.micro_batches import MicroBatches
 from models.results import Evaluation, score
@@ -219,11 +219,7 @@ class Fit:
         labels = labels.to(self._device.torch)
         self.steps = solver.solve(self.recipe, embeddings, labels, heads)
         self._average_best(min(self.recipe.top_k, len(self.recipe.bank)))
-        with torch.no_grad():
-            self._train_loss = [
-                F.cross_entropy(logits, labels, label_smoothing=smoothing).item()
-                for logits in heads.one_by_one(embeddings)
-            ]
+        self._train_loss = head_losses(heads, embeddings, labels, smoothing)
 
     @torch.no_grad()
     def _average_best(self, count: int) -> None:
@@ -239,11 +235,12 @@ class Fit:
     def _judged(self) -> tuple[list[float], list[float], list[float]]:
         """Return the accuracy, loss and score of every head on the validation split."""
         labels = self._val.labels[self._val.rows]
+        embeddings = self.model.embeddings(self._val, self._device)
         accuracies, losses, scores = [], [], []
-        for logits in self.model.each_logits(self._val, self._device):
-            accuracies.append(measured(judged(logits, labels, self._metric)))
-            losses.append(mean_losses(logits[None], torch.from_numpy(labels)).item())
-            scores.append(score(accuracies[-1], losses[-1], self._val_least))
+        for values, loss in judge_heads(self.model.head, embeddings, labels, self._metric):
+            accuracies.append(measured(values))
+            losses.append(loss)
+            scores.append(score(accuracies[-1], loss, self._val_least))
         return accuracies, losses, scores
 
     def evaluate(self) -> Evaluation:
