@@ -86,6 +86,7 @@ class Fit:
         self.batch_size = min(self.recipe.batch_size, self.images)
         self.best: Evaluation | None = None
         self.best_weights: dict[str, Tensor] = {}
+        self._best_at: list[int] = []  # `_now` when the best weights were these
         self._train, self._val, self.horizon, self._seed = train, val, horizon, seed
         self._metric = metric
         weights = image_weights(val.labels[val.rows], metric)
@@ -146,6 +147,7 @@ class Fit:
         evaluation = self.evaluate()
         if evaluation.finite and (self.best is None or evaluation.score > self.best.score):
             self.best, self.best_weights = evaluation, _copied(self.weights())
+            self._best_at = self._now()
         if prospect and self.model.trained and self.samples < self.horizon:
             evaluation = replace(evaluation, prospect=self.interpolated_score())
         return evaluation
@@ -282,12 +284,14 @@ class Fit:
 
     def interpolated_score(self) -> float:
         """Score the weights half-way back to their start, 0 at least; the fit stays as it is."""
-        now = _copied(self.weights())
+        now, holds_best = _copied(self.weights()), self._best_at == self._now()
         with torch.no_grad():
             for key, weight in self.weights().items():  # one at a time, as memory may be short
                 weight.lerp_(self._initial[key].to(weight), 0.5)
         *_, scores = self._judged()
         self.set_weights(now)
+        if holds_best:
+            self._best_at = self._now()
         return max(0.0, *scores)
 
     def logits(self, examples: FeatureDataset, head: int = 0) -> Tensor:
@@ -334,12 +338,19 @@ class Fit:
         moved, size = torch.stack(squares).double().sum(0).tolist()  # the device is waited for once
         return math.sqrt(moved / size) if size else 0.0
 
+    def _now(self) -> list[int]:
+        """Return numbers that are others once a step was taken or a weight was written to."""
+        return [self.steps, *(weight._version for weight in self.weights().values())]
+
     def gradient_norms(self) -> dict[str, dict[str, float]]:
         """Layer group to kind to the root mean square of the gradient's norm; empty for probes."""
         return self._gradients.by_place()
 
     def state_dict(self) -> dict[str, Any]:
-        """Collect tensors and numbers from which `load_state_dict` goes on."""
+        """Collect tensors and numbers from which `load_state_dict` goes on.
+
+        Where the present weights are the best ones they are there once.
+        """
         return {
             "samples": self.samples,
             "steps": self.steps,
@@ -348,7 +359,7 @@ class Fit:
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "scaler": self._scaler.state_dict(),
             "best": None if self.best is None else asdict(self.best),
-            "best_weights": self.best_weights,
+            "best_weights": None if self._best_at == self._now() else self.best_weights,
             "average": self.average_weights,
             "gradients": self._gradients.state_dict(),
         }
@@ -362,7 +373,8 @@ class Fit:
             optimizer.load_state_dict(saved)
         self._scaler.load_state_dict(state["scaler"])
         self.best = None if state["best"] is None else Evaluation(**state["best"])
-        self.best_weights = state["best_weights"]
+        best = state["best_weights"]
+        self.best_weights = _copied(state["weights"]) if best is None else best
         for key, average in (self.average_weights or {}).items():
             average.copy_(state["average"][key])
         self._gradients.load_state_dict(state["gradients"])
