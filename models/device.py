@@ -46,6 +46,12 @@ class Device:
         enabled = self._dtype != torch.float32
         return torch.autocast(self.torch.type, dtype=self._dtype, enabled=enabled)
 
+    def product_type(self) -> torch.dtype:
+        """Return the type that autocast computes products of float32 in."""
+        with self.autocast():
+            one = torch.ones(1, 1, device=self.torch)
+            return (one @ one).dtype
+
     def wait(self) -> None:
         """Wait until the device has done all that it was asked for."""
         if self.torch.type == "cuda":

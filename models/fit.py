@@ -25,6 +25,7 @@ from models.device import Device
 from models.encoder import Encoder
 from models.feature_dataset import FeatureDataset, ShuffleStream
 from models.final_weights import average_decay
+from models.frozen_weights import round_frozen
 from models.gradients import GradientNorms
 from models.head import HeadBank, LinearHead
 from models.joint_optimizer import JointOptimizer
@@ -106,6 +107,8 @@ class Fit:
             heads.set_heads([start] * len(self.recipe.bank))
         model = Classifier(encoder, selection, boundary, heads, lora_seed=seed)
         self.model = model.to(self._device.torch, dtype)
+        if self._device.precision != "float32":
+            round_frozen(self.model.groups, self._device.product_type())
         # The encoder's own weights need no copy: nobody changes them.
         self._initial = _copied(self._head_weights()) | {
             p.key: encoder.group(p.group).get_parameter(p.name).detach()
