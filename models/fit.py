@@ -33,6 +33,7 @@ from models.judging import head_losses, judge_heads
 from models.losses import balanced_weights, mean_losses
 from models.micro_batches import MicroBatches
 from models.results import Evaluation, score
+from models.schedule import lr_share
 from models.selection import Selection
 from models.solvers import SOLVERS, DirectSolver, StepSolver
 
@@ -381,17 +382,6 @@ class Fit:
         for key, average in (self.average_weights or {}).items():
             average.copy_(state["average"][key])
         self._gradients.load_state_dict(state["gradients"])
-
-
-def lr_share(samples: int, batch_size: int, horizon: int, warmup: float) -> float:
-    """The learning rate's share of its peak at a step: linear warm-up, then a cosine to zero.
-
-    `samples` have been seen before the step; `warmup` is a share of the horizon.
-    """
-    seen = samples / horizon
-    if seen < warmup:
-        return min(1.0, (samples + batch_size) / (warmup * horizon))
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (seen - warmup) / (1 - warmup))))
 
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

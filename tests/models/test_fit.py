@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from models.device import Device
 from models.encoder import Encoder, LayerGroup
 from models.feature_dataset import FeatureDataset
-from models.fit import Fit, lr_share
+from models.fit import Fit
 from models.head import LinearHead
 from models.recipe import Recipe
+from models.schedule import lr_share
 from models.results import Evaluation, score
 from models.selection import select
 from models.towers import split_tower
