@@ -32,6 +32,7 @@ from models.joint_optimizer import JointOptimizer
 from models.judging import head_losses, judge_heads
 from models.losses import balanced_weights, mean_losses
 from models.micro_batches import MicroBatches
+from models.resident_features import resident
 from models.results import Evaluation, score
 from models.schedule import lr_share
 from models.selection import Selection
@@ -95,6 +96,7 @@ class Fit:
         # The image that counts least counts as much as one of this many.
         self._val_least = len(weights) / float(weights.min())
         self._device, self._dtype = device or Device("cpu"), dtype
+        self._device.watch_memory()
         self._class_weights: Tensor | None = None
         if self.recipe.class_weights == "balanced":
             self._class_weights = balanced_weights(train, classes).to(self._device.torch, dtype)
@@ -154,6 +156,10 @@ class Fit:
             self._best_at = self._now()
         if prospect and self.model.trained and self.samples < self.horizon:
             evaluation = replace(evaluation, prospect=self.interpolated_score())
+        if losses and self.samples < self.horizon:  # all that takes memory has been done once
+            copy = sum(weight.nbytes for weight in self.weights().values())
+            both = self._val, self._train
+            self._val, self._train = resident(both, self._device, self._device.spare() - copy)
         return evaluation
 
     def step(self) -> Tensor:

@@ -21,8 +21,8 @@ from models.feature_dataset import FeatureDataset
 from models.fit import Fit
 from models.head import LinearHead
 from models.recipe import Recipe
-from models.schedule import lr_share
 from models.results import Evaluation, score
+from models.schedule import lr_share
 from models.selection import select
 from models.towers import split_tower
 from tests.models.fits import CLASSES, assert_same, clusters, images, probe, tuning, weights
