@@ -49,8 +49,18 @@ def log_likelihoods(logits: Tensor, labels: Tensor) -> list[float]:
 
     It is `LEAST` at the lowest, and where logits are not finite numbers.
     """
+    return six_digits(bounded_logs(logits, labels))
+
+
+def bounded_logs(logits: Tensor, labels: Tensor) -> Tensor:
+    """Compute `log_likelihoods` in float64 (n,), where the logits lie."""
     found = logits.double().log_softmax(-1).gather(-1, labels[:, None])[:, 0]
-    return [round(value, 6) for value in found.nan_to_num(LEAST).clamp(min=LEAST).tolist()]
+    return found.nan_to_num(LEAST).clamp(min=LEAST)
+
+
+def six_digits(logs: Tensor) -> list[float]:
+    """Round as files have log probabilities (n,)."""
+    return [round(value, 6) for value in logs.tolist()]
 
 
 def judged(logits: Tensor, labels: NDArray[np.int64], metric: Metric) -> NDArray[np.float64]:

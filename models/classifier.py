@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -119,12 +119,6 @@ class Classifier(nn.Module):
     def logits(self, examples: FeatureDataset, device: Device, head: int = 0) -> Tensor:
         """Compute a head's logits (n, C) of all examples, in order, on the CPU in float32."""
         return self.head.logits(self.embeddings(examples, device), head).float().cpu()
-
-    @torch.no_grad()
-    def each_logits(self, examples: FeatureDataset, device: Device) -> Iterator[Tensor]:
-        """Yield `logits` of one head after another: memory may not hold those of a bank."""
-        for logits in self.head.one_by_one(self.embeddings(examples, device)):
-            yield logits.float().cpu()
 
 
 @torch.no_grad()

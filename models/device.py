@@ -13,6 +13,8 @@ from models.config import PrecisionName
 
 CONTEXT = 1 << 30  # bytes of a GPU that a process takes before any tensor, and for its kernels
 
+PIECES = 0.2  # of a GPU's free memory: it may lie scattered
+
 
 class Device:
     """A device ("cpu", "cuda", "cuda:1", …) with automatic mixed precision.
@@ -45,6 +47,30 @@ class Device:
         """Run matrix products in `precision` within the block."""
         enabled = self._dtype != torch.float32
         return torch.autocast(self.torch.type, dtype=self._dtype, enabled=enabled)
+
+    def product_type(self) -> torch.dtype:
+        """Return the type that autocast computes products of float32 in."""
+        with self.autocast():
+            one = torch.ones(1, 1, device=self.torch)
+            return (one @ one).dtype
+
+    def watch_memory(self) -> None:
+        """Have `spare` count from here on."""
+        if self.torch.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.torch)
+
+    def spare(self) -> int:
+        """Return the bytes of this process's share of a GPU that no tensor was ever in; 0 on CPUs.
+
+        Those that other processes have taken meanwhile are none of them, nor is the part `PIECES`.
+        """
+        if self.torch.type != "cuda":
+            return 0
+        free, total = torch.cuda.mem_get_info(self.torch)
+        own = torch.cuda.get_per_process_memory_fraction(self.torch) * total
+        most = min(own, free + torch.cuda.memory_reserved(self.torch))
+        used = torch.cuda.max_memory_allocated(self.torch)
+        return max(0, int((1 - PIECES) * (most - used)))
 
     def wait(self) -> None:
         """Wait until the device has done all that it was asked for."""

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -26,12 +25,16 @@ from models.device import Device
 from models.encoder import Encoder
 from models.feature_dataset import FeatureDataset, ShuffleStream
 from models.final_weights import average_decay
+from models.frozen_weights import round_frozen
 from models.gradients import GradientNorms
 from models.head import HeadBank, LinearHead
 from models.joint_optimizer import JointOptimizer
+from models.judging import head_losses, judge_heads
 from models.losses import balanced_weights, mean_losses
 from models.micro_batches import MicroBatches
+from models.resident_features import resident
 from models.results import Evaluation, score
+from models.schedule import lr_share
 from models.selection import Selection
 from models.solvers import SOLVERS, DirectSolver, StepSolver
 
@@ -86,12 +89,14 @@ class Fit:
         self.batch_size = min(self.recipe.batch_size, self.images)
         self.best: Evaluation | None = None
         self.best_weights: dict[str, Tensor] = {}
+        self._best_at: list[int] = []  # `_now` when the best weights were these
         self._train, self._val, self.horizon, self._seed = train, val, horizon, seed
         self._metric = metric
         weights = image_weights(val.labels[val.rows], metric)
         # The image that counts least counts as much as one of this many.
         self._val_least = len(weights) / float(weights.min())
         self._device, self._dtype = device or Device("cpu"), dtype
+        self._device.watch_memory()
         self._class_weights: Tensor | None = None
         if self.recipe.class_weights == "balanced":
             self._class_weights = balanced_weights(train, classes).to(self._device.torch, dtype)
@@ -105,6 +110,8 @@ class Fit:
             heads.set_heads([start] * len(self.recipe.bank))
         model = Classifier(encoder, selection, boundary, heads, lora_seed=seed)
         self.model = model.to(self._device.torch, dtype)
+        if self._device.precision != "float32":
+            round_frozen(self.model.groups, self._device.product_type())
         # The encoder's own weights need no copy: nobody changes them.
         self._initial = _copied(self._head_weights()) | {
             p.key: encoder.group(p.group).get_parameter(p.name).detach()
@@ -146,8 +153,13 @@ class Fit:
         evaluation = self.evaluate()
         if evaluation.finite and (self.best is None or evaluation.score > self.best.score):
             self.best, self.best_weights = evaluation, _copied(self.weights())
+            self._best_at = self._now()
         if prospect and self.model.trained and self.samples < self.horizon:
             evaluation = replace(evaluation, prospect=self.interpolated_score())
+        if losses and self.samples < self.horizon:  # all that takes memory has been done once
+            copy = sum(weight.nbytes for weight in self.weights().values())
+            both = self._val, self._train
+            self._val, self._train = resident(both, self._device, self._device.spare() - copy)
         return evaluation
 
     def step(self) -> Tensor:
@@ -219,11 +231,7 @@ class Fit:
         labels = labels.to(self._device.torch)
         self.steps = solver.solve(self.recipe, embeddings, labels, heads)
         self._average_best(min(self.recipe.top_k, len(self.recipe.bank)))
-        with torch.no_grad():
-            self._train_loss = [
-                F.cross_entropy(logits, labels, label_smoothing=smoothing).item()
-                for logits in heads.one_by_one(embeddings)
-            ]
+        self._train_loss = head_losses(heads, embeddings, labels, smoothing)
 
     @torch.no_grad()
     def _average_best(self, count: int) -> None:
@@ -239,11 +247,12 @@ class Fit:
     def _judged(self) -> tuple[list[float], list[float], list[float]]:
         """Return the accuracy, loss and score of every head on the validation split."""
         labels = self._val.labels[self._val.rows]
+        embeddings = self.model.embeddings(self._val, self._device)
         accuracies, losses, scores = [], [], []
-        for logits in self.model.each_logits(self._val, self._device):
-            accuracies.append(measured(judged(logits, labels, self._metric)))
-            losses.append(mean_losses(logits[None], torch.from_numpy(labels)).item())
-            scores.append(score(accuracies[-1], losses[-1], self._val_least))
+        for values, loss in judge_heads(self.model.head, embeddings, labels, self._metric):
+            accuracies.append(measured(values))
+            losses.append(loss)
+            scores.append(score(accuracies[-1], loss, self._val_least))
         return accuracies, losses, scores
 
     def evaluate(self) -> Evaluation:
@@ -285,12 +294,14 @@ class Fit:
 
     def interpolated_score(self) -> float:
         """Score the weights half-way back to their start, 0 at least; the fit stays as it is."""
-        now = _copied(self.weights())
+        now, holds_best = _copied(self.weights()), self._best_at == self._now()
         with torch.no_grad():
             for key, weight in self.weights().items():  # one at a time, as memory may be short
                 weight.lerp_(self._initial[key].to(weight), 0.5)
         *_, scores = self._judged()
         self.set_weights(now)
+        if holds_best:
+            self._best_at = self._now()
         return max(0.0, *scores)
 
     def logits(self, examples: FeatureDataset, head: int = 0) -> Tensor:
@@ -337,12 +348,19 @@ class Fit:
         moved, size = torch.stack(squares).double().sum(0).tolist()  # the device is waited for once
         return math.sqrt(moved / size) if size else 0.0
 
+    def _now(self) -> list[int]:
+        """Return numbers that are others once a step was taken or a weight was written to."""
+        return [self.steps, *(weight._version for weight in self.weights().values())]
+
     def gradient_norms(self) -> dict[str, dict[str, float]]:
         """Layer group to kind to the root mean square of the gradient's norm; empty for probes."""
         return self._gradients.by_place()
 
     def state_dict(self) -> dict[str, Any]:
-        """Collect tensors and numbers from which `load_state_dict` goes on."""
+        """Collect tensors and numbers from which `load_state_dict` goes on.
+
+        Where the present weights are the best ones they are there once.
+        """
         return {
             "samples": self.samples,
             "steps": self.steps,
@@ -351,7 +369,7 @@ class Fit:
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "scaler": self._scaler.state_dict(),
             "best": None if self.best is None else asdict(self.best),
-            "best_weights": self.best_weights,
+            "best_weights": None if self._best_at == self._now() else self.best_weights,
             "average": self.average_weights,
             "gradients": self._gradients.state_dict(),
         }
@@ -365,21 +383,11 @@ class Fit:
             optimizer.load_state_dict(saved)
         self._scaler.load_state_dict(state["scaler"])
         self.best = None if state["best"] is None else Evaluation(**state["best"])
-        self.best_weights = state["best_weights"]
+        best = state["best_weights"]
+        self.best_weights = _copied(state["weights"]) if best is None else best
         for key, average in (self.average_weights or {}).items():
             average.copy_(state["average"][key])
         self._gradients.load_state_dict(state["gradients"])
-
-
-def lr_share(samples: int, batch_size: int, horizon: int, warmup: float) -> float:
-    """The learning rate's share of its peak at a step: linear warm-up, then a cosine to zero.
-
-    `samples` have been seen before the step; `warmup` is a share of the horizon.
-    """
-    seen = samples / horizon
-    if seen < warmup:
-        return min(1.0, (samples + batch_size) / (warmup * horizon))
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (seen - warmup) / (1 - warmup))))
 
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.config import PrecisionName
 from models.device import Device
-from models.encoder import PIXELS, Encoder
+from models.encoder import PIXELS, Encoder, LayerGroup
+from models.frozen_weights import in_products
 from models.selection import Selection
 
 STATE = 5  # floats for each trained weight: its gradient, two moments, its average, its best value
@@ -61,7 +62,7 @@ def training_memory(
 
     Returns:
         The bytes of the weights, of those that LoRA merges in a step, of what training keeps beside
-        those that it trains and, in half precision, of their copies in a step; and the bytes for
+        those that it trains and, in half precision, of copies of those in a step; and the bytes for
         each example of a batch that a forward pass saves for the backward pass, counted on blank
         images as operations are.
     """
@@ -69,6 +70,9 @@ def training_memory(
     weights = sum(parameter.numel() for parameter in suffix.parameters())
     for p in selection.parameters:
         weights += encoder.group(p.group).get_parameter(p.name).numel() if p.low_rank else 0
+    for i in range(encoder.index(boundary), len(encoder.groups)):
+        rounded = _rounded(encoder.group(i), i, selection, precision)
+        weights -= sum(parameter.numel() for parameter in rounded.values()) // 2
     kept = STATE + (selection.recipe.pull_to_start > 0)  # and where each weight began
     one, two = (_saved_bytes(encoder, selection, precision, examples) for examples in (1, 2))
     return 4 * (weights + kept * selection.count) + 2 * one - two, two - one
@@ -88,7 +92,7 @@ def _saved_bytes(
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    x = torch.zeros(examples, *encoder.shapes[selection.boundary])
+    x, halves = torch.zeros(examples, *encoder.shapes[selection.boundary]), []
     # The graph keeps what is saved alive, or an address might come up twice.
     with saved_tensors_hooks(note, lambda x: x), Device("cpu", precision).autocast():
         for i in range(encoder.index(selection.boundary), len(encoder.groups)):
@@ -97,8 +101,21 @@ def _saved_bytes(
                 name: parameter.detach().requires_grad_((i, name) in trained)
                 for name, parameter in group.named_parameters()
             }
+            for name, parameter in _rounded(group, i, selection, precision).items():
+                weights[name] = parameter.detach().to(getattr(torch, precision))
+                own.add(weights[name].untyped_storage().data_ptr())
+                halves.append(weights[name])  # alive, as its address is one of those
             x = functional_call(group, weights, x)
     return sum(saved.values())
+
+
+def _rounded(
+    group: LayerGroup, index: int, selection: Selection, precision: PrecisionName
+) -> dict[str, nn.Parameter]:
+    """Return what a fit keeps of a group in half precision alone (`round_frozen`), by name."""
+    trained = {p.name for p in selection.parameters if p.group == index}
+    half = precision != "float32"
+    return {n: p for n, p in in_products(group) if half and n not in trained}
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +39,6 @@ class HeadBank(nn.Module):
     def logits(self, embeddings: Tensor, head: int) -> Tensor:
         """Map embeddings (n, d) to the logits (n, C) of one head."""
         return F.linear(embeddings, self.weight[head], self.bias[head])
-
-    def one_by_one(self, embeddings: Tensor) -> Iterator[Tensor]:
-        """Yield the logits (n, C) of each head in turn: memory may not hold all at once."""
-        for head in range(len(self.weight)):
-            yield self.logits(embeddings, head)
 
     @torch.no_grad()
     def set_heads(self, heads: Sequence[LinearHead]) -> None:

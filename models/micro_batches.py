@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from models.resident_features import give_way
+
 Result = TypeVar("Result")
 # Messages of the libraries of NVIDIA and AMD, which torch passes on as any other error.
 NO_MEMORY = (
@@ -35,6 +37,7 @@ class MicroBatches:
     def run(self, work: Callable[[int], Result]) -> Result:
         """Do `work(size)`, and start over with half the size for as long as memory runs out.
 
+        Features that stay on the device give way before that.
         What may be a broken GPU as well (`NO_HANDLE`) is tried again once.
 
         Raises:
@@ -45,11 +48,15 @@ class MicroBatches:
                 return work(self.size)
             except RuntimeError as error:
                 doubtful = _names(error, NO_HANDLE)
-                if self.size == 1 or not is_out_of_memory(error) or (doubtful and self._doubted):
+                if not is_out_of_memory(error) or (doubtful and self._doubted):
+                    raise
+                gave_way = give_way()
+                if self.size == 1 and not gave_way:
                     raise
                 self._doubted |= doubtful
             # Here, not above: the error's frames would hold on to what filled the memory.
-            self.size = -(-self.size // 2)
+            if not gave_way:
+                self.size = -(-self.size // 2)
             torch.cuda.empty_cache()
 
 
@@ -60,7 +67,10 @@ def cpu_on_oom(work: Callable[..., Result], *tensors: Tensor) -> Result:
     except RuntimeError as error:
         if not is_out_of_memory(error) or all(tensor.device.type == "cpu" for tensor in tensors):
             raise
+        gave_way = give_way()
     torch.cuda.empty_cache()
+    if gave_way:
+        return cpu_on_oom(work, *tensors)
     return work(*(tensor.cpu() for tensor in tensors))
 
 

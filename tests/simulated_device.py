@@ -265,11 +265,15 @@ def _registered() -> tuple[torch.library.Library, ...]:
         _plain(target).copy_(_plain(source))
         return target
 
+    def silu_backward(gradient: Tensor, x: Tensor) -> Tensor:  # else torch takes it apart
+        return SimulatedTensor(torch.ops.aten.silu_backward(_plain(gradient), _plain(x)))
+
     library = torch.library.Library("aten", "IMPL")
     for name, implemented in (
         ("empty.memory_format", empty),
         ("empty_strided", empty_strided),
         ("_copy_from", copy_from),
+        ("silu_backward", silu_backward),
     ):
         library.impl(name, implemented, "PrivateUse1")
     every = torch.library.Library("_", "IMPL")

@@ -15,6 +15,7 @@ from models.towers.eva import Eva
 from models.towers.fastvit import FastViT
 from models.towers.modified_resnet import ResNet
 from models.towers.native import NativeViT
+from models.towers.quick_gelu import make_lean
 from models.towers.relpos_vit import RelPosViT
 from models.towers.swin import Swin
 from models.towers.timm_resnet import TimmResNet
@@ -46,12 +47,13 @@ def family_of(tower: Any) -> TowerFamily:
 
 
 def split_tower(tower: Any) -> Encoder:
-    """Split an open_clip image tower; the encoder shares its parameters.
+    """Split an open_clip image tower; the encoder shares its parameters and modules.
 
     Raises:
         InputError: the tower is of no known family, or has no vector for an image.
     """
     size = tower.image_size
+    make_lean(tower)
     height, width = size if isinstance(size, tuple) else (size, size)
     encoder = Encoder(family_of(tower).groups(tower), (3, height, width))
     if len(shape := encoder.shapes[HEAD]) != 1:

@@ -129,3 +129,32 @@ def test_fits_resume_on_a_gpu(name: str) -> None:
     expected, found = first.train_until(160), second.train_until(160)
     assert found.train_loss == pytest.approx(expected.train_loss, rel=1e-3)
     assert found.val_loss == pytest.approx(expected.val_loss, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("share", "free", "expected"),
+    [
+        (1.0, 30, 0.8 * (40 - 25)),  # of what this process may yet take, and holds
+        (0.5, 30, 0.8 * (32 - 25)),
+        (1.0, 2, 0.0),  # others have taken it
+        (0.25, 30, 0.0),
+    ],
+)
+def test_what_is_spare_of_a_gpu_no_tensor_was_ever_in(
+    share: float, free: int, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 64))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda _: share)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 10)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 25)
+    assert Device("cuda").spare() == int(expected)
+    assert Device("cpu").spare() == 0
+
+
+@pytest.mark.gpu
+def test_a_gpus_spare_memory_is_less_by_what_was_there() -> None:
+    device = Device("cuda")
+    device.watch_memory()
+    before = device.spare()
+    torch.empty(1 << 26, dtype=torch.uint8, device="cuda")
+    assert 0 < device.spare() < before

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from models.device import Device
 from models.encoder import Encoder, LayerGroup
 from models.feature_dataset import FeatureDataset
-from models.fit import Fit, lr_share
+from models.fit import Fit
 from models.head import LinearHead
 from models.recipe import Recipe
 from models.results import Evaluation, score
+from models.schedule import lr_share
 from models.selection import select
 from models.towers import split_tower
 from tests.models.fits import CLASSES, assert_same, clusters, images, probe, tuning, weights
@@ -342,9 +343,7 @@ def test_log_loss_ranks_fits_by_their_likelihood(encoder: Encoder) -> None:
     fit = Fit(encoder, select(recipe, encoder), "head", train, val, **numbers)
     found = fit.train_until(1000)
     labels = torch.from_numpy(val.labels)
-    losses = [
-        F.cross_entropy(each, labels).item() for each in fit.model.each_logits(val, Device("cpu"))
-    ]
+    losses = [F.cross_entropy(fit.logits(val, head), labels).item() for head in range(2)]
     assert found.head == np.argmin(losses) == 0
     assert found.val_accuracy == pytest.approx(np.exp(-losses[0]), abs=1e-4)
     assert np.mean(fit.validate(0)[0]) == pytest.approx(found.val_accuracy)

@@ -88,6 +88,32 @@ def test_the_best_weights_travel_with_the_state(encoder: Encoder) -> None:
     assert_same(weights(second), at_best)
 
 
+@pytest.mark.parametrize("prospect", [False, True])
+def test_weights_that_are_the_best_are_saved_once(encoder: Encoder, prospect: bool) -> None:
+    def saved(fit: Fit) -> bytes:
+        file = io.BytesIO()
+        torch.save(fit.state_dict(), file)
+        return file.getvalue()
+
+    first, second = (tuning(encoder, average=True) for _ in range(2))
+    first.train_until(80, prospect)
+    assert first.best is not None
+    assert first.best.samples == 80
+    once = saved(first)
+    at_best = weights(first)
+    assert torch.load(io.BytesIO(once), weights_only=True)["best_weights"] is None
+    second.load_state_dict(torch.load(io.BytesIO(once), weights_only=True))
+    for fit in (first, second):
+        fit.step()
+        assert not torch.equal(weights(fit)["head.weight"], at_best["head.weight"])
+    size = sum(weight.nbytes for weight in first.best_weights.values())
+    assert len(saved(first)) - len(once) > size
+    assert len(saved(second)) - len(once) > size
+    for fit in (first, second):
+        fit.restore_best()
+        assert_same(weights(fit), at_best)
+
+
 def test_the_best_weights_are_judged_by_other_images_where_a_state_has_gone_on(
     encoder: Encoder,
 ) -> None:

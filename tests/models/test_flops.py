@@ -118,11 +118,11 @@ def test_state_is_what_a_fit_holds_of_it() -> None:
     fit = fit_of(encoder, recipe, boundary, average=True)
     fit.train_until(2 * N)
     held = fit.state_dict()
-    trained = [name for name in held["best_weights"] if not name.startswith("head/")]
+    trained = [name for name in fit.best_weights if not name.startswith("head/")]
     moments = held["optimizers"][1]["state"]
     beside = [
         *(held["average"][name] for name in trained),
-        *(held["best_weights"][name] for name in trained),
+        *(fit.best_weights[name] for name in trained),
         *(kept[name] for kept in moments.values() for name in ("exp_avg", "exp_avg_sq")),
     ]
     weights = [p for group in fit.model.groups for p in group.parameters()]

@@ -283,7 +283,7 @@ def test_a_tag_trained_with_quick_gelu_gets_it(
     )
     found = load_pretrained(ModelConfig(name=NAME, pretrained="ours"))
     activations = {type(m).__name__ for m in found.encoder.modules() if "GELU" in type(m).__name__}
-    assert activations == {"QuickGELU" if trained_with_quick_gelu else "GELU"}
+    assert activations == {"LeanQuickGELU" if trained_with_quick_gelu else "GELU"}
 
 
 def test_openais_vit_b_32_is_built_with_quick_gelu(monkeypatch: pytest.MonkeyPatch) -> None:

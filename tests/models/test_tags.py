@@ -99,7 +99,7 @@ def test_a_file_gets_the_activation_of_all_tags(
     tiny: open_clip.CLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = from_file({"openai": OPENAI}, tmp_path, monkeypatch)
-    assert activations(found) == {"QuickGELU"}
+    assert activations(found) == {"LeanQuickGELU"}
     assert "as all its tags (openai)" in found.assumed[0]
 
 

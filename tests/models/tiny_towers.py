@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import Transformer
+from open_clip.transformer import QuickGELU, Transformer
 from open_clip.transformer import VisionTransformer as NativeViT
 from timm.layers import LayerNorm2d
 from timm.models.convnext import ConvNeXt
@@ -145,6 +145,7 @@ STAGES = {ConvNeXt: "stages", FastVit: "stages", SwinTransformer: "layers"}
 
 TOWERS: dict[str, Callable[[], nn.Module]] = {
     "native": native,
+    "native, QuickGELU": lambda: native(act_layer=QuickGELU),
     "native, layer scale": lambda: native(ls_init_value=0.1),
     "native, average": lambda: native(pool_type="avg", final_ln_after_pool=True, no_ln_pre=True),
     "native, sequence first": sequence_first,

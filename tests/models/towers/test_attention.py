@@ -29,6 +29,7 @@ ONE_TOKEN: dict[str, Callable[[], nn.Module]] = {
     ),
 }
 ONE_TOKEN |= {name: build for name, build in TOWERS.items() if name.startswith("EVA, token")}
+ONE_TOKEN["native, QuickGELU"] = TOWERS["native, QuickGELU"]
 ALL_TOKENS = {
     name: build for name, build in TOWERS.items() if name not in (*ONE_TOKEN, "timm, token")
 }
