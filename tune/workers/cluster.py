@@ -28,11 +28,8 @@ from tune.workers.gpus import auto_share, local_gpus, slices
 from tune.workers.machines import alive, on_node, slots_at
 from tune.workers.private import open_to_all, private_folder
 from tune.workers.ray_environment import set_ray_environment
+from tune.workers.shipped import ROOT, shipped_code
 
-ROOT = Path(__file__).resolve().parents[2]
-# Parts of the checkout that workers on other machines do not need.
-EXCLUDED = [".git", ".venv", "results", "docs", "benchmarks"]
-EXCLUDED += [".cache", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"]
 MINIMUM_STORE = 200 << 20
 FILES, WANTED = 1024, 65536  # open at once in each of Ray's processes: at least, and at most
 KEPT = "kept"  # marks the folder of a Ray whose logs are to stay
@@ -226,11 +223,16 @@ def _join(address: str) -> Any:
     if address == "auto" and not os.environ.get("RAY_ADDRESS"):
         address = _found_here()
     _check_answers(address)
-    options: dict[str, Any] = {}
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a submitted job has shipped its code
-        options["runtime_env"] = {"working_dir": str(ROOT), "excludes": EXCLUDED}
     try:
-        return _init(address=address, **options)
+        if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:  # a submitted job has shipped its code
+            return _init(address=address)
+        with shipped_code() as code:
+            return _init(address=address, runtime_env={"working_dir": str(code)})
+    except ray.exceptions.RuntimeEnvSetupError as error:
+        raise InputError(
+            f"--address {address}: the cluster does not take this project's code "
+            f"({one_line(error, 300)})"
+        ) from None
     except (ray.exceptions.RayError, OSError, ValueError) as error:
         raise InputError(
             f"--address {address}: no Ray cluster answers ({one_line(error)}); one that asks for a "

@@ -15,10 +15,11 @@ from errors import InputError
 from models.config import PrecisionName
 from models.device import Device, available_device, gpu_trouble
 from records import NodeView
-from tune.workers.cluster import ROOT, Cluster, open_cluster
+from tune.workers.cluster import Cluster, open_cluster
 from tune.workers.gpus import EXCLUSIVE, local_gpus
 from tune.workers.machines import alive, on_node
 from tune.workers.private import open_to_all
+from tune.workers.shipped import ROOT
 
 SAMPLE = 50  # images that a machine tries until it has read one
 BUSY = 60.0  # seconds to wait for a GPU that somebody else may hold; then it is not asked
