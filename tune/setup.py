@@ -37,11 +37,13 @@ from tune.features.stage import FeatureStage
 from tune.features.worker import EncoderWorker
 from tune.kinds import fitted
 from tune.run_dir import identity
+from tune.storage.storage import Storage
 from tune.trials.final_fits import FinalFitJob, final_fits
 from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster
 from tune.workers.own_parts import take_along
 from tune.workers.placement import Layers, Placement, check_room
+from tune.workers.shared_folders import SharedFolder
 
 ENCODING = 1.25  # times the encoder's weights: with the activations of a few images
 FINGERPRINT = 32  # characters of it in a folder's name
@@ -113,8 +115,12 @@ def feature_stage(
     pool: ActorPool,
     precision: PrecisionName,
     source: ImageSource,
+    store: float,
 ) -> FeatureStage:
-    """Return the stage that makes this experiment's features of a source's images."""
+    """Return the stage that makes this experiment's features of a source's images.
+
+    The smallest object store has `store` bytes.
+    """
     experiment = prepared.experiment
     features = experiment.features
     name = f"{prepared.pretrained.fingerprint[:FINGERPRINT]}-{features.dtype}-{precision}"
@@ -130,7 +136,24 @@ def feature_stage(
         precision=precision,
         on_a_node=pool.on_a_node,
     )
-    return FeatureStage(FeatureStore(prepared.cache, name), worker, pool, prepared.plan.map_above)
+    above = prepared.plan.map_above(store)
+    return FeatureStage(FeatureStore(prepared.cache, name), worker, pool, above)
+
+
+def shared_folders(
+    prepared: Prepared, cluster: Cluster, storage: Storage, key: str
+) -> list[SharedFolder]:
+    """List what machines must share: a run's `storage`, which the option `key` names.
+
+    Also the cache, if they read features from there. One machine alone need share nothing.
+    """
+    if cluster.nodes == 1 and not cluster.grows:
+        return []
+    folders = [SharedFolder(storage, key, "the trials' checkpoints")]
+    if max(prepared.plan.arrays) > prepared.plan.map_above(cluster.store):
+        what = "the features that no memory holds"
+        folders.append(SharedFolder(Storage.at(prepared.cache), "features.cache", what))
+    return folders
 
 
 def identity_of(prepared: Prepared) -> dict[str, str]:

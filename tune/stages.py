@@ -59,12 +59,16 @@ from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster
 from tune.workers.object_store import SharedSplit
 from tune.workers.placement import Placement
+from tune.workers.shared_folders import Mark
 from tune.workers.survey import ask_devices, survey
 
 
 @dataclass(frozen=True)
 class Site:
-    """What every stage of a run works with; `events` are those of the run that is resumed."""
+    """What every stage of a run works with.
+
+    `events` are those of the run that is resumed, `marks` lie in the folders to be shared.
+    """
 
     prepared: Prepared
     directory: RunDirectory
@@ -72,6 +76,7 @@ class Site:
     events: Sequence[Event]
     cluster: Cluster
     watch: Watch
+    marks: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,13 @@ def use_machines(site: Site) -> Machines:
     """Check the machines, and decide how to use them.
 
     Raises:
-        InputError: a machine sees no images, its GPU cannot be used as asked or has no room for
-            what a method trains, or the devices compute in another precision than those that the
-            resumed run began on.
+        InputError: a machine sees no images or lacks a shared folder, its GPU cannot be used as
+            asked or has no room for what a method trains, or the devices compute in another
+            precision than those that the resumed run began on.
     """
     prepared, cluster = site.prepared, site.cluster
     dataset, config = prepared.dataset, prepared.experiment
-    found = survey(cluster, dataset.source, dataset.train.keys)
+    found = survey(cluster, dataset.source, dataset.train.keys, site.marks)
     site.journal.write(Nodes(tuple(found.nodes)))
     found.check(config.data.source)
     found.check_share(cluster.slot)
@@ -107,7 +112,7 @@ def use_machines(site: Site) -> Machines:
     return Machines(
         precision,
         placement(prepared, cluster, devices.sized(found.nodes), precision),
-        ActorPool(cluster.slot, cluster.slots, cluster.hosts),
+        ActorPool(cluster.slot, cluster.grows),
         ray.put(prepared.pretrained),
     )
 
@@ -137,7 +142,8 @@ def _features(
 ) -> Features:
     """Make the features of some splits, and list the images that cannot be read."""
     prepared, precision = site.prepared, machines.precision
-    stage = feature_stage(prepared, machines.pretrained, machines.pool, precision, source)
+    pretrained, store = machines.pretrained, site.cluster.store
+    stage = feature_stage(prepared, pretrained, machines.pool, precision, source, store)
     with site.watch.features(" and ".join(splits)) as progress:
         made = stage.run(
             splits,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import resource
@@ -25,7 +26,7 @@ from errors import InputError, one_line
 from search_spaces import ResourcesConfig
 from terminal import Terminal, say
 from tune.workers.gpus import auto_share, local_gpus, slices
-from tune.workers.machines import alive, on_node, slots_at
+from tune.workers.machines import alive, ask, slots_at
 from tune.workers.private import open_to_all, private_folder
 from tune.workers.ray_environment import set_ray_environment
 from tune.workers.shipped import ROOT, shipped_code
@@ -47,6 +48,7 @@ class Cluster:
         dashboard: URL of Ray's dashboard, if it has one.
         grows: whether other machines may join, as in any cluster that this run did not start.
         session: folder of the files of a Ray that this run started.
+        store: bytes of the smallest object store; what is put in one may be fetched to each.
     """
 
     slot: dict[str, float]
@@ -57,6 +59,7 @@ class Cluster:
     dashboard: str | None
     grows: bool = False
     session: Path | None = None
+    store: float = math.inf
 
     def keep_logs(self) -> Path | None:
         """Keep the files of this run's own Ray when it ends; return the folder of its logs."""
@@ -69,11 +72,6 @@ class Cluster:
     def slots(self) -> int:
         """Trials that run at once."""
         return sum(self.slots_at.values())
-
-    @property
-    def hosts(self) -> int:
-        """Machines with a slot; the head often has none."""
-        return len(self.slots_at)
 
     def describe(self) -> str:
         """Say in a line what there is."""
@@ -318,11 +316,10 @@ def _auto_share(need: int, cpus_per_trial: float) -> float:
     if slices():
         return 1.0
     nodes = {node: about for node, about in alive().items() if about["Resources"].get("GPU")}
-    ask = ray.remote(num_cpus=0)(local_gpus)
-    answers = ray.get([on_node(node, ask).remote() for node in nodes])
     shares = []
-    for about, gpus in zip(nodes.values(), answers, strict=True):
-        cpus, count = (about["Resources"].get(kind, 0.0) for kind in ("CPU", "GPU"))
+    for node, gpus in ask(nodes, ray.remote(num_cpus=0)(local_gpus)).items():
+        resources = nodes[node]["Resources"]
+        cpus, count = (resources.get(kind, 0.0) for kind in ("CPU", "GPU"))
         if cpus:  # else it runs no trial
             shares.append(auto_share(need, gpus, cpus / cpus_per_trial / count))
     return max(shares, default=1.0)
@@ -357,4 +354,5 @@ def _describe(
         dashboard=f"http://{dashboard}" if dashboard else None,
         grows=grows,
         session=session,
+        store=min(machine.get("object_store_memory", math.inf) for machine in machines),
     )

@@ -6,7 +6,7 @@ Every trial's process loads this file with its trainable, so nothing here import
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import ray
@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from errors import InputError
 
+GONE = (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError)
 NO_MACHINE = 900.0  # seconds without any; an autoscaler has brought another by then
 
 
@@ -25,6 +26,34 @@ def alive() -> dict[str, dict[str, Any]]:
 def on_node(node: str, task: Any) -> Any:
     """Have a remote function run on the machine with this id."""
     return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+
+
+def ask(nodes: Iterable[str], task: Any, *arguments: Any) -> dict[str, Any]:
+    """Have a remote function run on each of these machines; see `answers`."""
+    return answers({on_node(node, task).remote(*arguments): node for node in nodes})
+
+
+def answers(asked: Mapping[Any, str]) -> dict[str, Any]:
+    """Return what tasks came to, by machine; a machine that dies meanwhile is not there.
+
+    `asked` has the machine of each task.
+
+    Raises:
+        InputError: they are all gone.
+        RayError: a task failed on a machine that is there.
+    """
+    found = {}
+    for task, node in asked.items():
+        try:
+            found[node] = ray.get(task)
+        except GONE:
+            continue
+        except ray.exceptions.WorkerCrashedError:
+            if node in alive():
+                raise
+    if asked and not found:
+        raise InputError("--address: the cluster's machines went away as they were asked; again")
+    return found
 
 
 def slots_at(slot: Mapping[str, float]) -> dict[str, int]:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import ray
 import torch
@@ -16,9 +17,10 @@ from models.config import PrecisionName
 from models.device import Device, available_device, gpu_trouble
 from records import NodeView
 from tune.workers.cluster import Cluster, open_cluster
-from tune.workers.gpus import EXCLUSIVE, local_gpus
-from tune.workers.machines import alive, on_node
+from tune.workers.gpus import EXCLUSIVE, Gpus, local_gpus
+from tune.workers.machines import alive, answers, ask, on_node
 from tune.workers.private import open_to_all
+from tune.workers.shared_folders import Mark, SharedFolder
 from tune.workers.shipped import ROOT
 
 SAMPLE = 50  # images that a machine tries until it has read one
@@ -32,20 +34,24 @@ class Survey:
     Attributes:
         unseen: those that see no image, one with its reason.
         exclusive: those with a GPU that serves one process at a time.
+        blind: folders, each with the machines that run trials and do not see it.
     """
 
     nodes: list[NodeView]
     unseen: dict[str, str]
     exclusive: Sequence[str] = ()
+    blind: Sequence[tuple[SharedFolder, Sequence[str]]] = ()
 
     def check(self, source: str) -> None:
-        """Raise InputError if a machine sees none of the images of `source`."""
+        """Raise InputError if a machine sees none of the images of `source`, or lacks a folder."""
         if self.unseen:
             example = next(iter(self.unseen.values()))
             raise InputError(
                 f"data.source: {source}: {', '.join(self.unseen)} can read no image, such as "
                 f"{example}; every machine of the cluster needs them at the same path"
             )
+        if self.blind:
+            raise InputError("; ".join(folder.unseen_by(names) for folder, names in self.blind))
 
     def check_share(self, slot: Mapping[str, float]) -> None:
         """Raise InputError if several trials share a GPU that serves one process at a time."""
@@ -57,8 +63,26 @@ class Survey:
             )
 
 
-def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> Survey:
+class _Answer(NamedTuple):
+    """What a machine says: why it reads no image (nothing if it does), and the folder of its code.
+
+    Then the numbers of the marks that it does not see, its GPUs, and the folder in which any user
+    could change the code, if there is one.
+    """
+
+    trouble: str
+    code: str
+    blind: tuple[int, ...]
+    gpus: Gpus
+    open_folder: Path | None
+
+
+def survey(
+    cluster: Cluster, source: ImageSource, keys: Sequence[str], marks: Sequence[Mark] = ()
+) -> Survey:
     """Ask every machine whether it sees any of a few images `keys`, and what else it has.
+
+    Those that run trials must see the `marks`. A machine that dies meanwhile is not there.
 
     Raises:
         InputError: on a machine of a cluster any user could change the code that it runs.
@@ -66,39 +90,35 @@ def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> Survey
     nodes = alive()
     sample = tuple(random.Random(0).sample(keys, min(SAMPLE, len(keys))))
     if len(nodes) == 1 and not cluster.grows:  # this process is on it, and runs its code
-        answers = [_look(source, sample)]
+        found_on = {next(iter(nodes)): _look(source, sample, ())._replace(open_folder=None)}
     else:
-        look = ray.remote(num_cpus=0)(_look)
-        answers = ray.get([on_node(node, look).remote(source, sample) for node in nodes])
-        find = ray.remote(num_cpus=0)(_open_folder)
-        asked = [on_node(node, find).remote() for node in nodes]
-        for about, found in zip(nodes.values(), ray.get(asked), strict=True):
-            if found:
-                raise InputError(open_cluster(about["NodeManagerAddress"], found))
+        found_on = ask(nodes, ray.remote(num_cpus=0)(_look), source, sample, tuple(marks))
     views, unseen, exclusive = [], {}, []
-    for (node, about), (trouble, code, gpu, alone) in zip(nodes.items(), answers, strict=True):
-        views.append(NodeView(node, about["NodeManagerAddress"], not trouble, code, gpu))
-        if trouble:
-            unseen[views[-1].address] = trouble
-        if alone:
-            exclusive.append(views[-1].address)
-    return Survey(views, unseen, exclusive)
+    blind: dict[int, list[str]] = {}
+    for node, found in found_on.items():
+        address = nodes[node]["NodeManagerAddress"]
+        if found.open_folder:
+            raise InputError(open_cluster(address, found.open_folder))
+        views.append(NodeView(node, address, not found.trouble, found.code, found.gpus.memory))
+        if found.trouble:
+            unseen[address] = found.trouble
+        if found.gpus.exclusive:
+            exclusive.append(address)
+        for number in found.blind:
+            if node in cluster.slots_at:  # no trial runs on a head without room
+                blind.setdefault(number, []).append(address)
+    lacking = [(marks[number].folder, machines) for number, machines in sorted(blind.items())]
+    return Survey(views, unseen, exclusive, lacking)
 
 
-def _look(source: ImageSource, keys: tuple[str, ...]) -> tuple[str, str, int | None, bool]:
-    """Return why no image can be read (nothing if one can), the folder of the code, and the GPUs.
-
-    Of these, the bytes of the smallest, and whether any serves one process at a time.
-    """
+def _look(source: ImageSource, keys: tuple[str, ...], marks: tuple[Mark, ...]) -> _Answer:
+    """Answer on the machine that is asked."""
     trouble = ""
     for key in keys:
         if not (trouble := _trouble(source, key)):
             break
-    return trouble, str(ROOT), *local_gpus()
-
-
-def _open_folder() -> Path | None:
-    return open_to_all(ROOT)
+    blind = tuple(number for number, mark in enumerate(marks) if not mark.seen())
+    return _Answer(trouble, str(ROOT), blind, local_gpus(), open_to_all(ROOT))
 
 
 def _trouble(source: ImageSource, key: str) -> str:
@@ -146,19 +166,19 @@ def ask_devices(
     if not cluster.gpus:
         return Devices(Device("cpu", name).precision, {})
     # One call a process: it would keep the GPU's memory.
-    ask = ray.remote(num_cpus=0, num_gpus=cluster.slot["GPU"], max_calls=1)(_answer)
-    asked = {on_node(node, ask).remote(name, trouble): node for node in cluster.slots_at}
+    task = ray.remote(num_cpus=0, num_gpus=cluster.slot["GPU"], max_calls=1)(_answer)
+    asked = {on_node(node, task).remote(name, trouble): node for node in cluster.slots_at}
     ray.wait([*asked], num_returns=1)
     ready, busy = ray.wait([*asked], num_returns=len(asked), timeout=BUSY)
-    for task in busy:
-        ray.cancel(task)
-    answers = {asked[task]: answer for task, answer in zip(ready, ray.get(ready), strict=True)}
-    if wrong := [answer for answer in answers.values() if isinstance(answer, str)]:
+    for waiting in busy:
+        ray.cancel(waiting)
+    told = answers({done: asked[done] for done in ready})
+    if wrong := [answer for answer in told.values() if isinstance(answer, str)]:
         raise InputError(wrong[0])
-    resolved = {precision for precision, _ in answers.values()}
+    resolved = {precision for precision, _ in told.values()}
     return Devices(
         "float16" if "float16" in resolved else resolved.pop(),
-        {node: memory for node, (_, memory) in answers.items() if memory},
+        {node: memory for node, (_, memory) in told.items() if memory},
     )
 
 
