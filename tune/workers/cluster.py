@@ -8,7 +8,6 @@ import os
 import re
 import resource
 import secrets
-import shutil
 import signal
 import socket
 import threading
@@ -29,6 +28,7 @@ from tune.workers.gpus import auto_share, local_gpus, slices
 from tune.workers.machines import alive, ask, slots_at
 from tune.workers.private import open_to_all, private_folder
 from tune.workers.ray_environment import set_ray_environment
+from tune.workers.session import processes_of, remove
 from tune.workers.shipped import ROOT, shipped_code
 
 MINIMUM_STORE = 200 << 20
@@ -126,10 +126,11 @@ def _left(terminate: Any, session: Path | None) -> Iterator[None]:
         failed = False
         raise
     finally:
+        processes = processes_of(session) if session else []
         ray.shutdown()
         _on_sigterm(terminate)  # and has taken away every handler
         if session and not failed and not (session / KEPT).exists():
-            shutil.rmtree(session, ignore_errors=True)
+            remove(session, processes)
 
 
 def _in_main_thread() -> bool:
