@@ -57,10 +57,11 @@ from tune.trials.trial_context import TrialContext
 from tune.trials.tuner import run_tuner
 from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster
+from tune.workers.machines import BarredMachines
 from tune.workers.object_store import SharedSplit
 from tune.workers.placement import Placement
 from tune.workers.shared_folders import Mark
-from tune.workers.survey import ask_devices, survey
+from tune.workers.survey import Admission, ask_devices, sample_of, survey
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,17 @@ class Site:
 
 @dataclass(frozen=True)
 class Machines:
-    """How the cluster is used: by trials, and by the pool that makes features and final fits."""
+    """How the cluster is used: by trials, and by the pool that makes features and final fits.
+
+    Machines that join are asked by the `admission`, where any can; those found unfit are `barred`.
+    """
 
     precision: PrecisionName
     placement: Placement
     pool: ActorPool
     pretrained: ray.ObjectRef[Pretrained]
+    admission: Admission | None
+    barred: BarredMachines
 
 
 def use_machines(site: Site) -> Machines:
@@ -109,11 +115,17 @@ def use_machines(site: Site) -> Machines:
     site.journal.write(PrecisionChosen(precision))
     parameters = sum(p.numel() for p in prepared.pretrained.encoder.parameters())
     site.journal.write(EncoderSized(parameters, prepared.plan.encoder_flops))
+    admission, barred = None, BarredMachines(site.watch.print)
+    if cluster.grows:
+        known, keys = frozenset(node.id for node in found.nodes), sample_of(dataset.train.keys)
+        admission = Admission(known, dataset.source, keys, tuple(site.marks), precision)
     return Machines(
         precision,
         placement(prepared, cluster, devices.sized(found.nodes), precision),
-        ActorPool(cluster.slot, cluster.grows),
+        ActorPool(cluster.slot, cluster.grows, admission=admission, barred=barred),
         ray.put(prepared.pretrained),
+        admission,
+        barred,
     )
 
 
@@ -200,6 +212,8 @@ def find_winners(
             spare=int(site.cluster.grows),
             callbacks=[progress],
             patience=experiment.resources.report_seconds,
+            admission=machines.admission,
+            barred=machines.barred,
         )
     shutil.rmtree(scratch, ignore_errors=True)
     winners = search.winners()

@@ -9,9 +9,10 @@ import ray
 
 from errors import InputError, one_line
 from models.micro_batches import is_out_of_memory
-from tune.workers.machines import LostMachines, slots_at
+from tune.workers.machines import BarredMachines, LostMachines, UnfitMachineError
 from tune.workers.object_store import fetch
 from tune.workers.own_device import NoGpuError
+from tune.workers.survey import Admission
 
 Context = TypeVar("Context")
 Job = TypeVar("Job")
@@ -26,22 +27,30 @@ class ActorPool:
     itself, and leaves a job whose actor has gone to its fate.
 
     Slots are counted anew as jobs end. Where the cluster `grows`, one actor more than there are
-    slots is asked for, which tells an autoscaler that another machine would be used.
+    slots is asked for, which tells an autoscaler that another machine would be used. What comes is
+    asked by the `admission` before its first job; if it is unfit, the job is done elsewhere.
     """
 
     def __init__(
         self,
         slot: Mapping[str, float],
         grows: bool = False,
-        slots: Callable[[Mapping[str, float]], Mapping[str, int]] = slots_at,
+        slots: Callable[[Mapping[str, float]], Mapping[str, int]] | None = None,
         look: float = LOOK,
         lost: LostMachines | None = None,
+        admission: Admission | None = None,
+        barred: BarredMachines | None = None,
     ) -> None:
-        self._slot, self._grows, self._slots_at = slot, grows, slots
-        self._look, self._lost = look, lost or LostMachines(slot)
-        self._actor: Any = ray.remote(_Slot).options(
-            num_cpus=slot["CPU"], num_gpus=slot.get("GPU", 0), max_restarts=3, max_task_retries=3
-        )
+        self._admission, self._barred = admission, barred or BarredMachines()
+        self._slot, self._grows = slot, grows
+        self._slots_at = slots or self._barred.slots_at
+        self._look, self._lost = look, lost or LostMachines(slot, self._barred.slots_at)
+        self._options = {
+            "num_cpus": slot["CPU"],
+            "num_gpus": slot.get("GPU", 0),
+            "max_restarts": 3,
+            "max_task_retries": 3,
+        }
         self._idle: list[Any] = []
         self._spare: Any = None  # waits for a machine to come, and has no job before
         self._held = False
@@ -97,6 +106,9 @@ class ActorPool:
                     continue
                 actor, job = running.pop(ready[0])
                 result = self._taken_back(actor, ready[0])
+                if isinstance(getattr(result, "cause", None), UnfitMachineError):
+                    start(self._taken(), job)
+                    continue
                 more = more and self._fill(queue, running, start)
                 if self._idle:
                     self._look_after(running, start)
@@ -129,7 +141,7 @@ class ActorPool:
         """Ask for an actor beyond the slots, once those of all jobs are there; or put it to use."""
         if self._spare is None:
             if self._grows and busy and all(_state(actor) == "ALIVE" for actor in busy):
-                self._spare = self._actor.remote()
+                self._spare = self._new()
         elif _state(self._spare) == "ALIVE":
             self._idle.append(self._spare)
             self._spare = None
@@ -157,7 +169,10 @@ class ActorPool:
         try:
             result = ray.get(task)
         except ray.exceptions.RayError as error:
-            if not isinstance(getattr(error, "cause", None), InputError):
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, UnfitMachineError):
+                self._barred.bar(cause)
+            if not isinstance(cause, InputError):
                 ray.kill(actor)
                 return error
             result = error
@@ -165,7 +180,12 @@ class ActorPool:
         return result
 
     def _taken(self) -> Any:
-        return self._idle.pop() if self._idle else self._actor.remote()
+        return self._idle.pop() if self._idle else self._new()
+
+    def _new(self) -> Any:
+        beside = {"label_selector": self._barred.others()}
+        actor: Any = ray.remote(_Slot).options(**self._options, **beside)
+        return actor.remote(self._admission)
 
     def _bury(self) -> None:
         """Forget idle actors that are dead for good."""
@@ -210,5 +230,11 @@ def _state(actor: Any) -> str | None:
 
 
 class _Slot:
+    def __init__(self, admission: Admission | None) -> None:
+        self._admission = admission
+
     def do(self, work: Callable[[Any, Any], Any], handle: tuple[Any], job: Any) -> Any:
+        if self._admission is not None:
+            self._admission.check()
+            self._admission = None
         return work(fetch(handle[0]), job)

@@ -1,7 +1,8 @@
-"""What the machines of a cluster have, asked by a task on each."""
+"""What the machines of a cluster have, asked by a task on each, or by a late one's first work."""
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ from models.device import Device, available_device, gpu_trouble
 from records import NodeView
 from tune.workers.cluster import Cluster, open_cluster
 from tune.workers.gpus import EXCLUSIVE, Gpus, local_gpus
-from tune.workers.machines import alive, answers, ask, on_node
+from tune.workers.machines import UnfitMachineError, alive, answers, ask, on_node
+from tune.workers.own_device import CLAIMED, given_share
 from tune.workers.private import open_to_all
 from tune.workers.shared_folders import Mark, SharedFolder
 from tune.workers.shipped import ROOT
@@ -87,8 +89,7 @@ def survey(
     Raises:
         InputError: on a machine of a cluster any user could change the code that it runs.
     """
-    nodes = alive()
-    sample = tuple(random.Random(0).sample(keys, min(SAMPLE, len(keys))))
+    nodes, sample = alive(), sample_of(keys)
     if len(nodes) == 1 and not cluster.grows:  # this process is on it, and runs its code
         found_on = {next(iter(nodes)): _look(source, sample, ())._replace(open_folder=None)}
     else:
@@ -109,6 +110,11 @@ def survey(
                 blind.setdefault(number, []).append(address)
     lacking = [(marks[number].folder, machines) for number, machines in sorted(blind.items())]
     return Survey(views, unseen, exclusive, lacking)
+
+
+def sample_of(keys: Sequence[str]) -> tuple[str, ...]:
+    """Choose a few images; a machine that sees any of them sees them all."""
+    return tuple(random.Random(0).sample(keys, min(SAMPLE, len(keys))))
 
 
 def _look(source: ImageSource, keys: tuple[str, ...], marks: tuple[Mark, ...]) -> _Answer:
@@ -201,3 +207,44 @@ def _answer(
     if not torch.cuda.is_available():
         return precision, 0
     return precision, torch.cuda.get_device_properties(0).total_memory
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What a machine that joins in the midst of a run must have, as the first ones have.
+
+    Attributes:
+        known: the machines that were asked at the start.
+        source, keys: some of the images, of which it must see one.
+        marks: in the folders that it must see.
+        precision: what its GPU must compute in, if it has one.
+    """
+
+    known: frozenset[str]
+    source: ImageSource
+    keys: tuple[str, ...]
+    marks: tuple[Mark, ...]
+    precision: PrecisionName
+
+    def check(self) -> None:
+        """Raise UnfitMachineError if the machine of this process came later, and lacks something.
+
+        A process calls it before its first work.
+        """
+        node = ray.get_runtime_context().get_node_id()
+        if node not in self.known and (reason := self._lacking()):
+            raise UnfitMachineError(node, ray.util.get_node_ip_address(), reason)
+
+    def _lacking(self) -> str:
+        found = _look(self.source, self.keys, self.marks)
+        if found.open_folder:
+            return f"every user there can change the code that it runs, in {found.open_folder}"
+        if found.trouble:
+            return f"it can read no image, such as {found.trouble}"
+        if found.blind:
+            unseen = (self.marks[number].folder.storage.path for number in found.blind)
+            return f"it does not see {', '.join(unseen)}"
+        if not given_share() or CLAIMED in os.environ:
+            return ""
+        answer = _answer(self.precision)
+        return answer if isinstance(answer, str) else ""
