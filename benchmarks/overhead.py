@@ -135,8 +135,9 @@ def new_context(prepared: Prepared, cluster: Cluster) -> TrialContext:
     experiment, dataset, plan = prepared.experiment, prepared.dataset, prepared.plan
     pretrained = ray.put(prepared.pretrained)
     precision = resolved_precision(cluster, experiment.model.precision)
-    pool = ActorPool(cluster.slot, cluster.slots, cluster.hosts)
-    made = feature_stage(prepared, pretrained, pool, precision, dataset.source).run(
+    pool = ActorPool(cluster.slot, cluster.grows)
+    stage = feature_stage(prepared, pretrained, pool, precision, dataset.source, cluster.store)
+    made = stage.run(
         {"train": dataset.train, "val": dataset.val},
         plan.boundaries,
         experiment.data.max_unreadable,

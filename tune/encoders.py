@@ -3,22 +3,23 @@
 First every encoder has its probes, which take one pass over the images; joined encoders (`concat`)
 find theirs in the caches of those that they join. Then, row by row, only the single encoders whose
 probes validation finds best have blocks trained. The runs share one folder; each resumes by itself,
-so that the whole does.
+so that the whole does. Each has a copy of its own in a storage.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import yaml
 from rich.console import Console
 
+from errors import InputError, one_line
 from files import replacing
 from models.loading import load_pretrained
 from partitions import named, titled
-from records import EXPERIMENT
+from records import EXPERIMENT, JOURNAL
 from report import Summary
 from report.encoders import Standing, promising, read_results, standings
 from report.run import read_run
@@ -27,6 +28,10 @@ from search_spaces import Experiment
 from search_spaces.recorded import read_recorded
 from terminal import say
 from tune.run import Options, dry_run, run
+from tune.storage.copier import belongs
+from tune.storage.fetch import fetch, refusing
+from tune.storage.mirror import place_of_copy
+from tune.storage.storage import ERRORS, Storage, inside
 
 Rows = dict[str, list[str]]
 """The rows at which each method that trains blocks is searched, by the method."""
@@ -36,6 +41,8 @@ def run_encoders(experiment: Experiment, options: Options, console: Console) -> 
     """Search with each encoder, report, and return the report of all of them."""
     folder, began = options.out / experiment.name, options.now()
     _check_weights(experiment)
+    if options.storage:
+        _fetch(experiment, folder, options.storage, options.resume)
     if not (folder / EXPERIMENT).is_file():
         _write_experiment(experiment, folder)
     names = [*experiment.models]
@@ -50,7 +57,39 @@ def run_encoders(experiment: Experiment, options: Options, console: Console) -> 
     for place, name in enumerate(going_on):
         later = _budgeted(options, began, len(going_on) - place)
         _run(experiment, name, chosen[name], replace(later, resume=True), console)
-    return write_run(read_results(folder))
+    summary = write_run(read_results(folder))
+    if options.storage:
+        _copy_results(folder, Storage.at(options.storage) / folder.name, console)
+    return summary
+
+
+def _fetch(experiment: Experiment, folder: Path, place: str, resume: bool) -> None:
+    """Bring every encoder's run up to its copy, as what was begun decides on what follows.
+
+    Raises:
+        InputError: the copy is of one encoder, or has one more; or as `tune.storage.fetch.fetch`.
+    """
+    storage = Storage.at(place) / folder.name
+    with refusing(f"--storage: cannot read {storage.path}"):
+        journals = [name for name in storage.listing() if PurePosixPath(name).name == JOURNAL]
+    known = {PurePosixPath(name).parent.name for name in journals}
+    if lost := sorted(known - experiment.models.keys()):
+        held = f"the encoder {lost[0]}; name it" if lost[0] else "a run of one encoder"
+        raise InputError(f"--storage: {storage.path} has {held}, or --name starts another")
+    for name in experiment.models:
+        one = folder / name
+        fetch(one, place_of_copy(one, inside(place, folder.name)), resume)
+
+
+def _copy_results(folder: Path, storage: Storage, console: Console) -> None:
+    """Copy what is told of all encoders together; --resume would make it again."""
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and belongs(path.name):
+                with storage.writing(path.name) as file:
+                    file.write(path.read_bytes())
+    except ERRORS as error:
+        say(console, f"warning: --storage: the tables are not copied: {one_line(error)}")
 
 
 def plan_encoders(experiment: Experiment, options: Options, console: Console) -> None:
@@ -83,7 +122,8 @@ def _run(experiment: Experiment, name: str, rows: Rows, options: Options, consol
 
 def _inside(experiment: Experiment, options: Options) -> Options:
     """Return the options of an encoder's run, which lies in the experiment's folder."""
-    return replace(options, out=options.out / experiment.name)
+    storage = options.storage and inside(options.storage, experiment.name)
+    return replace(options, out=options.out / experiment.name, storage=storage)
 
 
 def _budgeted(options: Options, began: float, runs: int) -> Options:

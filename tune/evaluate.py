@@ -150,7 +150,7 @@ def _scored(
             prepared.plan.store_bytes,
             partial(largest_need, prepared),
         ) as cluster,
-        ActorPool(cluster.slot, cluster.slots, cluster.hosts) as pool,
+        ActorPool(cluster.slot, cluster.grows) as pool,
     ):
         pretrained = ray.put(prepared.pretrained)
         precision = resolved_precision(cluster, experiment.model.precision)
@@ -159,7 +159,7 @@ def _scored(
         for name, test in dataset.tests.items():
             if any(name not in fit.tests for fit in fits.values()):
                 continue  # it was added, and is not scored yet
-            stage = feature_stage(prepared, pretrained, pool, precision, test.source)
+            stage = feature_stage(prepared, pretrained, pool, precision, test.source, cluster.store)
             made = stage.run(
                 {name: test.split},
                 sorted({description.boundary for description in descriptions.values()}),

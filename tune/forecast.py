@@ -109,7 +109,7 @@ def _whole_fit(prepared: Prepared, state: CellSearch, pace: MethodPace, most: fl
 def _measured(prepared: Prepared, cluster: Cluster) -> Pace:
     """Time a few steps, on all slots of a machine at once, as they share its cores."""
     dataset, plan = prepared.dataset, prepared.plan
-    with ActorPool(cluster.slot, cluster.slots, cluster.hosts) as pool:
+    with ActorPool(cluster.slot, cluster.grows) as pool:
         calibrator = Calibrator(
             pretrained=ray.put(prepared.pretrained),
             experiment=prepared.experiment,

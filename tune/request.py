@@ -20,6 +20,7 @@ from search_spaces.extending import READY
 from terminal import say
 from tune.photos import as_source, described, run_name, space_for, with_fitting_amounts
 from tune.places import check_places
+from tune.storage.storage import inside
 from tune.workers.ray_environment import set_ray_environment
 
 if TYPE_CHECKING:
@@ -139,7 +140,10 @@ def checked(request: Request, status: Console) -> tuple[Experiment, Dataset]:
     _check_kind(experiment, folder, request)
     for name, encoder in experiment.models.items() or [("", experiment.model)]:
         one = experiment.model_copy(update={"model": encoder})
-        check_places(one, folder / name, request.storage, fresh)
+        storage = request.storage
+        if storage and name:
+            storage = inside(storage, experiment.name)
+        check_places(one, folder / name, storage, fresh)
     dataset = load_dataset(experiment.data)
     if (source or request.quick) and not request.names_amounts():
         experiment = with_fitting_amounts(experiment, dataset, request.quick)
@@ -164,8 +168,6 @@ def _check_kind(experiment: Experiment, folder: Path, request: Request) -> None:
         raise InputError(
             f"--resume: {folder} also has the encoder {lost[0]}; name it, or --name starts another"
         )
-    if experiment.models and request.storage:
-        raise InputError("--storage: not with several encoders; allowed: a run for each of them")
 
 
 def _experiment(request: Request) -> tuple[Experiment, str | None]:

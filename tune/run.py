@@ -36,7 +36,14 @@ from tune.pictures import save_pictures
 from tune.run_dir import RunDirectory
 from tune.search.search import Search
 from tune.search.time_budget import STARTUP, TimeBudget
-from tune.setup import Prepared, final_fits_of, identity_of, largest_need, prepare
+from tune.setup import (
+    Prepared,
+    final_fits_of,
+    identity_of,
+    largest_need,
+    prepare,
+    shared_folders,
+)
 from tune.stages import (
     Site,
     expected_test_seconds,
@@ -52,7 +59,8 @@ from tune.storage.storage import Storage
 from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.final_fits import discard_others, pending
 from tune.versions import versions
-from tune.workers.cluster import connected
+from tune.workers.cluster import Cluster, connected
+from tune.workers.shared_folders import SharedFolder, marked
 from tune.workers.survey import survey
 
 
@@ -93,7 +101,9 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
     room = 2 * prepared.plan.encoder_bytes
     with connected(experiment.resources, options.address, room, need) as cluster:
         say(console, cluster.describe())
-        found = survey(cluster, source, keys)
+        folder = options.out / experiment.name
+        with marked(_shared(prepared, cluster, folder, options)) as marks:
+            found = survey(cluster, source, keys, marks)
         for node in found.nodes:
             sees = "sees" if node.sees_images else "does NOT see"
             say(console, f"{node.address} {sees} the images; code from {node.code}")
@@ -150,6 +160,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                     partial(largest_need, prepared),
                 ) as cluster,
                 Gauges(experiment.name) as gauges,
+                marked(_shared(prepared, cluster, folder, options)) as marks,
             ):
                 say(console, cluster.describe())
                 if cluster.dashboard:
@@ -157,7 +168,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
                 least = STARTUP + prepared.plan.least_seconds(cluster.slot, cluster.slots)
                 _say_if_late(options, began, least, console)
                 watch = Watch(console, gauges, journal)
-                site = Site(prepared, directory, journal, events, cluster, watch)
+                site = Site(prepared, directory, journal, events, cluster, watch, marks)
                 _run_stages(site, search, storage, resolved, options, began)
                 if search.failed and (logs := cluster.keep_logs()):
                     say(console, f"{search.failed} trials failed; Ray's logs: {logs}")
@@ -169,6 +180,16 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         journal.write(RunFinished(round(options.now() - began, 3)))
     say(console, f"done in {duration(options.now() - began)}")
     _say_if_late(options, began, 0.0, console)
+
+
+def _shared(
+    prepared: Prepared, cluster: Cluster, folder: Path, options: Options
+) -> list[SharedFolder]:
+    """List what the machines of a run in `folder` must share."""
+    if options.storage is None:
+        return shared_folders(prepared, cluster, Storage.at(folder), "--out")
+    storage = Storage.at(options.storage) / folder.name
+    return shared_folders(prepared, cluster, storage, "--storage")
 
 
 def _prepared(experiment: Experiment, options: Options, console: Console) -> Prepared:

@@ -38,11 +38,13 @@ from tune.features.stage import FeatureStage
 from tune.features.worker import EncoderWorker
 from tune.kinds import fitted
 from tune.run_dir import identity
+from tune.storage.storage import Storage
 from tune.trials.final_fits import FinalFitJob, final_fits
 from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster
 from tune.workers.own_parts import take_along
 from tune.workers.placement import Layers, Placement, check_room
+from tune.workers.shared_folders import SharedFolder
 
 ENCODING = 1.25  # times the encoder's weights: with the activations of a few images
 FINGERPRINT = 32  # characters of it in a folder's name
@@ -112,8 +114,12 @@ def feature_stage(
     pool: ActorPool,
     precision: PrecisionName,
     source: ImageSource,
+    store: float,
 ) -> FeatureStage:
-    """Return the stage that makes this experiment's features of a source's images."""
+    """Return the stage that makes this experiment's features of a source's images.
+
+    The smallest object store has `store` bytes.
+    """
     experiment = prepared.experiment
     features = experiment.features
     rest = f"{features.dtype}-{precision}-decoding{DECODING}"
@@ -135,7 +141,7 @@ def feature_stage(
         )
         for number, part in enumerate(prepared.pretrained.parts)
     )
-    return FeatureStage(caches, pool, prepared.plan.map_above)
+    return FeatureStage(caches, pool, prepared.plan.map_above(store))
 
 
 def _cached_bytes(cache: Path, pretrained: Pretrained, experiment: Experiment) -> int:
@@ -143,6 +149,22 @@ def _cached_bytes(cache: Path, pretrained: Pretrained, experiment: Experiment) -
     name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
     files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files)
+
+
+def shared_folders(
+    prepared: Prepared, cluster: Cluster, storage: Storage, key: str
+) -> list[SharedFolder]:
+    """List what machines must share: a run's `storage`, which the option `key` names.
+
+    Also the cache, if they read features from there. One machine alone need share nothing.
+    """
+    if cluster.nodes == 1 and not cluster.grows:
+        return []
+    folders = [SharedFolder(storage, key, "the trials' checkpoints")]
+    if max(prepared.plan.arrays) > prepared.plan.map_above(cluster.store):
+        what = "the features that no memory holds"
+        folders.append(SharedFolder(Storage.at(prepared.cache), "features.cache", what))
+    return folders
 
 
 def identity_of(prepared: Prepared) -> dict[str, str]:

@@ -57,14 +57,19 @@ from tune.trials.trial_context import TrialContext
 from tune.trials.tuner import run_tuner
 from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster
+from tune.workers.machines import BarredMachines
 from tune.workers.object_store import SharedSplit
 from tune.workers.placement import Placement
-from tune.workers.survey import ask_devices, survey
+from tune.workers.shared_folders import Mark
+from tune.workers.survey import Admission, ask_devices, sample_of, survey
 
 
 @dataclass(frozen=True)
 class Site:
-    """What every stage of a run works with; `events` are those of the run that is resumed."""
+    """What every stage of a run works with.
+
+    `events` are those of the run that is resumed, `marks` lie in the folders to be shared.
+    """
 
     prepared: Prepared
     directory: RunDirectory
@@ -72,29 +77,35 @@ class Site:
     events: Sequence[Event]
     cluster: Cluster
     watch: Watch
+    marks: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True)
 class Machines:
-    """How the cluster is used: by trials, and by the pool that makes features and final fits."""
+    """How the cluster is used: by trials, and by the pool that makes features and final fits.
+
+    Machines that join are asked by the `admission`, where any can; those found unfit are `barred`.
+    """
 
     precision: PrecisionName
     placement: Placement
     pool: ActorPool
     pretrained: ray.ObjectRef[Pretrained]
+    admission: Admission | None
+    barred: BarredMachines
 
 
 def use_machines(site: Site) -> Machines:
     """Check the machines, and decide how to use them.
 
     Raises:
-        InputError: a machine sees no images, its GPU cannot be used as asked or has no room for
-            what a method trains, or the devices compute in another precision than those that the
-            resumed run began on.
+        InputError: a machine sees no images or lacks a shared folder, its GPU cannot be used as
+            asked or has no room for what a method trains, or the devices compute in another
+            precision than those that the resumed run began on.
     """
     prepared, cluster = site.prepared, site.cluster
     dataset, config = prepared.dataset, prepared.experiment
-    found = survey(cluster, dataset.source, dataset.train.keys)
+    found = survey(cluster, dataset.source, dataset.train.keys, site.marks)
     site.journal.write(Nodes(tuple(found.nodes)))
     found.check(config.data.source)
     found.check_share(cluster.slot)
@@ -104,11 +115,17 @@ def use_machines(site: Site) -> Machines:
     site.journal.write(PrecisionChosen(precision))
     parameters = sum(p.numel() for p in prepared.pretrained.encoder.parameters())
     site.journal.write(EncoderSized(parameters, prepared.plan.encoder_flops))
+    admission, barred = None, BarredMachines(site.watch.print)
+    if cluster.grows:
+        known, keys = frozenset(node.id for node in found.nodes), sample_of(dataset.train.keys)
+        admission = Admission(known, dataset.source, keys, tuple(site.marks), precision)
     return Machines(
         precision,
         placement(prepared, cluster, devices.sized(found.nodes), precision),
-        ActorPool(cluster.slot, cluster.slots, cluster.hosts),
+        ActorPool(cluster.slot, cluster.grows, admission=admission, barred=barred),
         ray.put(prepared.pretrained),
+        admission,
+        barred,
     )
 
 
@@ -137,7 +154,8 @@ def _features(
 ) -> Features:
     """Make the features of some splits, and list the images that cannot be read."""
     prepared, precision = site.prepared, machines.precision
-    stage = feature_stage(prepared, machines.pretrained, machines.pool, precision, source)
+    pretrained, store = machines.pretrained, site.cluster.store
+    stage = feature_stage(prepared, pretrained, machines.pool, precision, source, store)
     with site.watch.features(" and ".join(splits)) as progress:
         made = stage.run(
             splits,
@@ -194,6 +212,8 @@ def find_winners(
             spare=int(site.cluster.grows),
             callbacks=[progress],
             patience=experiment.resources.report_seconds,
+            admission=machines.admission,
+            barred=machines.barred,
         )
     shutil.rmtree(scratch, ignore_errors=True)
     winners = search.winners()

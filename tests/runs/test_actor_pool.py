@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,15 @@ pytestmark = [
     pytest.mark.timeout(120),  # a job that is never done is not waited for
 ]
 SLOT = {"CPU": 1.0}
+
+
+def one(_: Mapping[str, float]) -> dict[str, int]:
+    """The slots of a machine with one, as where the other is not ours."""
+    return {"here": 1}
+
+
+def two(_: Mapping[str, float]) -> dict[str, int]:
+    return {"here": 2}
 
 
 def double(_: str, job: int) -> int:
@@ -81,7 +90,7 @@ def occupied(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("occupied")
 @pytest.mark.parametrize("held", [False, True])
 def test_jobs_whose_actor_finds_no_machine_are_done_by_the_others(held: bool) -> None:
-    pool = ActorPool(SLOT, slots=2)
+    pool = ActorPool(SLOT)
     if not held:
         assert dict(pool.map(double, "", range(5))) == {job: 2 * job for job in range(5)}
         return
@@ -95,29 +104,29 @@ def test_jobs_whose_actor_finds_no_machine_are_done_by_the_others(held: bool) ->
 def test_without_any_machine_jobs_end_in_one_line() -> None:
     lost = LostMachines(SLOT, lambda slot: {}, patience=0.5)
     with pytest.raises(InputError, match="no machine has had room"):
-        list(ActorPool(SLOT, slots=2, look=0.1, lost=lost).map(double, "", range(5)))
+        list(ActorPool(SLOT, slots=two, look=0.1, lost=lost).map(double, "", range(5)))
 
 
 def test_a_job_whose_process_is_killed_is_done_again(tmp_path: Path) -> None:
-    jobs = ActorPool(SLOT, slots=2).map(die_once, str(tmp_path), range(2))
+    jobs = ActorPool(SLOT).map(die_once, str(tmp_path), range(2))
     assert dict(jobs) == {0: 0, 1: 1}
 
 
 @pytest.mark.parametrize("work", [die_of_the_first, break_at_the_first])
 def test_the_jobs_after_one_that_ruins_its_process_are_done(work: Callable[..., int]) -> None:
-    results = dict(ActorPool(SLOT, slots=1).map(work, "", range(4)))
+    results = dict(ActorPool(SLOT, slots=one).map(work, "", range(4)))
     assert isinstance(results.pop(0), ray.exceptions.RayError)
     assert results == {1: 1, 2: 2, 3: 3}
 
 
 def test_a_process_that_its_last_job_ruined_is_not_held() -> None:
-    with ActorPool(SLOT, slots=1) as pool:
+    with ActorPool(SLOT, slots=one) as pool:
         list(pool.map(break_at_the_first, "", [0]))
         assert dict(pool.map(break_at_the_first, "", [1, 2])) == {1: 1, 2: 2}
 
 
 def test_an_actor_that_died_idle_is_given_nothing() -> None:
-    with ActorPool(SLOT, slots=1) as pool:
+    with ActorPool(SLOT, slots=one) as pool:
         list(pool.map(double, "", [0]))
         ray.kill(pool._idle[0])
         while tune.workers.actor_pool._state(pool._idle[0]) != "DEAD":
@@ -126,7 +135,7 @@ def test_an_actor_that_died_idle_is_given_nothing() -> None:
 
 
 def test_a_process_that_only_refused_its_job_goes_on() -> None:
-    results = dict(ActorPool(SLOT, slots=1).map(refuse_the_second, "", range(3)))
+    results = dict(ActorPool(SLOT, slots=one).map(refuse_the_second, "", range(3)))
     assert isinstance(results[1].cause, InputError)
     assert results[0] == results[2]
 
@@ -139,5 +148,5 @@ def test_machines_without_room_have_no_share_of_the_slots(monkeypatch: pytest.Mo
     ]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     with tune.workers.cluster.connected(ResourcesConfig(), None, 0) as cluster:
-        assert ActorPool(cluster.slot, cluster.slots, cluster.hosts).on_a_node == 8
+        assert ActorPool(cluster.slot).on_a_node == 8
         assert cluster.describe().startswith("3 machines, 16 CPUs")

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.runs.changing_cluster import STORES
 from tests.runs.helpers import ROOT, events, shadows
 from tests.runs.two_nodes import LARGE_GPU, SMALL_GPU
 
@@ -64,6 +65,26 @@ def test_trials_go_where_the_memory_is(run_dir: Path) -> None:
     demanding = {node for cell, node in placed if cell == "10/seed_llrd"}
     assert demanding == {nodes[LARGE_GPU][:8]}
     assert nodes[SMALL_GPU][:8] in {node for _, node in placed}
+
+
+@pytest.fixture(scope="module")
+def changed() -> dict[str, Any]:
+    script = [sys.executable, "-m", "tests.runs.changing_cluster"]
+    finished = subprocess.run(script, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout)
+
+
+def test_a_machine_that_has_come_is_used(changed: dict[str, Any]) -> None:
+    assert (changed["at first"], changed["grown"]) == (1, 2)
+
+
+def test_a_machine_that_dies_as_it_is_asked_is_not_there(changed: dict[str, Any]) -> None:
+    assert (changed["asked"], changed["answered"], changed["asked later"]) == (3, 2, 2)
+
+
+def test_the_smallest_object_store_counts(changed: dict[str, Any]) -> None:
+    assert changed["store"] == min(STORES[:2])
 
 
 AFTERWARDS = """

@@ -39,7 +39,7 @@ def pretrained() -> Pretrained:
 def stage(
     cache: Path, pretrained: Pretrained, source: object, map_above: int, slots: int = 2
 ) -> FeatureStage:
-    pool = ActorPool({"CPU": 1}, slots)
+    pool = ActorPool({"CPU": 1}, slots=lambda _: {"here": slots})
     worker = EncoderWorker(
         pretrained=ray.put(pretrained),
         source=source,  # type: ignore[arg-type]

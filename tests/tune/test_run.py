@@ -44,7 +44,8 @@ def test_a_dry_run_refuses_images_that_nobody_sees(
 
     @contextmanager
     def connected(*_: Any) -> Any:
-        yield type("Cluster", (), {"grows": False, "describe": lambda self: "a cluster"})()
+        about = {"grows": False, "nodes": 1, "describe": lambda self: "a cluster"}
+        yield type("Cluster", (), about)()
 
     monkeypatch.setattr(tune.run, "connected", connected)
     monkeypatch.setattr(

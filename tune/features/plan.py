@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-import psutil
 from rich.console import Console
 from rich.filesize import decimal, pick_unit_and_suffix
 
@@ -27,10 +26,12 @@ from report.formatting import span
 from search_spaces import Experiment, MethodConfig
 from terminal import print_rows, say
 from tune.features.cached_boundaries import choose_boundaries
+from tune.workers.memory import own_memory
 
 FEATURES_SHARE = 0.25  # of memory, for all features at the boundaries that are chosen
 DISK_SHARE = 0.5  # of free disk, for the same if memory cannot hold even the smallest choice
 STORE_SHARE = 0.3  # of memory, for features in the object store; larger arrays stay on disk
+STORE_SLACK = 1.25  # times what stays in an object store: results of workers pass through it
 FASTEST = {"GPU": 2e14, "CPU": 1e11}
 """Operations a second that no GPU, or no core, exceeds by much when it trains."""
 ITEM_BYTES = {"float32": 4, "float16": 2}
@@ -90,13 +91,13 @@ class Plan:
         """Bytes of all features on disk."""
         return sum(self.arrays)
 
-    @property
-    def map_above(self) -> int:
-        """Bytes above which a feature array stays on disk rather than be put in memory.
+    def map_above(self, store: float = math.inf) -> int:
+        """Return the bytes above which a feature array stays on disk rather than be put in memory.
 
-        Memory takes as many arrays as fit, the small ones first.
+        Memory takes as many arrays as fit, the small ones first. Every machine has a copy of
+        them: the smallest object store, of `store` bytes, has room for all, and for the encoder.
         """
-        room = self.memory * STORE_SHARE
+        room = min(self.memory * STORE_SHARE, store / STORE_SLACK - self.encoder_bytes)
         for array in sorted(self.arrays):
             room -= array
             if room < 0:
@@ -106,8 +107,9 @@ class Plan:
     @property
     def store_bytes(self) -> int:
         """Bytes the object store has to hold: arrays up to `map_above`, the encoder, and slack."""
-        shared = sum(array for array in self.arrays if array <= self.map_above)
-        return int(1.25 * (shared + self.encoder_bytes))
+        above = self.map_above()
+        shared = sum(array for array in self.arrays if array <= above)
+        return math.ceil(STORE_SLACK * (shared + self.encoder_bytes))
 
     @property
     def export_bytes(self) -> int:
@@ -212,7 +214,7 @@ class Plan:
             size = self.image_bytes[boundary]
             views = experiment.views if boundary in self.view_boundaries else 0
             total = size * (sum(self.images.values()) + views * self.images["train"])
-            on_disk = size * max(self.images.values()) > self.map_above
+            on_disk = size * max(self.images.values()) > self.map_above()
             in_memory = "read from disk" if on_disk else decimal(total)
             features.append((boundary, decimal(size), decimal(total), in_memory))
         print_rows(console, ("boundary", "per image", "on disk", "in memory"), features)
@@ -252,7 +254,7 @@ def make_plan(
 ) -> Plan:
     """Plan an experiment; raise InputError if a method asks for blocks that are not there."""
     choices = {name: selections_of(name, m, encoder) for name, m in experiment.methods.items()}
-    memory = psutil.virtual_memory().total
+    memory = own_memory()
     item = ITEM_BYTES[experiment.features.dtype]
     starts = {name: [choice.boundary for choice in found] for name, found in choices.items()}
     augmented = {b for name, m in experiment.methods.items() if m.views for b in starts[name]}

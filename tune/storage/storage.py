@@ -21,6 +21,12 @@ OBJECT_STORES = ("s3", "gcs", "abfs")  # these show a file only once it is whole
 ERRORS = (OSError, pa.ArrowException)
 
 
+def inside(place: str, name: str) -> str:
+    """Return the path or URL of a folder in another; what follows a URL's `?` stays its end."""
+    head, mark, options = place.partition("?") if "://" in place else (place, "", "")
+    return f"{head.rstrip('/')}/{name}{mark}{options}"
+
+
 @dataclass(frozen=True)
 class Storage:
     """A folder on one filesystem."""

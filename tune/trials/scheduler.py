@@ -16,20 +16,31 @@ from errors import one_line
 from records import Cell, TrialReport
 from tune.search.search import Search
 from tune.trials.trainable import REPORT, SCORE
+from tune.workers.machines import BarredMachines, UnfitMachineError
 from tune.workers.placement import TrialQueue
 
 RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception)\b", re.MULTILINE)
+
+FAILURE = "Failure # "  # with its number, before each in Tune's file
 
 
 class CellScheduler(FIFOScheduler):
     """Passes every result to the search.
 
-    A trial without a report ends its process after `patience` seconds.
+    A trial without a report ends its process after `patience` seconds. One whose machine is unfit
+    goes elsewhere, and no trial after it goes to that machine.
     """
 
-    def __init__(self, search: Search, queue: TrialQueue, patience: float = math.inf) -> None:
+    def __init__(
+        self,
+        search: Search,
+        queue: TrialQueue,
+        patience: float = math.inf,
+        barred: BarredMachines | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._search, self.queue, self._patience = search, queue, patience
+        self._barred = barred or BarredMachines()
         self._heard: dict[str, float] = {}  # when a trial last reported or was let run
         self.failures: dict[str, str] = {}  # why a trial's process last failed, by Tune's name
 
@@ -45,10 +56,16 @@ class CellScheduler(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Take a new trial, or one that lost its process or machine and is tried again."""
+        if request := self.queue.request_beside(self._barred, trial):
+            trial.update_resources(request)
         self.queue.add(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Remember why a trial's process failed."""
+        """Remember why a trial's process failed; that its machine is unfit is not its failure."""
+        if unfit := _unfit(trial):
+            self._barred.bar(unfit)
+            trial.run_metadata.num_failures -= 1
+            return
         heard = self._heard.get(trial.trial_id, math.inf)
         otherwise = "its process failed"
         if time.monotonic() - heard >= self._patience:
@@ -116,11 +133,23 @@ class CellSearcher(Searcher):
         """Save nothing: the journal is the state."""
 
 
+def _unfit(trial: Trial) -> UnfitMachineError | None:
+    """Return what a trial's process raised last, if that was of its machine."""
+    return UnfitMachineError.told_in(_last_error(trial))
+
+
+def _last_error(trial: Trial) -> str:
+    """Read what Tune has written of a trial's last failure."""
+    if not trial.error_file or not Path(trial.error_file).exists():
+        return ""
+    text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    return text.rpartition(FAILURE)[2]
+
+
 def _reason(trial: Trial, otherwise: str) -> str:
     """Say in a line why a trial failed: what it raised, or `otherwise` if its process died."""
-    if trial.error_file and Path(trial.error_file).exists():
-        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
-        *_, raised = ("", *(text[found.start() :] for found in RAISED.finditer(text)))
-        if not raised.startswith("ray."):  # Ray's own errors describe the process, at length
-            otherwise = raised or otherwise
+    text = _last_error(trial)
+    *_, raised = ("", *(text[found.start() :] for found in RAISED.finditer(text)))
+    if not raised.startswith("ray."):  # Ray's own errors describe the process, at length
+        otherwise = raised or otherwise
     return f"{one_line(otherwise, 300)}; see Ray's logs"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from models.fit import Fit
     from models.results import Evaluation
     from tune.trials.trial_context import TrialContext
+    from tune.workers.survey import Admission
 
 UNSAVED = 120.0
 """Seconds of training that may be lost with a process, where the search cannot pause the trial."""
@@ -47,9 +48,10 @@ class SuffixTrial(ray_tune.Trainable):
         context: tuple[ray.ObjectRef[TrialContext]],
         checkpoints: Storage,
         patience: float = math.inf,
+        admission: Admission | None = None,
     ) -> None:
         """Take what all trials share; nothing is loaded yet."""
-        self._handle, self._patience = context[0], patience
+        self._handle, self._patience, self._admission = context[0], patience, admission
         self._checkpoints = checkpoints
         self.reset_config(config)
 
@@ -66,8 +68,15 @@ class SuffixTrial(ray_tune.Trainable):
         with _ended_after(self._patience):
             # Imports happen here, where no variable is a fit: a library may keep an exception from
             # its first import, and with it all frames below, as long as the process lives.
+            self._check_machine()
             report = self._step(self._context())
         return {REPORT: report, SCORE: report.score}
+
+    def _check_machine(self) -> None:
+        """Raise an error before this process's first work if its machine is unfit for it."""
+        if self._admission is not None:
+            self._admission.check()
+            self._admission = None
 
     def _step(self, context: TrialContext) -> TrialReport:
         began = time.perf_counter()  # after what an actor does once: imports, weights

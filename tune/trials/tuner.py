@@ -15,7 +15,9 @@ from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.scheduler import CellScheduler, CellSearcher
 from tune.trials.trainable import SuffixTrial
 from tune.trials.trial_context import TrialContext
+from tune.workers.machines import BarredMachines, LostMachines
 from tune.workers.placement import Placement, TrialQueue
+from tune.workers.survey import Admission
 
 
 def run_tuner(
@@ -29,20 +31,29 @@ def run_tuner(
     callbacks: Sequence[ray_tune.Callback],
     patience: float = math.inf,
     trainable: type[SuffixTrial] = SuffixTrial,
+    admission: Admission | None = None,
+    barred: BarredMachines | None = None,
 ) -> None:
     """Run every proposal of `search`, until it has nothing left or is closed.
 
     As the cluster is now, `slots` trials run at once; `spare` ones are proposed beyond that, and
     wait for machines that may join. `scratch` is a folder for Tune's own files. A trial may go
-    without a report for `patience` seconds. Benchmarks have their own `trainable`.
+    without a report for `patience` seconds. Benchmarks have their own `trainable`. Machines that
+    join are asked by the `admission`; those found unfit are `barred`.
     """
     if search.finished:
         return
     search.subscribe(checkpoints.ended)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots + spare)  # actors started side by side
-    scheduler = CellScheduler(search, TrialQueue(placement), patience)
+    barred = barred or BarredMachines()
+    queue = TrialQueue(placement, lost=LostMachines(placement.slot, barred.slots_at))
+    scheduler = CellScheduler(search, queue, patience, barred)
     trial = ray_tune.with_parameters(
-        trainable, context=(ray.put(context),), checkpoints=checkpoints.folder, patience=patience
+        trainable,
+        context=(ray.put(context),),
+        checkpoints=checkpoints.folder,
+        patience=patience,
+        admission=admission,
     )
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(trial, placement.request),

@@ -9,9 +9,10 @@ import ray
 
 from errors import InputError, one_line
 from models.micro_batches import is_out_of_memory
-from tune.workers.machines import LostMachines
+from tune.workers.machines import BarredMachines, LostMachines, UnfitMachineError
 from tune.workers.object_store import fetch
 from tune.workers.own_device import NoGpuError
+from tune.workers.survey import Admission
 
 Context = TypeVar("Context")
 Job = TypeVar("Job")
@@ -23,25 +24,47 @@ class ActorPool:
 
     Ray's tasks would not do: Ray does not use a process again that ran a GPU task, so each job
     would pay for imports and weights anew. Nor would `ray.util.ActorPool`: it starts no actor
-    itself, and leaves a job whose actor has gone to its fate. `nodes` counts machines with slots.
+    itself, and leaves a job whose actor has gone to its fate.
+
+    Slots are counted anew as jobs end. Where the cluster `grows`, one actor more than there are
+    slots is asked for, which tells an autoscaler that another machine would be used. What comes is
+    asked by the `admission` before its first job; if it is unfit, the job is done elsewhere.
     """
 
     def __init__(
         self,
         slot: Mapping[str, float],
-        slots: int,
-        nodes: int = 1,
+        grows: bool = False,
+        slots: Callable[[Mapping[str, float]], Mapping[str, int]] | None = None,
         look: float = LOOK,
         lost: LostMachines | None = None,
+        admission: Admission | None = None,
+        barred: BarredMachines | None = None,
     ) -> None:
-        self.slots = slots
-        self._look, self._lost = look, lost or LostMachines(slot)
-        self.on_a_node = max(1, slots // nodes)
-        self._actor: Any = ray.remote(_Slot).options(
-            num_cpus=slot["CPU"], num_gpus=slot.get("GPU", 0), max_restarts=3, max_task_retries=3
-        )
+        self._admission, self._barred = admission, barred or BarredMachines()
+        self._slot, self._grows = slot, grows
+        self._slots_at = slots or self._barred.slots_at
+        self._look, self._lost = look, lost or LostMachines(slot, self._barred.slots_at)
+        self._options = {
+            "num_cpus": slot["CPU"],
+            "num_gpus": slot.get("GPU", 0),
+            "max_restarts": 3,
+            "max_task_retries": 3,
+        }
         self._idle: list[Any] = []
+        self._spare: Any = None  # waits for a machine to come, and has no job before
         self._held = False
+
+    @property
+    def slots(self) -> int:
+        """Jobs that can be done at once, as the cluster is now; at least one."""
+        return max(1, sum(self._slots_at(self._slot).values()))
+
+    @property
+    def on_a_node(self) -> int:
+        """Jobs that a machine with slots does at once, on average; at least one."""
+        found = self._slots_at(self._slot)
+        return max(1, sum(found.values()) // max(1, len(found)))
 
     def __enter__(self) -> Self:
         self._held = True
@@ -74,26 +97,59 @@ class ActorPool:
             running[actor.do.remote(work, handle, job)] = (actor, job)
 
         try:
-            for _, job in zip(range(self.slots), queue, strict=False):
-                start(self._taken(), job)
+            more = self._fill(queue, running, start)
             while running:
                 ready, _ = ray.wait(list(running), num_returns=1, timeout=self._look)
                 if not ready:
                     self._look_after(running, start)
+                    more = more and self._fill(queue, running, start)
                     continue
                 actor, job = running.pop(ready[0])
                 result = self._taken_back(actor, ready[0])
-                for following in queue:
-                    start(self._taken(), following)
-                    break
-                else:
+                if isinstance(getattr(result, "cause", None), UnfitMachineError):
+                    start(self._taken(), job)
+                    continue
+                more = more and self._fill(queue, running, start)
+                if self._idle:
                     self._look_after(running, start)
-                    if not self._held:
-                        self._release()  # returns its memory to the others
+                if not more and not self._held:
+                    self._release()  # returns its memory to the others
                 yield job, result
         finally:
             for actor, _ in running.values():
                 ray.kill(actor)
+            self._dismiss()
+
+    def _fill(
+        self,
+        queue: Iterator[Job],
+        running: dict[Any, tuple[Any, Job]],
+        start: Callable[[Any, Job], None],
+    ) -> bool:
+        """Start jobs on all slots that there are now; return whether more may follow."""
+        self._grow([actor for actor, _ in running.values()])
+        for _ in range(self.slots - len(running)):
+            for job in queue:
+                start(self._taken(), job)
+                break
+            else:
+                self._dismiss()
+                return False
+        return True
+
+    def _grow(self, busy: list[Any]) -> None:
+        """Ask for an actor beyond the slots, once those of all jobs are there; or put it to use."""
+        if self._spare is None:
+            if self._grows and busy and all(_state(actor) == "ALIVE" for actor in busy):
+                self._spare = self._new()
+        elif _state(self._spare) == "ALIVE":
+            self._idle.append(self._spare)
+            self._spare = None
+
+    def _dismiss(self) -> None:
+        if self._spare is not None:
+            ray.kill(self._spare)
+            self._spare = None
 
     def _look_after(
         self, running: dict[Any, tuple[Any, Job]], start: Callable[[Any, Job], None]
@@ -113,7 +169,10 @@ class ActorPool:
         try:
             result = ray.get(task)
         except ray.exceptions.RayError as error:
-            if not isinstance(getattr(error, "cause", None), InputError):
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, UnfitMachineError):
+                self._barred.bar(cause)
+            if not isinstance(cause, InputError):
                 ray.kill(actor)
                 return error
             result = error
@@ -121,7 +180,12 @@ class ActorPool:
         return result
 
     def _taken(self) -> Any:
-        return self._idle.pop() if self._idle else self._actor.remote()
+        return self._idle.pop() if self._idle else self._new()
+
+    def _new(self) -> Any:
+        beside = {"label_selector": self._barred.others()}
+        actor: Any = ray.remote(_Slot).options(**self._options, **beside)
+        return actor.remote(self._admission)
 
     def _bury(self) -> None:
         """Forget idle actors that are dead for good."""
@@ -166,5 +230,11 @@ def _state(actor: Any) -> str | None:
 
 
 class _Slot:
+    def __init__(self, admission: Admission | None) -> None:
+        self._admission = admission
+
     def do(self, work: Callable[[Any, Any], Any], handle: tuple[Any], job: Any) -> Any:
+        if self._admission is not None:
+            self._admission.check()
+            self._admission = None
         return work(fetch(handle[0]), job)

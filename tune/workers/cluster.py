@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import resource
 import secrets
-import shutil
 import signal
 import socket
 import threading
@@ -25,14 +25,12 @@ from errors import InputError, one_line
 from search_spaces import ResourcesConfig
 from terminal import Terminal, say
 from tune.workers.gpus import auto_share, local_gpus, slices
-from tune.workers.machines import alive, on_node, slots_at
+from tune.workers.machines import alive, ask, slots_at
 from tune.workers.private import open_to_all, private_folder
 from tune.workers.ray_environment import set_ray_environment
+from tune.workers.session import processes_of, remove
+from tune.workers.shipped import ROOT, shipped_code
 
-ROOT = Path(__file__).resolve().parents[2]
-# Parts of the checkout that workers on other machines do not need.
-EXCLUDED = [".git", ".venv", "results", "docs", "benchmarks"]
-EXCLUDED += [".cache", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"]
 MINIMUM_STORE = 200 << 20
 FILES, WANTED = 1024, 65536  # open at once in each of Ray's processes: at least, and at most
 KEPT = "kept"  # marks the folder of a Ray whose logs are to stay
@@ -50,6 +48,7 @@ class Cluster:
         dashboard: URL of Ray's dashboard, if it has one.
         grows: whether other machines may join, as in any cluster that this run did not start.
         session: folder of the files of a Ray that this run started.
+        store: bytes of the smallest object store; what is put in one may be fetched to each.
     """
 
     slot: dict[str, float]
@@ -60,6 +59,7 @@ class Cluster:
     dashboard: str | None
     grows: bool = False
     session: Path | None = None
+    store: float = math.inf
 
     def keep_logs(self) -> Path | None:
         """Keep the files of this run's own Ray when it ends; return the folder of its logs."""
@@ -72,11 +72,6 @@ class Cluster:
     def slots(self) -> int:
         """Trials that run at once."""
         return sum(self.slots_at.values())
-
-    @property
-    def hosts(self) -> int:
-        """Machines with a slot; the head often has none."""
-        return len(self.slots_at)
 
     def describe(self) -> str:
         """Say in a line what there is."""
@@ -131,10 +126,11 @@ def _left(terminate: Any, session: Path | None) -> Iterator[None]:
         failed = False
         raise
     finally:
+        processes = processes_of(session) if session else []
         ray.shutdown()
         _on_sigterm(terminate)  # and has taken away every handler
         if session and not failed and not (session / KEPT).exists():
-            shutil.rmtree(session, ignore_errors=True)
+            remove(session, processes)
 
 
 def _in_main_thread() -> bool:
@@ -226,11 +222,16 @@ def _join(address: str) -> Any:
     if address == "auto" and not os.environ.get("RAY_ADDRESS"):
         address = _found_here()
     _check_answers(address)
-    options: dict[str, Any] = {}
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # a submitted job has shipped its code
-        options["runtime_env"] = {"working_dir": str(ROOT), "excludes": EXCLUDED}
     try:
-        return _init(address=address, **options)
+        if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:  # a submitted job has shipped its code
+            return _init(address=address)
+        with shipped_code() as code:
+            return _init(address=address, runtime_env={"working_dir": str(code)})
+    except ray.exceptions.RuntimeEnvSetupError as error:
+        raise InputError(
+            f"--address {address}: the cluster does not take this project's code "
+            f"({one_line(error, 300)})"
+        ) from None
     except (ray.exceptions.RayError, OSError, ValueError) as error:
         raise InputError(
             f"--address {address}: no Ray cluster answers ({one_line(error)}); one that asks for a "
@@ -316,11 +317,10 @@ def _auto_share(need: int, cpus_per_trial: float) -> float:
     if slices():
         return 1.0
     nodes = {node: about for node, about in alive().items() if about["Resources"].get("GPU")}
-    ask = ray.remote(num_cpus=0)(local_gpus)
-    answers = ray.get([on_node(node, ask).remote() for node in nodes])
     shares = []
-    for about, gpus in zip(nodes.values(), answers, strict=True):
-        cpus, count = (about["Resources"].get(kind, 0.0) for kind in ("CPU", "GPU"))
+    for node, gpus in ask(nodes, ray.remote(num_cpus=0)(local_gpus)).items():
+        resources = nodes[node]["Resources"]
+        cpus, count = (resources.get(kind, 0.0) for kind in ("CPU", "GPU"))
         if cpus:  # else it runs no trial
             shares.append(auto_share(need, gpus, cpus / cpus_per_trial / count))
     return max(shares, default=1.0)
@@ -355,4 +355,5 @@ def _describe(
         dashboard=f"http://{dashboard}" if dashboard else None,
         grows=grows,
         session=session,
+        store=min(machine.get("object_store_memory", math.inf) for machine in machines),
     )

@@ -13,9 +13,8 @@ from ray.tune.experiment import Trial
 from errors import InputError
 from tune.workers import machines
 from tune.workers.gpus import room_for_tensors
-from tune.workers.machines import LostMachines
+from tune.workers.machines import LABEL, BarredMachines, LostMachines
 
-LABEL = "ray.io/node-id"  # Ray puts it on every node
 ALIKE = 0.9  # of the largest GPU's memory: GPUs with more count as equally large
 PATIENCE = 120.0  # seconds to wait for a new trial's own actor, before it gets any that is free
 
@@ -139,6 +138,19 @@ class TrialQueue:
             return False
         wait = sum(self._nodes(trial) is not None for _, trial in self._pending())
         return wait >= sum(self._placement.slots_at[node] for node in nodes)
+
+    def request_beside(
+        self, barred: BarredMachines, trial: Trial
+    ) -> ray_tune.PlacementGroupFactory | None:
+        """Say what Tune is to ask Ray for, if some machines are barred; None if as before.
+
+        Trials for certain machines go to those that were there at the start, which are not barred.
+        """
+        others = barred.others()
+        if not others or self._nodes(trial) is not None:
+            return None
+        slot = dict(self._placement.slot)
+        return ray_tune.PlacementGroupFactory([slot], bundle_label_selector=[others])
 
     def next(self) -> Trial | None:
         """Choose the trial that gets a free actor; None if no trial waits.

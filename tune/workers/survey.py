@@ -1,11 +1,13 @@
-"""What the machines of a cluster have, asked by a task on each."""
+"""What the machines of a cluster have, asked by a task on each, or by a late one's first work."""
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import ray
 import torch
@@ -15,10 +17,13 @@ from errors import InputError
 from models.config import PrecisionName
 from models.device import Device, available_device, gpu_trouble
 from records import NodeView
-from tune.workers.cluster import ROOT, Cluster, open_cluster
-from tune.workers.gpus import EXCLUSIVE, local_gpus
-from tune.workers.machines import alive, on_node
+from tune.workers.cluster import Cluster, open_cluster
+from tune.workers.gpus import EXCLUSIVE, Gpus, local_gpus
+from tune.workers.machines import UnfitMachineError, alive, answers, ask, on_node
+from tune.workers.own_device import CLAIMED, given_share
 from tune.workers.private import open_to_all
+from tune.workers.shared_folders import Mark, SharedFolder
+from tune.workers.shipped import ROOT
 
 SAMPLE = 50  # images that a machine tries until it has read one
 BUSY = 60.0  # seconds to wait for a GPU that somebody else may hold; then it is not asked
@@ -31,20 +36,24 @@ class Survey:
     Attributes:
         unseen: those that see no image, one with its reason.
         exclusive: those with a GPU that serves one process at a time.
+        blind: folders, each with the machines that run trials and do not see it.
     """
 
     nodes: list[NodeView]
     unseen: dict[str, str]
     exclusive: Sequence[str] = ()
+    blind: Sequence[tuple[SharedFolder, Sequence[str]]] = ()
 
     def check(self, source: str) -> None:
-        """Raise InputError if a machine sees none of the images of `source`."""
+        """Raise InputError if a machine sees none of the images of `source`, or lacks a folder."""
         if self.unseen:
             example = next(iter(self.unseen.values()))
             raise InputError(
                 f"data.source: {source}: {', '.join(self.unseen)} can read no image, such as "
                 f"{example}; every machine of the cluster needs them at the same path"
             )
+        if self.blind:
+            raise InputError("; ".join(folder.unseen_by(names) for folder, names in self.blind))
 
     def check_share(self, slot: Mapping[str, float]) -> None:
         """Raise InputError if several trials share a GPU that serves one process at a time."""
@@ -56,48 +65,66 @@ class Survey:
             )
 
 
-def survey(cluster: Cluster, source: ImageSource, keys: Sequence[str]) -> Survey:
+class _Answer(NamedTuple):
+    """What a machine says: why it reads no image (nothing if it does), and the folder of its code.
+
+    Then the numbers of the marks that it does not see, its GPUs, and the folder in which any user
+    could change the code, if there is one.
+    """
+
+    trouble: str
+    code: str
+    blind: tuple[int, ...]
+    gpus: Gpus
+    open_folder: Path | None
+
+
+def survey(
+    cluster: Cluster, source: ImageSource, keys: Sequence[str], marks: Sequence[Mark] = ()
+) -> Survey:
     """Ask every machine whether it sees any of a few images `keys`, and what else it has.
+
+    Those that run trials must see the `marks`. A machine that dies meanwhile is not there.
 
     Raises:
         InputError: on a machine of a cluster any user could change the code that it runs.
     """
-    nodes = alive()
-    sample = tuple(random.Random(0).sample(keys, min(SAMPLE, len(keys))))
+    nodes, sample = alive(), sample_of(keys)
     if len(nodes) == 1 and not cluster.grows:  # this process is on it, and runs its code
-        answers = [_look(source, sample)]
+        found_on = {next(iter(nodes)): _look(source, sample, ())._replace(open_folder=None)}
     else:
-        look = ray.remote(num_cpus=0)(_look)
-        answers = ray.get([on_node(node, look).remote(source, sample) for node in nodes])
-        find = ray.remote(num_cpus=0)(_open_folder)
-        asked = [on_node(node, find).remote() for node in nodes]
-        for about, found in zip(nodes.values(), ray.get(asked), strict=True):
-            if found:
-                raise InputError(open_cluster(about["NodeManagerAddress"], found))
+        found_on = ask(nodes, ray.remote(num_cpus=0)(_look), source, sample, tuple(marks))
     views, unseen, exclusive = [], {}, []
-    for (node, about), (trouble, code, gpu, alone) in zip(nodes.items(), answers, strict=True):
-        views.append(NodeView(node, about["NodeManagerAddress"], not trouble, code, gpu))
-        if trouble:
-            unseen[views[-1].address] = trouble
-        if alone:
-            exclusive.append(views[-1].address)
-    return Survey(views, unseen, exclusive)
+    blind: dict[int, list[str]] = {}
+    for node, found in found_on.items():
+        address = nodes[node]["NodeManagerAddress"]
+        if found.open_folder:
+            raise InputError(open_cluster(address, found.open_folder))
+        views.append(NodeView(node, address, not found.trouble, found.code, found.gpus.memory))
+        if found.trouble:
+            unseen[address] = found.trouble
+        if found.gpus.exclusive:
+            exclusive.append(address)
+        for number in found.blind:
+            if node in cluster.slots_at:  # no trial runs on a head without room
+                blind.setdefault(number, []).append(address)
+    lacking = [(marks[number].folder, machines) for number, machines in sorted(blind.items())]
+    return Survey(views, unseen, exclusive, lacking)
 
 
-def _look(source: ImageSource, keys: tuple[str, ...]) -> tuple[str, str, int | None, bool]:
-    """Return why no image can be read (nothing if one can), the folder of the code, and the GPUs.
+def sample_of(keys: Sequence[str]) -> tuple[str, ...]:
+    """Choose a few images; a machine that sees any of them sees them all."""
+    return tuple(random.Random(0).sample(keys, min(SAMPLE, len(keys))))
 
-    Of these, the bytes of the smallest, and whether any serves one process at a time.
-    """
+
+def _look(source: ImageSource, keys: tuple[str, ...], marks: tuple[Mark, ...]) -> _Answer:
+    """Answer on the machine that is asked."""
     trouble = ""
     for key in keys:
         if not (trouble := _trouble(source, key)):
             break
-    return trouble, str(ROOT), *local_gpus()
-
-
-def _open_folder() -> Path | None:
-    return open_to_all(ROOT)
+    blind = tuple(number for number, mark in enumerate(marks) if not mark.seen())
+    return _Answer(trouble, str(ROOT), blind, local_gpus(), open_to_all(ROOT))
 
 
 def _trouble(source: ImageSource, key: str) -> str:
@@ -145,19 +172,19 @@ def ask_devices(
     if not cluster.gpus:
         return Devices(Device("cpu", name).precision, {})
     # One call a process: it would keep the GPU's memory.
-    ask = ray.remote(num_cpus=0, num_gpus=cluster.slot["GPU"], max_calls=1)(_answer)
-    asked = {on_node(node, ask).remote(name, trouble): node for node in cluster.slots_at}
+    task = ray.remote(num_cpus=0, num_gpus=cluster.slot["GPU"], max_calls=1)(_answer)
+    asked = {on_node(node, task).remote(name, trouble): node for node in cluster.slots_at}
     ray.wait([*asked], num_returns=1)
     ready, busy = ray.wait([*asked], num_returns=len(asked), timeout=BUSY)
-    for task in busy:
-        ray.cancel(task)
-    answers = {asked[task]: answer for task, answer in zip(ready, ray.get(ready), strict=True)}
-    if wrong := [answer for answer in answers.values() if isinstance(answer, str)]:
+    for waiting in busy:
+        ray.cancel(waiting)
+    told = answers({done: asked[done] for done in ready})
+    if wrong := [answer for answer in told.values() if isinstance(answer, str)]:
         raise InputError(wrong[0])
-    resolved = {precision for precision, _ in answers.values()}
+    resolved = {precision for precision, _ in told.values()}
     return Devices(
         "float16" if "float16" in resolved else resolved.pop(),
-        {node: memory for node, (_, memory) in answers.items() if memory},
+        {node: memory for node, (_, memory) in told.items() if memory},
     )
 
 
@@ -180,3 +207,44 @@ def _answer(
     if not torch.cuda.is_available():
         return precision, 0
     return precision, torch.cuda.get_device_properties(0).total_memory
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What a machine that joins in the midst of a run must have, as the first ones have.
+
+    Attributes:
+        known: the machines that were asked at the start.
+        source, keys: some of the images, of which it must see one.
+        marks: in the folders that it must see.
+        precision: what its GPU must compute in, if it has one.
+    """
+
+    known: frozenset[str]
+    source: ImageSource
+    keys: tuple[str, ...]
+    marks: tuple[Mark, ...]
+    precision: PrecisionName
+
+    def check(self) -> None:
+        """Raise UnfitMachineError if the machine of this process came later, and lacks something.
+
+        A process calls it before its first work.
+        """
+        node = ray.get_runtime_context().get_node_id()
+        if node not in self.known and (reason := self._lacking()):
+            raise UnfitMachineError(node, ray.util.get_node_ip_address(), reason)
+
+    def _lacking(self) -> str:
+        found = _look(self.source, self.keys, self.marks)
+        if found.open_folder:
+            return f"every user there can change the code that it runs, in {found.open_folder}"
+        if found.trouble:
+            return f"it can read no image, such as {found.trouble}"
+        if found.blind:
+            unseen = (self.marks[number].folder.storage.path for number in found.blind)
+            return f"it does not see {', '.join(unseen)}"
+        if not given_share() or CLAIMED in os.environ:
+            return ""
+        answer = _answer(self.precision)
+        return answer if isinstance(answer, str) else ""

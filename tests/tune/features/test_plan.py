@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -36,7 +36,7 @@ def encoder() -> Encoder:
 def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A machine of 64 GB, and as much on disk."""
     machine = SimpleNamespace(memory=64 * 10**9, disk=64 * 10**9)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=machine.memory))
+    monkeypatch.setattr(plan_module, "own_memory", lambda: machine.memory)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=machine.disk))
     return machine
 
@@ -148,12 +148,12 @@ def test_arrays_that_take_too_much_memory_stay_on_disk(
 ) -> None:
     plan = planned(encoder, {"blocks": "all"})
     everything = plan.disk_bytes + plan.encoder_bytes
-    assert plan.store_bytes == int(1.25 * everything)
+    assert plan.store_bytes == math.ceil(1.25 * everything)
     machine.memory = 10**6
     small = planned(encoder, {"blocks": "all"})
     train_pixels = IMAGES["train"] * small.image_bytes["pixels"]
-    assert small.map_above < train_pixels
-    assert small.store_bytes <= int(1.25 * (everything - train_pixels))
+    assert small.map_above() < train_pixels
+    assert small.store_bytes <= math.ceil(1.25 * (everything - train_pixels))
 
 
 @given(memory=st.integers(1, 10**7), views=st.integers(0, 3), phone=st.integers(1, 500))
@@ -165,13 +165,30 @@ def test_as_many_arrays_as_fit_are_kept_in_memory_the_small_ones_first(
     machine.memory = memory
     plan = planned(encoder, {"blocks": "all", "views": views}, images={**IMAGES, "phone": phone})
     room = plan_module.STORE_SHARE * memory
-    kept = [array for array in plan.arrays if array <= plan.map_above]
-    on_disk = [array for array in plan.arrays if array > plan.map_above]
+    kept = [array for array in plan.arrays if array <= plan.map_above()]
+    on_disk = [array for array in plan.arrays if array > plan.map_above()]
     assert sum(kept) <= room
     # Arrays of one size go together: not all of the next size would fit.
     assert not on_disk or sum(kept) + on_disk.count(min(on_disk)) * min(on_disk) > room
-    assert plan.store_bytes == int(1.25 * (sum(kept) + plan.encoder_bytes))
+    assert plan.store_bytes == math.ceil(1.25 * (sum(kept) + plan.encoder_bytes))
     assert plan.disk_bytes == sum(plan.arrays)
+
+
+@given(store=st.integers(1, 10**7))
+@settings(max_examples=100, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+def test_the_smallest_object_store_has_room_for_all_that_is_put_there(
+    encoder: Encoder, machine: SimpleNamespace, store: int
+) -> None:
+    """However much memory the driver's machine has."""
+    plan = planned(encoder, {"blocks": "all"})
+    above = plan.map_above(store)
+    kept = [array for array in plan.arrays if array <= above]
+    on_disk = [array for array in plan.arrays if array > above]
+    room = store / 1.25 - plan.encoder_bytes
+    assert not kept or sum(kept) <= room
+    assert not on_disk or sum(kept) + on_disk.count(min(on_disk)) * min(on_disk) > room
+    assert plan.map_above(plan.store_bytes) == plan.map_above()  # this run's own Ray has enough
 
 
 def test_views_and_extra_tests_take_space(encoder: Encoder) -> None:

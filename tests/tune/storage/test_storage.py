@@ -10,7 +10,7 @@ import torch
 
 from errors import InputError
 from tests.tune.storage.copies import content_of, put
-from tune.storage.storage import Storage
+from tune.storage.storage import Storage, inside
 
 
 def test_what_is_written_can_be_read_listed_and_deleted(folder: Storage) -> None:
@@ -71,3 +71,16 @@ def test_urls_that_no_filesystem_takes_are_refused_in_one_line(url: str) -> None
     with pytest.raises(InputError, match="--storage") as caught:
         Storage.at(url)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "below"),
+    [
+        ("/shared/runs", "/shared/runs/a"),
+        ("runs/?/", "runs/?/a"),
+        ("s3://bucket/runs/", "s3://bucket/runs/a"),
+        ("s3://bucket/runs?region=eu&scheme=http", "s3://bucket/runs/a?region=eu&scheme=http"),
+    ],
+)
+def test_a_folder_in_a_place_keeps_its_urls_options(place: str, below: str) -> None:
+    assert inside(place, "a") == below

@@ -15,6 +15,7 @@ from records import Cell
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.search.search import Search
 from tune.trials.scheduler import CellScheduler, CellSearcher
+from tune.workers.machines import LABEL, BarredMachines, UnfitMachineError
 from tune.workers.placement import Placement, TrialQueue
 
 PLACEMENT = Placement({"CPU": 1.0})
@@ -69,3 +70,28 @@ NAMES = itertools.count()
 def pending() -> Any:
     config = {"config": {}, "anywhere": False}
     return SimpleNamespace(trial_id=str(next(NAMES)), status=Trial.PENDING, config=config)
+
+
+def test_a_trial_on_an_unfit_machine_goes_elsewhere_and_has_not_failed(tmp_path: Path) -> None:
+    told: list[str] = []
+    barred, nine = BarredMachines(told.append), search(tmp_path, trials=9)
+    scheduler = CellScheduler(nine, TrialQueue(PLACEMENT), barred=barred)
+    asked: list[Any] = []
+    for node in "ba":
+        trial = pending()
+        file = tmp_path / f"error {trial.trial_id}"
+        raised = UnfitMachineError(node, f"10.0.0.{node}", "no image")
+        texts = (f"  File a\ntune.workers.machines.UnfitMachineError: {raised}", "The actor died")
+        trial.error_file = str(file)
+        trial.run_metadata = SimpleNamespace(num_failures=1)
+        trial.update_resources = asked.append
+        for number, text in enumerate(texts, 1):
+            with file.open("a") as errors:
+                errors.write(f"Failure # {number} (occurred at noon)\n{text}\n")
+            scheduler.on_trial_error(None, trial)
+        assert trial.run_metadata.num_failures == 0
+        scheduler.on_trial_add(None, trial)
+    wanted = [request._kwargs["bundle_label_selector"] for request in asked]
+    assert wanted == [[{LABEL: "!in(b)"}], [{LABEL: "!in(a,b)"}]]
+    assert told == [f"10.0.0.{node} has joined and gets no work: no image" for node in "ba"]
+    assert [*scheduler.failures.values()] == ["its process failed; see Ray's logs"] * 2

@@ -66,13 +66,10 @@ def test_auto_is_the_same_share_on_all_machines(
         "large": {"Resources": {"CPU": 64.0, "GPU": 8.0}},
         "own": {"Resources": {"CPU": float(cpus), "GPU": float(gpus)}},
     }
-    remote: Any = lambda **_: lambda function: function  # noqa: E731
     monkeypatch.setattr(cluster_module, "alive", lambda: machines)
     monkeypatch.setattr(cluster_module, "slices", lambda: None)
-    monkeypatch.setattr(ray, "remote", remote)
-    monkeypatch.setattr(ray, "get", lambda found: found)
-    asked = SimpleNamespace(remote=lambda: Gpus(80 << 30, False))
-    monkeypatch.setattr(cluster_module, "on_node", lambda node, task: asked)
+    card = Gpus(80 << 30, False)
+    monkeypatch.setattr(cluster_module, "ask", lambda nodes, task: dict.fromkeys(nodes, card))
     assert _auto_share(2 << 30, 1.0) == share
     monkeypatch.setattr(cluster_module, "slices", lambda: 7)
     assert _auto_share(2 << 30, 1.0) == 1.0

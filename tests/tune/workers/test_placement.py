@@ -14,10 +14,9 @@ from ray.tune.experiment import Trial
 from errors import InputError
 from models.device import CONTEXT
 from tests.tune.monitor.test_metrics import Hands
-from tune.workers.machines import NO_MACHINE, LostMachines
+from tune.workers.machines import LABEL, NO_MACHINE, LostMachines
 from tune.workers.placement import (
     ALIKE,
-    LABEL,
     PATIENCE,
     Placement,
     TrialQueue,

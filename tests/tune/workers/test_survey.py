@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +16,11 @@ from errors import InputError
 from models.config import PrecisionName
 from models.device import CONTEXT, available_device
 from records import NodeView
+from tune.storage.storage import Storage
 from tune.workers import survey as survey_module
-from tune.workers.survey import Devices, Survey, _answer, survey
+from tune.workers.machines import UnfitMachineError
+from tune.workers.shared_folders import SharedFolder, marked
+from tune.workers.survey import Admission, Devices, Survey, _answer, survey
 
 
 def told(name: PrecisionName, **options: Any) -> str:
@@ -116,3 +121,39 @@ def test_a_machine_that_sees_none_is_refused_with_an_example(
         "data.source: csv:photos.csv: 10.0.0.1 can read no image, such as cat/a.jpg: No such file "
         "or directory; every machine of the cluster needs them at the same path"
     )
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch, in_ray: None) -> None:
+    """This process is on a machine that joined late, and has a GPU."""
+    context = SimpleNamespace(get_node_id=lambda: "late")
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(survey_module, "given_share", lambda: 1.0)
+
+
+def refusal(folder: Path, marks: Any, *known: str) -> str:
+    """Why a machine that comes late is found unfit; nothing if it is not."""
+    admission = Admission(frozenset(known), FileSource(folder), ("a.jpg",), marks, "bfloat16")
+    try:
+        admission.check()
+    except UnfitMachineError as error:
+        again = UnfitMachineError.told_in(f"  File b\nx.UnfitMachineError: {error}\nmore")
+        return f"{pickle.loads(pickle.dumps(error)).node}: {again and again.line}"
+    return ""
+
+
+@pytest.mark.usefixtures("late")
+def test_a_machine_that_comes_late_is_asked_what_the_first_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(survey_module, "_answer", lambda name: (name, 80 << 30))
+    shared = SharedFolder(Storage.at(tmp_path / "runs"), "--out", "checkpoints")
+    with marked([shared]) as marks:
+        line = "late: 10.0.0.7 has joined and gets no work: it can read no image, such as a.jpg: No"
+        assert refusal(tmp_path, marks).startswith(line)
+        assert refusal(tmp_path, marks, "first", "late") == ""  # it was asked at the start
+        (tmp_path / "a.jpg").touch()
+        assert refusal(tmp_path, marks) == ""
+        monkeypatch.setattr(survey_module, "_answer", lambda _: "model.precision: bfloat16 is")
+        assert refusal(tmp_path, marks).endswith("no work: model.precision: bfloat16 is")
+    assert refusal(tmp_path, marks).endswith(f"no work: it does not see {tmp_path}/runs")

@@ -1,0 +1,61 @@
+"""A cluster whose machines come and go while it is used, all on this machine and loopback.
+
+python -m tests.runs.changing_cluster: run by test_cluster.py in a process of its own; it prints
+what it saw, in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+
+from search_spaces import ResourcesConfig
+from tune.workers.actor_pool import ActorPool
+from tune.workers.cluster import connected
+from tune.workers.machines import alive, ask
+
+STORES = [90 << 20, 80 << 20, 100 << 20]  # of the head and of the first machines
+
+
+def where(_: str, seconds: float) -> str:
+    """Work for so long, and tell on which machine."""
+    time.sleep(seconds)
+    node: str = ray.get_runtime_context().get_node_id()
+    return node
+
+
+def used(pool: ActorPool, jobs: int) -> int:
+    """The number of machines that jobs were done on."""
+    return len({node for _, node in pool.map(where, "", [0.5] * jobs)})
+
+
+def main() -> dict[str, Any]:
+    head = {"num_cpus": 0, "object_store_memory": STORES[0]}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.add_node(num_cpus=1, object_store_memory=STORES[1])
+    try:
+        with connected(ResourcesConfig(), cluster.address, 0) as found:
+            told: dict[str, Any] = {"store": found.store}
+            with ActorPool(found.slot, found.grows, look=0.5) as pool:
+                told["at first"] = used(pool, 3)
+                last = cluster.add_node(num_cpus=1, object_store_memory=STORES[2])
+                cluster.wait_for_nodes()
+                told["grown"] = used(pool, 12)
+            nodes = list(alive())
+            threading.Timer(3.0, lambda: cluster.remove_node(last)).start()
+            task = ray.remote(num_cpus=0)(where)
+            told["asked"], told["answered"] = len(nodes), len(ask(nodes, task, "", 15.0))
+            # One that has gone before it is asked.
+            told["asked later"] = len(ask(nodes, task, "", 0.0))
+            return told
+    finally:
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    print(json.dumps(main()))
