@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from data import DataConfig, Dataset, Draws, load_dataset
+from data.features import KnownFiles, digest_images, digests, file_stamps
 from models import load_pretrained, logistic_regression
 from models.logistic_regression import solve_probes
 from partitions import Partition
@@ -108,11 +109,30 @@ class _Photos:
         draws = Draws.of(dataset.train, dataset.val, 0, matched=False)
         draws.rows(1, 0)  # what is done once
         drawn = _seconds(lambda: draws.rows(50, 0))
+        first, again, size = _digested(dataset, folder / "cache")
         return {
             "list, split, us an image": f"{1e6 * listed / images:.0f}",
             "draw of a partition, us an image": f"{1e6 * drawn / images:.2f}",
+            "digest at first, again, us an image": f"{first:.0f}, {again:.0f}",
+            "known digests, bytes an image": f"{size:.0f}",
             "read, decode, encode, ms an image": f"{1e3 * _encoded(dataset):.2f}",
         }
+
+
+def _digested(dataset: Dataset, cache: Path) -> tuple[float, float, float]:
+    """Return the microseconds of an image, its file read or known, and bytes on disk."""
+    source, keys = dataset.source, dataset.train.keys
+    digests.SETTLED = 0  # the files are new
+
+    def first() -> None:
+        KnownFiles(cache, source).add(keys, digest_images(source, keys))
+
+    def again() -> None:
+        assert all(KnownFiles(cache, source).find(keys, file_stamps(source, keys)))
+
+    each = [1e6 * _seconds(work) / len(keys) for work in (first, again)]
+    (file,) = (cache / "files").iterdir()
+    return each[0], each[1], file.stat().st_size / len(keys)
 
 
 def _encoded(dataset: Dataset) -> float:

@@ -86,7 +86,6 @@ def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float,
     features = work.images * a_row
     cost = sample_flops(encoder, forward, selection, boundary)
     slots = on.nodes * on.slots
-    listed = work.images * work.image_bytes / on.storage  # one node digests every file
     read = work.images * work.image_bytes / (on.storage * on.nodes)
     decoded = work.images / (on.decoded * on.cores * on.nodes)
     encoded = work.images * sum(forward) / (on.flops * slots)
@@ -96,7 +95,7 @@ def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float,
     fits = work.partitions * work.winners * work.seeds * work.horizon
     step = max(cost / on.flops, a_row * on.slots / on.storage if verified else 0.0)
     return {
-        "digest every file (driver)": (listed, "storage"),
+        "digest every file, the first time": (read, "storage"),
         "features: read, decode, encode": (
             max(read, decoded, encoded),
             ("storage", "decoding", "arithmetic")[int(np.argmax([read, decoded, encoded]))],

@@ -92,6 +92,63 @@ def test_features_are_the_encoders_and_nobody_can_write_them(
     np.testing.assert_array_equal(content.hashes, np.stack(hashes))
 
 
+def test_a_restart_reads_no_image_and_a_touched_one_alone(
+    photos: Split, tmp_path: Path, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data.features.digests.SETTLED", 0)
+    cache, read, encoded = tmp_path / "cache", list[str](), list[int]()
+    plain = FileSource.content
+
+    def content(self: FileSource, key: str) -> bytes:
+        read.append(Path(key).name)
+        return plain(self, key)
+
+    monkeypatch.setattr(FileSource, "content", content)
+    good = photos.without([2, 3])
+
+    def made() -> Features:
+        read.clear()
+        features = stage(cache, pretrained, FileSource(tmp_path), 1 << 30)
+        return features.run(
+            {"train": good.select(range(6)), "val": good.select(range(6, 10))},
+            BOUNDARIES,
+            0,
+            progress=lambda done, total: encoded.append(total),
+        )
+
+    first = made()
+    assert (len(read), max(encoded)) == (10, 9)
+    encoded.clear()
+    again = made()
+    assert (read, encoded) == ([], [])
+    for split in ("train", "val"):
+        digests = [each.contents[split].split.digests for each in (first, again)]
+        assert digests[0] == digests[1]
+    time.sleep(0.05)
+    Path(good.keys[7]).touch()
+    assert made().contents["val"].split.digests == first.contents["val"].split.digests
+    assert (read, encoded) == ([Path(good.keys[7]).name], [])
+
+
+def test_many_images_are_digested_by_the_workers(
+    photos: Split, tmp_path: Path, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.features.digesting.FEW", 0)
+    monkeypatch.setattr("tune.features.digesting.PART", 5)
+    source = FileSource(tmp_path)
+    expected = tuple(source.digest(key) for key in photos.without([2, 3]).keys)
+
+    def none(*_: object) -> None:
+        raise AssertionError("the driver reads an image")
+
+    monkeypatch.setattr(FileSource, "content", none)
+    made = stage(tmp_path / "cache", pretrained, source, 1 << 30).run(
+        {"train": photos}, BOUNDARIES, 0.5
+    )
+    assert made.contents["train"].split.digests == expected
+    assert [Path(s.key).name for s in made.skipped] == ["2.png", "3.png"]
+
+
 def test_images_that_are_not_needed_are_not_read(
     photos: Split, tmp_path: Path, pretrained: Pretrained
 ) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,11 +20,11 @@ from data import (
     MissingFeaturesError,
     Split,
     SplitContent,
-    UnreadableImageError,
 )
 from data.decoding import DECODING
 from errors import InputError
 from records import EncoderTimed
+from tune.features.digesting import digests_of
 from tune.features.speed import keep_speed, kept_speed, typical
 from tune.features.worker import Encoded, EncodeJob, EncoderWorker, ImageRef
 from tune.workers.actor_pool import ActorPool, result_of
@@ -102,7 +101,7 @@ class FeatureStage:
         """
         counts = {name: (views or {}).get(name, 0) for name in splits}
         rows = {name: np.arange(len(split)) for name, split in splits.items()} | dict(needed or {})
-        found = {name: self._digests(split, rows[name]) for name, split in splits.items()}
+        found = self._digested(splits, rows)
         measured: list[EncoderTimed] = []
         while True:
             measured += self._compute(found, counts, boundaries, view_boundaries, progress)
@@ -129,20 +128,20 @@ class FeatureStage:
         """Name the hashes of images as they are decoded for this encoder."""
         return f"144 bits of {self.worker.least} pixels, {DECODING}"
 
-    def _digests(self, listed: Split, rows: Rows) -> SplitDigests:
-        split = listed.select(rows)
-        unreadable: dict[int, str] = {}
-
-        def digest(row: int) -> str:
-            try:
-                return self.worker.source.digest(split.keys[row])
-            except UnreadableImageError as error:
-                unreadable[row] = error.reason
-                return ""
-
-        with ThreadPoolExecutor(8) as pool:
-            digests = tuple(pool.map(digest, range(len(split))))
-        return SplitDigests(replace(split, digests=digests), unreadable, rows, len(listed))
+    def _digested(
+        self, splits: Mapping[str, Split], rows: Mapping[str, Rows]
+    ) -> dict[str, SplitDigests]:
+        needed = {name: split.select(rows[name]) for name, split in splits.items()}
+        keys = [key for split in needed.values() for key in split.keys]
+        digests, unreadable = digests_of(keys, self.worker, self.pool, self.store.root)
+        found, begin = {}, 0
+        for name, split in needed.items():
+            end = begin + len(split)
+            own = {row - begin: why for row, why in unreadable.items() if begin <= row < end}
+            digested = replace(split, digests=tuple(digests[begin:end]))
+            found[name] = SplitDigests(digested, own, rows[name], len(splits[name]))
+            begin = end
+        return found
 
     def _compute(
         self,

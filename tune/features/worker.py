@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from data import ImageSource, UnreadableImageError, perceptual_hash, reading
 from data.decoding import least_side
-from data.features import Arrays
+from data.features import Arrays, Digested, digest_images
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
@@ -88,6 +88,10 @@ class EncoderWorker:
         """The side below which no image is reduced when it is decoded."""
         return least_side(self.augmentation.size)
 
+    @property
+    def _threads(self) -> int:
+        return max(1, int(cpu_count()) // self.on_a_node)
+
     @cached_property
     def _device(self) -> Device:
         return Device(own_device(), self.precision)
@@ -97,6 +101,10 @@ class EncoderWorker:
         loaded: Pretrained = ray.get(self.pretrained)
         loaded.encoder.to(self._device.torch)
         return loaded
+
+    def digest(self, keys: Sequence[str]) -> Digested:
+        """Read images and digest their contents."""
+        return digest_images(self.source, keys, self._threads)
 
     def encode(self, job: EncodeJob) -> Encoded:
         """Encode the images of a job; view 0 is hashed too, while its images are at hand."""
@@ -127,7 +135,7 @@ class EncoderWorker:
         _ = self._loaded  # before threads ask for it
         begins = range(0, len(job.images), self.batch_size)
         batches = [job.images[begin : begin + self.batch_size] for begin in begins]
-        with ThreadPoolExecutor(max(1, cpu_count() // self.on_a_node)) as pool:
+        with ThreadPoolExecutor(self._threads) as pool:
             ahead: deque[list[Future[Any]]] = deque()
             for batch in [*batches, *[()] * AHEAD]:
                 ahead.append([pool.submit(self._look, image, job.view) for image in batch])
