@@ -89,7 +89,7 @@ def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float,
     read = work.images * work.image_bytes / (on.storage * on.nodes)
     decoded = work.images / (on.decoded * on.cores * on.nodes)
     encoded = work.images * sum(forward) / (on.flops * slots)
-    gathered = features / on.storage  # through the driver, which writes them
+    written = features / (on.storage * on.nodes)
     verified = features / on.storage if features > STORE_SHARE * on.memory else 0.0
     trials = work.partitions * work.configurations * work.share * work.horizon
     fits = work.partitions * work.winners * work.seeds * work.horizon
@@ -100,7 +100,7 @@ def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float,
             max(read, decoded, encoded),
             ("storage", "decoding", "arithmetic")[int(np.argmax([read, decoded, encoded]))],
         ),
-        "features: through the driver to disk": (gathered, "the driver's storage link"),
+        "features: to disk": (written, "storage"),
         "features: verified where they stay on disk": (verified, "the driver's storage link"),
         "search": (trials * step / slots, "arithmetic" if step == cost / on.flops else "storage"),
         "final fits": (fits * step / slots, "as in the search"),

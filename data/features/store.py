@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,9 @@ from errors import InputError
 from files import expanded, replacing
 
 log = logging.getLogger(__name__)
+
+WAITS = (0.1, 1.0, 10.0)
+"""Seconds between looks for a shard that another machine has written."""
 
 Layout = dict[str, tuple[str, tuple[int, ...]]]
 """The type of each array, and the shape of a row."""
@@ -69,6 +73,7 @@ class FeatureStore:
         self.root = root
         self.fingerprint = fingerprint
         self._digests: dict[Path, list[str]] = {}  # of every shard seen
+        self._adopted: dict[str, set[Path]] = {}  # shards by boundary
         self._verified: set[Path] = set()  # shards that were read to their ends
         self._layouts: dict[str, Layout] = {}  # by boundary
 
@@ -91,9 +96,30 @@ class FeatureStore:
         for name, array in features.items():
             if array.shape[:1] != (len(digests),):
                 raise ValueError(f"{name}: shape {array.shape}, but {len(digests)} digests")
-        folder = self._folder(boundary)
         with self._usable("write"):
-            write_shard(folder / f"{_name(digests)}.safetensors", digests, features)
+            write_shard(self._shard(boundary, digests), digests, features)
+
+    def adopt(self, boundary: str, digests: Sequence[str], machine: str) -> None:
+        """Take over the shard that a store object on another `machine` has written of `digests`.
+
+        A folder on a network may be listed without it for a while, so it is known by its name.
+
+        Raises:
+            InputError: it is not here: that machine has another disk under this path.
+        """
+        shard = self._shard(boundary, digests)
+        for wait in (*WAITS, None):
+            with self._usable("read"), contextlib.suppress(FileNotFoundError):
+                shard.stat()
+                break
+            if wait is None:
+                raise InputError(
+                    f"features.cache: {self.root}: what {machine} writes there is not seen here; "
+                    "every machine of the cluster needs it at the same path"
+                )
+            time.sleep(wait)
+        self._digests[shard] = list(digests)
+        self._adopted.setdefault(boundary, set()).add(shard)
 
     def load(self, boundary: str, digests: Sequence[str]) -> Arrays:
         """Load the features in the order of `digests`, read-only, and verify their checksums."""
@@ -123,6 +149,7 @@ class FeatureStore:
         try:
             starts = [array_starts(shard) for shard in plan]
         except FileNotFoundError as error:
+            self._forget(boundary, Path(error.filename))
             raise MissingFeaturesError(f"{error.filename} is gone; ask again") from error
         return {
             name: ShardRows(
@@ -161,14 +188,15 @@ class FeatureStore:
         """Find shard and row of every digest on disk, from the shards' headers."""
         locations: dict[str, tuple[Path, int]] = {}
         with self._usable("read"):
-            for shard in sorted(self._folder(boundary).glob("*.safetensors")):
+            listed = self._folder(boundary).glob("*.safetensors")
+            for shard in sorted({*listed, *self._adopted.get(boundary, ())}):
                 if shard not in self._digests:
                     try:
                         self._digests[shard] = read_digests(shard)
                     except FileNotFoundError:  # another process has just set it aside
                         continue
                     except CorruptShardError as error:
-                        self._set_aside(shard, error)
+                        self._set_aside(boundary, shard, error)
                         continue
                 for row, digest in enumerate(self._digests[shard]):
                     locations[digest] = shard, row
@@ -183,9 +211,10 @@ class FeatureStore:
             self._check_layout(boundary, shard, arrays)
             return arrays
         except FileNotFoundError as error:
+            self._forget(boundary, shard)
             raise MissingFeaturesError(f"{shard} is gone, from boundary {boundary!r}") from error
         except CorruptShardError as error:
-            self._set_aside(shard, error)
+            self._set_aside(boundary, shard, error)
             raise MissingFeaturesError(f"{shard} was damaged; compute its rows again") from error
 
     def _check_layout(self, boundary: str, shard: Path, arrays: Arrays) -> None:
@@ -198,15 +227,23 @@ class FeatureStore:
                 f"two encoders share the fingerprint {self.fingerprint}"
             )
 
-    def _set_aside(self, shard: Path, error: CorruptShardError) -> None:
-        log.warning("set aside, to be computed again: %s", error)
+    def _forget(self, boundary: str, shard: Path) -> None:
         self._digests.pop(shard, None)
         self._verified.discard(shard)
+        self._adopted.get(boundary, set()).discard(shard)
+
+    def _set_aside(self, boundary: str, shard: Path, error: CorruptShardError) -> None:
+        log.warning("set aside, to be computed again: %s", error)
+        self._forget(boundary, shard)
         with self._usable("set aside a damaged shard"), contextlib.suppress(FileNotFoundError):
             shard.rename(shard.with_suffix(".corrupt"))
 
     def _folder(self, boundary: str) -> Path:
         return self.root / self.fingerprint / boundary
+
+    def _shard(self, boundary: str, digests: Sequence[str]) -> Path:
+        name = hashlib.sha256("\n".join(digests).encode()).hexdigest()[:32]
+        return self._folder(boundary) / f"{name}.safetensors"
 
     @contextmanager
     def _usable(self, action: str) -> Iterator[None]:
@@ -220,10 +257,6 @@ class FeatureStore:
                 f"cache directory {self.root}: cannot {action} features "
                 f"({error.strerror or error}); it must be a writable folder with free space"
             ) from error
-
-
-def _name(digests: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:32]
 
 
 def _layout(arrays: Arrays) -> Layout:

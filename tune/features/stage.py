@@ -7,7 +7,7 @@ still have to look up which images are in the store already.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,17 +21,15 @@ from data import (
     Split,
     SplitContent,
 )
-from data.decoding import DECODING
 from errors import InputError
 from records import EncoderTimed
 from tune.features.digesting import digests_of
 from tune.features.speed import keep_speed, kept_speed, typical
-from tune.features.worker import Encoded, EncodeJob, EncoderWorker, ImageRef
+from tune.features.worker import EncodeJob, EncoderWorker, ImageRef
+from tune.features.writer import TENSOR, FeatureWriter, Written
 from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.object_store import NOT_MADE, UNREADABLE, SharedArray, SharedSplit
 
-TENSOR = "x"  # all supported towers pass one tensor from group to group
-HASHES = "perceptual hash"  # the store of hashes, which need no encoder
 Progress = Callable[[int, int], None]
 Rows = NDArray[np.int64]
 
@@ -120,13 +118,8 @@ class FeatureStage:
                 )
 
     @cached_property
-    def _hashes(self) -> FeatureStore:
-        return FeatureStore(self.store.root, HASHES)
-
-    @property
-    def _hash_bits(self) -> str:
-        """Name the hashes of images as they are decoded for this encoder."""
-        return f"144 bits of {self.worker.least} pixels, {DECODING}"
+    def _writer(self) -> FeatureWriter:
+        return FeatureWriter(self.worker, self.store)
 
     def _digested(
         self, splits: Mapping[str, Split], rows: Mapping[str, Rows]
@@ -151,32 +144,31 @@ class FeatureStage:
         view_boundaries: Sequence[str],
         progress: Progress,
     ) -> list[EncoderTimed]:
-        """Encode what is missing, on all slots; write each job's features as it ends.
+        """Have what is missing encoded and written, on all slots.
 
         Returns:
             how fast the encoder was in each job that timed it.
         """
         jobs = [
-            EncodeJob(images, view, wanted)
+            job
             for view in range(1 + max(views.values()))
-            for wanted in (view_boundaries if view else boundaries,)
-            for images in self._missing(
+            for job in self._missing(
                 [each.readable() for name, each in found.items() if views[name] >= view],
                 view,
-                wanted,
+                view_boundaries if view else boundaries,
             )
         ]
         measured = []
         done, total = 0, sum(len(job.images) for job in jobs)
-        for job, result in self.pool.map(EncoderWorker.encode, self.worker, jobs):
-            encoded = result_of(result, "features")
+        for job, result in self.pool.map(FeatureWriter.write, self._writer, jobs):
+            written: Written = result_of(result, "features")
             for each in found.values():
-                each.drop(encoded.broken)
-            self._keep(job, encoded)
+                each.drop(written.broken)
+            self._writer.adopt(job, written)
             done += len(job.images)
             progress(done, total)
-            if encoded.speed:
-                measured.append(encoded.speed)
+            if written.speed:
+                measured.append(written.speed)
         return measured
 
     def _speed(self, measured: Sequence[EncoderTimed]) -> EncoderTimed | None:
@@ -185,36 +177,29 @@ class FeatureStage:
             keep_speed(self.store, speed)
         return speed or kept_speed(self.store)
 
-    def _keep(self, job: EncodeJob, encoded: Encoded) -> None:
-        read = [image.digest for image in job.images if image.digest not in encoded.broken]
-        views = self._views(read, job.view)
-        for boundary, array in encoded.features.items():
-            self.store.add(boundary, views, {TENSOR: array})
-        if encoded.hashes is not None and self._hashes.missing(self._hash_bits, read):
-            self._hashes.add(self._hash_bits, read, {TENSOR: encoded.hashes})
-
     def _missing(
         self, splits: Sequence[Split], view: int, boundaries: Sequence[str]
-    ) -> Iterator[list[ImageRef]]:
-        """Yield the images of each job: all whose features in this view are not complete."""
+    ) -> Iterator[EncodeJob]:
+        """Yield jobs for all images whose features in this view are not complete."""
         keys = {
             digest: key
             for split in splits
             for digest, key in zip(split.digests or (), split.keys, strict=True)
         }
-        views = self._views(keys, view)
+        views = self._writer.views(keys, view)
         rows = {row for boundary in boundaries for row in self.store.missing(boundary, views)}
+        unhashed = set[int]()
         if view == 0:
-            rows |= set(self._hashes.missing(self._hash_bits, views))
+            unhashed |= set(self._writer.hashes.missing(self._writer.hash_bits, views))
         images = [ImageRef(digest, key) for digest, key in keys.items()]
-        wanted = [images[row] for row in sorted(rows)]
-        return _chunks(wanted, self.worker.batch_size, self.pool.slots)
-
-    def _views(self, digests: Iterable[str], view: int) -> list[str]:
-        return [self.worker.augmentation.view_digest(digest, view) for digest in digests]
+        for part in _chunks(sorted(rows | unhashed), self.worker.batch_size, self.pool.slots):
+            hashed = not unhashed.isdisjoint(part)
+            yield EncodeJob([images[row] for row in part], view, boundaries, hashed)
 
     def _content(self, split: Split) -> SplitContent:
-        return SplitContent(split, self._hashes.load(self._hash_bits, split.digests or ())[TENSOR])
+        writer = self._writer
+        hashes = writer.hashes.load(writer.hash_bits, split.digests or ())[TENSOR]
+        return SplitContent(split, hashes)
 
     def _shared(
         self,
@@ -235,7 +220,7 @@ class FeatureStage:
         )
 
     def _share(self, split: Split, boundary: str, view: int) -> SharedArray:
-        digests = self._views(split.digests or (), view)
+        digests = self._writer.views(split.digests or (), view)
         one = self.store.load(boundary, digests[:1])[TENSOR]
         if one.nbytes * len(digests) > self.map_above:
             return SharedArray(self.store.locate(boundary, digests)[TENSOR])
@@ -293,8 +278,8 @@ class SplitDigests:
             )
 
 
-def _chunks(images: list[ImageRef], batch_size: int, slots: int) -> Iterator[list[ImageRef]]:
+def _chunks(rows: list[int], batch_size: int, slots: int) -> Iterator[list[int]]:
     """Yield the images of each job: a few batches, so that every slot is busy to the end."""
-    size = max(batch_size, min(4 * batch_size, -(-len(images) // (4 * slots))))
-    for begin in range(0, len(images), size):
-        yield images[begin : begin + size]
+    size = max(batch_size, min(4 * batch_size, -(-len(rows) // (4 * slots))))
+    for begin in range(0, len(rows), size):
+        yield rows[begin : begin + size]

@@ -212,6 +212,40 @@ def test_rows_that_another_store_added_are_seen(store: FeatureStore) -> None:
     assert store.missing("block 7", DIGESTS) == []
 
 
+def test_a_shard_that_another_machine_wrote_is_known_by_its_name(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of a network file system is listed without it for a while."""
+    FeatureStore(store.root, "f0").add("block 7", DIGESTS[:4], features(DIGESTS[:4]))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "glob", lambda folder, pattern: [])
+        assert store.missing("block 7", DIGESTS[:4]) == [0, 1, 2, 3]
+        store.adopt("block 7", DIGESTS[:4], "another machine")
+        assert store.missing("block 7", DIGESTS[:5]) == [4]
+        assert_right(load(store, DIGESTS[:4]), DIGESTS[:4])
+    shards(store)[0].unlink()
+    with pytest.raises(MissingFeaturesError):
+        load(store, DIGESTS[:4])
+    assert compute(store, DIGESTS[:4]) == 4
+
+
+def test_a_shard_that_is_on_another_machine_alone_is_one_line(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data.features.store.WAITS", (0.0, 0.0))
+    with pytest.raises(InputError, match=r"^features.cache: .*10\.0\.0\.7 .*at the same path$"):
+        store.adopt("block 7", DIGESTS[:4], "10.0.0.7")
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        compute(FeatureStore(store.root, "f0"), DIGESTS[:4])
+
+    monkeypatch.setattr("data.features.store.time.sleep", wait)
+    store.adopt("block 7", DIGESTS[:4], "10.0.0.7")
+    assert len(waited) == 1
+
+
 def test_a_store_pickles_as_its_two_arguments(store: FeatureStore) -> None:
     compute(store, DIGESTS)
     content = pickle.dumps(store)
