@@ -90,10 +90,10 @@ def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float,
     decoded = work.images / (on.decoded * on.cores * on.nodes)
     encoded = work.images * sum(forward) / (on.flops * slots)
     written = features / (on.storage * on.nodes)
-    verified = features / on.storage if features > STORE_SHARE * on.memory else 0.0
+    on_disk = features > STORE_SHARE * on.memory
     trials = work.partitions * work.configurations * work.share * work.horizon
     fits = work.partitions * work.winners * work.seeds * work.horizon
-    step = max(cost / on.flops, a_row * on.slots / on.storage if verified else 0.0)
+    step = max(cost / on.flops, a_row * on.slots / on.storage if on_disk else 0.0)
     return {
         "digest every file, the first time": (read, "storage"),
         "features: read, decode, encode": (
@@ -101,7 +101,6 @@ def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float,
             ("storage", "decoding", "arithmetic")[int(np.argmax([read, decoded, encoded]))],
         ),
         "features: to disk": (written, "storage"),
-        "features: verified where they stay on disk": (verified, "the driver's storage link"),
         "search": (trials * step / slots, "arithmetic" if step == cost / on.flops else "storage"),
         "final fits": (fits * step / slots, "as in the search"),
     }

@@ -1,7 +1,7 @@
 """Features on disk: written once, found by the content of their image."""
 
 from data.features.digests import Digested, KnownFiles, digest_images, file_stamps
-from data.features.rows import ShardRows
+from data.features.rows import LostFeaturesError, ShardRows
 from data.features.shards import Arrays
 from data.features.store import FeatureStore, MissingFeaturesError, cache_root
 
@@ -10,6 +10,7 @@ __all__ = [
     "Digested",
     "FeatureStore",
     "KnownFiles",
+    "LostFeaturesError",
     "MissingFeaturesError",
     "ShardRows",
     "cache_root",

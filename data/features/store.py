@@ -25,8 +25,10 @@ from data.features.rows import ShardRows
 from data.features.shards import (
     Arrays,
     CorruptShardError,
-    array_starts,
+    Placed,
+    places_of,
     read_digests,
+    read_places,
     read_shard,
     write_shard,
 )
@@ -74,7 +76,7 @@ class FeatureStore:
         self.fingerprint = fingerprint
         self._digests: dict[Path, list[str]] = {}  # of every shard seen
         self._adopted: dict[str, set[Path]] = {}  # shards by boundary
-        self._verified: set[Path] = set()  # shards that were read to their ends
+        self._placed: dict[Path, dict[str, Placed]] = {}  # of shards that were located
         self._layouts: dict[str, Layout] = {}  # by boundary
 
     def __reduce__(self) -> tuple[type[FeatureStore], tuple[Path, str]]:
@@ -137,26 +139,21 @@ class FeatureStore:
     def locate(self, boundary: str, digests: Sequence[str]) -> dict[str, ShardRows]:
         """Find where the features lie, in the order of `digests`: for those larger than memory.
 
-        The first call of each store object reads their shards once, to verify the checksums.
+        A row is verified when it is read. A shard of an earlier commit, which has no checksums of
+        rows, is read once by each store object.
         """
         plan = self._plan(boundary, digests)
-        for shard in plan:
-            if shard not in self._verified:
-                self._read(boundary, shard)
         places = np.empty((len(digests), 2), np.int32)
-        for number, (positions, rows) in enumerate(plan.values()):
-            places[positions, 0], places[positions, 1] = number, rows
-        try:
-            starts = [array_starts(shard) for shard in plan]
-        except FileNotFoundError as error:
-            self._forget(boundary, Path(error.filename))
-            raise MissingFeaturesError(f"{error.filename} is gone; ask again") from error
-        return {
-            name: ShardRows(
-                tuple(plan), tuple(each[name] for each in starts), places, shape, np.dtype(dtype)
-            )
-            for name, (dtype, shape) in self._layouts[boundary].items()
-        }
+        placed = [self._located(boundary, shard) for shard in plan]
+        arrays = {}
+        for name, (dtype, shape) in self._layouts[boundary].items():
+            sums = np.empty(len(digests), np.uint32)
+            for number, (positions, rows) in enumerate(plan.values()):
+                places[positions, 0], places[positions, 1] = number, rows
+                sums[positions] = placed[number][name].sums[rows]
+            starts = tuple(each[name].start for each in placed)
+            arrays[name] = ShardRows(tuple(plan), starts, places, sums, shape, np.dtype(dtype))
+        return arrays
 
     def note(self, name: str, text: str) -> None:
         """Write a file about the encoder beside its features."""
@@ -203,13 +200,30 @@ class FeatureStore:
         return locations
 
     def _read(self, boundary: str, shard: Path) -> Arrays:
+        with self._sound(boundary, shard):
+            digests, arrays = read_shard(shard)
+            self._check(boundary, shard, digests, _layout(arrays))
+            return arrays
+
+    def _located(self, boundary: str, shard: Path) -> dict[str, Placed]:
+        """Find where a shard's rows lie, and their checksums."""
+        if shard not in self._placed:
+            with self._sound(boundary, shard):
+                if (found := read_places(shard)) is None:
+                    digests, arrays = read_shard(shard)
+                    found = digests, places_of(shard, arrays)
+                digests, placed = found
+                layout = {name: (placed[name].dtype, placed[name].shape) for name in sorted(placed)}
+                self._check(boundary, shard, digests, layout)
+            self._placed[shard] = placed
+        return self._placed[shard]
+
+    @contextmanager
+    def _sound(self, boundary: str, shard: Path) -> Iterator[None]:
+        """Set a damaged shard aside, and raise MissingFeaturesError if it is that or gone."""
         try:
             with self._usable("read"):
-                digests, arrays = read_shard(shard)
-            if digests != self._digests[shard]:
-                raise CorruptShardError(f"{shard}: its header has changed")
-            self._check_layout(boundary, shard, arrays)
-            return arrays
+                yield
         except FileNotFoundError as error:
             self._forget(boundary, shard)
             raise MissingFeaturesError(f"{shard} is gone, from boundary {boundary!r}") from error
@@ -217,10 +231,10 @@ class FeatureStore:
             self._set_aside(boundary, shard, error)
             raise MissingFeaturesError(f"{shard} was damaged; compute its rows again") from error
 
-    def _check_layout(self, boundary: str, shard: Path, arrays: Arrays) -> None:
-        """Note that a shard is intact; raise ValueError if others of its boundary differ."""
-        self._verified.add(shard)
-        layout = _layout(arrays)
+    def _check(self, boundary: str, shard: Path, digests: list[str], layout: Layout) -> None:
+        """Raise an error if a shard has other rows than it had, or is not like its boundary's."""
+        if digests != self._digests[shard]:
+            raise CorruptShardError(f"{shard}: its header has changed")
         if (known := self._layouts.setdefault(boundary, layout)) != layout:
             raise ValueError(
                 f"{shard} holds {layout}, other shards {known}: "
@@ -229,7 +243,7 @@ class FeatureStore:
 
     def _forget(self, boundary: str, shard: Path) -> None:
         self._digests.pop(shard, None)
-        self._verified.discard(shard)
+        self._placed.pop(shard, None)
         self._adopted.get(boundary, set()).discard(shard)
 
     def _set_aside(self, boundary: str, shard: Path, error: CorruptShardError) -> None:
