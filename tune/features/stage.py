@@ -99,23 +99,24 @@ class FeatureStage:
         """
         counts = {name: (views or {}).get(name, 0) for name in splits}
         rows = {name: np.arange(len(split)) for name, split in splits.items()} | dict(needed or {})
-        found = self._digested(splits, rows)
         measured: list[EncoderTimed] = []
-        while True:
-            measured += self._compute(found, counts, boundaries, view_boundaries, progress)
-            for name, each in found.items():
-                each.check(name, max_unreadable)
-            # Reading may find a damaged shard, which is set aside: compute its rows again.
-            with contextlib.suppress(MissingFeaturesError):
-                return Features(
-                    {
-                        name: self._shared(each, boundaries, view_boundaries, counts[name])
-                        for name, each in found.items()
-                    },
-                    {name: self._content(each.readable()) for name, each in found.items()},
-                    [skipped for name, each in found.items() for skipped in each.skipped(name)],
-                    self._speed(measured),
-                )
+        with self.pool:  # whoever digests goes on to encode
+            found = self._digested(splits, rows)
+            while True:
+                measured += self._compute(found, counts, boundaries, view_boundaries, progress)
+                for name, each in found.items():
+                    each.check(name, max_unreadable)
+                # Reading may find a damaged shard, which is set aside: compute its rows again.
+                with contextlib.suppress(MissingFeaturesError):
+                    return Features(
+                        {
+                            name: self._shared(each, boundaries, view_boundaries, counts[name])
+                            for name, each in found.items()
+                        },
+                        {name: self._content(each.readable()) for name, each in found.items()},
+                        [skipped for name, each in found.items() for skipped in each.skipped(name)],
+                        self._speed(measured),
+                    )
 
     @cached_property
     def _writer(self) -> FeatureWriter:

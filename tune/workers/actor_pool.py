@@ -41,15 +41,16 @@ class ActorPool:
             num_cpus=slot["CPU"], num_gpus=slot.get("GPU", 0), max_restarts=3, max_task_retries=3
         )
         self._idle: list[Any] = []
-        self._held = False
+        self._held = 0  # blocks, one within another
 
     def __enter__(self) -> Self:
-        self._held = True
+        self._held += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._held = False
-        self._release()
+        self._held -= 1
+        if not self._held:
+            self._release()
 
     def map(
         self, work: Callable[[Context, Job], Any], context: Context, jobs: Iterable[Job]
