@@ -1,8 +1,8 @@
 """Measure how a run's cost grows: each figure is for one of what grows, so a flat row is linear.
 
-`python -m benchmarks.scaling --grow` prints the table. All is CPU time of this process on one
-thread, which other work on the machine may stretch by half; memory is what a process of its own
-takes beyond its imports.
+`python -m benchmarks.scaling --grow` prints the table. All is CPU time of this process, which other
+work on the machine may stretch by half; but for digests it has one thread. Memory is what a process
+of its own takes beyond its imports.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data import DataConfig, Dataset, Draws, load_dataset
+from data import DataConfig, Dataset, Draws, FeatureStore, load_dataset
+from data.features import KnownFiles, digest_images, digests, file_stamps
 from models import load_pretrained, logistic_regression
 from models.logistic_regression import solve_probes
 from partitions import Partition
@@ -38,6 +39,7 @@ DISTINCT = 2000
 IMAGES, CLASSES = (10_000, 50_000, 200_000), (100, 1_000, 5_000)
 TRIALS, PARTITIONS = (10, 100, 400), (11, 100)
 EACH = 20  # images of a class
+SHARD = 256  # images whose features are written at once
 DIM, PROBED = 512, ((1_000, 1_280), (5_000, 20))  # embeddings; classes x images of each
 ITERATIONS = 3  # of a probe: enough for its peak
 
@@ -108,11 +110,42 @@ class _Photos:
         draws = Draws.of(dataset.train, dataset.val, 0, matched=False)
         draws.rows(1, 0)  # what is done once
         drawn = _seconds(lambda: draws.rows(50, 0))
+        first, again, size = _digested(dataset, folder / "cache")
         return {
             "list, split, us an image": f"{1e6 * listed / images:.0f}",
             "draw of a partition, us an image": f"{1e6 * drawn / images:.2f}",
+            "digest at first, again, us an image": f"{first:.0f}, {again:.0f}",
+            "known digests, bytes an image": f"{size:.0f}",
+            "find features on disk, us an image": f"{1e6 * _located(images, folder) / images:.0f}",
             "read, decode, encode, ms an image": f"{1e3 * _encoded(dataset):.2f}",
         }
+
+
+def _digested(dataset: Dataset, cache: Path) -> tuple[float, float, float]:
+    """Return the microseconds of an image, its file read or known, and bytes on disk."""
+    source, keys = dataset.source, dataset.train.keys
+    digests.SETTLED = 0  # the files are new
+
+    def first() -> None:
+        KnownFiles(cache, source).add(keys, digest_images(source, keys))
+
+    def again() -> None:
+        assert all(KnownFiles(cache, source).find(keys, file_stamps(source, keys)))
+
+    each = [1e6 * _seconds(work) / len(keys) for work in (first, again)]
+    (file,) = (cache / "files").iterdir()
+    return each[0], each[1], file.stat().st_size / len(keys)
+
+
+def _located(images: int, root: Path) -> float:
+    """Return the seconds in which the features of so many images are found in their shards."""
+    digests = [f"{number:064x}" for number in range(images)]
+    for begin in range(0, images, SHARD):
+        part = digests[begin : begin + SHARD]
+        FeatureStore(root, "growth").add(
+            "head", part, {"x": np.zeros((len(part), DIM), np.float16)}
+        )
+    return _seconds(lambda: FeatureStore(root, "growth").locate("head", digests))
 
 
 def _encoded(dataset: Dataset) -> float:

@@ -86,23 +86,21 @@ def stages(work: Work, on: Machines, encoder: Encoder) -> dict[str, tuple[float,
     features = work.images * a_row
     cost = sample_flops(encoder, forward, selection, boundary)
     slots = on.nodes * on.slots
-    listed = work.images * work.image_bytes / on.storage  # one node digests every file
     read = work.images * work.image_bytes / (on.storage * on.nodes)
     decoded = work.images / (on.decoded * on.cores * on.nodes)
     encoded = work.images * sum(forward) / (on.flops * slots)
-    gathered = features / on.storage  # through the driver, which writes them
-    verified = features / on.storage if features > STORE_SHARE * on.memory else 0.0
+    written = features / (on.storage * on.nodes)
+    on_disk = features > STORE_SHARE * on.memory
     trials = work.partitions * work.configurations * work.share * work.horizon
     fits = work.partitions * work.winners * work.seeds * work.horizon
-    step = max(cost / on.flops, a_row * on.slots / on.storage if verified else 0.0)
+    step = max(cost / on.flops, a_row * on.slots / on.storage if on_disk else 0.0)
     return {
-        "digest every file (driver)": (listed, "storage"),
+        "digest every file, the first time": (read, "storage"),
         "features: read, decode, encode": (
             max(read, decoded, encoded),
             ("storage", "decoding", "arithmetic")[int(np.argmax([read, decoded, encoded]))],
         ),
-        "features: through the driver to disk": (gathered, "the driver's storage link"),
-        "features: verified where they stay on disk": (verified, "the driver's storage link"),
+        "features: to disk": (written, "storage"),
         "search": (trials * step / slots, "arithmetic" if step == cost / on.flops else "storage"),
         "final fits": (fits * step / slots, "as in the search"),
     }

@@ -5,7 +5,13 @@ from data.dataset import Dataset, Split, TestSet, check_sources, load_dataset
 from data.description import describe
 from data.draws import Draws, Listed, each_draw
 from data.duplicates import Duplicate, SplitContent, find_duplicates, perceptual_hash
-from data.features import FeatureStore, MissingFeaturesError, ShardRows, cache_root
+from data.features import (
+    FeatureStore,
+    LostFeaturesError,
+    MissingFeaturesError,
+    ShardRows,
+    cache_root,
+)
 from data.label_issues import doubtful_rows, unit_ids
 from data.sources import FileSource, ImageSource, UnreadableImageError, reading
 from data.splits import derived_seed, fold_ids, partition_rows
@@ -19,6 +25,7 @@ __all__ = [
     "FileSource",
     "ImageSource",
     "Listed",
+    "LostFeaturesError",
     "MissingFeaturesError",
     "ShardRows",
     "SourceConfig",

@@ -105,6 +105,7 @@ class Classifier(nn.Module):
             parts = []
             for begin in range(0, n, size):
                 positions = np.arange(begin, min(begin + size, n))
+                examples.announce(np.arange(begin + size, min(begin + 2 * size, n)))
                 x, _ = examples.batch(positions, device.torch, dtype)
                 with device.autocast():
                     parts.append(self.embed(x).to(dtype))

@@ -165,6 +165,9 @@ class Fit:
     def step(self) -> Tensor:
         """Train on one batch; returns the loss (H,) of each head on it, before the update."""
         positions = self._stream.take(self.samples, self.batch_size)
+        following = self.samples + self.batch_size
+        if following < self.horizon and self._train.reads_ahead:
+            self._train.announce(self._stream.take(following, self.batch_size))
         if self.model.trained:  # where a tower drops at random, a resumed fit drops the same
             torch.manual_seed(self._seed + self.samples)
         losses = self._micro_batches.run(lambda size: self._backward(positions, size))

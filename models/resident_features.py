@@ -51,6 +51,13 @@ class ResidentDataset(FeatureDataset):
 
     kept: Kept | None = None
 
+    def announce(self, positions: NDArray[np.int64]) -> None:
+        """Begin to read what a `batch` will have to send."""
+        assert self.kept is not None
+        if self.kept.tables:
+            positions = positions[~self.kept.sent[positions]]
+        super().announce(positions)
+
     def batch(
         self, positions: NDArray[np.int64], device: torch.device, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:

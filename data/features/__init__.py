@@ -1,7 +1,19 @@
 """Features on disk: written once, found by the content of their image."""
 
-from data.features.rows import ShardRows
+from data.features.digests import Digested, KnownFiles, digest_images, file_stamps
+from data.features.rows import LostFeaturesError, ShardRows
 from data.features.shards import Arrays
 from data.features.store import FeatureStore, MissingFeaturesError, cache_root
 
-__all__ = ["Arrays", "FeatureStore", "MissingFeaturesError", "ShardRows", "cache_root"]
+__all__ = [
+    "Arrays",
+    "Digested",
+    "FeatureStore",
+    "KnownFiles",
+    "LostFeaturesError",
+    "MissingFeaturesError",
+    "ShardRows",
+    "cache_root",
+    "digest_images",
+    "file_stamps",
+]

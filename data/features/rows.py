@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from data.features.shards import CorruptShardError, read_shard
+from errors import InputError
+
+
+class LostFeaturesError(InputError):
+    """Rows of features that are no longer what was written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +31,7 @@ class ShardRows:
         shards: files.
         starts: byte of each file at which its rows begin.
         places: (n, 2) number of the shard, and row in it, of each position.
+        sums: (n,) CRC-32 of the row at each position.
         shape: of a row.
         dtype: of its numbers.
     """
@@ -29,6 +39,7 @@ class ShardRows:
     shards: tuple[Path, ...]
     starts: tuple[int, ...]
     places: NDArray[np.int32]
+    sums: NDArray[np.uint32]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
@@ -45,21 +56,45 @@ class ShardRows:
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def __getitem__(self, positions: NDArray[np.int64]) -> NDArray[Any]:
-        """Read rows into a new array; raises OSError if a shard has gone."""
-        places = self.places[positions]
+        """Read rows into a new array, and check each.
+
+        Raises:
+            LostFeaturesError: a row is not what was located; a damaged shard is set aside, so that
+                its rows are missing.
+            OSError: a shard cannot be read.
+        """
+        places, sums = self.places[positions], self.sums[positions].tolist()
         found = np.empty((len(places), *self.shape), self.dtype)
         content = found.reshape(-1).view(np.uint8).reshape(len(places), self._row_bytes)
         for shard in np.unique(places[:, 0]).tolist():
-            here = np.flatnonzero(places[:, 0] == shard)
-            self._read(shard, places[here, 1].tolist(), [content[i].data for i in here])
+            here = np.flatnonzero(places[:, 0] == shard).tolist()
+            buffers = [content[i].data for i in here]
+            whole = self._read(shard, places[here, 1].tolist(), buffers)
+            if not whole or [*map(zlib.crc32, buffers)] != [sums[i] for i in here]:
+                raise _lost(self.shards[shard])
         return found
 
-    def _read(self, shard: int, rows: list[int], buffers: list[memoryview]) -> None:
-        file = os.open(self.shards[shard], os.O_RDONLY)
+    def _read(self, shard: int, rows: list[int], buffers: list[memoryview]) -> bool:
+        """Read rows of a shard; returns whether it has them."""
         try:
-            for row, buffer in zip(rows, buffers, strict=True):
-                start = self.starts[shard] + row * self._row_bytes
-                if os.preadv(file, [buffer], start) < self._row_bytes:
-                    raise OSError(f"{self.shards[shard]}: shorter than it was")
+            file = os.open(self.shards[shard], os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            starts = [self.starts[shard] + row * self._row_bytes for row in rows]
+            read = [os.preadv(file, [b], at) for b, at in zip(buffers, starts, strict=True)]
         finally:
             os.close(file)
+        return all(count == self._row_bytes for count in read)
+
+
+def _lost(shard: Path) -> LostFeaturesError:
+    """Set a shard aside if it is damaged: another run may have made it anew meanwhile."""
+    with contextlib.suppress(OSError):
+        try:
+            read_shard(shard)
+        except CorruptShardError:
+            shard.rename(shard.with_suffix(".corrupt"))
+    return LostFeaturesError(
+        f"features.cache: {shard} is damaged or gone; --resume computes its rows again, and goes on"
+    )

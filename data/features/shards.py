@@ -1,15 +1,19 @@
 """A file of features: safetensors, written whole or not at all, checked when read.
 
 The header holds the digests of the rows and a CRC-32 of everything else: the digests, the arrays'
-names, types and shapes, and their bytes.
+names, types and shapes, and their bytes. So that a row can be read alone, it has a CRC-32 of each,
+too, and one of what tells where they are. Shards of earlier commits lack these.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +31,38 @@ class CorruptShardError(Exception):
     """A shard's bytes are not those that were written."""
 
 
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """Where the rows of an array lie in a shard.
+
+    Attributes:
+        start: byte of the file at which they begin.
+        dtype, shape: of a row.
+        sums: CRC-32 of each row, (n,).
+    """
+
+    start: int
+    dtype: str
+    shape: tuple[int, ...]
+    sums: NDArray[np.uint32]
+
+
 def write_shard(path: Path, digests: Sequence[str], arrays: Arrays) -> None:
     """Write `arrays`, whose rows belong to `digests`, to `path` in one atomic step.
 
-    If the disk is full or read-only, `path` stays as it was.
+    Without digests, arrays have no rows that could be read alone. If the disk is full or
+    read-only, `path` stays as it was.
     """
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     metadata = {"digests": json.dumps(list(digests)), "crc32": _checksum(digests, contiguous)}
+    if digests:
+        sums = {name: row_sums(array) for name, array in contiguous.items()}
+        rows = {
+            name: [array.dtype.str, array.shape[1:], sums[name].astype(">u4").tobytes().hex()]
+            for name, array in contiguous.items()
+        }
+        metadata["rows"] = json.dumps(rows)
+        metadata["places_crc32"] = _places_checksum(metadata)
     with replacing(path) as temporary, temporary.open("xb") as file:
         file.write(save(contiguous, metadata))
 
@@ -49,13 +78,67 @@ def read_digests(path: Path) -> list[str]:
         return digests
 
 
-def array_starts(path: Path) -> dict[str, int]:
-    """Find the byte at which each array of an intact shard begins."""
+def read_places(path: Path) -> tuple[list[str], dict[str, Placed]] | None:
+    """Read from a shard's header its digests and where each array lies, and verify the header.
+
+    Returns:
+        None for a shard of an earlier commit, which has no checksums of rows.
+
+    Raises:
+        CorruptShardError: the header is damaged, or the file too short for what it tells.
+    """
+    try:
+        begin, header, size = _header(path)
+        metadata = header["__metadata__"]
+        if "rows" not in metadata:
+            return None
+        if metadata["places_crc32"] != _places_checksum(metadata):
+            raise CorruptShardError(f"{path}: checksum of its header differs")
+        digests: list[str] = json.loads(metadata["digests"])
+        found = {}
+        for name, (dtype, shape, sums) in json.loads(metadata["rows"]).items():
+            first, last = header[name]["data_offsets"]
+            row = math.prod(shape) * np.dtype(dtype).itemsize
+            if last - first != row * len(digests) or begin + last > size:
+                raise CorruptShardError(f"{path}: {last - first} bytes of {name}")
+            known = np.frombuffer(bytes.fromhex(sums), ">u4").astype(np.uint32)
+            found[name] = Placed(begin + first, dtype, tuple(shape), known)
+        return digests, found
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CorruptShardError(f"{path}: {error}") from error
+
+
+def places_of(path: Path, arrays: Arrays) -> dict[str, Placed]:
+    """Find where the arrays lie that `read_shard` has read from a shard."""
+    begin, header, _ = _header(path)
+    return {
+        name: Placed(
+            begin + header[name]["data_offsets"][0],
+            *(array.dtype.str, array.shape[1:], row_sums(array)),
+        )
+        for name, array in arrays.items()
+    }
+
+
+def row_sums(array: NDArray[Any]) -> NDArray[np.uint32]:
+    """Compute the CRC-32 of each row of a contiguous array, (n,)."""
+    rows = array.reshape(len(array), -1).view(np.uint8)
+    return np.fromiter((zlib.crc32(row.data) for row in rows), np.uint32, len(rows))
+
+
+def _header(path: Path) -> tuple[int, dict[str, Any], int]:
+    """Return the byte at which the arrays begin, the header, and the file's bytes."""
     with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    del header["__metadata__"]
-    return {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items()}
+        if 8 + length > size:
+            raise ValueError("the file is too short for its header")
+        header: dict[str, Any] = json.loads(file.read(length))
+        return 8 + length, header, size
+
+
+def _places_checksum(metadata: Mapping[str, str]) -> str:
+    return f"{zlib.crc32((metadata['digests'] + metadata['rows']).encode()):08x}"
 
 
 def read_shard(path: Path) -> tuple[list[str], Arrays]:

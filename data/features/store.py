@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +25,10 @@ from data.features.rows import ShardRows
 from data.features.shards import (
     Arrays,
     CorruptShardError,
-    array_starts,
+    Placed,
+    places_of,
     read_digests,
+    read_places,
     read_shard,
     write_shard,
 )
@@ -33,6 +36,9 @@ from errors import InputError
 from files import expanded, replacing
 
 log = logging.getLogger(__name__)
+
+WAITS = (0.1, 1.0, 10.0)
+"""Seconds between looks for a shard that another machine has written."""
 
 Layout = dict[str, tuple[str, tuple[int, ...]]]
 """The type of each array, and the shape of a row."""
@@ -69,7 +75,8 @@ class FeatureStore:
         self.root = root
         self.fingerprint = fingerprint
         self._digests: dict[Path, list[str]] = {}  # of every shard seen
-        self._verified: set[Path] = set()  # shards that were read to their ends
+        self._adopted: dict[str, set[Path]] = {}  # shards by boundary
+        self._placed: dict[Path, dict[str, Placed]] = {}  # of shards that were located
         self._layouts: dict[str, Layout] = {}  # by boundary
 
     def __reduce__(self) -> tuple[type[FeatureStore], tuple[Path, str]]:
@@ -91,9 +98,30 @@ class FeatureStore:
         for name, array in features.items():
             if array.shape[:1] != (len(digests),):
                 raise ValueError(f"{name}: shape {array.shape}, but {len(digests)} digests")
-        folder = self._folder(boundary)
         with self._usable("write"):
-            write_shard(folder / f"{_name(digests)}.safetensors", digests, features)
+            write_shard(self._shard(boundary, digests), digests, features)
+
+    def adopt(self, boundary: str, digests: Sequence[str], machine: str) -> None:
+        """Take over the shard that a store object on another `machine` has written of `digests`.
+
+        A folder on a network may be listed without it for a while, so it is known by its name.
+
+        Raises:
+            InputError: it is not here: that machine has another disk under this path.
+        """
+        shard = self._shard(boundary, digests)
+        for wait in (*WAITS, None):
+            with self._usable("read"), contextlib.suppress(FileNotFoundError):
+                shard.stat()
+                break
+            if wait is None:
+                raise InputError(
+                    f"features.cache: {self.root}: what {machine} writes there is not seen here; "
+                    "every machine of the cluster needs it at the same path"
+                )
+            time.sleep(wait)
+        self._digests[shard] = list(digests)
+        self._adopted.setdefault(boundary, set()).add(shard)
 
     def load(self, boundary: str, digests: Sequence[str]) -> Arrays:
         """Load the features in the order of `digests`, read-only, and verify their checksums."""
@@ -111,25 +139,21 @@ class FeatureStore:
     def locate(self, boundary: str, digests: Sequence[str]) -> dict[str, ShardRows]:
         """Find where the features lie, in the order of `digests`: for those larger than memory.
 
-        The first call of each store object reads their shards once, to verify the checksums.
+        A row is verified when it is read. A shard of an earlier commit, which has no checksums of
+        rows, is read once by each store object.
         """
         plan = self._plan(boundary, digests)
-        for shard in plan:
-            if shard not in self._verified:
-                self._read(boundary, shard)
         places = np.empty((len(digests), 2), np.int32)
-        for number, (positions, rows) in enumerate(plan.values()):
-            places[positions, 0], places[positions, 1] = number, rows
-        try:
-            starts = [array_starts(shard) for shard in plan]
-        except FileNotFoundError as error:
-            raise MissingFeaturesError(f"{error.filename} is gone; ask again") from error
-        return {
-            name: ShardRows(
-                tuple(plan), tuple(each[name] for each in starts), places, shape, np.dtype(dtype)
-            )
-            for name, (dtype, shape) in self._layouts[boundary].items()
-        }
+        placed = [self._located(boundary, shard) for shard in plan]
+        arrays = {}
+        for name, (dtype, shape) in self._layouts[boundary].items():
+            sums = np.empty(len(digests), np.uint32)
+            for number, (positions, rows) in enumerate(plan.values()):
+                places[positions, 0], places[positions, 1] = number, rows
+                sums[positions] = placed[number][name].sums[rows]
+            starts = tuple(each[name].start for each in placed)
+            arrays[name] = ShardRows(tuple(plan), starts, places, sums, shape, np.dtype(dtype))
+        return arrays
 
     def note(self, name: str, text: str) -> None:
         """Write a file about the encoder beside its features."""
@@ -161,52 +185,79 @@ class FeatureStore:
         """Find shard and row of every digest on disk, from the shards' headers."""
         locations: dict[str, tuple[Path, int]] = {}
         with self._usable("read"):
-            for shard in sorted(self._folder(boundary).glob("*.safetensors")):
+            listed = self._folder(boundary).glob("*.safetensors")
+            for shard in sorted({*listed, *self._adopted.get(boundary, ())}):
                 if shard not in self._digests:
                     try:
                         self._digests[shard] = read_digests(shard)
                     except FileNotFoundError:  # another process has just set it aside
                         continue
                     except CorruptShardError as error:
-                        self._set_aside(shard, error)
+                        self._set_aside(boundary, shard, error)
                         continue
                 for row, digest in enumerate(self._digests[shard]):
                     locations[digest] = shard, row
         return locations
 
     def _read(self, boundary: str, shard: Path) -> Arrays:
+        with self._sound(boundary, shard):
+            digests, arrays = read_shard(shard)
+            self._check(boundary, shard, digests, _layout(arrays))
+            return arrays
+
+    def _located(self, boundary: str, shard: Path) -> dict[str, Placed]:
+        """Find where a shard's rows lie, and their checksums."""
+        if shard not in self._placed:
+            with self._sound(boundary, shard):
+                if (found := read_places(shard)) is None:
+                    digests, arrays = read_shard(shard)
+                    found = digests, places_of(shard, arrays)
+                digests, placed = found
+                layout = {name: (placed[name].dtype, placed[name].shape) for name in sorted(placed)}
+                self._check(boundary, shard, digests, layout)
+            self._placed[shard] = placed
+        return self._placed[shard]
+
+    @contextmanager
+    def _sound(self, boundary: str, shard: Path) -> Iterator[None]:
+        """Set a damaged shard aside, and raise MissingFeaturesError if it is that or gone."""
         try:
             with self._usable("read"):
-                digests, arrays = read_shard(shard)
-            if digests != self._digests[shard]:
-                raise CorruptShardError(f"{shard}: its header has changed")
-            self._check_layout(boundary, shard, arrays)
-            return arrays
+                yield
         except FileNotFoundError as error:
+            self._forget(boundary, shard)
             raise MissingFeaturesError(f"{shard} is gone, from boundary {boundary!r}") from error
         except CorruptShardError as error:
-            self._set_aside(shard, error)
+            self._set_aside(boundary, shard, error)
             raise MissingFeaturesError(f"{shard} was damaged; compute its rows again") from error
 
-    def _check_layout(self, boundary: str, shard: Path, arrays: Arrays) -> None:
-        """Note that a shard is intact; raise ValueError if others of its boundary differ."""
-        self._verified.add(shard)
-        layout = _layout(arrays)
+    def _check(self, boundary: str, shard: Path, digests: list[str], layout: Layout) -> None:
+        """Raise an error if a shard has other rows than it had, or is not like its boundary's."""
+        if digests != self._digests[shard]:
+            raise CorruptShardError(f"{shard}: its header has changed")
         if (known := self._layouts.setdefault(boundary, layout)) != layout:
             raise ValueError(
                 f"{shard} holds {layout}, other shards {known}: "
                 f"two encoders share the fingerprint {self.fingerprint}"
             )
 
-    def _set_aside(self, shard: Path, error: CorruptShardError) -> None:
-        log.warning("set aside, to be computed again: %s", error)
+    def _forget(self, boundary: str, shard: Path) -> None:
         self._digests.pop(shard, None)
-        self._verified.discard(shard)
+        self._placed.pop(shard, None)
+        self._adopted.get(boundary, set()).discard(shard)
+
+    def _set_aside(self, boundary: str, shard: Path, error: CorruptShardError) -> None:
+        log.warning("set aside, to be computed again: %s", error)
+        self._forget(boundary, shard)
         with self._usable("set aside a damaged shard"), contextlib.suppress(FileNotFoundError):
             shard.rename(shard.with_suffix(".corrupt"))
 
     def _folder(self, boundary: str) -> Path:
         return self.root / self.fingerprint / boundary
+
+    def _shard(self, boundary: str, digests: Sequence[str]) -> Path:
+        name = hashlib.sha256("\n".join(digests).encode()).hexdigest()[:32]
+        return self._folder(boundary) / f"{name}.safetensors"
 
     @contextmanager
     def _usable(self, action: str) -> Iterator[None]:
@@ -220,10 +271,6 @@ class FeatureStore:
                 f"cache directory {self.root}: cannot {action} features "
                 f"({error.strerror or error}); it must be a writable folder with free space"
             ) from error
-
-
-def _name(digests: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:32]
 
 
 def _layout(arrays: Arrays) -> Layout:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import ray
 
+from data import LostFeaturesError
+from errors import InputError
 from records import Cell, JournalWriter, TrialReport
 from tests.runs.helpers import events
 from tests.tune.search.simulated import ZEROS, a_report, experiment
@@ -81,3 +83,32 @@ def test_misbehaving_trials_are_told_and_the_group_goes_on(tmp_path: Path) -> No
     winner = search.winners()[Cell(100, "zeros")]
     assert winner.trial == TRIALS - 1  # scores rise with the number
     assert cell.finished
+
+
+class Lost(SuffixTrial):
+    """Meets damaged features."""
+
+    def _context(self) -> Any:
+        return None
+
+    def _step(self, context: Any) -> TrialReport:
+        raise LostFeaturesError("features.cache: a.safetensors is damaged: --resume")
+
+
+def test_damaged_features_end_a_search_in_one_line_and_no_trial(tmp_path: Path) -> None:
+    spec = experiment(methods={"zeros": ZEROS}, partitions=(100,), scheduler="none", trials=TRIALS)
+    with contextlib.closing(JournalWriter(tmp_path / "events.jsonl")) as journal:
+        search = Search(spec, journal, {100: 1})
+        with pytest.raises(InputError, match=r"^features.cache: a.safetensors .*: --resume$"):
+            run_tuner(
+                search,
+                None,  # type: ignore[arg-type]
+                checkpoints=KeptCheckpoints(Storage.at(tmp_path / "checkpoints"), search),
+                scratch=tmp_path / "ray",
+                placement=Placement({"CPU": 1}),
+                slots=2,
+                spare=0,
+                callbacks=[],
+                trainable=Lost,
+            )
+    assert list(events(tmp_path, "trial_ended")) == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -10,9 +12,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from models.device import Device
-from models.feature_dataset import FeatureDataset
+from models.feature_dataset import FeatureDataset, ReadAhead
 from models.fit import Fit
 from models.micro_batches import MicroBatches
 from models.resident_features import ResidentDataset, give_way, resident
@@ -54,6 +57,29 @@ def test_batches_are_the_same_whatever_came_before(n: int, views: int, data: st.
                 assert x.dtype == expected.dtype
                 assert torch.equal(x, expected)
                 x.zero_()  # a copy
+
+
+class Counted:
+    """Rows that say which were read."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array, self.read = array, list[int]()
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        self.read += rows.tolist()
+        return self.array[rows]
+
+
+def test_what_is_kept_is_not_read_ahead_again() -> None:
+    plain = numbered(10, 0)
+    counted = Counted(np.asarray(plain.features[np.arange(20)]))
+    (kept,) = resident((replace(plain, features=ReadAhead(counted)),), CPU, PLENTY)
+    counted.read.clear()  # of a row that tells how large they are
+    for positions in (np.arange(4), np.arange(2, 6), np.arange(6)):
+        kept.announce(positions)
+        x, _ = kept.batch(positions, CPU.torch, torch.float32)
+        assert x[:, 0].tolist() == plain.rows[positions].tolist()
+    assert sorted(counted.read) == sorted(plain.rows[:6].tolist())
 
 
 def test_what_has_no_room_is_not_kept() -> None:

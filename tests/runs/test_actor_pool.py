@@ -125,6 +125,18 @@ def test_a_process_that_its_last_job_ruined_is_not_held() -> None:
         assert dict(pool.map(break_at_the_first, "", [1, 2])) == {1: 1, 2: 2}
 
 
+def own_process(_: str, job: int) -> int:
+    return os.getpid()
+
+
+def test_a_block_within_a_block_leaves_the_processes() -> None:
+    with ActorPool(SLOT, slots=1) as pool:
+        with pool:
+            first = dict(pool.map(own_process, "", [0]))
+        assert dict(pool.map(own_process, "", [0])) == first
+    assert not pool._idle
+
+
 def test_an_actor_that_died_idle_is_given_nothing() -> None:
     with ActorPool(SLOT, slots=one) as pool:
         list(pool.map(double, "", [0]))

@@ -14,7 +14,7 @@ from data import Dataset, Draws
 from data.features.shards import read_digests
 from search_spaces import Experiment
 from tests.runs.helpers import run_quietly, small, table_of, without_seconds
-from tune.features.cache import HASHES
+from tune.features.writer import HASHES
 from tune.setup import prepare
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,14 +18,14 @@ from data import (
     MissingFeaturesError,
     Split,
     SplitContent,
-    UnreadableImageError,
 )
 from errors import InputError
 from models.joined import join_arrays
 from records import EncoderTimed
 from tune.features.cache import EncoderCache
+from tune.features.digesting import digests_of
 from tune.features.speed import together
-from tune.features.worker import EncoderWorker
+from tune.features.writer import FeatureWriter, Written
 from tune.workers.actor_pool import ActorPool, result_of
 from tune.workers.object_store import NOT_MADE, UNREADABLE, JoinedRows, SharedArray, SharedSplit
 
@@ -97,38 +96,40 @@ class FeatureStage:
         """
         counts = {name: (views or {}).get(name, 0) for name in splits}
         rows = {name: np.arange(len(split)) for name, split in splits.items()} | dict(needed or {})
-        found = {name: self._digests(split, rows[name]) for name, split in splits.items()}
         measured: list[list[EncoderTimed]] = [[] for _ in self.caches]
-        while True:
-            self._compute(found, counts, boundaries, view_boundaries, progress, measured)
-            for name, each in found.items():
-                each.check(name, max_unreadable)
-            # Reading may find a damaged shard, which is set aside: compute its rows again.
-            with contextlib.suppress(MissingFeaturesError):
-                return Features(
-                    {
-                        name: self._shared(each, boundaries, view_boundaries, counts[name])
-                        for name, each in found.items()
-                    },
-                    {name: self._content(each.readable()) for name, each in found.items()},
-                    [skipped for name, each in found.items() for skipped in each.skipped(name)],
-                    together([c.speed(m) for c, m in zip(self.caches, measured, strict=True)]),
-                )
+        with self.pool:  # whoever digests goes on to encode
+            found = self._digested(splits, rows)
+            while True:
+                self._compute(found, counts, boundaries, view_boundaries, progress, measured)
+                for name, each in found.items():
+                    each.check(name, max_unreadable)
+                # Reading may find a damaged shard, which is set aside: compute its rows again.
+                with contextlib.suppress(MissingFeaturesError):
+                    return Features(
+                        {
+                            name: self._shared(each, boundaries, view_boundaries, counts[name])
+                            for name, each in found.items()
+                        },
+                        {name: self._content(each.readable()) for name, each in found.items()},
+                        [skipped for name, each in found.items() for skipped in each.skipped(name)],
+                        together([c.speed(m) for c, m in zip(self.caches, measured, strict=True)]),
+                    )
 
-    def _digests(self, listed: Split, rows: Rows) -> SplitDigests:
-        split = listed.select(rows)
-        unreadable: dict[int, str] = {}
-
-        def digest(row: int) -> str:
-            try:
-                return self.caches[0].worker.source.digest(split.keys[row])
-            except UnreadableImageError as error:
-                unreadable[row] = error.reason
-                return ""
-
-        with ThreadPoolExecutor(8) as pool:
-            digests = tuple(pool.map(digest, range(len(split))))
-        return SplitDigests(replace(split, digests=digests), unreadable, rows, len(listed))
+    def _digested(
+        self, splits: Mapping[str, Split], rows: Mapping[str, Rows]
+    ) -> dict[str, SplitDigests]:
+        needed = {name: split.select(rows[name]) for name, split in splits.items()}
+        keys = [key for split in needed.values() for key in split.keys]
+        first = self.caches[0]
+        digests, unreadable = digests_of(keys, first.worker, self.pool, first.store.root)
+        found, begin = {}, 0
+        for name, split in needed.items():
+            end = begin + len(split)
+            own = {row - begin: why for row, why in unreadable.items() if begin <= row < end}
+            digested = replace(split, digests=tuple(digests[begin:end]))
+            found[name] = SplitDigests(digested, own, rows[name], len(splits[name]))
+            begin = end
+        return found
 
     def _compute(
         self,
@@ -139,7 +140,7 @@ class FeatureStage:
         progress: Progress,
         measured: Sequence[list[EncoderTimed]],
     ) -> None:
-        """Encode what is missing, on all slots; write each job's features as it ends.
+        """Have what is missing encoded and written, on all slots.
 
         `measured` takes how fast each encoder was in each job that timed it. An image that one of
         them cannot have is left out for all.
@@ -159,15 +160,15 @@ class FeatureStage:
         ]
         done, total = 0, sum(len(job.images) for jobs in work for job in jobs)
         for cache, jobs, speeds in zip(self.caches, work, measured, strict=True):
-            for job, result in self.pool.map(EncoderWorker.encode, cache.worker, jobs):
-                encoded = result_of(result, "features")
+            for job, result in self.pool.map(FeatureWriter.write, cache.writer, jobs):
+                written: Written = result_of(result, "features")
                 for each in found.values():
-                    each.drop(encoded.broken)
-                cache.keep(job, encoded)
+                    each.drop(written.broken)
+                cache.writer.adopt(job, written)
                 done += len(job.images)
                 progress(done, total)
-                if encoded.speed:
-                    speeds.append(encoded.speed)
+                if written.speed:
+                    speeds.append(written.speed)
 
     def _content(self, split: Split) -> SplitContent:
         return SplitContent(split, self.caches[0].hashes(split.digests or ()))

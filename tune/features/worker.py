@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from data import ImageSource, UnreadableImageError, perceptual_hash, reading
 from data.decoding import least_side
-from data.features import Arrays
+from data.features import Arrays, Digested, digest_images
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
@@ -43,11 +43,20 @@ class ImageRef(NamedTuple):
 
 @dataclass(frozen=True)
 class EncodeJob:
-    """Some images, which view of them to encode (0: the images themselves), and how far."""
+    """Some images, which view of them to encode (0: the images themselves), and how far.
+
+    Attributes:
+        hashed: whether to hash them, too, while they are at hand; only in view 0.
+    """
 
     images: Sequence[ImageRef]
     view: int
     boundaries: Sequence[str]
+    hashed: bool = False
+
+    def without(self, broken: Collection[str]) -> list[str]:
+        """List the digests of the images, less some."""
+        return [image.digest for image in self.images if image.digest not in broken]
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Encoded:
 
     Attributes:
         features: of the readable images, by boundary; empty if there are none.
-        hashes: (readable, bytes) perceptual hashes of view 0; None of other views.
+        hashes: (readable, bytes) perceptual hashes; None if they were not wanted or there are none.
         broken: why an image cannot be read, by its digest.
         speed: of the fastest batch that reached the embedding: threads that decode slow others.
     """
@@ -92,6 +101,10 @@ class EncoderWorker:
         """The side below which no image is reduced when it is decoded."""
         return least_side(self.augmentation.size)
 
+    @property
+    def _threads(self) -> int:
+        return max(1, int(cpu_count()) // self.on_a_node)
+
     @cached_property
     def _device(self) -> Device:
         return Device(own_device(), self.precision)
@@ -103,8 +116,12 @@ class EncoderWorker:
         loaded.encoder.to(self._device.torch)
         return loaded
 
+    def digest(self, keys: Sequence[str]) -> Digested:
+        """Read images and digest their contents."""
+        return digest_images(self.source, keys, self._threads)
+
     def encode(self, job: EncodeJob) -> Encoded:
-        """Encode the images of a job; view 0 is hashed too, while its images are at hand."""
+        """Encode, and perhaps hash, the images of a job."""
         broken: dict[str, str] = {}
         parts: dict[str, list[NDArray[Any]]] = {boundary: [] for boundary in job.boundaries}
         hashes: list[NDArray[np.uint8]] = []
@@ -128,27 +145,28 @@ class EncoderWorker:
         return Encoded(features, np.stack(hashes) if hashes else None, broken, speed)
 
     def _decoded(self, job: EncodeJob) -> Iterator[list[tuple[str, Any]]]:
-        """Yield each batch as (digest, (pixels, hash in view 0) or the error) of its images."""
+        """Yield each batch as (digest, (pixels, perhaps a hash) or the error) of its images."""
         _ = self._loaded  # before threads ask for it
         begins = range(0, len(job.images), self.batch_size)
         batches = [job.images[begin : begin + self.batch_size] for begin in begins]
-        with ThreadPoolExecutor(max(1, cpu_count() // self.on_a_node)) as pool:
+        with ThreadPoolExecutor(self._threads) as pool:
             ahead: deque[list[Future[Any]]] = deque()
             for batch in [*batches, *[()] * AHEAD]:
-                ahead.append([pool.submit(self._look, image, job.view) for image in batch])
+                ahead.append([pool.submit(self._look, image, job) for image in batch])
                 if len(ahead) > AHEAD:
                     yield [future.result() for future in ahead.popleft()]
 
-    def _look(self, image: ImageRef, view: int) -> tuple[str, Any]:
+    def _look(self, image: ImageRef, job: EncodeJob) -> tuple[str, Any]:
         try:
             with reading(image.key):
-                if view:
+                if job.view:
                     least = math.ceil(self.least * self.augmentation.enlargement)
                     decoded = self.source.image(image.key, least)
-                    decoded = self.augmentation.view(decoded, image.digest, view)
+                    decoded = self.augmentation.view(decoded, image.digest, job.view)
                     return image.digest, (self._loaded.preprocess(decoded),)
                 decoded = self.source.image(image.key, self.least)
-                return image.digest, (self._loaded.preprocess(decoded), perceptual_hash(decoded))
+                hashes = (perceptual_hash(decoded),) if job.hashed else ()
+                return image.digest, (self._loaded.preprocess(decoded), *hashes)
         except UnreadableImageError as error:
             return image.digest, error
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from data import LostFeaturesError
 from files import replacing
 from metrics import Metric, image_values, measured
 from models.calibration import confidences, log_likelihoods
@@ -137,8 +138,13 @@ def run_final_fits(
 
     Yields:
         Each fit that has ended, the device-seconds it took, and why it failed, if it did.
+
+    Raises:
+        InputError: features are damaged.
     """
     for fit, result in pool.map(FinalFitWorker.fit_and_score, worker, fits):
+        if isinstance(lost := getattr(result, "cause", None), LostFeaturesError):
+            raise lost
         if isinstance(result, Exception):
             yield fit, 0.0, str(result).strip().splitlines()[-1]
             continue

@@ -12,7 +12,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from errors import one_line
+from data import LostFeaturesError
+from errors import InputError, one_line
 from records import Cell, TrialReport
 from tune.search.search import Search
 from tune.trials.trainable import REPORT, SCORE
@@ -43,12 +44,19 @@ class CellScheduler(FIFOScheduler):
         self._barred = barred or BarredMachines()
         self._heard: dict[str, float] = {}  # when a trial last reported or was let run
         self.failures: dict[str, str] = {}  # why a trial's process last failed, by Tune's name
+        self._lost = ""  # which features no longer are what they were
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its scheduler; the journal is the state
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Choose the trial that gets a free actor."""
+        """Choose the trial that gets a free actor.
+
+        Raises:
+            InputError: a trial met damaged features, as all others would.
+        """
+        if self._lost:  # raised here, as Tune makes text of what is raised where it tells of trials
+            raise InputError(self._lost)
         chosen = self.queue.next()
         if chosen is not None:
             self._heard[chosen.trial_id] = time.monotonic()
@@ -70,7 +78,11 @@ class CellScheduler(FIFOScheduler):
         otherwise = "its process failed"
         if time.monotonic() - heard >= self._patience:
             otherwise = f"no report for {self._patience:g} s (resources.report_seconds)"
-        self.failures[trial.trial_id] = _reason(trial, otherwise)
+        raised = _raised(trial)
+        error, _, message = raised.partition(": ")
+        if error.endswith(LostFeaturesError.__name__):
+            self._lost = one_line(message, 1000)
+        self.failures[trial.trial_id] = f"{one_line(raised or otherwise, 300)}; see Ray's logs"
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Pass a report to the search, which decides whether the trial goes on.
@@ -146,10 +158,9 @@ def _last_error(trial: Trial) -> str:
     return text.rpartition(FAILURE)[2]
 
 
-def _reason(trial: Trial, otherwise: str) -> str:
-    """Say in a line why a trial failed: what it raised, or `otherwise` if its process died."""
+def _raised(trial: Trial) -> str:
+    """Return what a trial raised last; nothing if its process died."""
     text = _last_error(trial)
     *_, raised = ("", *(text[found.start() :] for found in RAISED.finditer(text)))
-    if not raised.startswith("ray."):  # Ray's own errors describe the process, at length
-        otherwise = raised or otherwise
-    return f"{one_line(otherwise, 300)}; see Ray's logs"
+    # Ray's own errors describe the process, at length.
+    return "" if raised.startswith("ray.") else raised

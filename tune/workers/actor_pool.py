@@ -53,7 +53,7 @@ class ActorPool:
         }
         self._idle: list[Any] = []
         self._spare: Any = None  # waits for a machine to come, and has no job before
-        self._held = False
+        self._held = 0  # blocks, one within another
 
     @property
     def slots(self) -> int:
@@ -67,12 +67,13 @@ class ActorPool:
         return max(1, sum(found.values()) // max(1, len(found)))
 
     def __enter__(self) -> Self:
-        self._held = True
+        self._held += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._held = False
-        self._release()
+        self._held -= 1
+        if not self._held:
+            self._release()
 
     def map(
         self, work: Callable[[Context, Job], Any], context: Context, jobs: Iterable[Job]

@@ -15,7 +15,7 @@ import ray
 from numpy.typing import NDArray
 
 from data import ShardRows
-from models.feature_dataset import FeatureDataset
+from models.feature_dataset import FeatureDataset, ReadAhead, Rows
 from models.joined import join_arrays
 
 UNREADABLE, NOT_MADE = -1, -2
@@ -101,8 +101,14 @@ class SharedSplit:
     ) -> FeatureDataset:
         """Return some images (all without `rows`) as a fit takes them, with views of each."""
         every = np.arange(len(self)) if rows is None else rows
-        copies = tuple(array.get() for array in self.views[boundary][:views]) if views else ()
-        return FeatureDataset(self.features[boundary].get(), self.labels, every, copies)
+        copies = tuple(map(_rows, self.views[boundary][:views])) if views else ()
+        return FeatureDataset(_rows(self.features[boundary]), self.labels, every, copies)
+
+
+def _rows(array: SharedArray) -> Rows:
+    """Return an array's rows, as a fit takes them; those on disk are read ahead."""
+    found = array.get()
+    return ReadAhead(found) if isinstance(found, ShardRows) else found
 
 
 @cache

@@ -4,16 +4,19 @@ import logging
 import os
 import pickle
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
-from data import FeatureStore, MissingFeaturesError, cache_root
+from data import FeatureStore, LostFeaturesError, MissingFeaturesError, cache_root
 from data.features import Arrays
+from data.features.shards import read_digests
 from errors import InputError
 
 Read = Callable[[FeatureStore, list[str]], Arrays]
@@ -52,8 +55,9 @@ def from_disk(store: FeatureStore, digests: list[str]) -> Arrays:
 reads = pytest.mark.parametrize("read", [load, from_disk])
 
 
-def assert_right(found: Arrays, digests: list[str]) -> None:
+def assert_right(found: Arrays, digests: list[str], names: Sequence[str] = ()) -> None:
     expected = features(digests)
+    expected = {name: expected[name] for name in names or expected}
     assert found.keys() == expected.keys()
     for name, array in expected.items():
         assert found[name].dtype == array.dtype
@@ -131,15 +135,6 @@ def test_rows_on_disk_take_no_room_beside_their_shards(store: FeatureStore) -> N
     assert before < shards_now == {path for path in store.root.rglob("*") if path.is_file()}
 
 
-def test_a_shard_that_was_cut_since_is_an_error(store: FeatureStore) -> None:
-    compute(store, DIGESTS)
-    rows = store.locate("block 7", DIGESTS)["x"]
-    for shard in shards(store):
-        shard.write_bytes(shard.read_bytes()[: rows.starts[0] + 5])
-    with pytest.raises(OSError, match="shorter than it was"):
-        rows[np.array([3])]
-
-
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-3] ^= 16
@@ -151,7 +146,99 @@ def truncate(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip, truncate])
-@reads
+def test_damage_is_found_when_a_row_is_read(store: FeatureStore, damage: object) -> None:
+    """And the row is missing from then on; rows of sound shards stay."""
+    compute(store, DIGESTS)
+    rows = pickle.loads(pickle.dumps(store.locate("block 7", DIGESTS)["x"]))
+    (shard,) = (path for path in shards(store) if DIGESTS[11] in read_digests(path))
+    damage(shard)  # type: ignore[operator]
+    assert_right({"x": rows[np.arange(8)]}, DIGESTS[:8], ["x"])
+    with pytest.raises(
+        LostFeaturesError, match=r"^features.cache: .* is damaged or gone; "
+    ) as lost:
+        rows[np.arange(20)]
+    assert "\n" not in str(lost.value)
+    assert str(pickle.loads(pickle.dumps(lost.value))) == str(lost.value)
+    with pytest.raises(LostFeaturesError):  # of another process, which finds it set aside
+        rows[np.array([11])]
+    assert [path.with_suffix("") for path in store.root.rglob("*.corrupt")] == [
+        shard.with_suffix("")
+    ]
+    reader = FeatureStore(store.root, "f0")
+    assert compute(reader, DIGESTS) == 4
+    assert_right(from_disk(reader, DIGESTS), DIGESTS)
+
+
+def test_a_shard_made_anew_meanwhile_is_not_set_aside(store: FeatureStore) -> None:
+    """Another run has found it damaged, and its GPU rounds otherwise."""
+    compute(store, DIGESTS[:4])
+    rows = store.locate("block 7", DIGESTS[:4])["x"]
+    other = {name: array + 1 for name, array in features(DIGESTS[:4]).items()}
+    FeatureStore(store.root, "f0").add("block 7", DIGESTS[:4], other)
+    with pytest.raises(LostFeaturesError):
+        rows[np.array([0])]
+    assert len(shards(store)) == 1
+
+
+def test_to_locate_rows_reads_headers_alone(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute(store, DIGESTS)
+
+    def whole(path: Path) -> None:
+        raise AssertionError("a shard is read")
+
+    monkeypatch.setattr("data.features.store.read_shard", whole)
+    assert_right(from_disk(store, DIGESTS), DIGESTS)
+
+
+def as_before(store: FeatureStore) -> None:
+    """Make the shards those of an earlier commit, which had no checksums of rows."""
+    for shard in shards(store):
+        with safe_open(shard, "np") as file:
+            metadata = {key: file.metadata()[key] for key in ("digests", "crc32")}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        save_file(arrays, shard, metadata)
+
+
+@pytest.mark.parametrize("damage", [flip, truncate])
+def test_shards_without_checksums_of_rows_are_verified_when_they_are_located(
+    store: FeatureStore, damage: object
+) -> None:
+    compute(store, DIGESTS)
+    as_before(store)
+    reader = FeatureStore(store.root, "f0")
+    assert compute(reader, DIGESTS) == 0
+    assert_right(from_disk(reader, DIGESTS), DIGESTS)
+    assert_right(load(reader, DIGESTS), DIGESTS)
+    rows = reader.locate("block 7", DIGESTS)["x"]
+    damage(shards(store)[2])  # type: ignore[operator]
+    with pytest.raises(LostFeaturesError):
+        rows[np.arange(20)]
+    reader = FeatureStore(store.root, "f0")
+    assert compute(reader, DIGESTS) == 4
+    as_before(store)
+    shard = shards(store)[1]
+    damage(shard)  # type: ignore[operator]
+    with pytest.raises(MissingFeaturesError):
+        reader.locate("block 7", DIGESTS)
+    assert not shard.exists()
+    assert compute(reader, DIGESTS) == 4
+    assert_right(from_disk(reader, DIGESTS), DIGESTS)
+
+
+def flip_header(path: Path) -> None:
+    """In a checksum of a row."""
+    content = path.read_bytes()
+    place = content.index(b'\\"<f4\\", [3], \\"') + 16
+    digit = b"0" if content[place : place + 1] != b"0" else b"1"
+    path.write_bytes(content[:place] + digit + content[place + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("damage", "read"),
+    [(flip, load), (truncate, load), (truncate, from_disk), (flip_header, from_disk)],
+)
 def test_a_damaged_shard_is_set_aside_and_computed_again(
     store: FeatureStore, damage: object, read: Read, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -210,6 +297,40 @@ def test_rows_that_another_store_added_are_seen(store: FeatureStore) -> None:
     assert len(store.missing("block 7", DIGESTS)) == 20
     compute(FeatureStore(store.root, "f0"), DIGESTS)
     assert store.missing("block 7", DIGESTS) == []
+
+
+def test_a_shard_that_another_machine_wrote_is_known_by_its_name(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of a network file system is listed without it for a while."""
+    FeatureStore(store.root, "f0").add("block 7", DIGESTS[:4], features(DIGESTS[:4]))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "glob", lambda folder, pattern: [])
+        assert store.missing("block 7", DIGESTS[:4]) == [0, 1, 2, 3]
+        store.adopt("block 7", DIGESTS[:4], "another machine")
+        assert store.missing("block 7", DIGESTS[:5]) == [4]
+        assert_right(load(store, DIGESTS[:4]), DIGESTS[:4])
+    shards(store)[0].unlink()
+    with pytest.raises(MissingFeaturesError):
+        load(store, DIGESTS[:4])
+    assert compute(store, DIGESTS[:4]) == 4
+
+
+def test_a_shard_that_is_on_another_machine_alone_is_one_line(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data.features.store.WAITS", (0.0, 0.0))
+    with pytest.raises(InputError, match=r"^features.cache: .*10\.0\.0\.7 .*at the same path$"):
+        store.adopt("block 7", DIGESTS[:4], "10.0.0.7")
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        compute(FeatureStore(store.root, "f0"), DIGESTS[:4])
+
+    monkeypatch.setattr("data.features.store.time.sleep", wait)
+    store.adopt("block 7", DIGESTS[:4], "10.0.0.7")
+    assert len(waited) == 1
 
 
 def test_a_store_pickles_as_its_two_arguments(store: FeatureStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from tune.features.worker import EncoderWorker
 PHOTOS, UNSEEN = 20, 6
 
 
-class Here:
+class Here(nullcontext[None]):
     """A pool that works in this process."""
 
     slots = on_a_node = 1
