@@ -202,6 +202,7 @@ def _run_stages(
         options.now,
         *_judges(site.prepared),
         _made(site, search),
+        sum(len(test.split) for test in site.prepared.dataset.tests.values()),
     )
     context = make_context(site, machines, features, checkpoints.folder)
     winners = find_winners(site, machines, context, search, budget, checkpoints)
