@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.dataset import Split
-from data.splits import Indices, partition_rows
+from data.splits import Indices, Units, Walk, derived_seed, partition_rows
 from partitions import Partition, Shots
 
 
@@ -47,7 +48,7 @@ class Draws:
 
     def rows(self, partition: Partition, final_seed: int) -> Indices:
         """Draw training images; nested over partitions."""
-        return partition_rows(*self.train, partition, self.seed, final_seed)
+        return _walk(self, "train", "partition", final_seed).partition(partition)
 
     def val_rows(self, partition: Partition, final_seed: int) -> Indices:
         """Draw the validation images a partition is judged by: all, or as many as it would have."""
@@ -55,17 +56,19 @@ class Draws:
             return np.arange(len(self.val.labels))
         if isinstance(partition, Shots):  # the share of them that it has of the training images
             partition = 100 * len(self.rows(partition, final_seed)) / len(self.train.labels)
-        return partition_rows(*self.val, partition, self.seed, final_seed, "validation")
+        return _walk(self, "val", "validation", final_seed).partition(partition)
 
     def judging_rows(self, partition: Partition, final_seed: int, most: int) -> Indices:
         """Draw the validation images that judge a search: about `most` of `val_rows`, by class."""
         rows = self.val_rows(partition, final_seed)
         if len(rows) <= most:
             return rows
+        share = 100 * most / len(rows)
+        if len(rows) == len(self.val.labels):
+            return _walk(self, "val", "judges", final_seed).partition(share)
         groups = None if self.val.groups is None else self.val.groups[rows]
-        share, purpose = 100 * most / len(rows), "judges"
         labels = self.val.labels[rows]
-        return rows[partition_rows(labels, groups, share, self.seed, final_seed, purpose)]
+        return rows[partition_rows(labels, groups, share, self.seed, final_seed, "judges")]
 
     def needed(self, seeds: Mapping[Partition, int]) -> dict[str, Indices]:
         """List the rows of train and val that are drawn at all.
@@ -76,8 +79,8 @@ class Draws:
         # At 100% it is all of them, whatever else is drawn.
         draws = [(100, 0)] if seeds.get(100) else [*each_draw(seeds)]
         return {
-            "train": _union(self.rows(*draw) for draw in draws),
-            "val": _union(self.val_rows(*draw) for draw in draws),
+            "train": _union(len(self.train.labels), (self.rows(*draw) for draw in draws)),
+            "val": _union(len(self.val.labels), (self.val_rows(*draw) for draw in draws)),
         }
 
 
@@ -88,8 +91,21 @@ def each_draw(seeds: Mapping[Partition, int]) -> Iterator[tuple[Partition, int]]
             yield partition, final_seed
 
 
-def _union(drawn: Iterable[Indices]) -> Indices:
-    rows: Indices = np.empty(0, np.int64)
-    for more in drawn:
-        rows = np.union1d(rows, more)
-    return rows
+@lru_cache(maxsize=4)
+def _units(draws: Draws, split: Literal["train", "val"]) -> Units:
+    listed: Listed = getattr(draws, split)
+    return Units.of(*listed)
+
+
+@lru_cache(maxsize=16)
+def _walk(draws: Draws, split: Literal["train", "val"], purpose: str, final_seed: int) -> Walk:
+    """Return the order of draws, which all partitions share: sorting it is what a draw takes."""
+    return Walk.through(_units(draws, split), derived_seed(draws.seed, final_seed, purpose))
+
+
+def _union(count: int, drawn: Iterable[Indices]) -> Indices:
+    """List which of `count` rows are drawn at all."""
+    found = np.zeros(count, dtype=bool)
+    for rows in drawn:
+        found[rows] = True
+    return np.flatnonzero(found)

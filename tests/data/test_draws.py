@@ -6,10 +6,12 @@ import dataclasses
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.draws import Draws, Listed, each_draw
+from data.splits import Units, Walk, partition_rows
 from partitions import Partition, Shots
 
 PARTITIONS = (1, 5, 10, 25, 33.3, 50, 100)
@@ -79,6 +81,41 @@ def test_partitions_and_matched_validation_keep_groups_whole(burst: int, seed: i
             whole = np.isin(split.groups, split.groups[rows])
             assert rows.tolist() == np.flatnonzero(whole).tolist()
             assert set(split.labels[rows].tolist()) == set(range(7))
+
+
+@settings(max_examples=40)
+@given(st.integers(50, 400), amounts, st.integers(0, 3), st.booleans(), st.sampled_from([0, 3]))
+def test_draws_are_those_of_splits(
+    labels: int, partition: Partition, final_seed: int, matched: bool, burst: int
+) -> None:
+    draws = draws_of(labels, matched=matched, seed=5, burst=burst)
+    drawn = draws.rows(partition, final_seed)
+    assert drawn.tolist() == partition_rows(*draws.train, partition, 5, final_seed).tolist()
+    share = 100 * len(drawn) / labels if isinstance(partition, Shots) else partition
+    own = partition_rows(*draws.val, share if matched else 100, 5, final_seed, "validation")
+    assert draws.val_rows(partition, final_seed).tolist() == own.tolist()
+    groups = None if draws.val.groups is None else draws.val.groups[own]
+    share = 100 * min(1.0, 20 / len(own))
+    judges = partition_rows(draws.val.labels[own], groups, share, 5, final_seed, "judges")
+    assert draws.judging_rows(partition, final_seed, 20).tolist() == own[judges].tolist()
+
+
+def test_images_are_shuffled_once_a_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shuffled = []
+    through = Walk.through
+
+    def noted(units: Units, seed: int) -> Walk:
+        shuffled.append(seed)
+        return through(units, seed)
+
+    monkeypatch.setattr(Walk, "through", noted)
+    draws = draws_of(300, matched=True)
+    seeds: dict[Partition, int] = dict.fromkeys((*PARTITIONS[:-1], Shots(2)), 3)
+    draws.needed(seeds)
+    for draw in each_draw(seeds):
+        draws.rows(*draw)
+        draws.val_rows(*draw)
+    assert len(shuffled) == len(set(shuffled)) == 2 * 3  # train and val
 
 
 def test_every_seed_draws_partition_and_matched_validation_anew() -> None:
