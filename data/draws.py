@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -27,18 +27,21 @@ class Draws:
     """Draws the rows of train and validation that a fit is given.
 
     All draws are from the images as they are listed. One that cannot be read is missing where it
-    was drawn, and has no influence on which others are. Final seed 0 is the search's.
+    was drawn, and has no influence on which others are; but a class that would be without a
+    training image gets the next one that can be read. Final seed 0 is the search's.
 
     Attributes:
         train, val: the splits.
         seed: the experiment's.
         matched: whether a partition is judged by its own share of the validation images.
+        broken: rows of train that are known to be unreadable.
     """
 
     train: Listed
     val: Listed
     seed: int
     matched: bool
+    broken: Indices = field(default_factory=lambda: np.empty(0, np.int64))
 
     @classmethod
     def of(cls, train: Split, val: Split, seed: int, matched: bool) -> Draws:
@@ -48,6 +51,14 @@ class Draws:
 
     def rows(self, partition: Partition, final_seed: int) -> Indices:
         """Draw training images; nested over partitions."""
+        drawn = self._listed(partition, final_seed)
+        if not len(self.broken):
+            return drawn
+        return np.union1d(
+            drawn, _walk(self, "train", "partition", final_seed).in_place_of(self.broken)
+        )
+
+    def _listed(self, partition: Partition, final_seed: int) -> Indices:
         return _walk(self, "train", "partition", final_seed).partition(partition)
 
     def val_rows(self, partition: Partition, final_seed: int) -> Indices:
@@ -55,7 +66,7 @@ class Draws:
         if not self.matched:
             return np.arange(len(self.val.labels))
         if isinstance(partition, Shots):  # the share of them that it has of the training images
-            partition = 100 * len(self.rows(partition, final_seed)) / len(self.train.labels)
+            partition = 100 * len(self._listed(partition, final_seed)) / len(self.train.labels)
         return _walk(self, "val", "validation", final_seed).partition(partition)
 
     def judging_rows(self, partition: Partition, final_seed: int, most: int) -> Indices:

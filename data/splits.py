@@ -187,6 +187,21 @@ class Walk:
         first = by_class[np.arange(len(by_class)) - starts < shots]
         return self.units.rows(self.order[np.union1d(first, self.needed)])
 
+    def in_place_of(self, broken: Indices) -> Indices:
+        """Draw rows for the classes whose `needed` rows are all `broken`, which each draw adds.
+
+        Each class has the first unit with a row that is not broken, if any; it stays in each larger
+        draw.
+        """
+        units = self.units
+        sound = np.ones(len(units.ids), dtype=bool)
+        sound[broken] = False
+        places = np.argsort(self.order)[units.homes]
+        firsts = np.full(int(units.ids.max()) + 1, len(self.order))
+        np.minimum.at(firsts, units.ids[sound], places[sound])
+        firsts[units.ids[sound & np.isin(places, self.needed)]] = len(self.order)
+        return units.rows(self.order[firsts[firsts < len(self.order)]])
+
 
 def derived_seed(seed: int, final_seed: int, purpose: str) -> int:
     """Derive one of several independent seeds from the experiment's."""

@@ -191,7 +191,7 @@ def _run_stages(
     machines = use_machines(site)
     checkpoints = KeptCheckpoints(storage / CHECKPOINTS, search)
     features_began = time.monotonic()
-    features = make_features(site, machines)
+    draws, features = make_features(site, machines)
     site.directory.record(resolved)
     budget = TimeBudget(
         site.prepared.experiment,
@@ -204,7 +204,7 @@ def _run_stages(
         _made(site, search),
         sum(len(test.split) for test in site.prepared.dataset.tests.values()),
     )
-    context = make_context(site, machines, features, checkpoints.folder)
+    context = make_context(site, machines, draws, features, checkpoints.folder)
     winners = find_winners(site, machines, context, search, budget, checkpoints)
     score_winners(site, machines, context, search, budget, checkpoints, winners, features.contents)
 

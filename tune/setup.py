@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import ray
-from numpy.typing import NDArray
 
 from data import (
     Dataset,
@@ -54,7 +53,6 @@ class Prepared:
     Attributes:
         experiment: with the choices that the encoder has.
         partitions: number of training images of each partition, as the search draws it.
-        needed: rows of train and val that some fit is given.
     """
 
     experiment: Experiment
@@ -64,7 +62,6 @@ class Prepared:
     cache: Path
     partitions: Mapping[Partition, int]
     draws: Draws
-    needed: Mapping[str, NDArray[np.int64]]
 
 
 def prepare(
@@ -96,7 +93,7 @@ def prepare(
         experiment, pretrained.encoder, listed, images, partitions, cache, cached, lines
     )
     plan.check(cache)
-    return Prepared(experiment, dataset, pretrained, plan, cache, partitions, draws, needed)
+    return Prepared(experiment, dataset, pretrained, plan, cache, partitions, draws)
 
 
 def load_encoder(experiment: Experiment, dataset: Dataset, cache: Path) -> Pretrained:

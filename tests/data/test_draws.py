@@ -118,6 +118,38 @@ def test_images_are_shuffled_once_a_seed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(shuffled) == len(set(shuffled)) == 2 * 3  # train and val
 
 
+@settings(max_examples=60)
+@given(st.integers(50, 400), st.integers(0, 3), st.sampled_from([0, 3]), st.data())
+def test_a_class_without_a_readable_image_gets_the_next_one(
+    labels: int, final_seed: int, burst: int, data: st.DataObject
+) -> None:
+    listed = draws_of(labels, matched=True, burst=burst)
+    rows = st.sets(st.integers(0, labels - 1), max_size=labels)
+    likely = [r for s in range(3) for r in listed.rows(Shots(2), s).tolist()]
+    lost = (
+        data.draw(rows) if data.draw(st.booleans()) else data.draw(st.sets(st.sampled_from(likely)))
+    )
+    broken = np.array(sorted(lost), np.int64)
+    draws = dataclasses.replace(listed, broken=broken)
+    seen = draws.train.labels
+    readable = np.setdiff1d(np.arange(labels), broken)
+    for amounts in (PARTITIONS, tuple(map(Shots, range(1, 7)))):
+        before: set[int] = set()
+        for partition in amounts:
+            own, drawn = listed.rows(partition, final_seed), draws.rows(partition, final_seed)
+            sound = np.setdiff1d(drawn, broken)
+            assert before <= set(sound.tolist())  # nested
+            before = set(sound.tolist())
+            assert set(seen[sound].tolist()) == set(seen[readable].tolist())
+            added = np.setdiff1d(drawn, own)
+            if not burst:  # one for each class that has lost all, and no other
+                without = set(seen[readable]) - set(seen[np.setdiff1d(own, broken)])
+                assert sorted(seen[added]) == sorted(without)
+            assert set(own.tolist()) <= set(drawn.tolist())
+            val = [each.val_rows(partition, final_seed).tolist() for each in (listed, draws)]
+            assert val[0] == val[1]
+
+
 def test_every_seed_draws_partition_and_matched_validation_anew() -> None:
     draws = draws_of(300, matched=True)
     for rows in (draws.rows, draws.val_rows):
