@@ -6,7 +6,7 @@ from data.description import describe
 from data.draws import Draws, Listed, each_draw
 from data.duplicates import Duplicate, SplitContent, find_duplicates, perceptual_hash
 from data.features import FeatureStore, MissingFeaturesError, ShardRows, cache_root
-from data.label_issues import doubtful_rows, unit_ids
+from data.label_issues import Judged, doubtful_rows, unit_ids
 from data.sources import FileSource, ImageSource, UnreadableImageError, reading
 from data.splits import derived_seed, fold_ids, partition_rows
 
@@ -18,6 +18,7 @@ __all__ = [
     "FeatureStore",
     "FileSource",
     "ImageSource",
+    "Judged",
     "Listed",
     "MissingFeaturesError",
     "ShardRows",

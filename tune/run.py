@@ -133,7 +133,8 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         events, made_of = directory.events, resolved["identity"]
         search = Search(experiment, journal, prepared.partitions)
         search.replay(events, RunStarted(bool(events), experiment.seed, made_of, versions()))
-        for warning in (*prepared.dataset.warnings, *prepared.pretrained.assumed):
+        known = (*prepared.dataset.warnings, *prepared.pretrained.assumed, *prepared.not_audited)
+        for warning in known:
             journal.write(Footnote(warning))
         fits = final_fits_of(prepared, search.winners())
         scored = not pending(fits, directory.path, experiment.final.export)
@@ -236,6 +237,7 @@ def _say_if_late(options: Options, began: float, least: float, console: Console)
 
 
 def _warn(prepared: Prepared, options: Options, console: Console) -> None:
-    for warning in (prepared.plan.warning(options.out), *prepared.pretrained.assumed):
+    warnings = (*prepared.pretrained.assumed, *prepared.not_audited)
+    for warning in (prepared.plan.warning(options.out), *warnings):
         if warning:
             say(console, f"warning: {warning}")

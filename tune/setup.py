@@ -23,14 +23,16 @@ from data.decoding import DECODING
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
+from models.encoder import HEAD
 from models.flops import training_memory
 from models.loading import Pretrained, load_pretrained
 from models.selection import select
 from models.zero_shot import Prompts
 from partitions import Partition, Shots, titled
-from records import Cell, NodeView, Winner
+from records import TEST, Cell, NodeView, Winner
 from report.formatting import amounts
 from search_spaces import Experiment
+from tune.features.label_audit import left_out
 from tune.features.plan import Plan, final_seeds, make_plan, selections_of
 from tune.features.stage import FeatureStage
 from tune.features.worker import EncoderWorker
@@ -62,6 +64,19 @@ class Prepared:
     cache: Path
     partitions: Mapping[Partition, int]
     draws: Draws
+
+    @property
+    def audits(self) -> bool:
+        """Whether labels are audited: it takes embeddings, which a probe needs, too."""
+        return HEAD in self.plan.boundaries and not self.not_audited
+
+    @property
+    def not_audited(self) -> tuple[str, ...]:
+        """Why labels are not audited although there are embeddings, in a line."""
+        if HEAD not in self.plan.boundaries:
+            return ()
+        images = sum(self.plan.images[name] for name in ("train", "val", TEST))
+        return tuple(left_out(images, len(self.dataset.classes)))
 
 
 def prepare(

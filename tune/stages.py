@@ -329,8 +329,8 @@ def _fit_missing(
 
 
 def lacks_audit(prepared: Prepared, directory: RunDirectory) -> bool:
-    """Whether labels are still to be audited: it takes embeddings, which a probe needs, too."""
-    return HEAD in prepared.plan.boundaries and not (directory.path / LABEL_ISSUES.file).exists()
+    """Whether labels are still to be audited."""
+    return prepared.audits and not (directory.path / LABEL_ISSUES.file).exists()
 
 
 def _audit(
