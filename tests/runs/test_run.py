@@ -277,9 +277,9 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
     assert skipped[1].startswith("train,")
     assert "The run skipped 1 image (" in report.markdown()
     table = table_of(tmp_path / "photos")
-    assert table.partition.tolist() == ["3shot", "50", "100"]
-    assert table.n_train.tolist() == [6, 10, 19]
-    assert table.n_val.tolist() == [6, 10, 20]
+    assert table.partition.tolist() == ["1shot", "3shot", "50", "100"]
+    assert table.n_train.tolist() == [2, 5, 9, 19]  # 1 shot has another photo of its class
+    assert table.n_val.tolist() == [2, 6, 10, 20]
     assert (table.test_accuracy > 0.7).all()
 
     other = photos.model_copy(update={"seed": 1})
@@ -294,7 +294,7 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
     more = photos.model_copy(update={"final": photos.final.model_copy(update={"seeds": 3})})
     with pytest.raises(InputError, match=r"^--resume: train or val images have changed"):
         run_quietly(more, tmp_path, resume=True)
-    assert len(final_fits_in(tmp_path / "photos")) == 3 * 2
+    assert len(final_fits_in(tmp_path / "photos")) == 4 * 2
     # What was refused has left no trace in what the run is.
     assert read(tmp_path / "photos" / "experiment.yaml")["final"]["seeds"] == 2
 
@@ -302,7 +302,7 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
     Image.fromarray((255 - noise[8]).astype(np.uint8)).save(tmp_path / "8.png")  # of test
     with pytest.raises(InputError, match=r"^--resume: test images have changed"):
         run_quietly(more, tmp_path, resume=True)
-    assert len(final_fits_in(tmp_path / "photos")) == 3 * 2
+    assert len(final_fits_in(tmp_path / "photos")) == 4 * 2
 
 
 def read(file: Path) -> Any:
