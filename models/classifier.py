@@ -102,13 +102,13 @@ class Classifier(nn.Module):
         dtype, n = self.head.weight.dtype, copies * len(examples)
 
         def embedded(size: int) -> Tensor:
-            parts = []
+            found = self.head.weight.new_empty((n, self.head.weight.shape[-1]))
             for begin in range(0, n, size):
                 positions = np.arange(begin, min(begin + size, n))
                 x, _ = examples.batch(positions, device.torch, dtype)
                 with device.autocast():
-                    parts.append(self.embed(x).to(dtype))
-            return torch.cat(parts)
+                    found[begin : begin + size] = self.embed(x)
+            return found
 
         self.eval()
         embeddings = self._micro_batches.run(embedded)
