@@ -12,7 +12,7 @@ from models.head import LinearHead
 
 MAX_ITERATIONS = 500
 GRADIENT_TOLERANCE = 1e-5  # largest entry, about; scikit-learn's default is 1e-4
-BLOCK = 1 << 25  # numbers in float64 (256 MiB): of embeddings, or of logits
+BLOCK = 1 << 24  # numbers in float64 (128 MiB): of embeddings, or of logits
 SURE_CHANGE = 1e-9  # of the loss: less, float32 does not see
 RIDGE = 1e-6  # of the mean curvature: keeps the factorisation from failing, solves the same
 
