@@ -143,7 +143,7 @@ def new_context(prepared: Prepared, cluster: Cluster) -> TrialContext:
         experiment.data.max_unreadable,
         views={"train": experiment.views},
         view_boundaries=plan.view_boundaries,
-        needed=prepared.needed,
+        needed=prepared.draws.needed(prepared.plan.seeds),
     )
     shared = made.splits["train"], made.splits["val"], prepared.partitions, prepared.draws
     return TrialContext(experiment, pretrained, "", precision, dataset.classes, *shared)

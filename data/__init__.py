@@ -12,7 +12,7 @@ from data.features import (
     ShardRows,
     cache_root,
 )
-from data.label_issues import doubtful_rows, unit_ids
+from data.label_issues import Judged, doubtful_rows, unit_ids
 from data.sources import FileSource, ImageSource, UnreadableImageError, reading
 from data.splits import derived_seed, fold_ids, partition_rows
 
@@ -24,6 +24,7 @@ __all__ = [
     "FeatureStore",
     "FileSource",
     "ImageSource",
+    "Judged",
     "Listed",
     "LostFeaturesError",
     "MissingFeaturesError",

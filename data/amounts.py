@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data.dataset import Dataset
-from data.splits import partition_rows
+from data.draws import Draws
 from partitions import Partition, Shots
 
 PERCENTAGES = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
@@ -41,8 +41,9 @@ def different_amounts(
     train = dataset.train
     largest = len(train)
     kept: list[Partition] = []
+    draws = Draws.of(train, dataset.val, seed, matched=False)
     for amount in reversed(amounts):
-        rows = len(partition_rows(train.labels, train.group_ids, amount, seed))
+        rows = len(draws.rows(amount, 0))
         if not kept or rows < largest:
             kept.append(amount)
             largest = rows

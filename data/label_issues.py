@@ -17,6 +17,23 @@ from numpy.typing import ArrayLike, NDArray
 from data.splits import Indices, numbered
 
 
+class Judged(NamedTuple):
+    """What a classifier says of rows that it has not been trained on; shapes (n,).
+
+    Attributes:
+        own: the probability of the row's label.
+        likeliest, most: the most probable class, and its probability.
+    """
+
+    own: NDArray[np.floating]
+    likeliest: Indices
+    most: NDArray[np.floating]
+
+    def of(self, rows: Indices) -> Judged:
+        """Return what it says of some rows."""
+        return Judged(self.own[rows], self.likeliest[rows], self.most[rows])
+
+
 class Doubt(NamedTuple):
     """A row with a doubtful label, the class that is more probable, and how probable both are."""
 
@@ -26,7 +43,7 @@ class Doubt(NamedTuple):
     suggested_probability: float
 
 
-def doubtful_rows(probabilities: NDArray[np.floating], labels: ArrayLike) -> list[Doubt]:
+def doubtful_rows(judged: Judged, labels: ArrayLike) -> list[Doubt]:
     """Find rows whose label is probably wrong, the most probable errors first.
 
     A class's threshold is the mean probability of the class over the rows that are labelled so. A
@@ -34,20 +51,18 @@ def doubtful_rows(probabilities: NDArray[np.floating], labels: ArrayLike) -> lis
     that class's threshold.
 
     Args:
-        probabilities: (n, C), of a classifier that has not been trained on the row.
+        judged: what a classifier says that has not been trained on the row.
         labels: (n,) class ids.
     """
     given = np.asarray(labels, dtype=np.int64)
-    rows, classes = np.arange(len(given)), probabilities.shape[1]
-    own = probabilities[rows, given].astype(np.float64)
+    own, most = (values.astype(np.float64) for values in (judged.own, judged.most))
+    classes = 1 + max(given.max(initial=0), judged.likeliest.max(initial=0))
     counts = np.bincount(given, minlength=classes)
     sums = np.bincount(given, own, minlength=classes)
     thresholds = np.divide(sums, counts, out=np.full(classes, np.inf), where=counts > 0)
-    suggested = probabilities.argmax(axis=1)
-    most = probabilities[rows, suggested].astype(np.float64)
-    found = np.flatnonzero((most > own) & (most > thresholds[suggested]))
+    found = np.flatnonzero((most > own) & (most > thresholds[judged.likeliest]))
     order = found[np.argsort(own[found] - most[found], kind="stable")]
-    return [Doubt(int(r), int(suggested[r]), float(own[r]), float(most[r])) for r in order]
+    return [Doubt(int(r), int(judged.likeliest[r]), float(own[r]), float(most[r])) for r in order]
 
 
 def unit_ids(digests: Sequence[str], groups: Sequence[str]) -> Indices:

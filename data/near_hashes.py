@@ -1,11 +1,12 @@
 """The nearest of many hashes, to within a few bits, without comparing all pairs.
 
-Two hashes that differ in r bits agree in EQUAL of any r + EQUAL parts of their bits. So the rows
-are sorted by each choice of EQUAL parts, once for each choice, and only those with equal keys are
-compared (M. Norouzi, A. Punjani and D. J. Fleet, "Fast Exact Search in Hamming Space with
-Multi-Index Hashing", 2014, with EQUAL = 1). Where many hashes lie close together, as those of a
-fixed camera, most have another within a bit or two, and short distances need few choices of long
-keys: so distances are searched in turn, and a row is done with the first at which it has another.
+Two hashes that differ in r bits agree in k of any r + k parts of their bits. So the rows are sorted
+by each choice of k parts, once for each choice, and only those with equal keys are compared
+(M. Norouzi, A. Punjani and D. J. Fleet, "Fast Exact Search in Hamming Space with Multi-Index
+Hashing", 2014, with k = 1). Where many hashes lie close together, as those of a fixed camera, most
+have another within a bit or two, and short distances need few choices of long keys: so distances
+are searched in turn, and a row is done with the first at which it has another. A larger k has
+longer keys, so fewer rows are compared, but more choices: a sample says which costs least.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
 
-EQUAL = 3
-"""With more, keys are longer, so fewer rows are compared, but there are more choices of parts."""
+EQUAL = (3, 4, 5, 6, 7)
+"""Parts that may be asked to be equal."""
+SORTING = 4  # a row, in comparisons of two
 PAIRS = 1 << 20  # that are compared at once
-SAMPLE = 10_000  # rows from which it is seen how much each bit varies
+SAMPLE = 10_000  # rows from which it is seen how much each bit varies, and how many keys are equal
 WORD = 8  # bytes
 
 Words = NDArray[np.uint64]
@@ -56,7 +59,8 @@ def nearest_before(hashes: NDArray[np.uint8], groups: Rows, most: int) -> Rows:
     for radius in range(most + 1):
         sought = best == count
         kept = rows[sought[rows] | table.named[rows]]
-        for mask in _masks(by_variance, radius):
+        equal = table.cheapest(kept, sought, by_variance, radius)
+        for mask in _masks(by_variance, radius, equal):
             for later, earlier in table.pairs(kept, sought, mask):
                 differing = np.bitwise_count(words[later] ^ words[earlier]).sum(axis=1)
                 near = differing <= radius
@@ -86,7 +90,7 @@ class _Table:
         `rows` are those that take part, in the order of their ranks; both of a pair have the same
         bits under the mask.
         """
-        keys = ((self.words[rows] & mask) * _multipliers(mask.size)).sum(axis=1)
+        keys = _keys(self.words[rows], mask)
         order = np.argsort(keys, kind="stable")
         ordered = keys[order]
         new = np.append(True, ordered[1:] != ordered[:-1])
@@ -108,6 +112,20 @@ class _Table:
             pairs = later[number], named[position]
             turned = pairs[0] > pairs[1]
             yield pairs[0][turned], pairs[1][turned]
+
+    def cheapest(self, rows: Rows, sought: Flags, bits: Rows, radius: int) -> int:
+        """Choose how many parts are to be equal, by the pairs that a sample of `rows` has."""
+        sample = rows[:: max(1, -(-rows.size // SAMPLE))]
+        more = (rows.size / max(1, sample.size)) ** 2
+
+        def cost(equal: int) -> float:
+            keys = _keys(self.words[sample], next(_masks(bits, radius, equal)))
+            _, key = np.unique(keys, return_inverse=True)
+            later, earlier = (np.bincount(key, flags[sample]) for flags in (sought, self.named))
+            pairs = more * float((later * earlier).sum() - (sought & self.named)[sample].sum()) / 2
+            return comb(radius + equal, equal) * (SORTING * rows.size + pairs)
+
+        return min(EQUAL, key=cost)
 
 
 def _representatives(words: Words, rank: Rows) -> Flags:
@@ -142,13 +160,19 @@ def _expanded(begins: Rows, ends: Rows) -> Iterator[tuple[Rows, Rows]]:
         yield np.repeat(numbers[some], each), np.repeat(begins[numbers[some]], each) + inner
 
 
-def _masks(bits: Rows, radius: int) -> Iterator[Words]:
+def _keys(words: Words, mask: Words) -> Words:
+    """Return a number (n,) of each hash's bits under a mask: of equal bits the same."""
+    return np.asarray(((words & mask) * _multipliers(mask.size)).sum(axis=1))
+
+
+def _masks(bits: Rows, radius: int, equal: int) -> Iterator[Words]:
     """Yield masks: two hashes that differ in `radius` bits or fewer agree under one of them.
 
-    `bits` are dealt out in turn, so that each part has as much of what varies as the others.
+    Each is of `equal` parts of the bits. They are dealt out in turn, so that each part has as much
+    of what varies as the others.
     """
-    count = radius + EQUAL
-    for chosen in combinations([bits[part::count] for part in range(count)], EQUAL):
+    count = radius + equal
+    for chosen in combinations([bits[part::count] for part in range(count)], equal):
         covered = np.zeros(-(-bits.size // (8 * WORD)) * 8 * WORD, np.uint8)
         covered[np.concatenate(chosen)] = 1
         yield np.packbits(covered).view(np.uint64)

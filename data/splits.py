@@ -59,36 +59,15 @@ def stratified_split(
 def partition_indices(
     labels: ArrayLike, percent: float, seed: int, groups: ArrayLike | None = None
 ) -> Indices:
-    """Draw a partition of `percent` % of the rows: stratified, and nested in every larger one.
-
-    It holds `max(classes, round(percent / 100 * n))` rows, at least one of every class. Shares
-    follow Webster's apportionment: every class has within half a row of one common percentage,
-    except for classes that are held at one row.
-
-    Rows of one group come together, and a group counts towards its most frequent class. The first
-    groups of the order are taken until the rows come nearest to `round(percent / 100 * n)`, but at
-    least the groups that hold every class. Without those, the size is off by half a group at most.
-    """
-    walk = _Walk.of(labels, seed, groups)
-    order = np.concatenate([walk.order[walk.needed], np.delete(walk.order, walk.needed)])
-    misses = np.abs(np.cumsum(walk.sizes[order]) - round(percent / 100 * len(walk.homes)))
-    return walk.rows(order[: max(len(walk.needed), int(misses.argmin()) + 1)])
+    """Draw a partition of `percent` % of the rows: see `Walk.share`."""
+    return Walk.of(labels, seed, groups).share(percent)
 
 
 def shot_indices(
     labels: ArrayLike, shots: int, seed: int, groups: ArrayLike | None = None
 ) -> Indices:
-    """Draw the first `shots` rows of every class, or all that it has; nested in every larger draw.
-
-    Where rows come in groups, it is the first `shots` groups of every class, and the groups that
-    hold a class which is the most frequent one of no group.
-    """
-    walk = _Walk.of(labels, seed, groups)
-    of_class = walk.strata[walk.order]
-    by_class = np.argsort(of_class, kind="stable")
-    starts = np.searchsorted(of_class[by_class], of_class[by_class])
-    first = by_class[np.arange(len(by_class)) - starts < shots]
-    return walk.rows(walk.order[np.union1d(first, walk.needed)])
+    """Draw the first `shots` rows of every class: see `Walk.shots`."""
+    return Walk.of(labels, seed, groups).shots(shots)
 
 
 def partition_rows(
@@ -104,10 +83,7 @@ def partition_rows(
     The search has `final_seed` 0; each final seed has a draw of its own. `purpose` is "partition"
     for training images, and another word for each other draw.
     """
-    seed = derived_seed(seed, final_seed, purpose)
-    if isinstance(partition, Shots):
-        return shot_indices(labels, partition.number, seed, groups)
-    return partition_indices(labels, partition, seed, groups)
+    return Walk.of(labels, derived_seed(seed, final_seed, purpose), groups).partition(partition)
 
 
 def fold_ids(labels: ArrayLike, groups: ArrayLike | None, folds: int, seed: int) -> Indices:
@@ -115,43 +91,116 @@ def fold_ids(labels: ArrayLike, groups: ArrayLike | None, folds: int, seed: int)
 
     Every fold gets as many rows of a class as another, or one more, if no groups are given.
     """
-    walk = _Walk.of(labels, seed, groups)
-    by_class = walk.order[np.argsort(walk.strata[walk.order], kind="stable")]
+    walk = Walk.of(labels, seed, groups)
+    by_class = walk.order[np.argsort(walk.units.strata[walk.order], kind="stable")]
     dealt = np.empty_like(by_class)
     dealt[by_class] = np.arange(len(by_class)) % folds
-    return dealt[walk.homes]
+    return dealt[walk.units.homes]
 
 
-@dataclass(frozen=True)
-class _Walk:
-    """The seeded order in which rows, or their groups, are drawn.
+@dataclass(frozen=True, eq=False)
+class Units:
+    """What is drawn as a whole: the groups of rows, or else the rows themselves.
 
     Attributes:
-        homes: the unit of each row: its group, or the row itself.
-        sizes, strata: the rows of each unit, and the class it counts towards.
-        order: the units as they are drawn.
-        needed: places in it of the first units that hold every class.
+        ids: the class of each row, from 0.
+        homes: the unit of each row.
+        sizes, strata: the rows of each unit, and the class it counts towards: its most frequent.
     """
 
+    ids: Indices
     homes: Indices
     sizes: Indices
     strata: Indices
+
+    @classmethod
+    def of(cls, labels: ArrayLike, groups: ArrayLike | None) -> Units:
+        """Return the units of rows with these labels and groups."""
+        ids: Indices = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)[1]
+        homes = np.arange(len(ids)) if groups is None else numbered(groups)
+        strata = ids if groups is None else _most_frequent(ids, homes)
+        return cls(ids, homes, np.bincount(homes), strata)
+
+    def rows(self, units: Indices) -> Indices:
+        """List the rows of some units, in order."""
+        drawn = np.zeros(len(self.sizes), dtype=bool)
+        drawn[units] = True
+        return np.flatnonzero(drawn[self.homes])
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """The seeded order in which units are drawn.
+
+    Attributes:
+        order: the units as they are drawn.
+        needed: places in it of the first units that hold every class; each draw has these.
+    """
+
+    units: Units
     order: Indices
     needed: Indices
 
     @classmethod
-    def of(cls, labels: ArrayLike, seed: int, groups: ArrayLike | None) -> _Walk:
-        ids: Indices = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)[1]
-        homes = np.arange(len(ids)) if groups is None else numbered(groups)
-        sizes = np.bincount(homes)
-        strata = ids if groups is None else _most_frequent(ids, homes)
-        order = _quantile_order(strata, sizes, np.random.default_rng(seed))
-        return cls(homes, sizes, strata, order, _covering(ids, np.argsort(order)[homes]))
+    def of(cls, labels: ArrayLike, seed: int, groups: ArrayLike | None) -> Walk:
+        """Return the order in which rows with these labels and groups are drawn."""
+        return cls.through(Units.of(labels, groups), seed)
 
-    def rows(self, units: Indices) -> Indices:
-        drawn = np.zeros(len(self.order), dtype=bool)
-        drawn[units] = True
-        return np.flatnonzero(drawn[self.homes])
+    @classmethod
+    def through(cls, units: Units, seed: int) -> Walk:
+        """Return the order in which units are drawn."""
+        order = _quantile_order(units.strata, units.sizes, np.random.default_rng(seed))
+        return cls(units, order, _covering(units.ids, np.argsort(order)[units.homes]))
+
+    def partition(self, partition: Partition) -> Indices:
+        """Draw a percentage of the rows, or so many of each class."""
+        if isinstance(partition, Shots):
+            return self.shots(partition.number)
+        return self.share(partition)
+
+    def share(self, percent: float) -> Indices:
+        """Draw `percent` % of the rows: stratified, and nested in every larger draw.
+
+        It holds `max(classes, round(percent / 100 * n))` rows, at least one of every class. Shares
+        follow Webster's apportionment: every class has within half a row of one common percentage,
+        except for classes that are held at one row.
+
+        Rows of one group come together, and a group counts towards its most frequent class. The
+        first groups of the order are taken until the rows come nearest to
+        `round(percent / 100 * n)`, but at least the groups that hold every class. Without those,
+        the size is off by half a group at most.
+        """
+        order = np.concatenate([self.order[self.needed], np.delete(self.order, self.needed)])
+        wanted = round(percent / 100 * len(self.units.homes))
+        misses = np.abs(np.cumsum(self.units.sizes[order]) - wanted)
+        return self.units.rows(order[: max(len(self.needed), int(misses.argmin()) + 1)])
+
+    def shots(self, shots: int) -> Indices:
+        """Draw the first `shots` rows of every class, or all it has; nested in every larger draw.
+
+        Where rows come in groups, it is the first `shots` groups of every class, and the groups
+        that hold a class which is the most frequent one of no group.
+        """
+        of_class = self.units.strata[self.order]
+        by_class = np.argsort(of_class, kind="stable")
+        starts = np.searchsorted(of_class[by_class], of_class[by_class])
+        first = by_class[np.arange(len(by_class)) - starts < shots]
+        return self.units.rows(self.order[np.union1d(first, self.needed)])
+
+    def in_place_of(self, broken: Indices) -> Indices:
+        """Draw rows for the classes whose `needed` rows are all `broken`, which each draw adds.
+
+        Each class has the first unit with a row that is not broken, if any; it stays in each larger
+        draw.
+        """
+        units = self.units
+        sound = np.ones(len(units.ids), dtype=bool)
+        sound[broken] = False
+        places = np.argsort(self.order)[units.homes]
+        firsts = np.full(int(units.ids.max()) + 1, len(self.order))
+        np.minimum.at(firsts, units.ids[sound], places[sound])
+        firsts[units.ids[sound & np.isin(places, self.needed)]] = len(self.order)
+        return units.rows(self.order[firsts[firsts < len(self.order)]])
 
 
 def derived_seed(seed: int, final_seed: int, purpose: str) -> int:

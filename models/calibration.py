@@ -6,13 +6,14 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from metrics import Metric, image_values
 
 RANGE = (0.01, 100.0)
+BLOCK = 1 << 20
+"""Logits that are made float64 at once (8 MiB): memory may not hold all of many classes twice."""
 LEAST = -30.0
 """The lowest log probability that counts, so that one image does not outweigh all others."""
 
@@ -35,10 +36,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         return 1.0
     from scipy.optimize import minimize_scalar  # slow to import, and for final fits alone
 
-    exact = logits.double()
-
     def loss(log_t: float) -> float:
-        return F.cross_entropy(exact / math.exp(log_t), labels).item()
+        return -_log_probabilities(logits, labels, math.exp(log_t)).mean().item()
 
     found = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded")
     return float(f"{math.exp(found.x):.6g}")
@@ -54,8 +53,7 @@ def log_likelihoods(logits: Tensor, labels: Tensor) -> list[float]:
 
 def bounded_logs(logits: Tensor, labels: Tensor) -> Tensor:
     """Compute `log_likelihoods` in float64 (n,), where the logits lie."""
-    found = logits.double().log_softmax(-1).gather(-1, labels[:, None])[:, 0]
-    return found.nan_to_num(LEAST).clamp(min=LEAST)
+    return _log_probabilities(logits, labels).nan_to_num(LEAST).clamp(min=LEAST)
 
 
 def six_digits(logs: Tensor) -> list[float]:
@@ -74,5 +72,26 @@ def confidences(logits: Tensor, temperature: float = 1.0) -> list[float]:
 
     It is 0 where logits are not finite numbers.
     """
-    found = (logits.double() / temperature).softmax(-1).amax(-1).nan_to_num(0.0)
-    return [round(value, 4) for value in found.tolist()]
+    _, log_sums = _log_sums(logits, temperature)
+    return [round(value, 4) for value in (-log_sums).exp().nan_to_num(0.0).tolist()]
+
+
+def _log_probabilities(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
+    """Compute the log probability (n,) of each image's class."""
+    most, log_sums = _log_sums(logits, temperature)
+    own = logits.gather(-1, labels[:, None])[:, 0].double()
+    return (own - most) / temperature - log_sums
+
+
+def _log_sums(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Return each row's largest logit l (n,), and log sum exp((logits - l) / temperature)."""
+    n, classes = logits.shape
+    rows = max(1, BLOCK // classes)
+    buffer = logits.new_empty((min(n, rows), classes), dtype=torch.float64)
+    most, sums = logits.new_empty((2, n), dtype=torch.float64)
+    for begin in range(0, n, rows):
+        some = slice(begin, begin + rows)
+        exact = buffer[: min(rows, n - begin)].copy_(logits[some])
+        most[some] = exact.amax(-1)
+        sums[some] = exact.sub_(most[some, None]).div_(temperature).exp_().sum(-1)
+    return most, sums.log()

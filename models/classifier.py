@@ -102,14 +102,14 @@ class Classifier(nn.Module):
         dtype, n = self.head.weight.dtype, copies * len(examples)
 
         def embedded(size: int) -> Tensor:
-            parts = []
+            found = self.head.weight.new_empty((n, self.head.weight.shape[-1]))
             for begin in range(0, n, size):
                 positions = np.arange(begin, min(begin + size, n))
                 examples.announce(np.arange(begin + size, min(begin + 2 * size, n)))
                 x, _ = examples.batch(positions, device.torch, dtype)
                 with device.autocast():
-                    parts.append(self.embed(x).to(dtype))
-            return torch.cat(parts)
+                    found[begin : begin + size] = self.embed(x)
+            return found
 
         self.eval()
         embeddings = self._micro_batches.run(embedded)

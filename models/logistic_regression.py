@@ -12,7 +12,8 @@ from models.head import LinearHead
 
 MAX_ITERATIONS = 500
 GRADIENT_TOLERANCE = 1e-5  # largest entry, about; scikit-learn's default is 1e-4
-BLOCK = 1 << 25  # numbers in float64 (256 MiB): of embeddings, or of logits
+BLOCK = 1 << 24  # numbers in float64 (128 MiB): of embeddings, or of logits
+SURE_CHANGE = 1e-9  # of the loss: less, float32 does not see
 RIDGE = 1e-6  # of the mean curvature: keeps the factorisation from failing, solves the same
 
 
@@ -32,8 +33,9 @@ def solve_probes(
     Without an anchor W_0 is zero, and the bias is free. With one, the bias is pulled to the
     anchor's as well, so that the strongest decay gives the anchor itself.
 
-    L-BFGS with a strong Wolfe line search (Liu & Nocedal 1989), in float64. It is here because
-    scikit-learn's takes one penalty at a time, pulls to zero alone and runs on no GPU. The problem
+    L-BFGS with a strong Wolfe line search (Liu & Nocedal 1989). It is here because scikit-learn's
+    takes one penalty at a time, pulls to zero alone and runs on no GPU. It ends in float64; where
+    the images take more than one block, it goes as far as it can in float32 first. The problem
     is convex, so it has one solution; with no decay and separable classes it has none, and the head
     is where `MAX_ITERATIONS` ended. Each solution is where the next weaker decay starts, which
     costs a fraction of starting anew. It is found in coordinates in which the curvature there is
@@ -62,10 +64,13 @@ def solve_probes(
 
 
 class _Images:
-    """The embeddings with a 1 for the bias, in float64, and the loss of a head on them.
+    """The embeddings with a 1 for the bias, in `dtype`, and the loss of a head on them.
 
     They are gone through in blocks of `BLOCK` numbers, as memory may not hold all in float64, nor
     images x classes. What is one block is made once.
+
+    Attributes:
+        dtypes: the types to solve in, one after another.
     """
 
     def __init__(
@@ -79,7 +84,11 @@ class _Images:
         self._embeddings, self._labels, self._weights = embeddings, labels, weights
         self._sharp, self._spread = 1 - smoothing, smoothing / classes
         self._rows = max(1, BLOCK // max(classes, embeddings.shape[1]))
+        self.dtype: torch.dtype = torch.float64
+        self.dtypes: tuple[torch.dtype, ...] = (torch.float64,)
         self._only = self._block(slice(None)) if len(labels) <= self._rows else None
+        if self._only is None and embeddings.dtype != torch.float64:
+            self.dtypes = (torch.float32, torch.float64)
 
     def _blocks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         if self._only:
@@ -90,24 +99,25 @@ class _Images:
 
     def _block(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Return x (n, d + 1), labels (1, n), and how much each image counts (1, n), over all n."""
-        x = F.pad(self._embeddings[rows].double(), (0, 1), value=1.0)
+        x = F.pad(self._embeddings[rows].to(self.dtype), (0, 1), value=1.0)
         counts = x.new_ones(len(x)) if self._weights is None else self._weights[rows].to(x)
         return x, self._labels[None, rows], counts[None] / len(self._labels)
 
     def loss(self, head: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean cross-entropy of a head (C, d + 1), and its gradient (C, d + 1)."""
         total, gradient = head.new_zeros(()), torch.zeros_like(head)
+        weight = head.to(self.dtype)
         for x, labels, counts in self._blocks():
             # Images are the last dimension: with few classes a softmax over that takes longer.
-            log_p = F.log_softmax(head @ x.T, dim=0)
+            log_p = F.log_softmax(weight @ x.T, dim=0)
             fitted = self._sharp * log_p.gather(0, labels)
             if self._spread:
                 fitted += self._spread * log_p.sum(0, keepdim=True)
-            total -= (counts * fitted).sum()
+            total -= (counts * fitted).sum(dtype=total.dtype)
             # By hand: half the time of autograd's.
             slope = log_p.exp_().sub_(self._spread)
             slope.scatter_add_(0, labels, torch.full_like(counts, -self._sharp)).mul_(counts)
-            gradient.addmm_(slope, x)
+            gradient += slope @ x
         return total, gradient
 
     def curvature(self, head: Tensor, penalty: Tensor) -> Tensor:
@@ -132,6 +142,7 @@ def _solve(images: _Images, centre: Tensor, start: Tensor, penalty: Tensor) -> t
     Returns:
         The weight (C, d + 1) that is added, and the iterations that it took.
     """
+    images.dtype = torch.float64
     curvature = images.curvature(centre + start, penalty)
     # curvature = root root^T; all is NaN from here on where an embedding is.
     root: Tensor = torch.linalg.cholesky_ex(curvature)[0]
@@ -143,7 +154,6 @@ def _solve(images: _Images, centre: Tensor, start: Tensor, penalty: Tensor) -> t
         [solution],
         max_iter=MAX_ITERATIONS,
         tolerance_grad=GRADIENT_TOLERANCE / float(curvature.diagonal().max().sqrt()),
-        tolerance_change=0,
         history_size=10,
         line_search_fn="strong_wolfe",
     )
@@ -155,5 +165,10 @@ def _solve(images: _Images, centre: Tensor, start: Tensor, penalty: Tensor) -> t
         solution.grad = (gradient + shrunk) @ inverse.T
         return 0.5 * (weight * shrunk).sum() + fitted
 
-    optimizer.step(loss)
-    return solution @ inverse, int(optimizer.state[solution]["n_iter"])
+    state, settings = optimizer.state[solution], optimizer.param_groups[0]
+    for dtype in images.dtypes:
+        images.dtype = dtype
+        settings["tolerance_change"] = SURE_CHANGE if dtype == torch.float32 else 0
+        settings["max_iter"] = MAX_ITERATIONS - state.get("n_iter", 0)
+        optimizer.step(loss)
+    return solution @ inverse, int(state["n_iter"])

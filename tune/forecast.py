@@ -87,8 +87,10 @@ def expected(prepared: Prepared, pace: Pace, slots: int) -> Forecast:
         trial = _whole_fit(prepared, state, pace_of, most)
         whole = _whole_fit(prepared, state, pace_of)
         search[cell.method] += trial * samples.left(state) / state.horizon / slots
+        tests = sum(plan.images[name] for name in prepared.dataset.tests) * pace_of.judged
         # The first goes on from the end of its trial.
-        final[cell.method] += whole * (AFTER + (state.seeds - 1) * (1 + AFTER)) / slots
+        fits = state.seeds * (AFTER * whole + tests) + (state.seeds - 1) * whole
+        final[cell.method] += fits / slots
     return Forecast(images * pace.image / slots, search, final)
 
 

@@ -143,7 +143,8 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
         events, made_of = directory.events, resolved["identity"]
         search = Search(experiment, journal, prepared.partitions)
         search.replay(events, RunStarted(bool(events), experiment.seed, made_of, versions()))
-        for warning in (*prepared.dataset.warnings, *prepared.pretrained.assumed):
+        known = (*prepared.dataset.warnings, *prepared.pretrained.assumed, *prepared.not_audited)
+        for warning in known:
             journal.write(Footnote(warning))
         fits = final_fits_of(prepared, search.winners())
         scored = not pending(fits, directory.path, experiment.final.export)
@@ -212,7 +213,7 @@ def _run_stages(
     machines = use_machines(site)
     checkpoints = KeptCheckpoints(storage / CHECKPOINTS, search)
     features_began = time.monotonic()
-    features = make_features(site, machines)
+    draws, features = make_features(site, machines)
     site.directory.record(resolved)
     budget = TimeBudget(
         site.prepared.experiment,
@@ -223,8 +224,9 @@ def _run_stages(
         options.now,
         *_judges(site.prepared),
         _made(site, search),
+        sum(len(test.split) for test in site.prepared.dataset.tests.values()),
     )
-    context = make_context(site, machines, features, checkpoints.folder)
+    context = make_context(site, machines, draws, features, checkpoints.folder)
     winners = find_winners(site, machines, context, search, budget, checkpoints)
     score_winners(site, machines, context, search, budget, checkpoints, winners, features.contents)
 
@@ -256,6 +258,7 @@ def _say_if_late(options: Options, began: float, least: float, console: Console)
 
 
 def _warn(prepared: Prepared, options: Options, console: Console) -> None:
-    for warning in (prepared.plan.warning(options.out), *prepared.pretrained.assumed):
+    warnings = (*prepared.pretrained.assumed, *prepared.not_audited)
+    for warning in (prepared.plan.warning(options.out), *warnings):
         if warning:
             say(console, f"warning: {warning}")

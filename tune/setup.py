@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import ray
-from numpy.typing import NDArray
 
 from data import (
     Dataset,
@@ -24,15 +23,17 @@ from data.decoding import DECODING
 from errors import InputError
 from models.augmentation import Augmentation
 from models.config import PrecisionName
+from models.encoder import HEAD
 from models.flops import training_memory
 from models.loading import Pretrained, load_pretrained
 from models.selection import select
 from models.zero_shot import Prompts
 from partitions import Partition, Shots, titled
-from records import Cell, NodeView, Winner
+from records import TEST, Cell, NodeView, Winner
 from report.formatting import amounts
 from search_spaces import Experiment
 from tune.features.cache import EncoderCache
+from tune.features.label_audit import left_out
 from tune.features.plan import Plan, final_seeds, make_plan, selections_of
 from tune.features.stage import FeatureStage
 from tune.features.worker import EncoderWorker
@@ -57,7 +58,6 @@ class Prepared:
     Attributes:
         experiment: with the choices that the encoder has.
         partitions: number of training images of each partition, as the search draws it.
-        needed: rows of train and val that some fit is given.
     """
 
     experiment: Experiment
@@ -67,7 +67,19 @@ class Prepared:
     cache: Path
     partitions: Mapping[Partition, int]
     draws: Draws
-    needed: Mapping[str, NDArray[np.int64]]
+
+    @property
+    def audits(self) -> bool:
+        """Whether labels are audited: it takes embeddings, which a probe needs, too."""
+        return HEAD in self.plan.boundaries and not self.not_audited
+
+    @property
+    def not_audited(self) -> tuple[str, ...]:
+        """Why labels are not audited although there are embeddings, in a line."""
+        if HEAD not in self.plan.boundaries:
+            return ()
+        images = sum(self.plan.images[name] for name in ("train", "val", TEST))
+        return tuple(left_out(images, len(self.dataset.classes)))
 
 
 def prepare(
@@ -97,7 +109,7 @@ def prepare(
         experiment, pretrained.encoder, listed, images, partitions, cache, cached, lines
     )
     plan.check(cache)
-    return Prepared(experiment, dataset, pretrained, plan, cache, partitions, draws, needed)
+    return Prepared(experiment, dataset, pretrained, plan, cache, partitions, draws)
 
 
 def load_encoder(experiment: Experiment, dataset: Dataset, cache: Path) -> Pretrained:

@@ -7,10 +7,11 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import ray
 
-from data import ImageSource, Split, SplitContent, find_duplicates
+from data import Draws, ImageSource, Split, SplitContent, find_duplicates
 from errors import InputError
 from models.config import PrecisionName
 from models.encoder import HEAD
@@ -32,7 +33,7 @@ from records import (
     Winner,
 )
 from search_spaces.recorded import read_recorded
-from tune.features.draw_contents import draw_contents
+from tune.features.draw_contents import Needed, draw_contents, read_drawn
 from tune.features.label_audit import audit_labels
 from tune.features.stage import Features
 from tune.monitor.loggers import TrialLog
@@ -129,20 +130,28 @@ def use_machines(site: Site) -> Machines:
     )
 
 
-def make_features(site: Site, machines: Machines) -> Features:
-    """Make the features of the images of train and validation that some fit is given."""
+def make_features(site: Site, machines: Machines) -> tuple[Draws, Features]:
+    """Make the features of the images of train and validation that some fit is given.
+
+    Returns:
+        The draws of the images that can be read, and the features.
+    """
     prepared = site.prepared
     dataset, plan = prepared.dataset, prepared.plan
+    splits = {"train": dataset.train, "val": dataset.val}
+
+    def make(needed: Needed) -> Features:
+        return _features(site, machines, splits, plan.boundaries, dataset.source, needed)
+
     with site.watch.timed("features"):
-        splits = {"train": dataset.train, "val": dataset.val}
-        made = _features(site, machines, splits, plan.boundaries, dataset.source)
-        drawn = draw_contents(prepared.draws, plan.seeds, made, dataset.classes)
+        draws, made = read_drawn(prepared.draws, plan.seeds, make)
+        drawn = draw_contents(draws, plan.seeds, made, dataset.classes)
         site.directory.check_images(drawn, site.events)
         site.directory.forget_audit(drawn, site.events)
         site.journal.write(ImagesRead(drawn))
         if made.speed:
             site.journal.write(made.speed)
-    return made
+    return draws, made
 
 
 def _features(
@@ -151,8 +160,12 @@ def _features(
     splits: Mapping[str, Split],
     boundaries: Sequence[str],
     source: ImageSource,
+    needed: Needed = MappingProxyType({}),
 ) -> Features:
-    """Make the features of some splits, and list the images that cannot be read."""
+    """Make the features of some splits, and list the images that cannot be read.
+
+    Of a split in `needed` it is these rows alone.
+    """
     prepared, precision = site.prepared, machines.precision
     pretrained, store = machines.pretrained, site.cluster.store
     stage = feature_stage(prepared, pretrained, machines.pool, precision, source, store)
@@ -163,7 +176,7 @@ def _features(
             prepared.experiment.data.max_unreadable,
             views={"train": prepared.experiment.views},
             view_boundaries=prepared.plan.view_boundaries if "train" in splits else (),
-            needed={name: rows for name, rows in prepared.needed.items() if name in splits},
+            needed=needed,
             progress=progress,
         )
     site.directory.write_skipped(made.skipped, list(splits))
@@ -171,7 +184,7 @@ def _features(
 
 
 def make_context(
-    site: Site, machines: Machines, features: Features, kept_heads: Storage
+    site: Site, machines: Machines, draws: Draws, features: Features, kept_heads: Storage
 ) -> TrialContext:
     """Gather what a worker needs to run any fit: train and validation, and no test split."""
     prepared = site.prepared
@@ -184,7 +197,7 @@ def make_context(
         features.splits["train"],
         features.splits["val"],
         prepared.partitions,
-        prepared.draws,
+        draws,
         kept_heads,
     )
 
@@ -336,8 +349,8 @@ def _fit_missing(
 
 
 def lacks_audit(prepared: Prepared, directory: RunDirectory) -> bool:
-    """Whether labels are still to be audited: it takes embeddings, which a probe needs, too."""
-    return HEAD in prepared.plan.boundaries and not (directory.path / LABEL_ISSUES.file).exists()
+    """Whether labels are still to be audited."""
+    return prepared.audits and not (directory.path / LABEL_ISSUES.file).exists()
 
 
 def _audit(

@@ -84,7 +84,10 @@ def _classes(run: Run) -> dict[str, Any] | None:
         "cut": len(ordered) > MOST_BARS,
         "most": f"{ordered.index[0]} ({counted(most, 'image')})",
         "least": f"{ordered.index[-1]} ({counted(least, 'image')})",
-        "few": [f"{name} ({counted(count, 'image')})" for name, count in few.items()],
+        "few": [
+            *(f"{name} ({counted(count, 'image')})" for name, count in few.tail(MOST_BARS).items()),
+            *([f"and {len(few) - MOST_BARS:,} more classes"] if len(few) > MOST_BARS else []),
+        ],
         "bars": Markup(bars(f"{where} images of each class", rows)),
     }
 

@@ -93,25 +93,28 @@ def _figure(value: float | None) -> str:
 
 
 def _matrix(found: Confusion) -> Markup:
-    shares = found.counts / found.images.clip(min=1e-9)[:, None]
+    table = found.table()
+    shares = table / found.images.clip(min=1e-9)[:, None]
     titles = [
         [
             f"{a} taken for {b}: {counted(round(count, 1), 'image')} ({percent(share, 0)})"
             for b, count, share in zip(found.names, counts, row, strict=True)
         ]
-        for a, counts, row in zip(found.names, found.counts.tolist(), shares.tolist(), strict=True)
+        for a, counts, row in zip(found.names, table.tolist(), shares.tolist(), strict=True)
     ]
     return matrix("Confusion matrix", found.names, shares.tolist(), titles)
 
 
 def _recalls(run: Run, last: Confusion) -> dict[str, Any] | None:
     """Return the recall of each class by the best method of each row."""
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
+    if len(run.best) * len(last.names) > MOST_CELLS:
+        return None
     for partition, method in run.best.items():
         if found := confusion(run, Cell(partition, method)):
             recall = dict(zip(found.names, found.right / found.images.clip(min=1e-9), strict=True))
             rows[titled(partition)] = recall
-    if len(rows) < 2 or len(rows) * len(last.names) > MOST_CELLS:
+    if len(rows) < 2:
         return None
     classes = [
         (name, [float(recall.get(name, 0.0)) for recall in rows.values()])

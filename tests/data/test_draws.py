@@ -6,10 +6,12 @@ import dataclasses
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.draws import Draws, Listed, each_draw
+from data.splits import Units, Walk, partition_rows
 from partitions import Partition, Shots
 
 PARTITIONS = (1, 5, 10, 25, 33.3, 50, 100)
@@ -79,6 +81,73 @@ def test_partitions_and_matched_validation_keep_groups_whole(burst: int, seed: i
             whole = np.isin(split.groups, split.groups[rows])
             assert rows.tolist() == np.flatnonzero(whole).tolist()
             assert set(split.labels[rows].tolist()) == set(range(7))
+
+
+@settings(max_examples=40)
+@given(st.integers(50, 400), amounts, st.integers(0, 3), st.booleans(), st.sampled_from([0, 3]))
+def test_draws_are_those_of_splits(
+    labels: int, partition: Partition, final_seed: int, matched: bool, burst: int
+) -> None:
+    draws = draws_of(labels, matched=matched, seed=5, burst=burst)
+    drawn = draws.rows(partition, final_seed)
+    assert drawn.tolist() == partition_rows(*draws.train, partition, 5, final_seed).tolist()
+    share = 100 * len(drawn) / labels if isinstance(partition, Shots) else partition
+    own = partition_rows(*draws.val, share if matched else 100, 5, final_seed, "validation")
+    assert draws.val_rows(partition, final_seed).tolist() == own.tolist()
+    groups = None if draws.val.groups is None else draws.val.groups[own]
+    share = 100 * min(1.0, 20 / len(own))
+    judges = partition_rows(draws.val.labels[own], groups, share, 5, final_seed, "judges")
+    assert draws.judging_rows(partition, final_seed, 20).tolist() == own[judges].tolist()
+
+
+def test_images_are_shuffled_once_a_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shuffled = []
+    through = Walk.through
+
+    def noted(units: Units, seed: int) -> Walk:
+        shuffled.append(seed)
+        return through(units, seed)
+
+    monkeypatch.setattr(Walk, "through", noted)
+    draws = draws_of(300, matched=True)
+    seeds: dict[Partition, int] = dict.fromkeys((*PARTITIONS[:-1], Shots(2)), 3)
+    draws.needed(seeds)
+    for draw in each_draw(seeds):
+        draws.rows(*draw)
+        draws.val_rows(*draw)
+    assert len(shuffled) == len(set(shuffled)) == 2 * 3  # train and val
+
+
+@settings(max_examples=60)
+@given(st.integers(50, 400), st.integers(0, 3), st.sampled_from([0, 3]), st.data())
+def test_a_class_without_a_readable_image_gets_the_next_one(
+    labels: int, final_seed: int, burst: int, data: st.DataObject
+) -> None:
+    listed = draws_of(labels, matched=True, burst=burst)
+    rows = st.sets(st.integers(0, labels - 1), max_size=labels)
+    likely = [r for s in range(3) for r in listed.rows(Shots(2), s).tolist()]
+    lost = (
+        data.draw(rows) if data.draw(st.booleans()) else data.draw(st.sets(st.sampled_from(likely)))
+    )
+    broken = np.array(sorted(lost), np.int64)
+    draws = dataclasses.replace(listed, broken=broken)
+    seen = draws.train.labels
+    readable = np.setdiff1d(np.arange(labels), broken)
+    for amounts in (PARTITIONS, tuple(map(Shots, range(1, 7)))):
+        before: set[int] = set()
+        for partition in amounts:
+            own, drawn = listed.rows(partition, final_seed), draws.rows(partition, final_seed)
+            sound = np.setdiff1d(drawn, broken)
+            assert before <= set(sound.tolist())  # nested
+            before = set(sound.tolist())
+            assert set(seen[sound].tolist()) == set(seen[readable].tolist())
+            added = np.setdiff1d(drawn, own)
+            if not burst:  # one for each class that has lost all, and no other
+                without = set(seen[readable]) - set(seen[np.setdiff1d(own, broken)])
+                assert sorted(seen[added]) == sorted(without)
+            assert set(own.tolist()) <= set(drawn.tolist())
+            val = [each.val_rows(partition, final_seed).tolist() for each in (listed, draws)]
+            assert val[0] == val[1]
 
 
 def test_every_seed_draws_partition_and_matched_validation_anew() -> None:

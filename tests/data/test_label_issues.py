@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from data import doubtful_rows, unit_ids
+from data import Judged, doubtful_rows, unit_ids
 
 CLASSES = 4
 rows = st.lists(
@@ -17,6 +18,12 @@ rows = st.lists(
     min_size=1,
     max_size=40,
 )
+
+
+def judged(probabilities: NDArray[np.float64], labels: ArrayLike) -> Judged:
+    """What class probabilities (n, C) say of each row."""
+    own = probabilities[np.arange(len(probabilities)), labels]
+    return Judged(own, probabilities.argmax(axis=1), probabilities.max(axis=1))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -28,7 +35,7 @@ def test_labels_that_were_flipped_are_found_and_few_others(seed: int) -> None:
     labels = truth.copy()
     labels[flipped] = (truth[flipped] + rng.integers(1, CLASSES, 60)) % CLASSES
     probabilities = cross_val_predict(LogisticRegression(), x, labels, method="predict_proba")
-    found = doubtful_rows(probabilities, labels)
+    found = doubtful_rows(judged(probabilities, labels), labels)
     right = [doubt for doubt in found if doubt.row in set(flipped)]
     assert len(right) >= 0.8 * len(flipped)
     assert len(found) - len(right) <= 0.1 * len(flipped)
@@ -42,7 +49,7 @@ def test_what_is_doubted_is_likelier_elsewhere_and_the_likeliest_error_is_first(
     labels = np.array([label for label, _ in drawn])
     weights = np.array([values for _, values in drawn])
     probabilities = weights / weights.sum(axis=1, keepdims=True)
-    found = doubtful_rows(probabilities, labels)
+    found = doubtful_rows(judged(probabilities, labels), labels)
     for doubt in found:
         row = probabilities[doubt.row]
         assert doubt.suggested != labels[doubt.row]
@@ -56,8 +63,9 @@ def test_what_is_doubted_is_likelier_elsewhere_and_the_likeliest_error_is_first(
 def test_a_class_is_suggested_only_above_what_its_own_images_have() -> None:
     sure, unsure = [0.9, 0.1], [0.4, 0.6]
     probabilities = np.array([sure, sure, unsure, [0.3, 0.7]])
-    assert [doubt.row for doubt in doubtful_rows(probabilities, [0, 0, 0, 1])] == []
-    assert [doubt.row for doubt in doubtful_rows(probabilities, [0, 0, 1, 0])] == [3]
+    for labels, doubted in (([0, 0, 0, 1], []), ([0, 0, 1, 0], [3])):
+        found = doubtful_rows(judged(probabilities, labels), labels)
+        assert [doubt.row for doubt in found] == doubted
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from("vwxyz")), min_size=1))

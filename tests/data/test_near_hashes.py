@@ -54,8 +54,19 @@ def test_it_is_the_one_that_comparing_all_pairs_finds(
     assert nearest_before(hashes, labels, MOST).tolist() == compared(hashes, labels)
 
 
-def pairs_compared(monkeypatch: pytest.MonkeyPatch, count: int, varying: int, groups: int) -> float:
-    """Count the pairs compared for each image of a fixed camera, whose classes come in turn."""
+def turned(count: int, bits: int) -> NDArray[np.uint8]:
+    """Hashes that differ from one hash in so many bits, whichever they are."""
+    columns = np.argsort(np.random.default_rng(0).random((count, 8 * BYTES)), axis=1)[:, :bits]
+    found = np.zeros((count, 8 * BYTES), np.uint8)
+    np.put_along_axis(found, columns, 1, axis=1)
+    return np.packbits(found, axis=1)
+
+
+def pairs_compared(
+    monkeypatch: pytest.MonkeyPatch, hashes: NDArray[np.uint8], groups: int
+) -> float:
+    """Count the pairs compared for each image; their classes come in turn."""
+    count = len(hashes)
     compared = 0
     pairs = data.near_hashes._Table.pairs
 
@@ -66,7 +77,6 @@ def pairs_compared(monkeypatch: pytest.MonkeyPatch, count: int, varying: int, gr
             yield found
 
     monkeypatch.setattr(data.near_hashes._Table, "pairs", counted)
-    hashes = hashes_of(np.random.default_rng(0), count, varying, 1.0)
     nearest_before(hashes, np.arange(count) * groups // count, MOST)
     monkeypatch.undo()
     return compared / count
@@ -78,4 +88,22 @@ def test_few_pairs_are_compared_with_a_fixed_camera(
     monkeypatch: pytest.MonkeyPatch, varying: int, groups: int
 ) -> None:
     """Hashes that share most of their bits were all compared: 4,000 pairs for each image."""
-    assert pairs_compared(monkeypatch, 8000, varying, groups) < 200
+    hashes = hashes_of(np.random.default_rng(0), 8000, varying, 1.0)
+    assert pairs_compared(monkeypatch, hashes, groups) < 200
+
+
+def test_four_times_the_images_take_no_four_times_the_pairs_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They did where hashes lie within 14 bits of each other, all of them."""
+    few, many = (pairs_compared(monkeypatch, turned(n, 7), 10) for n in (16000, 64000))
+    assert many < 2 * few
+
+
+@pytest.mark.parametrize("equal", data.near_hashes.EQUAL)
+def test_however_many_parts_are_equal_the_same_are_found(
+    monkeypatch: pytest.MonkeyPatch, equal: int
+) -> None:
+    hashes, groups = turned(300, 4), np.arange(300) % 7
+    monkeypatch.setattr(data.near_hashes, "EQUAL", (equal,))
+    assert nearest_before(hashes, groups, MOST).tolist() == compared(hashes, groups)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+import models.calibration
 from models.calibration import LEAST, RANGE, confidences, fit_temperature, log_likelihoods
 
 N, CLASSES = 4000, 5
@@ -48,3 +49,30 @@ def test_confidences_are_those_of_the_predicted_class_to_4_digits() -> None:
     logits = torch.tensor([[0.0, 1.0], [3.0, 3.0], [float("nan"), 0.0], [200.0, 0.0]])
     assert confidences(logits) == [0.7311, 0.5, 0.0, 1.0]
     assert confidences(logits, 0.5) == [0.8808, 0.5, 0.0, 1.0]
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found() -> list[object]:
+        once = [each(LOGITS.float(), LABELS) for each in (fit_temperature, log_likelihoods)]
+        return [*once, confidences(LOGITS.float(), 0.7)]
+
+    whole = found()
+    monkeypatch.setattr(models.calibration, "BLOCK", 7 * CLASSES)
+    assert found() == whole
+
+
+def test_many_classes_are_made_exact_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    exp = torch.Tensor.exp_
+
+    def noted(self: torch.Tensor) -> torch.Tensor:
+        sizes.append(self.numel())
+        return exp(self)
+
+    monkeypatch.setattr(torch.Tensor, "exp_", noted)
+    logits, labels = torch.zeros(20, models.calibration.BLOCK // 4), torch.ones(20).long()
+    confidences(logits)
+    assert sizes == [models.calibration.BLOCK] * 5
+    fit_temperature(logits, labels)
+    log_likelihoods(logits, labels)
+    assert {*sizes} == {models.calibration.BLOCK}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import models.deltas
 from models.config import ModelConfig
 from models.deltas import CLOSE, alike, as_deltas, from_deltas
 from models.device import Device
@@ -78,6 +79,26 @@ def test_a_missing_difference_is_refused(encoder: Encoder) -> None:
     key = next(key for key in scales if key in stored)
     del stored[key]
     assert key not in from_deltas(stored, scales, selection, encoder)
+
+
+def test_models_of_many_classes_are_compared_some_rows_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(models.deltas, "BLOCK", 6)
+    compared = []
+    one_block = models.deltas._alike
+
+    def noted(logits: torch.Tensor, others: torch.Tensor) -> bool:
+        compared.append(len(logits))
+        return one_block(logits, others)
+
+    monkeypatch.setattr(models.deltas, "_alike", noted)
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    others = logits.clone()
+    assert alike(logits, others)
+    assert compared == [2, 2, 1]
+    others[4] = -others[4]
+    assert not alike(logits, others)
 
 
 def test_models_are_alike_by_their_classes_and_probabilities() -> None:

@@ -105,6 +105,41 @@ def test_blocks_of_images_give_the_same_head(
         torch.testing.assert_close(blocks.bias, whole.bias, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("anchor", [None, ANCHOR])
+def test_many_images_are_solved_in_float32_and_the_solution_has_no_gradient_in_float64(
+    anchor: LinearHead | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, bank = X.float(), [1e-3, 0.1]
+    (whole, _) = solve_probes(x, LABELS, CLASSES, bank, 0.1, anchor)
+    evaluated: list[torch.dtype] = []
+    exact = logistic_regression._Images.loss
+
+    def noted(self: logistic_regression._Images, head: Tensor) -> tuple[Tensor, Tensor]:
+        evaluated.append(self.dtype)
+        return exact(self, head)
+
+    monkeypatch.setattr(logistic_regression._Images, "loss", noted)
+    monkeypatch.setattr(logistic_regression, "BLOCK", 7 * DIM)
+    heads, _ = solve_probes(x, LABELS, CLASSES, bank, 0.1, anchor)
+    assert evaluated.count(torch.float32) > 2 * evaluated.count(torch.float64) > 0
+    for decay, head, other in zip(bank, heads, whole, strict=True):
+        torch.testing.assert_close(
+            probabilities(head, x), probabilities(other, x), atol=1e-4, rtol=0
+        )
+        rounded = LinearHead(head.weight.double(), head.bias.double())
+        leaves = [rounded.weight.requires_grad_(), rounded.bias.requires_grad_()]
+        pulled = objective(rounded, decay, 0.1, anchor)
+        for gradient in torch.autograd.grad(pulled, leaves):
+            assert gradient.abs().max() <= 2 * GRADIENT_TOLERANCE
+
+
+def test_iterations_in_both_types_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logistic_regression, "BLOCK", 7 * DIM)
+    monkeypatch.setattr(logistic_regression, "MAX_ITERATIONS", 3)
+    _, iterations = solve_probes(X.float(), LABELS, CLASSES, [1e-3])
+    assert iterations == 3
+
+
 def test_the_strongest_pull_is_the_anchor_itself() -> None:
     (head,), _ = solve_probes(X, LABELS, CLASSES, [1e9], anchor=ANCHOR)
     logits, expected = (X @ each.weight.T + each.bias for each in (head, ANCHOR))

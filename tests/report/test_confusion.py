@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from errors import InputError
@@ -40,12 +42,31 @@ def test_counts_are_means_over_fits(three: RunWriter) -> None:
     found = confusion(read_run(three.run_dir), CELL)
     assert found is not None
     assert found.names == ("cat", "dog", "bird")
-    assert found.counts.tolist() == [[1.5, 1.0, 0.5], [0, 1, 0], [0, 0, 0]]
+    assert found.table().tolist() == [[1.5, 1.0, 0.5], [0, 1, 0], [0, 0, 0]]
     assert found.images.tolist() == [3, 1, 0]
     assert found.pairs() == [
         ("cat", "dog", 1.0, pytest.approx(1 / 3)),
         ("cat", "bird", 0.5, pytest.approx(1 / 6)),
     ]
+
+
+def test_many_classes_take_no_table_of_all_pairs(three: RunWriter) -> None:
+    classes = 3000
+    predictions = [row % classes for row in range(2 * classes)]
+    lines = [f"test,{row}.png,{row // 2},class{row // 2}" for row in range(2 * classes)]
+    (three.run_dir / "test_images.csv").write_text("\n".join(["set,key,label,class_name", *lines]))
+    accuracy = sum(row // 2 == taken for row, taken in enumerate(predictions)) / len(predictions)
+    for seed in (0, 1):
+        three.edit_fit("10/frozen", seed, tests={"test": SetScore(accuracy, predictions)})
+    run = read_run(three.run_dir)
+    assert run.scores(*CELL)  # what follows is the confusion's own memory
+    tracemalloc.start()
+    found = confusion(run, CELL)
+    assert tracemalloc.get_traced_memory()[1] < classes**2
+    tracemalloc.stop()
+    assert found is not None
+    assert found.images.tolist() == [2] * classes
+    assert found.right.sum() == 2 * classes * accuracy
 
 
 def test_mistakes_are_ranked_by_confidence_over_all_fits(three: RunWriter) -> None:

@@ -20,6 +20,7 @@ from rich.console import Console
 import tune.stages
 from data import SourceConfig
 from errors import InputError
+from partitions import Shots
 from records import CLASSES, LABEL_ISSUES, Cell
 from search_spaces import Experiment, MethodConfig
 from tests.records.test_events_document import check, documented
@@ -35,6 +36,7 @@ from tests.runs.helpers import (
     write_images,
 )
 from tune.run import Options, dry_run, run
+from tune.setup import prepare
 from tune.trials.final_fits import FinalFitJob, run_final_fits
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -246,11 +248,10 @@ def test_a_final_fit_that_failed_finds_its_checkpoint_when_resumed(
 
 
 def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> None:
-    """Two classes of noise, told apart by brightness; one photo is broken."""
+    """Two classes of noise, told apart by brightness; the one that 1 shot has of one is broken."""
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 80, (24, 24, 3)) + 150 * (i % 2) for i in range(60)]
     names = write_images(tmp_path, [Image.fromarray(x.astype(np.uint8)) for x in noise])
-    (tmp_path / "3.png").write_bytes(b"no image")
     source = write_csv(
         tmp_path / "images.csv",
         [(name, ("dark", "light")[i % 2], ("train", "val", "test")[i % 3])
@@ -259,7 +260,7 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
     photos = small(
         f"data.source={source}",
         "data.partitions=[50, 100]",
-        "data.shots=[3]",
+        "data.shots=[1, 3]",
         "search.epochs=4",  # a horizon by the images that there are, of which one is broken
         "data.max_unreadable=0.06",
         "data.validation=matched",
@@ -267,16 +268,19 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
         name="photos",
         methods=["frozen"],
     )
+    prepared = prepare(photos)
+    lost = prepared.draws.rows(Shots(1), 0)[0]
+    (tmp_path / prepared.dataset.train.keys[lost]).write_bytes(b"no image")
     report = run_quietly(photos, tmp_path)
     skipped = (tmp_path / "photos" / "skipped_images.csv").read_text().splitlines()
     assert len(skipped) == 2
     assert skipped[1].startswith("train,")
     assert "The run skipped 1 image (" in report.markdown()
     table = table_of(tmp_path / "photos")
-    assert table.partition.tolist() == ["3shot", "50", "100"]
-    assert table.n_train.tolist() == [6, 10, 19]
-    assert table.n_val.tolist() == [6, 10, 20]
-    assert (table.test_accuracy > 0.7).all()
+    assert table.partition.tolist() == ["1shot", "3shot", "50", "100"]
+    assert table.n_train.tolist() == [2, 5, 9, 19]  # 1 shot has another photo of its class
+    assert table.n_val.tolist() == [2, 6, 10, 20]
+    assert (table.test_accuracy[1:] > 0.7).all()
 
     other = photos.model_copy(update={"seed": 1})
     with pytest.raises(InputError, match=r"^--resume: seed is 1, but "):
@@ -290,7 +294,7 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
     more = photos.model_copy(update={"final": photos.final.model_copy(update={"seeds": 3})})
     with pytest.raises(InputError, match=r"^--resume: train or val images have changed"):
         run_quietly(more, tmp_path, resume=True)
-    assert len(final_fits_in(tmp_path / "photos")) == 3 * 2
+    assert len(final_fits_in(tmp_path / "photos")) == 4 * 2
     # What was refused has left no trace in what the run is.
     assert read(tmp_path / "photos" / "experiment.yaml")["final"]["seeds"] == 2
 
@@ -298,7 +302,7 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
     Image.fromarray((255 - noise[8]).astype(np.uint8)).save(tmp_path / "8.png")  # of test
     with pytest.raises(InputError, match=r"^--resume: test images have changed"):
         run_quietly(more, tmp_path, resume=True)
-    assert len(final_fits_in(tmp_path / "photos")) == 3 * 2
+    assert len(final_fits_in(tmp_path / "photos")) == 4 * 2
 
 
 def read(file: Path) -> Any:

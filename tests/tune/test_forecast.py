@@ -13,6 +13,7 @@ import tune.forecast
 from search_spaces import Experiment
 from tests.runs.helpers import SHARED, small
 from tune.calibration import Calibrator, MethodPace, Pace
+from tune.features.plan import final_seeds
 from tune.forecast import Forecast, expected, forecast
 from tune.search.time_budget import STARTUP
 from tune.setup import Prepared, prepare
@@ -57,6 +58,18 @@ def test_validation_counts_as_often_as_it_is_judged(prepared: Prepared) -> None:
     costly = Pace(free.image, {n: MethodPace(p.sample, 1e-3) for n, p in free.methods.items()})
     before, after = (expected(prepared, each, 1).final for each in (free, costly))
     assert all(after[name] > before[name] for name in before)
+
+
+def test_each_final_fit_passes_the_test_images(prepared: Prepared) -> None:
+    plan = prepared.plan
+    more = dataclasses.replace(plan, images=plan.images | {"test": plan.images["test"] + 1000})
+    methods = dict.fromkeys(prepared.experiment.methods, MethodPace(0.0, 1e-3))
+    prepareds = (prepared, dataclasses.replace(prepared, plan=more))
+    one, other = (expected(each, Pace(0.0, methods), 1) for each in prepareds)
+    fits = sum(final_seeds(prepared.experiment, prepared.partitions).values())
+    for name in methods:
+        assert other.final[name] == pytest.approx(one.final[name] + fits * 1000 * 1e-3)
+    assert other.search == one.search
 
 
 def test_the_search_is_judged_by_no_more_images_than_it_asks_for(prepared: Prepared) -> None:

@@ -1,16 +1,49 @@
-"""What the images hold that each fit is given: what its result rests on."""
+"""The images that each fit is given, now that it is known which can be read, and what they hold."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data import Draws, each_draw
 from errors import InputError, shown
-from partitions import Partition, named, titled
+from partitions import Partition, named
 from tune.features.stage import Features
+from tune.workers.object_store import UNREADABLE
+
+Needed = Mapping[str, NDArray[np.int64]]
+
+
+def read_drawn(
+    draws: Draws, seeds: Mapping[Partition, int], make: Callable[[Needed], Features]
+) -> tuple[Draws, Features]:
+    """Make the features of what is drawn; where a class lost its images, draw others and go on.
+
+    Args:
+        draws: of the images as they are listed.
+        seeds: how many final seeds each partition has.
+        make: makes the features of some rows of train and val.
+
+    Returns:
+        The draws that know which images cannot be read, and features of all that they draw.
+    """
+    needed = draws.needed(seeds)
+    while True:
+        made = make(needed)
+        places = made.splits["train"].places
+        if places is None:
+            return draws, made
+        lost = np.flatnonzero(places == UNREADABLE)
+        draws = replace(draws, broken=np.union1d(draws.broken, lost))
+        train = np.union1d(needed["train"], draws.needed(seeds)["train"])
+        if len(train) == len(needed["train"]):
+            return draws, made
+        needed = {**needed, "train": train}
+        del made  # its arrays lie in memory
 
 
 def draw_contents(
@@ -25,7 +58,7 @@ def draw_contents(
         classes: their names.
 
     Raises:
-        InputError: no training image of a class that a partition draws can be read.
+        InputError: no training image of a class can be read.
     """
     train, val = made.splits["train"], made.splits["val"]
     contents, val_contents = (
@@ -37,9 +70,8 @@ def draw_contents(
         places = train.readable(rows)
         if lost := {*draws.train.labels[rows].tolist()} - {*train.labels[places].tolist()}:
             raise InputError(
-                f"data.source: {titled(partition)} with seed {seed} draws images of class "
-                f"{shown(classes[min(lost)])} none of which can be read (skipped_images.csv); "
-                "every class needs one: mend or remove them"
+                f"data.source: no training image of class {shown(classes[min(lost)])} can be read "
+                "(skipped_images.csv); every class needs one: mend them, or remove the class"
             )
         judged = val.readable(draws.val_rows(partition, seed))
         digest = hashlib.sha256(contents[places].tobytes() + b"|" + val_contents[judged].tobytes())

@@ -6,12 +6,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 from partitions import Partition
 from records import Cell
 from search_spaces import Experiment
 from tune.search.expected_samples import ExpectedSamples
-from tune.search.pace import Pace, Work, pace_of, whole_trial
+from tune.search.pace import JUDGED, Pace, Work, pace_of, whole_trial
 from tune.search.search import Search
 
 STARTUP = 10.0
@@ -19,7 +20,7 @@ STARTUP = 10.0
 REPORT = 3.0
 """Seconds of `STARTUP` that follow the last fit."""
 AFTER = 0.1
-"""What follows a final fit's training, in full fits: the choice of weights, and test scores."""
+"""What follows a final fit's training, in full fits, beside its pass of the test images."""
 MARGIN = 1.25
 """How much longer final fits may take than expected, where a time budget is to be kept."""
 RECENT = 8
@@ -35,6 +36,16 @@ Paces = Mapping[str, Pace | None]
 """Each method's, measured once for all of its cells."""
 
 
+class _Costs(NamedTuple):
+    """The device-seconds of a cell's final fits.
+
+    The first goes on from where the winner's trial stands.
+    """
+
+    first: float
+    further: float
+
+
 class TimeBudget:
     """Estimates of the time that is left, and a run's time budget if it has one.
 
@@ -47,6 +58,7 @@ class TimeBudget:
         judges: validation images that the search judges each partition by.
         validation: those that final fits are judged by; the same if not given.
         made: final fits that are there already, by cell and its winner's trial.
+        tested: test images that each final fit is scored on.
         now: a monotonic clock.
     """
 
@@ -61,8 +73,9 @@ class TimeBudget:
         judges: Mapping[Partition, int] = MappingProxyType({}),
         validation: Mapping[Partition, int] | None = None,
         made: Mapping[tuple[Cell, int], int] = MappingProxyType({}),
+        tested: int = 0,
     ) -> None:
-        self._work, self._made = Work(judges), made
+        self._work, self._made, self._tested = Work(judges), made, tested
         self._final_work = Work(judges if validation is None else validation)
         self._experiment, self._slots = experiment, slots
         self._budget, self._began, self._now = budget, began, now
@@ -101,7 +114,7 @@ class TimeBudget:
         if self._budget is None:
             return True
         spent = self._now() - self._began
-        fit = self._full_fit(search, cell, self._paces(search))
+        fit = self._adjusted(self._costs(search, cell, self._paces(search)).further, cell, 1)
         return spent + MARGIN * fit + REPORT < self._budget
 
     def over(self) -> bool:
@@ -178,12 +191,7 @@ class TimeBudget:
         for cell, count in left.items():
             costs = self._fits(search, cell, paces)
             for made in range(len(costs) - count + failed.get(cell, 0), len(costs)):
-                # A first fit may train little, and says nothing of the others.
-                recent = self._recent.get((cell.method, made > 0), ())
-                # As if one more had taken what is expected: one alone tells little.
-                expected = costs[made] + sum(cost for cost, _ in recent)
-                taken = costs[made] + sum(seconds for _, seconds in recent)
-                to_come.append(costs[made] * taken / expected if expected else 0.0)
+                to_come.append(self._adjusted(costs[made], cell, made))
         if not to_come:
             return REPORT
         at_once = min(self._slots, len(to_come))
@@ -192,18 +200,34 @@ class TimeBudget:
         most = NEARLY * at_once * sum(to_come) / len(to_come)
         return REPORT + (sum(to_come) - min(max(0.0, running), most)) / at_once
 
-    def _fits(self, search: Search, cell: Cell, paces: Paces) -> list[float]:
-        """Return the device-seconds of a cell's final fits, by seed.
+    def _adjusted(self, cost: float, cell: Cell, made: int) -> float:
+        """Return the device-seconds of a final fit whose expected `cost` others correct.
 
-        The first goes on from where the winner's trial stands.
+        `made` fits of its cell come before it: a first one may train little, and says nothing of
+        the others.
         """
+        recent = self._recent.get((cell.method, made > 0), ())
+        # As if one more had taken what is expected: one alone tells little.
+        expected = cost + sum(each for each, _ in recent)
+        taken = cost + sum(seconds for _, seconds in recent)
+        return cost * taken / expected if expected else 0.0
+
+    def _fits(self, search: Search, cell: Cell, paces: Paces) -> list[float]:
+        """Return the device-seconds of a cell's final fits, by seed."""
+        first, further = self._costs(search, cell, paces)
+        return [first, *[further] * (search.cells[cell].seeds - 1)]
+
+    def _costs(self, search: Search, cell: Cell, paces: Paces) -> _Costs:
         state = search.cells[cell]
-        more = self._final_work(state, state.horizon) / self._work(state, state.horizon)
-        whole = more * self._full_fit(search, cell, paces)
+        full, work = self._full_fit(search, cell, paces), self._work(state, state.horizon)
+        whole = full * self._final_work(state, state.horizon) / work
+        after = AFTER * whole
+        if state.takes_steps:
+            after += full * JUDGED * self._tested / work
         trained = 0.0
         if winner := state.winner():
             trained = min(1.0, state.trials[winner.trial].samples / state.horizon)
-        return [whole * (1 - trained + AFTER), *[whole * (1 + AFTER)] * (state.seeds - 1)]
+        return _Costs(whole * (1 - trained) + after, whole + after)
 
     def _full_fit(self, search: Search, cell: Cell, paces: Paces) -> float:
         """Return the seconds of the cell's best trial, to the horizon; 0 if nothing is known."""

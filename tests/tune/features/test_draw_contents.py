@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from data import Draws, Split, SplitContent, each_draw
 from errors import InputError
 from partitions import Shots
-from tune.features.draw_contents import draw_contents
+from tune.features.draw_contents import Needed, draw_contents, read_drawn
 from tune.features.stage import Features, SplitDigests
 from tune.workers.object_store import SharedSplit
 
@@ -26,8 +27,13 @@ def read(
     changed: Iterable[int] = (),
 ) -> dict[str, str]:
     """What is told if only the images of these seeds are read, a few not as before."""
+    draws, made = read_drawn(DRAWS, seeds, lambda needed: made_of(needed, broken, changed))
+    return draw_contents(draws, seeds, made, CLASSES)
+
+
+def made_of(needed: Needed, broken: Iterable[int] = (), changed: Iterable[int] = ()) -> Features:
+    """The features of the images that are needed, of which some of train cannot be read."""
     made = Features({}, {}, [])
-    needed = DRAWS.needed(seeds)
     for name, listed in (("train", TRAIN), ("val", VAL)):
         rows = needed[name]
         contents = [
@@ -40,7 +46,7 @@ def read(
         kept = found.readable()
         made.contents[name] = SplitContent(kept, np.zeros((len(kept), 18), np.uint8))
         made.splits[name] = SharedSplit(kept.labels, {}, places=found.places())
-    return draw_contents(DRAWS, seeds, made, CLASSES)
+    return made
 
 
 def test_each_fit_is_told_with_its_partition_and_seed() -> None:
@@ -73,10 +79,43 @@ def test_an_image_that_is_not_as_before_is_told_by_the_fits_that_have_it(how: st
     assert "10/seed1" in having
 
 
-def test_a_class_that_a_fit_has_no_readable_image_of_is_an_error() -> None:
-    dogs = [row for row in DRAWS.rows(10, 2).tolist() if row % 3 == 1]
-    read({10: 2}, broken=dogs[:1])
-    with pytest.raises(
-        InputError, match=r"10% with seed 2 draws images of class 'dog'.*every class"
-    ):
-        read({10: 3}, broken=dogs)
+DOGS = np.flatnonzero(TRAIN.labels == 1).tolist()
+
+
+@pytest.mark.parametrize("sound", range(3))
+def test_other_images_are_read_where_a_class_has_lost_all_that_were_drawn(sound: int) -> None:
+    """Of all dogs one can be read, wherever it comes in the order."""
+    dog, asked = DOGS[7 * sound], []
+
+    def make(needed: Needed) -> Features:
+        asked.append(needed["train"].tolist())
+        return made_of(needed, broken={*DOGS} - {dog})
+
+    seeds: dict[float | Shots, int] = {Shots(1): 2}
+    draws, made = read_drawn(DRAWS, seeds, make)
+    for seed in range(2):
+        listed, drawn = (each.rows(Shots(1), seed) for each in (DRAWS, draws))
+        assert set(drawn.tolist()) == {*listed.tolist(), dog}
+        assert len(made.splits["train"].readable(drawn)) == 3
+    assert all(set(few) < set(more) for few, more in itertools.pairwise(asked))
+    assert len(asked) <= 1 + len(DOGS)
+    draw_contents(draws, seeds, made, CLASSES)
+
+
+def test_no_more_is_read_where_each_class_has_an_image() -> None:
+    first = DRAWS.rows(Shots(1), 0)[0]
+    lost = next(row for row in DRAWS.rows(Shots(2), 0).tolist() if row != first)
+    asked = []
+
+    def make(needed: Needed) -> Features:
+        asked.append(needed["train"].tolist())
+        return made_of(needed, broken=[lost])
+
+    draws, _ = read_drawn(DRAWS, {Shots(4): 1}, make)
+    assert asked == [DRAWS.rows(Shots(4), 0).tolist()] == [draws.rows(Shots(4), 0).tolist()]
+
+
+def test_a_class_without_a_readable_image_is_named() -> None:
+    read({10: 3}, broken=DOGS[1:])
+    with pytest.raises(InputError, match=r"no training image of class 'dog' can be read"):
+        read({10: 3}, broken=DOGS)

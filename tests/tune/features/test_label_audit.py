@@ -12,7 +12,7 @@ import pytest
 import tune.features.label_audit
 from data import FeatureStore, Split
 from records import LabelIssue
-from tune.features.label_audit import HeldOutProbe, audit_labels
+from tune.features.label_audit import HeldOutProbe, audit_labels, audited_images, left_out
 from tune.workers.object_store import SharedArray, SharedSplit
 
 NAMES = ("rose", "tulip", "daisy")
@@ -117,6 +117,40 @@ def test_of_many_images_a_share_is_drawn_by_class(
     assert said == ["label audit: 60 of 240 images, drawn by class"]
     assert np.bincount(pool.context.labels).tolist() == [20, 20, 20]
     assert [len(rows) for rows in pool.context.rows] != [60, 0, 0]
+
+
+def test_blocks_judge_as_one_pass_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = relabelled(blobs(tmp_path), "val", [(row + row // 40) % 3 for row in range(60)])
+    whole, _ = audited(features)
+    monkeypatch.setattr(tune.features.label_audit, "BLOCK", 3 * len(NAMES))
+    assert audited(features)[0] == whole
+    assert whole
+
+
+def test_workers_say_a_few_numbers_of_each_image(tmp_path: Path) -> None:
+    pool = Here()
+    audited(blobs(tmp_path), pool)
+    found = pool.context.judged(0)
+    held = int((pool.context.folds == 0).sum())
+    assert [values.shape for values in found] == [(held,)] * 3
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "judged"),
+    [
+        (40_000, 100, 40_000),
+        (70_000, 100, 50_000),
+        (1_300_000, 1_000, 50_000),
+        (100_000, 2_000, 25_000),
+        (100_000, 5_000, 0),
+        (9_000, 5_000, 9_000),
+    ],
+)
+def test_of_many_classes_fewer_images_are_judged_or_none(
+    images: int, classes: int, judged: int
+) -> None:
+    assert audited_images(images, classes) == judged
+    assert len([*left_out(images, classes)]) == (judged == 0)
 
 
 def test_one_group_alone_is_not_judged(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from records import Cell
 from search_spaces import Experiment
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.search.search import Search
-from tune.search.time_budget import AFTER, REPORT, STARTUP, TimeBudget
+from tune.search.time_budget import AFTER, MARGIN, REPORT, STARTUP, TimeBudget
 
 ONE, ALL = Cell(1, "zeros"), Cell(100, "zeros")
 SEEDS = 3
@@ -77,13 +77,45 @@ def test_the_search_ends_in_time_for_what_follows(
 
 def test_a_final_fit_begins_if_it_ends_in_time(spec: Experiment, search: Search) -> None:
     hands = Time()
-    train(search, ONE, 90, seconds=8.0)  # with its margin 10
+    train(search, ONE, 90, seconds=8.0)
     limited, endless = clock(spec, budget=100.0, now=hands), clock(spec, now=hands)
-    hands.seconds += 100 - 10 - REPORT - 0.1
+    hands.seconds += 100 - MARGIN * FULL * 8.0 - REPORT - 0.1
     assert limited.allows(search, ONE)
     hands.seconds += 0.2
     assert not limited.allows(search, ONE)
     assert endless.allows(search, ONE)
+
+
+@pytest.mark.parametrize(
+    ("more", "longer"),
+    [({"validation": {1: 90, 100: 90}}, FULL * (90 + 5 * 30) / 105), ({"tested": 315}, FULL + 1)],
+)
+def test_a_final_fit_that_judges_more_images_begins_earlier(
+    spec: Experiment, search: Search, more: dict[str, Any], longer: float
+) -> None:
+    hands = Time()
+    train(search, ONE, 90, seconds=8.0)  # and 5 evaluations, of 9 images: 105 samples' work
+    limited = clock(spec, 100.0, judges={1: 9, 100: 9}, now=hands, **more)
+    hands.seconds += 100 - MARGIN * longer * 8.0 - REPORT - 0.1
+    assert limited.allows(search, ONE)
+    hands.seconds += 0.2
+    assert not limited.allows(search, ONE)
+
+
+def test_a_final_fit_begins_as_those_before_it_took(spec: Experiment, search: Search) -> None:
+    hands = Time()
+    train(search, ONE, 90, seconds=8.0)
+    limited = clock(spec, 100.0, now=hands)
+    assert limited.allows(search, ALL)
+    for _ in range(8):
+        limited.fit_ended(search, ONE, made=1, seconds=100.0)
+    assert not limited.allows(search, ALL)
+
+
+def test_every_final_fit_passes_the_test_images(spec: Experiment, search: Search) -> None:
+    train(search, ONE, 90, seconds=8.0)
+    few, many = (clock(spec, tested=n).after_search(search) for n in (0, 270))
+    assert many == pytest.approx(few + 2 * SEEDS * 8.0)
 
 
 def test_final_fits_are_expected_to_take_as_long_as_their_winners(

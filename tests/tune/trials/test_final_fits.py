@@ -282,7 +282,7 @@ def prepared(extra: Sequence[str] = (), **final: Any) -> Prepared:
     nothing: Any = None
     plan: Any = SimpleNamespace(seeds=each(final.get("seeds", 3)))
     dataset = dataclasses.replace(dataset, tests=sets)
-    return Prepared(spec, dataset, nothing, plan, Path("cache"), {}, nothing, {})
+    return Prepared(spec, dataset, nothing, plan, Path("cache"), {}, nothing)
 
 
 def fit_keys(prepared: Prepared) -> list[str]:
