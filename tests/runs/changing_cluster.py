@@ -35,15 +35,17 @@ def used(pool: ActorPool, jobs: int) -> int:
 
 
 def main() -> dict[str, Any]:
-    head = {"num_cpus": 0, "object_store_memory": STORES[0]}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.add_node(num_cpus=1, object_store_memory=STORES[1])
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "num_gpus": 0, "object_store_memory": STORES[0]},
+    )
+    cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=STORES[1])
     try:
         with connected(ResourcesConfig(), cluster.address, 0) as found:
             told: dict[str, Any] = {"store": found.store}
             with ActorPool(found.slot, found.grows, look=0.5) as pool:
                 told["at first"] = used(pool, 3)
-                last = cluster.add_node(num_cpus=1, object_store_memory=STORES[2])
+                last = cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=STORES[2])
                 cluster.wait_for_nodes()
                 told["grown"] = used(pool, 12)
             nodes = list(alive())

@@ -88,13 +88,13 @@ def test_a_final_fit_begins_if_it_ends_in_time(spec: Experiment, search: Search)
 
 @pytest.mark.parametrize(
     ("more", "longer"),
-    [({"validation": {1: 90, 100: 90}}, FULL * (90 + 5 * 30) / 105), ({"tested": 315}, FULL + 1)],
+    [({"validation": {1: 90, 100: 90}}, FULL * (90 + 3 * 30) / 99), ({"tested": 297}, FULL + 1)],
 )
 def test_a_final_fit_that_judges_more_images_begins_earlier(
     spec: Experiment, search: Search, more: dict[str, Any], longer: float
 ) -> None:
     hands = Time()
-    train(search, ONE, 90, seconds=8.0)  # and 5 evaluations, of 9 images: 105 samples' work
+    train(search, ONE, 90, seconds=8.0)  # and 3 evaluations, of 9 images: 99 samples' work
     limited = clock(spec, 100.0, judges={1: 9, 100: 9}, now=hands, **more)
     hands.seconds += 100 - MARGIN * longer * 8.0 - REPORT - 0.1
     assert limited.allows(search, ONE)
