@@ -56,20 +56,6 @@ def stratified_split(
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def partition_indices(
-    labels: ArrayLike, percent: float, seed: int, groups: ArrayLike | None = None
-) -> Indices:
-    """Draw a partition of `percent` % of the rows: see `Walk.share`."""
-    return Walk.of(labels, seed, groups).share(percent)
-
-
-def shot_indices(
-    labels: ArrayLike, shots: int, seed: int, groups: ArrayLike | None = None
-) -> Indices:
-    """Draw the first `shots` rows of every class: see `Walk.shots`."""
-    return Walk.of(labels, seed, groups).shots(shots)
-
-
 def partition_rows(
     labels: ArrayLike,
     groups: ArrayLike | None,

@@ -41,10 +41,9 @@ class ReadAhead:
 
         Raises whatever the reading has raised.
         """
-        for each in self._announced:
-            announced, found = each
+        for place, (announced, found) in enumerate(self._announced):
             if np.array_equal(announced, rows):
-                self._announced.remove(each)  # whoever gets it may keep it
+                del self._announced[place]  # whoever gets it may keep it
                 return found.result()
             order = np.argsort(announced)
             places = np.searchsorted(announced, rows, sorter=order)

@@ -7,6 +7,7 @@ that the embeddings come from each encoder's own cache.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from models.encoder import PIXELS, STEM, Encoder, LayerGroup
 from models.head import LinearHead
 from models.towers.base import run_module
 
+ROWS = 4096  # of embeddings that are joined at a time
+
 
 def scales(widths: Sequence[int]) -> list[float]:
     """Return what embeddings (n, d_i) of these widths are multiplied by when they are joined.
@@ -34,9 +37,15 @@ def scales(widths: Sequence[int]) -> list[float]:
 
 def join_arrays(embeddings: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Join encoders' embeddings (n, d_i) of the same images; returns (n, sum of d_i)."""
-    factors = scales([one.shape[1] for one in embeddings])
-    parts = [x.astype(np.float32) * np.float32(s) for x, s in zip(embeddings, factors, strict=True)]
-    return np.concatenate(parts, axis=1).astype(embeddings[0].dtype)
+    widths, first = [one.shape[1] for one in embeddings], embeddings[0]
+    joined = np.empty((len(first), sum(widths)), first.dtype)
+    for x, width, end, factor in zip(
+        embeddings, widths, itertools.accumulate(widths), scales(widths), strict=True
+    ):
+        for begin in range(0, len(x), ROWS):  # so that no second copy of all is made
+            some = slice(begin, begin + ROWS)
+            joined[some, end - width : end] = x[some].astype(np.float32) * np.float32(factor)
+    return joined
 
 
 def join_heads(heads: Sequence[LinearHead]) -> LinearHead:

@@ -189,7 +189,8 @@ class TrialReport:
         val_accuracy: the metric on validation images, 0 to 1.
         val_loss: mean cross-entropy on validation images, in nats.
         score: what trials are ranked by: `val_accuracy`, ties by likelihood.
-        prospect: score of the weights half-way back to their start, by which rungs compare.
+        prospect: by which rungs compare: there the score of the weights half-way back to their
+            start, and elsewhere `score`.
         weight_distance: how far the encoder's trained weights have moved, relative to their start.
         diverged: whether a loss was not finite.
         seconds: for which the trial has held its slot.

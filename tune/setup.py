@@ -98,13 +98,13 @@ def prepare(
         _check_partitions(partitions, "images" if dataset.train.groups is None else "groups")
     cache = cache_root(experiment.features.cache)
     pretrained = load_encoder(experiment, dataset, cache)
-    experiment, left_out = fitted(experiment, pretrained.encoder)
+    experiment, kinds = fitted(experiment, pretrained.encoder)
     needed = draws.needed(final_seeds(experiment, partitions))
     tests = {name: len(test.split) for name, test in dataset.tests.items()}
     listed = {"train": len(dataset.train), "val": len(dataset.val)} | tests
     images = {name: len(rows) for name, rows in needed.items()} | tests
     cached = sum(_cached_bytes(cache, part, experiment) for part in pretrained.parts)
-    lines = [*describe(dataset), *_few_shots(experiment, dataset), *left_out]
+    lines = [*describe(dataset), *_few_shots(experiment, dataset), *kinds]
     plan = make_plan(
         experiment, pretrained.encoder, listed, images, partitions, cache, cached, lines
     )
@@ -166,17 +166,17 @@ def _cached_bytes(cache: Path, pretrained: Pretrained, experiment: Experiment) -
 def shared_folders(
     prepared: Prepared, cluster: Cluster, storage: Storage, key: str
 ) -> list[SharedFolder]:
-    """List what machines must share: a run's `storage`, which the option `key` names.
+    """List what machines must share: the cache, and a run's `storage`, which `key` names.
 
-    Also the cache, if they read features from there. One machine alone need share nothing.
+    One machine alone need share nothing.
     """
     if cluster.nodes == 1 and not cluster.grows:
         return []
-    folders = [SharedFolder(storage, key, "the trials' checkpoints")]
-    if max(prepared.plan.arrays) > prepared.plan.map_above(cluster.store):
-        what = "the features that no memory holds"
-        folders.append(SharedFolder(Storage.at(prepared.cache), "features.cache", what))
-    return folders
+    cache = Storage.at(prepared.cache)
+    return [
+        SharedFolder(storage, key, "the trials' checkpoints"),
+        SharedFolder(cache, "features.cache", "the features that each writes"),
+    ]
 
 
 def identity_of(prepared: Prepared) -> dict[str, str]:

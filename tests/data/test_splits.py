@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.splits import fold_ids, partition_indices, partition_rows, shot_indices, stratified_split
+from data.splits import fold_ids, partition_rows, stratified_split
 from partitions import Shots
+from tests.data.walks import partition_indices, shot_indices
 
 labels_of_rows = st.lists(st.integers(0, 6), min_size=1, max_size=120)
 seeds = st.integers(0, 5)

@@ -10,6 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.encoder import Encoder
@@ -54,6 +56,17 @@ def test_what_was_announced_is_read_before_it_is_asked_for() -> None:
     assert rows[np.array([9])].tolist() == [9]
     assert rows[np.array([7, 2, 2, 5])].tolist() == [7, 2, 2, 5]  # nothing keeps it any more
     assert [who for who, _ in disk.read[1:]] == ["asked"] * 3
+
+
+@given(st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 9), min_size=1, max_size=4))))
+def test_rows_are_right_whatever_was_announced(steps: list[tuple[bool, list[int]]]) -> None:
+    rows = ReadAhead(np.arange(10.0))
+    for announced, wanted in steps:
+        where = np.array(wanted)
+        if announced:
+            rows.announce(where)
+        else:
+            assert rows[where].tolist() == wanted
 
 
 def test_the_next_batch_is_read_while_one_is_waited_for() -> None:

@@ -141,21 +141,22 @@ def test_workers_have_the_parts_that_a_program_adds(
 ) -> None:
     """They neither ran the program nor find its files."""
     (tmp_path / "own_parts.py").write_text(OWN)
-    (tmp_path / "own_numbers.py").write_text("HALF = 2")
+    (tmp_path / "own_numbers.py").write_text("HALF = 2\ndef later(): import own_late")
+    (tmp_path / "own_late.py").touch()
     for registry in (SCHEDULERS, SETTINGS):
         monkeypatch.setitem(registry, "twice", None)  # to be taken away again
     monkeypatch.setitem(SOLVERS, "means", None)
     with monkeypatch.context() as there:
         there.syspath_prepend(tmp_path)
         importlib.import_module("own_parts")
+        before = code_digest()
+        for name in ("own_parts.py", "own_numbers.py", "own_late.py"):
+            was = (tmp_path / name).read_text()
+            (tmp_path / name).write_text(f"{was}\n")
+            assert before != code_digest() != ""  # a run does not go on with other code
+            (tmp_path / name).write_text(was)
+        assert before == code_digest()
     take_along()
-    before = code_digest()
-    for name in ("own_parts.py", "own_numbers.py"):  # a run does not go on with other code
-        was = (tmp_path / name).read_text()
-        (tmp_path / name).write_text(f"{was}\n")
-        assert before != code_digest() != ""
-        (tmp_path / name).write_text(was)
-    assert before == code_digest()
     context = rows_only(50, "search.scheduler=twice")
     worker = subprocess.run(
         [sys.executable, "-c", READ],

@@ -30,18 +30,26 @@ class EncoderCache:
     worker: EncoderWorker
 
     def jobs(
-        self, keys: Mapping[str, str], view: int, boundaries: Sequence[str], slots: int
+        self,
+        keys: Mapping[str, str],
+        view: int,
+        boundaries: Sequence[str],
+        slots: int,
+        hashed: bool = True,
     ) -> Iterator[EncodeJob]:
-        """Yield jobs for all images, keys by digest, whose features in this view are missing."""
+        """Yield jobs for all images, keys by digest, whose features in this view are missing.
+
+        So may hashes be of images themselves, where they are to be `hashed`.
+        """
         views = self.writer.views(keys, view)
         rows = {row for boundary in boundaries for row in self.store.missing(boundary, views)}
         unhashed = set[int]()
-        if view == 0:
+        if hashed and view == 0:
             unhashed |= set(self.writer.hashes.missing(self.writer.hash_bits, views))
         images = [ImageRef(digest, key) for digest, key in keys.items()]
         for part in _chunks(sorted(rows | unhashed), self.worker.batch_size, slots):
-            hashed = not unhashed.isdisjoint(part)
-            yield EncodeJob([images[row] for row in part], view, boundaries, hashed)
+            some = [images[row] for row in part]
+            yield EncodeJob(some, view, boundaries, not unhashed.isdisjoint(part))
 
     @cached_property
     def writer(self) -> FeatureWriter:

@@ -35,8 +35,7 @@ def read_drawn(
     while True:
         made = make(needed)
         places = made.splits["train"].places
-        if places is None:
-            return draws, made
+        assert places is not None  # as the stage has them
         lost = np.flatnonzero(places == UNREADABLE)
         draws = replace(draws, broken=np.union1d(draws.broken, lost))
         train = np.union1d(needed["train"], draws.needed(seeds)["train"])

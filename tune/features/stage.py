@@ -154,6 +154,7 @@ class FeatureStage:
                     view,
                     view_boundaries if view else boundaries,
                     self.pool.slots,
+                    hashed=cache is self.caches[0],
                 )
             ]
             for cache in self.caches

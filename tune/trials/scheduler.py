@@ -69,7 +69,10 @@ class CellScheduler(FIFOScheduler):
         self.queue.add(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Remember why a trial's process failed; that its machine is unfit is not its failure."""
+        """Remember why a trial's process failed; that its machine is unfit is not its failure.
+
+        Unless it had no try left: Tune has given it up then.
+        """
         if unfit := _unfit(trial):
             self._barred.bar(unfit)
             trial.run_metadata.num_failures -= 1

@@ -37,7 +37,7 @@ class JoinedRows:
         return sum(rows.nbytes for rows in self.each)
 
     def __getitem__(self, positions: NDArray[np.int64]) -> NDArray[Any]:
-        """Read rows into a new array; raises OSError if a shard has gone."""
+        """Read rows into a new array; raises LostFeaturesError if some are gone."""
         return join_arrays([rows[positions] for rows in self.each])
 
 
@@ -108,7 +108,7 @@ class SharedSplit:
 def _rows(array: SharedArray) -> Rows:
     """Return an array's rows, as a fit takes them; those on disk are read ahead."""
     found = array.get()
-    return ReadAhead(found) if isinstance(found, ShardRows) else found
+    return ReadAhead(found) if isinstance(found, ShardRows | JoinedRows) else found
 
 
 @cache

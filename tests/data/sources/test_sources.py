@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from data import DataConfig, SourceConfig, load_dataset
-from data.splits import partition_indices
 from errors import InputError
 from tests.data.sources.toy import register_toy
+from tests.data.walks import partition_indices
 
 
 @pytest.fixture
