@@ -130,7 +130,7 @@ def own_process(_: str, job: int) -> int:
 
 
 def test_a_block_within_a_block_leaves_the_processes() -> None:
-    with ActorPool(SLOT, slots=1) as pool:
+    with ActorPool(SLOT, slots=one) as pool:
         with pool:
             first = dict(pool.map(own_process, "", [0]))
         assert dict(pool.map(own_process, "", [0])) == first

@@ -41,8 +41,8 @@ def test_a_search_over_two_nodes_runs_the_shipped_copy(run_dir: Path) -> None:
 
 def test_features_and_final_fits_are_made_on_both_nodes(run_dir: Path) -> None:
     nodes = told(run_dir)["nodes"]
-    assert nodes.keys() == {"encode", "fit_and_score", "probabilities"}  # the last: the audit's
-    assert [len(set(nodes[job])) for job in ("encode", "fit_and_score")] == [2, 2]
+    assert nodes.keys() == {"write", "fit_and_score", "judged"}  # the last: the audit's
+    assert [len(set(nodes[job])) for job in ("write", "fit_and_score")] == [2, 2]
 
 
 def test_what_two_nodes_came_to_is_on_shared_storage(run_dir: Path) -> None:

@@ -31,7 +31,7 @@ from tune.search.schedulers import SCHEDULERS
 from tune.setup import prepare
 from tune.trials.trial_context import TrialContext
 from tune.workers.object_store import NOT_MADE, UNREADABLE, SharedArray, SharedSplit
-from tune.workers.own_parts import code_digest, take_along
+from tune.workers.own_parts import _own_modules, code_digest, take_along
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = (1, 5, 10, 25, 33.3, 50, 100)
@@ -111,6 +111,7 @@ def context(pretrained: Pretrained, ray_session: None) -> TrialContext:
 
 
 OWN = """
+import numpy, pytest
 from own_numbers import HALF
 from models.solvers import SOLVERS, DirectSolver
 from tune.search.schedulers import Scheduler, register
@@ -150,6 +151,8 @@ def test_workers_have_the_parts_that_a_program_adds(
         there.syspath_prepend(tmp_path)
         importlib.import_module("own_parts")
         before = code_digest()
+        assert _own_modules() >= {"own_parts", "own_numbers", "own_late"}
+        assert not _own_modules() & {"numpy", "pytest", "models.solvers"}
         for name in ("own_parts.py", "own_numbers.py", "own_late.py"):
             was = (tmp_path / name).read_text()
             (tmp_path / name).write_text(f"{was}\n")

@@ -27,10 +27,13 @@ PROJECT = {
     *("terminal", "text", "yaml_files"),
 }
 """All of the project's packages and modules; files of a user's may lie beside them."""
-LIBRARIES = (
-    *{Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
-    *map(Path, (*site.getsitepackages(), site.getusersitepackages(), sys.prefix)),
-)
+LIBRARIES = {
+    Path(place).resolve()
+    for place in (
+        *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")),
+        *(*site.getsitepackages(), site.getusersitepackages(), sys.prefix),
+    )
+}
 
 
 def take_along() -> None:
