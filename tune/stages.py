@@ -21,6 +21,7 @@ from records import (
     DUPLICATES,
     IMPORTANCE,
     LABEL_ISSUES,
+    SKIPPED,
     TEST,
     Cell,
     EncoderSized,
@@ -151,6 +152,7 @@ def make_features(site: Site, machines: Machines) -> tuple[Draws, Features]:
         site.journal.write(ImagesRead(drawn))
         if made.speed:
             site.journal.write(made.speed)
+    _say_skipped(site, made)
     return draws, made
 
 
@@ -181,6 +183,17 @@ def _features(
         )
     site.directory.write_skipped(made.skipped, list(splits))
     return made
+
+
+def _say_skipped(site: Site, made: Features) -> None:
+    """Say how many images the run goes on without."""
+    if count := len(made.skipped):
+        images = "image cannot be read and is" if count == 1 else "images cannot be read and are"
+        first = made.skipped[0]
+        site.watch.print(
+            f"{count} {images} left out: {first.split} {first.key} ({first.reason}); "
+            f"all are in {SKIPPED.file}"
+        )
 
 
 def make_context(
@@ -265,6 +278,7 @@ def make_test_features(
     with site.watch.timed("test features"):
         for name, test in site.prepared.dataset.tests.items():
             made = _features(site, machines, {name: test.split}, boundaries, test.source)
+            _say_skipped(site, made)
             read = {name: made.contents[name].digest}
             site.directory.check_images(read, site.events)
             site.journal.write(ImagesRead(read))

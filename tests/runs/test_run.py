@@ -271,7 +271,9 @@ def test_a_run_on_photos_with_views_and_matched_validation(tmp_path: Path) -> No
     prepared = prepare(photos)
     lost = prepared.draws.rows(Shots(1), 0)[0]
     (tmp_path / prepared.dataset.train.keys[lost]).write_bytes(b"no image")
-    report = run_quietly(photos, tmp_path)
+    told = io.StringIO()
+    report = run(photos, Options(out=tmp_path), Console(file=told, width=200))
+    assert "1 image cannot be read and is left out: train " in told.getvalue()
     skipped = (tmp_path / "photos" / "skipped_images.csv").read_text().splitlines()
     assert len(skipped) == 2
     assert skipped[1].startswith("train,")
