@@ -7,9 +7,7 @@ import json
 import math
 import shutil
 from pathlib import Path
-from typing import Any
 
-import open_clip
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -30,7 +28,6 @@ from models.package.card import Card
 from models.package.forms import OPEN_CLIP_FORM, TIMM_FORM, Form, contiguous, write_json
 from models.package.onnx_file import write_onnx
 from models.selection import select
-from models.timm_models import ImageTower
 
 CLASSIFIER = "classifier.safetensors"
 CLASSES = "classes.json"
@@ -70,7 +67,7 @@ def write_package(folder: Path, weights_file: Path, card: Card) -> None:
         scaled = {"weight": model.weight * math.sqrt(encoder.dim), "bias": model.bias} | beside
         save_file(contiguous(scaled), place / CLASSIFIER, metadata={"apply": form.applied})
         write_json(place / CLASSES, list(description.classes))
-        how = preprocessing(whole)
+        how = form.preprocessing(whole)
         write_json(place / PREPROCESS, how)
         height, width = how["size"]
         write_onnx(model, (height, width), place / ONNX)
@@ -131,14 +128,3 @@ def _check_sums(folder: Path, form: Form) -> None:
 def _sha256(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def preprocessing(model: open_clip.CLIP | ImageTower) -> dict[str, Any]:
-    """Return how images become pixels, for programs without open_clip."""
-    found = dict(model.visual.preprocess_cfg)
-    size = found["size"]
-    height, width = [size, size] if isinstance(size, int) else size
-    keeps = found["resize_mode"] == "shortest" and height != width
-    if keeps and not isinstance(model, ImageTower):
-        found["interpolation"] = "bicubic"  # which open_clip takes there, whatever is asked for
-    return {**found, "size": [height, width]}

@@ -105,6 +105,12 @@ class Form(ABC):
     def write(self, description: Description, whole: Any, folder: Path) -> dict[str, Tensor]:
         """Write an adapted model; return what the classifier's file must hold beside its own."""
 
+    def preprocessing(self, whole: Any) -> dict[str, Any]:
+        """Return how images become pixels, for programs without the library."""
+        found = dict(whole.visual.preprocess_cfg)
+        size = found["size"]
+        return {**found, "size": [size, size] if isinstance(size, int) else [*size]}
+
     @abstractmethod
     def texts(self, description: Description, folder: Path) -> str:
         """Write what reads texts, and return what is to be said of them, in Markdown."""
@@ -142,6 +148,14 @@ class OpenClipForm(Form):
     def load(self, folder: Path, beside: dict[str, Tensor]) -> Pretrained:
         """Load what was written."""
         return load_pretrained(ModelConfig(name=f"{LOCAL_DIR}{folder.absolute()}"))
+
+    def preprocessing(self, whole: Any) -> dict[str, Any]:
+        """Return how images become pixels; see `Form.preprocessing`."""
+        found = super().preprocessing(whole)
+        height, width = found["size"]
+        if found["resize_mode"] == "shortest" and height != width:
+            found["interpolation"] = "bicubic"  # open_clip takes it there, whatever is asked for
+        return found
 
     def texts(self, description: Description, folder: Path) -> str:
         """Write the tokenizer where it is not open_clip's own; see `Form.texts`."""

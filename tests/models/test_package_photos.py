@@ -17,8 +17,8 @@ from timm.data import create_transform
 
 from data.decoding import decode, least_side
 from models.package import folder
-from models.package.folder import preprocessing
-from models.timm_models import RESIZE_MODES, ImageTower
+from models.package.forms import OPEN_CLIP_FORM, TIMM_FORM
+from models.timm_models import RESIZE_MODES
 from tests.models.toys import imported
 
 
@@ -80,9 +80,9 @@ def test_the_script_preprocesses_as_timm(
 
 def _tell(script: ModuleType, visual: Any, timms: bool = False) -> None:
     """Write beside the script what a package of a tower would say of its preprocessing."""
-    model = ImageTower.__new__(ImageTower) if timms else SimpleNamespace()
-    model.__dict__["visual"] = visual
-    (script.HERE / "preprocess.json").write_text(json.dumps(preprocessing(model)))
+    form = TIMM_FORM if timms else OPEN_CLIP_FORM
+    how = form.preprocessing(SimpleNamespace(visual=visual))
+    (script.HERE / "preprocess.json").write_text(json.dumps(how))
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png"])
