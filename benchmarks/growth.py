@@ -137,7 +137,7 @@ def _digested(dataset: Dataset, cache: Path) -> tuple[float, float, float]:
 
 
 def _located(images: int, root: Path) -> float:
-    """Return the seconds in which the features of so many images are found in their shards."""
+    """Measure how long the store takes to find the features of this many images, in seconds."""
     digests = [f"{number:064x}" for number in range(images)]
     for begin in range(0, images, SHARD):
         part = digests[begin : begin + SHARD]

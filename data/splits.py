@@ -139,7 +139,7 @@ class Walk:
         return cls(units, order, _covering(units.ids, np.argsort(order)[units.homes]))
 
     def partition(self, partition: Partition) -> Indices:
-        """Draw a percentage of the rows, or so many of each class."""
+        """Draw a percentage of the rows, or a number of rows of each class."""
         if isinstance(partition, Shots):
             return self.shots(partition.number)
         return self.share(partition)

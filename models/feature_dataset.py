@@ -21,7 +21,7 @@ class Rows(Protocol):
 
 
 class ReadAhead:
-    """Rows on disk, of which a thread reads those that will be wanted next.
+    """Rows on disk; a thread reads the announced ones early.
 
     The thread ends with this object.
     """

@@ -95,7 +95,7 @@ def joined_encoder(encoders: Sequence[Encoder]) -> Encoder:
 
 
 def parts_of(encoder: Encoder) -> list[Encoder]:
-    """Return the encoders of which `joined_encoder` has made one."""
+    """Return the encoders that `joined_encoder` joined."""
     part = encoder.group(len(encoder.groups) - 1).part
     assert isinstance(part, SideBySide)
     return [one for one in part.encoders if isinstance(one, Encoder)]

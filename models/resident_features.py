@@ -44,7 +44,7 @@ def give_way() -> bool:
 
 @dataclass(frozen=True)
 class ResidentDataset(FeatureDataset):
-    """Examples of which the device keeps what a batch has brought there.
+    """Examples that the device keeps once a batch has sent them.
 
     The first pass over them sends what it always did, and all later ones no more than positions.
     """

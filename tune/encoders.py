@@ -82,7 +82,7 @@ def _fetch(experiment: Experiment, folder: Path, place: str, resume: bool) -> No
 
 
 def _copy_results(folder: Path, storage: Storage, console: Console) -> None:
-    """Copy what is told of all encoders together; --resume would make it again."""
+    """Copy the tables of all encoders; --resume can make them again."""
     try:
         for path in sorted(folder.iterdir()):
             if path.is_file() and belongs(path.name):

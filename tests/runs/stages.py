@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import ray
-from PIL import Image
 
-from data import FeatureStore, Split
+from data import FeatureStore
 from models.augmentation import Augmentation
 from models.config import AugmentationConfig
 from models.loading import Pretrained
@@ -35,15 +33,3 @@ def stage(
         on_a_node=pool.on_a_node,
     )
     return FeatureStage((EncoderCache(FeatureStore(cache, "test"), worker),), pool, map_above)
-
-
-def twelve_photos(tmp_path: Path) -> Split:
-    """Twelve photos: the last two of the same content, the third broken, the fourth missing."""
-    rng = np.random.default_rng(0)
-    paths = [tmp_path / f"{i}.png" for i in range(12)]
-    for path in paths:
-        Image.fromarray(rng.integers(0, 255, (24, 24, 3)).astype(np.uint8)).save(path)
-    paths[11].write_bytes(paths[10].read_bytes())
-    paths[2].write_bytes(paths[2].read_bytes()[:40])
-    paths[3].unlink()
-    return Split(tuple(map(str, paths)), np.arange(12) % 2)

@@ -16,24 +16,13 @@ from numpy.typing import NDArray
 
 from data import FeatureStore, FileSource, Split, perceptual_hash
 from errors import InputError
-from models.config import ModelConfig
-from models.loading import Pretrained, load_pretrained
-from tests.runs.stages import AUGMENTATION, BOUNDARIES, stage, twelve_photos
+from models.loading import Pretrained
+from tests.runs.stages import AUGMENTATION, BOUNDARIES, stage
 from tune.features.stage import Features
 from tune.features.writer import HASHES
 from tune.workers.object_store import SharedSplit
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
-
-
-@pytest.fixture(scope="module")
-def pretrained() -> Pretrained:
-    return load_pretrained(ModelConfig())
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Split:
-    return twelve_photos(tmp_path)
 
 
 @pytest.mark.parametrize("map_above", [0, 1 << 30], ids=["on disk", "in the object store"])

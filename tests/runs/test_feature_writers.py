@@ -16,23 +16,12 @@ import pytest
 from data import FeatureStore, FileSource, Split
 from data.features import Arrays
 from errors import InputError
-from models.config import ModelConfig
-from models.loading import Pretrained, load_pretrained
-from tests.runs.stages import BOUNDARIES, stage, twelve_photos
+from models.loading import Pretrained
+from tests.runs.stages import BOUNDARIES, stage
 from tune.features.stage import FeatureStage
 from tune.features.writer import FeatureWriter
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
-
-
-@pytest.fixture(scope="module")
-def pretrained() -> Pretrained:
-    return load_pretrained(ModelConfig())
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Split:
-    return twelve_photos(tmp_path)
 
 
 def test_many_images_are_digested_by_the_workers(

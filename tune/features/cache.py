@@ -69,9 +69,9 @@ class EncoderCache:
         return self.writer.hashes.load(self.writer.hash_bits, digests)[TENSOR]
 
     def speed(self, measured: Sequence[EncoderTimed]) -> EncoderTimed | None:
-        """Return how fast the encoder was in jobs that are done, or where there are none, before.
+        """Return how fast the encoder was in these jobs; without jobs, in those of an earlier run.
 
-        It is kept for those who find all features there.
+        The store keeps it for later runs.
         """
         speed = typical(measured)
         if speed:

@@ -89,7 +89,7 @@ def _logits(head: LinearHead, x: Tensor) -> Tensor:
 
 
 def audited_images(images: int, classes: int) -> int:
-    """Return how many images an audit judges: 0 if those of so many classes would be too few."""
+    """Return how many images an audit judges: 0 if they would be too few for the classes."""
     most = min(images, MOST, PAIRS // classes)
     return most if most == images or most >= FOLDS * classes else 0
 

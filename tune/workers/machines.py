@@ -95,13 +95,13 @@ class UnfitMachineError(RuntimeError):
 
     @property
     def line(self) -> str:
-        """What a user is told."""
+        """The message to the user."""
         _, address, reason = self.args
         return f"{address} has joined and gets no work: {reason}"
 
 
 class BarredMachines:
-    """The machines that get no work, as they were found unfit; `tell` is told of each."""
+    """The machines that are unfit and get no work; `tell` gets a line about each."""
 
     def __init__(self, tell: Callable[[str], None] = lambda line: None) -> None:
         self.nodes: set[str] = set()
