@@ -19,7 +19,7 @@ from benchmarks.geometry import geometry_rows
 from benchmarks.limits import Machine, describe, measured_machine
 from benchmarks.table import HEADER, Row
 
-DIGITS = Path(__file__).resolve().parents[1] / "search_spaces" / "digits.yaml"
+DIGITS = Path(__file__).resolve().parents[1] / "search_spaces" / "digits_all.yaml"
 GROCERY = Path(__file__).with_name("grocery.yaml")
 
 

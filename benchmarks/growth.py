@@ -33,7 +33,7 @@ from tune.search.search import Proposal, Search
 from tune.search.simulation import Player, a_report
 
 ROOT = Path(__file__).resolve().parents[1]
-DIGITS = ROOT / "search_spaces" / "digits.yaml"
+DIGITS = ROOT / "search_spaces" / "digits_all.yaml"
 DISTINCT = 2000
 """Photos that differ to the eye; the others repeat them, with bytes of their own at the end."""
 IMAGES, CLASSES = (10_000, 50_000, 200_000), (100, 1_000, 5_000)

@@ -28,7 +28,7 @@ from search_spaces import Experiment, load_experiment
 from tune.run import Options, run
 
 ROOT = Path(__file__).resolve().parents[2]
-DIGITS = ROOT / "search_spaces" / "digits.yaml"
+DIGITS = ROOT / "search_spaces" / "digits_all.yaml"
 SMALL = (
     "data.partitions=[10, 100]",
     "search.trials=5",
@@ -119,7 +119,8 @@ def events(run_dir: Path, *kinds: str) -> list[dict[str, Any]]:
 def arguments_of(out: Path, settings: Sequence[str] = SMALL) -> list[str]:
     """The arguments of a small run."""
     sets = [piece for setting in settings for piece in ("--set", setting)]
-    return ["--out", str(out), "--name", "small", "--methods", ",".join(METHODS), *sets]
+    methods = ",".join(METHODS)
+    return [str(DIGITS), "--out", str(out), "--name", "small", "--methods", methods, *sets]
 
 
 def command(out: Path, *arguments: str, settings: Sequence[str] = SMALL) -> list[str]:

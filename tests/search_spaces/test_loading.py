@@ -20,7 +20,7 @@ SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 # Files
 
 
-@pytest.mark.parametrize("name", ["digits", "folder", "food101"])
+@pytest.mark.parametrize("name", ["digits", "digits_all", "folder", "food101"])
 def test_every_shipped_space_loads(name: str) -> None:
     experiment = load_experiment(SPACES / f"{name}.yaml")
     assert experiment.name == name
@@ -32,16 +32,10 @@ def test_every_shipped_space_loads(name: str) -> None:
 
 def test_the_default_is_the_table_of_the_readme() -> None:
     experiment = load_experiment(SPACES / "digits.yaml")
-    methods = ["zero_shot", "frozen", "frozen_zeros", "layer_norm", "llrd", "seed_llrd"]
-    assert list(experiment.methods) == methods
+    assert list(experiment.methods) == ["zero_shot", "frozen", "frozen_zeros", "llrd"]
     assert experiment.probe == "frozen"
     assert experiment.needs_zero_shot
-    assert [experiment.trials(m) for m in methods if m not in ("layer_norm", "llrd")] == [
-        1,
-        3,
-        3,
-        1,
-    ]
+    assert [experiment.trials(method) for method in experiment.methods] == [1, 3, 3, 10]
     first = experiment.methods["llrd"].parsed.first()
     assert (first["blocks"], first["lr"], first["llrd_decay"]) == ("11-7", 1e-3, 0.8)
 

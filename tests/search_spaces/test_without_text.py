@@ -14,7 +14,7 @@ from tune.request import encoder_keys
 
 def loaded(*methods: str, **overrides: Any) -> Experiment:
     model = {"model.name": "timm:test_vit", "model.pretrained": None}
-    return load_experiment(READY / "digits.yaml", overrides={**model, **overrides}, methods=methods)
+    return load_experiment(READY / "digits_all.yaml", overrides={**model, **overrides}, methods=methods)
 
 
 def test_the_probe_is_pulled_to_zero_alone() -> None:
@@ -30,8 +30,8 @@ def test_a_method_that_needs_a_text_tower_is_refused_in_a_line() -> None:
     with pytest.raises(InputError) as error:
         loaded()
     assert str(error.value).endswith(
-        "digits.yaml: methods.zero_shot: uses a text tower, and timm:test_vit has none; allowed: "
-        "--methods frozen,frozen_zeros,layer_norm,llrd,seed_llrd"
+        "digits_all.yaml: methods.zero_shot: uses a text tower, and timm:test_vit has none; allowed: "
+        "--methods frozen,frozen_zeros,llrd,layer_norm,seed_llrd"
     )
     with pytest.raises(InputError, match=r"methods\.zero_shot: uses a text tower.*another method"):
         loaded("zero_shot")
@@ -54,7 +54,7 @@ def test_methods_that_nobody_chose_are_left_out() -> None:
 
 def test_of_several_encoders_each_has_the_methods_that_it_can_have() -> None:
     models = {"clip": {"name": "ViT-B-32", "pretrained": "openai"}, "dino": {"name": "timm:dino"}}
-    whole = load_experiment(READY / "digits.yaml", overrides={"models": models})
+    whole = load_experiment(READY / "digits_all.yaml", overrides={"models": models})
     rows = {name: [str(p) for p in whole.data.partitions] for name in ("llrd", "layer_norm")}
     clip, dino = whole.of_encoder("clip", rows), whole.of_encoder("dino", rows)
     assert {*clip.methods} - {*dino.methods} == {"zero_shot"}

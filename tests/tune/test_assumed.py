@@ -39,5 +39,5 @@ def test_it_is_a_warning_and_a_footnote(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(BegunError):
         run(load_experiment(DIGITS, sets), Options(out=tmp_path), Console(file=said, width=200))
     assert f"warning: {ASSUMED}\n" in said.getvalue()
-    (journal,) = tmp_path.glob("digits/*.jsonl")
+    (journal,) = tmp_path.glob("*/*.jsonl")
     assert ASSUMED in [e.text for e in read_journal(journal) if isinstance(e, Footnote)]

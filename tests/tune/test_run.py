@@ -31,7 +31,7 @@ def test_a_run_begins_with_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BegunError):
         run(load_experiment(DIGITS), Options(), Console(file=said, width=60))
     first, second = said.getvalue().splitlines()[:2]
-    assert first.startswith("digits: digits, images: ")
+    assert first.startswith("digits_all: digits, images: ")
     assert second.startswith("10 classes: zero (178), one (182), two (177), ")
 
 
