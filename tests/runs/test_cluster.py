@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests.runs.changing_cluster import STORES
 from tests.runs.helpers import ROOT, events, shadows
+from tests.runs.shared_gpus import CARDS, SHARE, TRIALS
 from tests.runs.two_nodes import LARGE_GPU, SMALL_GPU
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -96,6 +98,18 @@ with connected(ResourcesConfig(), None, 0):
     pass
 os.kill(os.getpid(), signal.SIGTERM)
 """
+
+
+def test_trials_share_gpus_of_two_kinds() -> None:
+    script = [sys.executable, "-m", "tests.runs.shared_gpus"]
+    finished = subprocess.run(script, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert found["precision"] == "float16"  # of both, as the V100 has no bfloat16
+    assert found["slots"] == TRIALS
+    shares = Counter((card, number) for card, number in found["processes"])
+    assert set(shares.values()) == {int(1 / SHARE)}  # each process sees one GPU
+    assert Counter(card for card, _ in shares) == CARDS
 
 
 def test_sigterm_is_heard_when_ray_has_gone() -> None:
