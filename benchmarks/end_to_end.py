@@ -42,6 +42,7 @@ class Finished:
         trials: the run's trials.csv, with each trial's `horizon` and the `last_accuracy` that it
             reported.
         final_seconds: seconds of each final fit, of probes too, by method.
+        test_images: how many images each final fit is scored on.
     """
 
     experiment: Experiment
@@ -50,6 +51,7 @@ class Finished:
     slots: int
     trials: pd.DataFrame
     final_seconds: pd.Series[float]
+    test_images: int
 
     @property
     def tuned(self) -> list[str]:
@@ -96,7 +98,8 @@ def run_ours(space: Path, settings: Sequence[str], folder: Path) -> Finished:
         for partition, method in trials[["partition", "method"]].to_numpy()
     ]
     finals = pd.Series([fit.seconds for fit in fits], index=[fit.method for fit in fits])
-    return Finished(experiment, seconds, memory, slots, trials, finals)
+    scored = sum(len(test.predictions) for test in fits[0].tests.values())
+    return Finished(experiment, seconds, memory, slots, trials, finals, scored)
 
 
 def sampled(ours: Finished) -> pd.DataFrame:
@@ -155,7 +158,7 @@ def end_to_end_rows(what: str, space: Path, settings: Sequence[str], folder: Pat
     ) * len(job.val)
     if apart > IMAGES_APART:
         raise AssertionError(f"{what}: validation differs by {apart:.0f} images")
-    device = extrapolated(ours, chosen, answer)
+    device = extrapolated(ours, chosen, answer, len(job.val))
     trials = ours.trials.seconds[ours.trials.method.isin(ours.tuned)]
     finals = ours.final_seconds[ours.final_seconds.index.isin(ours.tuned)]
     their_overhead, slots = device - trials.sum() - finals.sum(), ours.slots
@@ -185,12 +188,17 @@ def end_to_end_rows(what: str, space: Path, settings: Sequence[str], folder: Pat
     )
 
 
-def extrapolated(ours: Finished, chosen: pd.DataFrame, answer: Answer) -> float:
+def extrapolated(
+    ours: Finished, chosen: pd.DataFrame, answer: Answer, val_images: int
+) -> float:
     """Extrapolate the peer's device-seconds for all trials and final fits that train layers.
 
+    A final fit is scored on the test images too, in the time that as many of validation take.
     Probes are left out, because the peer would need a trial for each penalty.
     """
     work = [sum(outcome.seconds) + outcome.evaluation for outcome in answer.trials]
+    judging = mean(outcome.evaluation / len(outcome.val_accuracy) for outcome in answer.trials)
+    scoring = judging / val_images * ours.test_images
     start = (answer.once * ours.slots - sum(work)) / len(work)  # a process, its imports, a model
     of_method = pd.Series(work, index=chosen.method).groupby(level=0).mean()
     total = 0.0
@@ -200,4 +208,5 @@ def extrapolated(ours: Finished, chosen: pd.DataFrame, answer: Answer) -> float:
         share = (trials.samples / trials.horizon).clip(upper=1)
         finals = int((ours.final_seconds.index == method).sum())
         total += whole * (float(share.sum()) + finals) + start * (len(share) + finals)
+        total += scoring * finals
     return total
