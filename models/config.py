@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
-from errors import InputError, shown
+from errors import InputError, did_you_mean, shown
 from files import expanded
 from sections import Section
 
@@ -135,11 +137,45 @@ def check_places(model: ModelConfig, key: str = "model") -> None:
         raise InputError(f"{key}.name: {shown(model.name)}; allowed: {HUB}ORG/NAME")
     if model.name == TIMM:
         raise InputError(f"{key}.name: {TIMM} names no model; allowed: {TIMM}NAME")
-    local_folder(model.name, f"{key}.name")
+    if local_folder(model.name, f"{key}.name") is None and not model.name.startswith((HUB, TIMM)):
+        listed_name(model.name, f"{key}.name")
     if model.pretrained is not None and Path(model.pretrained).suffix in ENDINGS:
         file = expanded(model.pretrained, f"{key}.pretrained")
         if not file.is_file():
             raise InputError(f"{key}.pretrained: {file} is no file")
+
+
+def listed_name(name: str, key: str = "model.name") -> str:
+    """Write a model's name as open_clip lists it; it may be as OpenAI writes it.
+
+    Raises:
+        InputError: open_clip has no such model; `key` names it.
+    """
+    known = open_clip_models()
+    cleaned = name.replace("/", "-")
+    if cleaned in known:
+        return cleaned
+    if ":" in name:
+        raise InputError(
+            f"{key}: {shown(name)}: of no known kind; allowed: an open_clip name, "
+            f"{LOCAL_DIR}FOLDER ({CONFIG} and weights), {HUB}ORG/NAME, or {TIMM}NAME"
+        )
+    hint = did_you_mean(cleaned, known)
+    raise InputError(
+        f"{key}: unknown model {shown(name)}; {hint}allowed: local-dir:FOLDER, "
+        f"{HUB}ORG/NAME, {TIMM}NAME or one of open_clip's {len(known)} names, such as ViT-B-32"
+    )
+
+
+def open_clip_models() -> list[str]:
+    """List open_clip's models; by the files that describe them, as importing it takes seconds."""
+    if loaded := sys.modules.get("open_clip"):  # the user's own code may have added some
+        return list(loaded.list_models())
+    package = find_spec("open_clip")
+    folders = (package.submodule_search_locations or ()) if package else ()
+    return sorted(
+        file.stem for each in folders for file in Path(each, "model_configs").glob("*.json")
+    )
 
 
 def local_folder(name: str, key: str = "model.name") -> Path | None:

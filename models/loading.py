@@ -19,10 +19,10 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from errors import InputError, did_you_mean, one_line, shown
+from errors import InputError, did_you_mean, one_line
 from files import expanded
 from models.checkpoints import check_finite, readable, weights_in
-from models.config import CONFIG, HUB, LOCAL_DIR, TIMM, ModelConfig, local_folder
+from models.config import CONFIG, HUB, LOCAL_DIR, TIMM, ModelConfig, listed_name, local_folder
 from models.encoder import PIXELS, Encoder
 from models.head import LinearHead
 from models.hub import hub_folder
@@ -278,20 +278,7 @@ def open_clip_name(name: str) -> str:
     """Write a model's name as open_clip takes it; raises InputError if there is no such model."""
     folder = hub_folder(name) if name.startswith(HUB) else local_folder(name)
     if folder is None:
-        known = open_clip.list_models()
-        cleaned = name.replace("/", "-")  # as OpenAI writes them
-        if cleaned in known:
-            return cleaned
-        if ":" in name:
-            raise InputError(
-                f"model.name: {shown(name)}: of no known kind; allowed: an open_clip name, "
-                f"{LOCAL_DIR}FOLDER ({CONFIG} and weights), {HUB}ORG/NAME, or {TIMM}NAME"
-            )
-        hint = did_you_mean(cleaned, known)
-        raise InputError(
-            f"model.name: unknown model {shown(name)}; {hint}allowed: local-dir:FOLDER, "
-            f"{HUB}ORG/NAME, {TIMM}NAME or one of open_clip's {len(known)} names, such as ViT-B-32"
-        )
+        return listed_name(name)
     return f"{LOCAL_DIR}{folder}"
 
 

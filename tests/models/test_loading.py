@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from errors import InputError
-from models.config import LOCAL_DIR, ROOT, ModelConfig
+from models.config import LOCAL_DIR, ROOT, ModelConfig, open_clip_models
 from models.loading import _fingerprint, load_pretrained
 from models.towers import split_tower
 from tests.models.tiny_clip import CONFIG, NAME, folder_of, refusal
@@ -166,6 +167,15 @@ def test_unknown_names_come_with_a_suggestion() -> None:
     assert "unknown model 'ViT-B-23'; did you mean 'ViT-B-32'?" in message
     assert "local-dir:FOLDER" in message
     assert "did you mean" not in refusal("zzzzzz", "openai")
+
+
+def test_names_are_those_of_open_clip_whether_or_not_it_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = open_clip_models()
+    assert "ViT-B-32" in known
+    monkeypatch.delitem(sys.modules, "open_clip")
+    assert open_clip_models() == sorted(known)
 
 
 def test_unknown_tags_come_with_a_suggestion_and_the_list() -> None:
