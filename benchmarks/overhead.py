@@ -46,7 +46,7 @@ from tune.trials.tuner import run_tuner
 from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import MINIMUM_STORE, Cluster, connected
 from tune.workers.placement import Placement
-from tune.workers.survey import resolved_precision
+from tune.workers.survey import ask_devices
 
 DIGITS = Path(__file__).resolve().parents[1] / "search_spaces" / "digits.yaml"
 Row = tuple[str, str]
@@ -134,7 +134,7 @@ def new_context(prepared: Prepared, cluster: Cluster) -> TrialContext:
     """Make a context as a run does, but with an empty fingerprint."""
     experiment, dataset, plan = prepared.experiment, prepared.dataset, prepared.plan
     pretrained = ray.put(prepared.pretrained)
-    precision = resolved_precision(cluster, experiment.model.precision)
+    precision = ask_devices(cluster, experiment.model.precision).precision
     pool = ActorPool(cluster.slot, cluster.grows)
     stage = feature_stage(prepared, pretrained, pool, precision, dataset.source, cluster.store)
     made = stage.run(

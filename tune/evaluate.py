@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,14 +32,13 @@ from records import (
 from search_spaces import Experiment, ResourcesConfig
 from search_spaces.recorded import read_recorded
 from terminal import say
+from tune.machines import Machines, joined
 from tune.run_dir import KEPT, otherwise
-from tune.setup import Prepared, feature_stage, identity_of, largest_need, prepare
+from tune.setup import Prepared, identity_of, prepare
 from tune.trials.final_fits import keeps, score_tests
-from tune.workers.actor_pool import ActorPool, result_of
-from tune.workers.cluster import connected
+from tune.workers.actor_pool import result_of
 from tune.workers.object_store import SharedSplit, fetch
 from tune.workers.own_device import own_device
-from tune.workers.survey import resolved_precision
 
 ON_GPUS = (
     "; another GPU, or another share of one, rounds otherwise, which may change predictions whose "
@@ -82,7 +81,7 @@ def evaluate(run_dir: Path, address: str | None, console: Console) -> bool:
     ]
     for name in missing:
         say(console, f"{name}: its final fit is missing; --resume makes it")
-    for fit, scores, on_gpu in _scored(prepared, run_dir, fits, address):
+    for fit, scores, on_gpu in _scored(prepared, run_dir, fits, address, partial(say, console)):
         on_gpus |= on_gpu
         for name, was in fit.tests.items():
             if (found := scores.get(name)) is None:
@@ -138,43 +137,52 @@ def _by_weights(run_dir: Path, fits: Iterable[FinalFitResult], experiment: Exper
 
 
 def _scored(
-    prepared: Prepared, run_dir: Path, fits: Fits, address: str | None
+    prepared: Prepared,
+    run_dir: Path,
+    fits: Fits,
+    address: str | None,
+    tell: Callable[[str], None],
 ) -> Iterator[tuple[FinalFitResult, dict[str, SetScore], bool]]:
-    """Yield each fit with the scores of its weights, as they come, and whether GPUs compute."""
-    experiment, dataset = prepared.experiment, prepared.dataset
+    """Yield each fit with the scores of its weights, as they come, and whether GPUs compute.
+
+    `tell` gets a line about each machine that gets no work.
+    """
+    experiment = prepared.experiment
     descriptions = {path: _checked(path, prepared) for path in fits}
-    with (
-        connected(
-            experiment.resources,
-            address,
-            prepared.plan.store_bytes,
-            partial(largest_need, prepared),
-        ) as cluster,
-        ActorPool(cluster.slot, cluster.grows) as pool,
-    ):
-        pretrained = ray.put(prepared.pretrained)
-        precision = resolved_precision(cluster, experiment.model.precision)
-        listed = TEST_IMAGES.read(run_dir)
-        tests: dict[str, SharedSplit] = {}
-        for name, test in dataset.tests.items():
-            if any(name not in fit.tests for fit in fits.values()):
-                continue  # it was added, and is not scored yet
-            stage = feature_stage(prepared, pretrained, pool, precision, test.source, cluster.store)
-            made = stage.run(
-                {name: test.split},
-                sorted({description.boundary for description in descriptions.values()}),
-                experiment.data.max_unreadable,
-            )
-            split = made.contents[name].split
-            images = zip(split.keys, split.labels, strict=True)
-            before = listed[listed["set"] == name]
-            if [*images] != [*zip(before["key"], before["label"], strict=True)]:
-                raise InputError(f"{run_dir}: the images of {name} are not those it was scored on")
-            tests |= made.splits
-        worker = Evaluator(pretrained, tests, experiment.metric, experiment.resources)
-        jobs = ((path, load_exported(path)) for path in fits)
-        for (path, _), result in pool.map(Evaluator.score, worker, jobs):
-            yield fits[path], result_of(result, "evaluate"), cluster.gpus > 0
+    boundaries = sorted({description.boundary for description in descriptions.values()})
+    with joined(prepared, address, prepared.plan.store_bytes) as here:
+        machines = here.checked(tell, test=TEST)
+        with machines.pool as pool:
+            tests = _tests(prepared, run_dir, fits, machines, boundaries)
+            worker = Evaluator(machines.pretrained, tests, experiment.metric, experiment.resources)
+            jobs = ((path, load_exported(path)) for path in fits)
+            for (path, _), result in pool.map(Evaluator.score, worker, jobs):
+                yield fits[path], result_of(result, "evaluate"), machines.cluster.gpus > 0
+
+
+def _tests(
+    prepared: Prepared, run_dir: Path, fits: Fits, machines: Machines, boundaries: Sequence[str]
+) -> dict[str, SharedSplit]:
+    """Make the features of the test sets on which all fits were scored.
+
+    Raises:
+        InputError: their images are not those.
+    """
+    listed = TEST_IMAGES.read(run_dir)
+    tests: dict[str, SharedSplit] = {}
+    for name, test in prepared.dataset.tests.items():
+        if any(name not in fit.tests for fit in fits.values()):
+            continue  # it was added, and is not scored yet
+        stage = machines.feature_stage(prepared, test.source)
+        most = prepared.experiment.data.max_unreadable
+        made = stage.run({name: test.split}, boundaries, most)
+        split = made.contents[name].split
+        images = zip(split.keys, split.labels, strict=True)
+        before = listed[listed["set"] == name]
+        if [*images] != [*zip(before["key"], before["label"], strict=True)]:
+            raise InputError(f"{run_dir}: the images of {name} are not those it was scored on")
+        tests |= made.splits
+    return tests
 
 
 def _checked(path: Path, prepared: Prepared) -> Description:

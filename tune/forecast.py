@@ -10,20 +10,17 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-import ray
-
 from errors import one_line
 from records import JournalWriter
 from tune.calibration import Calibrator, MethodPace, Pace, mean_pace
+from tune.machines import Machines
 from tune.monitor.watch import duration
 from tune.search.cell_search import CellSearch
 from tune.search.expected_samples import ExpectedSamples
 from tune.search.search import Search
 from tune.search.time_budget import AFTER, STARTUP
 from tune.setup import Prepared
-from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster
-from tune.workers.survey import resolved_precision
 
 MEASURED = 16  # slots that are timed, at most
 IMAGES = 8  # that a slot decodes, at most
@@ -59,13 +56,14 @@ class Forecast:
         )
 
 
-def forecast(prepared: Prepared, cluster: Cluster) -> str:
+def forecast(prepared: Prepared, machines: Machines) -> str:
     """Time a few steps on the slots, and say how long a run would take.
 
     A forecast that fails is no reason to refuse a plan: then it says why there is none.
     """
     try:
-        return expected(prepared, _measured(prepared, cluster), cluster.slots).describe(cluster)
+        pace, cluster = _measured(prepared, machines), machines.cluster
+        return expected(prepared, pace, cluster.slots).describe(cluster)
     except Exception as error:  # of a worker, or of its memory
         return f"how long it will take is not known: {one_line(error)}"
 
@@ -108,14 +106,14 @@ def _whole_fit(prepared: Prepared, state: CellSearch, pace: MethodPace, most: fl
     return samples * pace.sample + state.evaluations(state.horizon) * judges * pace.judged
 
 
-def _measured(prepared: Prepared, cluster: Cluster) -> Pace:
+def _measured(prepared: Prepared, machines: Machines) -> Pace:
     """Time a few steps, on all slots of a machine at once, as they share its cores."""
-    dataset, plan = prepared.dataset, prepared.plan
-    with ActorPool(cluster.slot, cluster.grows) as pool:
+    dataset, plan, cluster = prepared.dataset, prepared.plan, machines.cluster
+    with machines.pool as pool:
         calibrator = Calibrator(
-            pretrained=ray.put(prepared.pretrained),
+            pretrained=machines.pretrained,
             experiment=prepared.experiment,
-            precision=resolved_precision(cluster, prepared.experiment.model.precision),
+            precision=machines.precision,
             boundaries=plan.boundaries,
             sample_flops={name: flops for name, (flops, _) in plan.sample_flops.items()},
             source=dataset.source,

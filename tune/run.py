@@ -21,6 +21,8 @@ from records import (
     Cell,
     Footnote,
     JournalWriter,
+    Nodes,
+    NodeView,
     RunFinished,
     RunStarted,
     read_final_fits,
@@ -30,6 +32,7 @@ from report.optuna import write_studies
 from search_spaces import Experiment
 from terminal import say
 from tune.forecast import forecast
+from tune.machines import joined
 from tune.monitor.metrics import Gauges
 from tune.monitor.watch import Watch, duration
 from tune.pictures import save_pictures
@@ -40,9 +43,7 @@ from tune.setup import (
     Prepared,
     final_fits_of,
     identity_of,
-    largest_need,
     prepare,
-    shared_folders,
 )
 from tune.stages import (
     Site,
@@ -59,9 +60,9 @@ from tune.storage.storage import Storage
 from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.final_fits import discard_others, pending
 from tune.versions import versions
-from tune.workers.cluster import Cluster, connected
-from tune.workers.shared_folders import SharedFolder, marked
-from tune.workers.survey import survey
+from tune.workers.shared_folders import SharedFolder
+
+CHECKPOINTS_OF = "the trials' checkpoints"
 
 
 @dataclass(frozen=True)
@@ -96,21 +97,12 @@ def dry_run(experiment: Experiment, options: Options, console: Console) -> None:
             directory.resolved(experiment, identity_of(prepared))  # refuses what cannot go on
     prepared.plan.render(console)
     _warn(prepared, options, console)
-    source, keys = prepared.dataset.source, prepared.dataset.train.keys
-    need = partial(largest_need, prepared)
-    room = 2 * prepared.plan.encoder_bytes
-    with connected(experiment.resources, options.address, room, need) as cluster:
-        say(console, cluster.describe())
-        folder = options.out / experiment.name
-        with marked(_shared(prepared, cluster, folder, options)) as marks:
-            found = survey(cluster, source, keys, marks)
-        for node in found.nodes:
-            sees = "sees" if node.sees_images else "does NOT see"
-            say(console, f"{node.address} {sees} the images; code from {node.code}")
-        found.check(experiment.data.source)
-        found.check_share(cluster.slot)
+    folder, room = options.out / experiment.name, 2 * prepared.plan.encoder_bytes
+    with joined(prepared, options.address, room, _own(folder, options)) as here:
+        say(console, here.cluster.describe())
+        machines = here.checked(partial(say, console), partial(_say_nodes, console))
         if not options.resume:  # what a run has done already takes no time
-            say(console, forecast(prepared, cluster), wrap=True)
+            say(console, forecast(prepared, machines), wrap=True)
         if options.time_budget is not None:
             budget = f"time budget: {duration(options.time_budget)}"
             say(console, f"{budget}; a search that would take longer ends early, with a table")
@@ -154,22 +146,23 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
             directory.record(resolved)
         else:
             with (
-                connected(
-                    experiment.resources,
+                joined(
+                    prepared,
                     options.address,
                     prepared.plan.store_bytes,
-                    partial(largest_need, prepared),
-                ) as cluster,
+                    _own(folder, options),
+                ) as here,
                 Gauges(experiment.name) as gauges,
-                marked(_shared(prepared, cluster, folder, options)) as marks,
             ):
+                cluster = here.cluster
                 say(console, cluster.describe())
                 if cluster.dashboard:
                     say(console, f"dashboard: {cluster.dashboard}")
                 least = STARTUP + prepared.plan.least_seconds(cluster.slot, cluster.slots)
                 _say_if_late(options, began, least, console)
                 watch = Watch(console, gauges, journal)
-                site = Site(prepared, directory, journal, events, cluster, watch, marks)
+                machines = here.checked(watch.print, lambda nodes: journal.write(Nodes(nodes)))
+                site = Site(prepared, directory, journal, events, machines, watch)
                 _run_stages(site, search, storage, resolved, options, began)
                 if search.failed and (logs := cluster.keep_logs()):
                     say(console, f"{search.failed} trials failed; Ray's logs: {logs}")
@@ -183,14 +176,17 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
     _say_if_late(options, began, 0.0, console)
 
 
-def _shared(
-    prepared: Prepared, cluster: Cluster, folder: Path, options: Options
-) -> list[SharedFolder]:
-    """List what the machines of a run in `folder` must share."""
+def _own(folder: Path, options: Options) -> SharedFolder:
+    """Name the folder of a run that machines must share beside the cache."""
     if options.storage is None:
-        return shared_folders(prepared, cluster, Storage.at(folder), "--out")
-    storage = Storage.at(options.storage) / folder.name
-    return shared_folders(prepared, cluster, storage, "--storage")
+        return SharedFolder(Storage.at(folder), "--out", CHECKPOINTS_OF)
+    return SharedFolder(Storage.at(options.storage) / folder.name, "--storage", CHECKPOINTS_OF)
+
+
+def _say_nodes(console: Console, nodes: tuple[NodeView, ...]) -> None:
+    for node in nodes:
+        sees = "sees" if node.sees_images else "does NOT see"
+        say(console, f"{node.address} {sees} the images; code from {node.code}")
 
 
 def _prepared(experiment: Experiment, options: Options, console: Console) -> Prepared:
@@ -210,14 +206,14 @@ def _run_stages(
     began: float,
 ) -> None:
     """Run all that needs Ray: features, search, and then, with all winners fixed, final fits."""
-    machines = use_machines(site)
+    placement = use_machines(site)
     checkpoints = KeptCheckpoints(storage / CHECKPOINTS, search)
     features_began = time.monotonic()
-    draws, features = make_features(site, machines)
+    draws, features = make_features(site)
     site.directory.record(resolved)
     budget = TimeBudget(
         site.prepared.experiment,
-        site.cluster.slots,
+        site.machines.cluster.slots,
         options.time_budget,
         began,
         expected_test_seconds(site.prepared, time.monotonic() - features_began),
@@ -226,9 +222,9 @@ def _run_stages(
         _made(site, search),
         sum(len(test.split) for test in site.prepared.dataset.tests.values()),
     )
-    context = make_context(site, machines, draws, features, checkpoints.folder)
-    winners = find_winners(site, machines, context, search, budget, checkpoints)
-    score_winners(site, machines, context, search, budget, checkpoints, winners, features.contents)
+    context = make_context(site, draws, features, checkpoints.folder)
+    winners = find_winners(site, placement, context, search, budget, checkpoints)
+    score_winners(site, context, search, budget, checkpoints, winners, features.contents)
 
 
 def _made(site: Site, search: Search) -> Counter[tuple[Cell, int]]:

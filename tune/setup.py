@@ -39,13 +39,11 @@ from tune.features.stage import FeatureStage
 from tune.features.worker import EncoderWorker
 from tune.kinds import fitted
 from tune.run_dir import identity
-from tune.storage.storage import Storage
 from tune.trials.final_fits import FinalFitJob, final_fits
 from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster
 from tune.workers.own_parts import take_along
 from tune.workers.placement import Layers, Placement, check_room
-from tune.workers.shared_folders import SharedFolder
 
 ENCODING = 1.25  # times the encoder's weights: with the activations of a few images
 FINGERPRINT = 32  # characters of it in a folder's name
@@ -161,22 +159,6 @@ def _cached_bytes(cache: Path, pretrained: Pretrained, experiment: Experiment) -
     name = f"{pretrained.fingerprint[:FINGERPRINT]}-{experiment.features.dtype}-*"
     files = [file for folder in cache.glob(name) for file in folder.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files)
-
-
-def shared_folders(
-    prepared: Prepared, cluster: Cluster, storage: Storage, key: str
-) -> list[SharedFolder]:
-    """List what machines must share: the cache, and a run's `storage`, which `key` names.
-
-    One machine alone need share nothing.
-    """
-    if cluster.nodes == 1 and not cluster.grows:
-        return []
-    cache = Storage.at(prepared.cache)
-    return [
-        SharedFolder(storage, key, "the trials' checkpoints"),
-        SharedFolder(cache, "features.cache", "the features that each writes"),
-    ]
 
 
 def identity_of(prepared: Prepared) -> dict[str, str]:

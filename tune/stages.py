@@ -9,13 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import ray
-
 from data import Draws, ImageSource, Split, SplitContent, find_duplicates
 from errors import InputError
-from models.config import PrecisionName
 from models.encoder import HEAD
-from models.loading import Pretrained
 from models.recipe import Recipe
 from records import (
     DUPLICATES,
@@ -29,7 +25,6 @@ from records import (
     FinalFitFailed,
     ImagesRead,
     JournalWriter,
-    Nodes,
     PrecisionChosen,
     Winner,
 )
@@ -37,6 +32,7 @@ from search_spaces.recorded import read_recorded
 from tune.features.draw_contents import Needed, draw_contents, read_drawn
 from tune.features.label_audit import audit_labels
 from tune.features.stage import Features
+from tune.machines import Machines
 from tune.monitor.loggers import TrialLog
 from tune.monitor.progress import Progress
 from tune.monitor.watch import Watch
@@ -44,7 +40,7 @@ from tune.run_dir import RunDirectory
 from tune.search.importance import importances
 from tune.search.search import Search
 from tune.search.time_budget import TimeBudget
-from tune.setup import Prepared, feature_stage, final_fits_of, placement, run_fingerprint
+from tune.setup import Prepared, final_fits_of, placement, run_fingerprint
 from tune.storage.storage import Storage
 from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.final_fits import (
@@ -57,81 +53,41 @@ from tune.trials.final_fits import (
 )
 from tune.trials.trial_context import TrialContext
 from tune.trials.tuner import run_tuner
-from tune.workers.actor_pool import ActorPool
-from tune.workers.cluster import Cluster
-from tune.workers.machines import BarredMachines
 from tune.workers.object_store import SharedSplit
 from tune.workers.placement import Placement
-from tune.workers.shared_folders import Mark
-from tune.workers.survey import Admission, ask_devices, sample_of, survey
 
 
 @dataclass(frozen=True)
 class Site:
     """What every stage of a run works with.
 
-    `events` are those of the run that is resumed, `marks` lie in the folders to be shared.
+    `events` are those of the run that is resumed.
     """
 
     prepared: Prepared
     directory: RunDirectory
     journal: JournalWriter
     events: Sequence[Event]
-    cluster: Cluster
+    machines: Machines
     watch: Watch
-    marks: Sequence[Mark] = ()
 
 
-@dataclass(frozen=True)
-class Machines:
-    """How the cluster is used: by trials, and by the pool that makes features and final fits.
-
-    Machines that join are asked by the `admission`, where any can; those found unfit are `barred`.
-    """
-
-    precision: PrecisionName
-    placement: Placement
-    pool: ActorPool
-    pretrained: ray.ObjectRef[Pretrained]
-    admission: Admission | None
-    barred: BarredMachines
-
-
-def use_machines(site: Site) -> Machines:
-    """Check the machines, and decide how to use them.
+def use_machines(site: Site) -> Placement:
+    """Note how the devices compute, and decide how trials are placed on them.
 
     Raises:
-        InputError: a machine sees no images or lacks a shared folder, its GPU cannot be used as
-            asked or has no room for what a method trains, or the devices compute in another
+        InputError: no GPU has room for what a method trains, or the devices compute in another
             precision than those that the resumed run began on.
     """
-    prepared, cluster = site.prepared, site.cluster
-    dataset, config = prepared.dataset, prepared.experiment
-    found = survey(cluster, dataset.source, dataset.train.keys, site.marks)
-    site.journal.write(Nodes(tuple(found.nodes)))
-    found.check(config.data.source)
-    found.check_share(cluster.slot)
-    devices = ask_devices(cluster, config.model.precision)
-    precision = devices.precision
-    site.directory.check_precision(precision, site.events)
-    site.journal.write(PrecisionChosen(precision))
+    prepared, machines = site.prepared, site.machines
+    site.directory.check_precision(machines.precision, site.events)
+    site.journal.write(PrecisionChosen(machines.precision))
     parameters = sum(p.numel() for p in prepared.pretrained.encoder.parameters())
     site.journal.write(EncoderSized(parameters, prepared.plan.encoder_flops))
-    admission, barred = None, BarredMachines(site.watch.print)
-    if cluster.grows:
-        known, keys = frozenset(node.id for node in found.nodes), sample_of(dataset.train.keys)
-        admission = Admission(known, dataset.source, keys, tuple(site.marks), precision)
-    return Machines(
-        precision,
-        placement(prepared, cluster, devices.sized(found.nodes), precision),
-        ActorPool(cluster.slot, cluster.grows, admission=admission, barred=barred),
-        ray.put(prepared.pretrained),
-        admission,
-        barred,
-    )
+    return placement(prepared, machines.cluster, machines.nodes, machines.precision)
 
 
-def make_features(site: Site, machines: Machines) -> tuple[Draws, Features]:
+def make_features(site: Site) -> tuple[Draws, Features]:
     """Make the features of the images of train and validation that some fit is given.
 
     Returns:
@@ -142,7 +98,7 @@ def make_features(site: Site, machines: Machines) -> tuple[Draws, Features]:
     splits = {"train": dataset.train, "val": dataset.val}
 
     def make(needed: Needed) -> Features:
-        return _features(site, machines, splits, plan.boundaries, dataset.source, needed)
+        return _features(site, splits, plan.boundaries, dataset.source, needed)
 
     with site.watch.timed("features"):
         draws, made = read_drawn(prepared.draws, plan.seeds, make)
@@ -158,7 +114,6 @@ def make_features(site: Site, machines: Machines) -> tuple[Draws, Features]:
 
 def _features(
     site: Site,
-    machines: Machines,
     splits: Mapping[str, Split],
     boundaries: Sequence[str],
     source: ImageSource,
@@ -168,9 +123,8 @@ def _features(
 
     Of a split in `needed` it is these rows alone.
     """
-    prepared, precision = site.prepared, machines.precision
-    pretrained, store = machines.pretrained, site.cluster.store
-    stage = feature_stage(prepared, pretrained, machines.pool, precision, source, store)
+    prepared = site.prepared
+    stage = site.machines.feature_stage(prepared, source)
     with site.watch.features(" and ".join(splits)) as progress:
         made = stage.run(
             splits,
@@ -196,11 +150,9 @@ def _say_skipped(site: Site, made: Features) -> None:
         )
 
 
-def make_context(
-    site: Site, machines: Machines, draws: Draws, features: Features, kept_heads: Storage
-) -> TrialContext:
+def make_context(site: Site, draws: Draws, features: Features, kept_heads: Storage) -> TrialContext:
     """Gather what a worker needs to run any fit: train and validation, and no test split."""
-    prepared = site.prepared
+    prepared, machines = site.prepared, site.machines
     return TrialContext(
         prepared.experiment,
         machines.pretrained,
@@ -217,14 +169,14 @@ def make_context(
 
 def find_winners(
     site: Site,
-    machines: Machines,
+    placement: Placement,
     context: TrialContext,
     search: Search,
     budget: TimeBudget,
     checkpoints: KeptCheckpoints,
 ) -> dict[Cell, Winner]:
     """Run the search; return the winners, which from here on are fixed."""
-    experiment, directory = site.prepared.experiment, site.directory
+    experiment, directory, machines = site.prepared.experiment, site.directory, site.machines
     progress = Progress(search, budget, site.watch)
     scratch = directory.path.absolute() / "ray"  # Tune's own files, which nobody needs afterwards
     with site.watch.timed("search"), contextlib.closing(progress), _logged(site):
@@ -233,9 +185,9 @@ def find_winners(
             context,
             checkpoints=checkpoints,
             scratch=scratch,
-            placement=machines.placement,
-            slots=site.cluster.slots,
-            spare=int(site.cluster.grows),
+            placement=placement,
+            slots=machines.cluster.slots,
+            spare=int(machines.cluster.grows),
             callbacks=[progress],
             patience=experiment.resources.report_seconds,
             admission=machines.admission,
@@ -264,7 +216,7 @@ def _logged(site: Site) -> Iterator[None]:
 
 
 def make_test_features(
-    site: Site, machines: Machines, boundaries: Sequence[str], seen: Mapping[str, SplitContent]
+    site: Site, boundaries: Sequence[str], seen: Mapping[str, SplitContent]
 ) -> tuple[dict[str, SharedSplit], dict[str, SplitContent]]:
     """Make the features of all test sets, and list what they share with the images already `seen`.
 
@@ -277,7 +229,7 @@ def make_test_features(
     contents = dict(seen)
     with site.watch.timed("test features"):
         for name, test in site.prepared.dataset.tests.items():
-            made = _features(site, machines, {name: test.split}, boundaries, test.source)
+            made = _features(site, {name: test.split}, boundaries, test.source)
             _say_skipped(site, made)
             read = {name: made.contents[name].digest}
             site.directory.check_images(read, site.events)
@@ -296,7 +248,6 @@ def make_test_features(
 
 def score_winners(
     site: Site,
-    machines: Machines,
     context: TrialContext,
     search: Search,
     budget: TimeBudget,
@@ -316,18 +267,18 @@ def score_winners(
     if missing or audits or not site.directory.lists_test_images:
         boundaries = {context.boundary(Recipe(**fit.config)) for fit in wanted}
         boundaries |= {HEAD} if audits else set()
-        with machines.pool:
-            tests, contents = make_test_features(site, machines, sorted(boundaries), seen)
+        with site.machines.pool:
+            tests, contents = make_test_features(site, sorted(boundaries), seen)
             # Only now: if the test images are refused, the results that are there stay.
             discard_others(wanted, run_dir)
             worker = FinalFitWorker(context, tests, checkpoints.folder)
             with site.watch.timed("final fits"):
-                _fit_missing(site, machines, worker, search, budget, wanted, missing)
+                _fit_missing(site, worker, search, budget, wanted, missing)
             if audits and budget.over():
                 site.watch.print("label audit: no time is left; --resume makes it")
             elif audits:
                 splits = {"train": context.train, "val": context.val, TEST: tests[TEST]}
-                _audit(site, machines.pool, splits, contents)
+                _audit(site, splits, contents)
     else:
         discard_others(wanted, run_dir)
     if left := pending(missing, run_dir, export):
@@ -340,7 +291,6 @@ def score_winners(
 
 def _fit_missing(
     site: Site,
-    machines: Machines,
     worker: FinalFitWorker,
     search: Search,
     budget: TimeBudget,
@@ -355,7 +305,7 @@ def _fit_missing(
     left.update(fit.cell for fit in missing)
     spent = spent_on((fit for fit in wanted if fit not in missing), run_dir)
     with site.watch.final_fits(search, budget, left, spent) as ended:
-        for fit, seconds, failure in run_final_fits(in_time, worker, run_dir, machines.pool):
+        for fit, seconds, failure in run_final_fits(in_time, worker, run_dir, site.machines.pool):
             ended(fit.cell, seconds, failure is None)
             if failure:
                 site.journal.write(FinalFitFailed(fit.cell, fit.seed, failure))
@@ -369,7 +319,6 @@ def lacks_audit(prepared: Prepared, directory: RunDirectory) -> bool:
 
 def _audit(
     site: Site,
-    pool: ActorPool,
     splits: Mapping[str, SharedSplit],
     contents: Mapping[str, SplitContent],
 ) -> None:
@@ -380,7 +329,7 @@ def _audit(
             issues = audit_labels(
                 {name: (split, contents[name].split) for name, split in splits.items()},
                 site.prepared.dataset.classes,
-                pool,
+                site.machines.pool,
                 seed=experiment.seed,
                 threads=max(1, int(experiment.resources.cpus_per_trial)),
                 say=site.watch.print,

@@ -117,3 +117,27 @@ def test_sigterm_is_heard_when_ray_has_gone() -> None:
         [sys.executable, "-c", AFTERWARDS], capture_output=True, text=True, timeout=120, cwd=ROOT
     )
     assert (run.returncode, run.stderr) == (0, "heard")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("blind")
+    script = [sys.executable, "-m", "tests.runs.blind_node", str(out)]
+    finished = subprocess.run(script, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout)
+
+
+def test_evaluate_refuses_a_machine_that_cannot_read_the_photos(evaluated: dict[str, Any]) -> None:
+    code, _, told = evaluated["blind"]
+    assert code == 2
+    line = told.splitlines()[-1]
+    assert line.startswith("error: data.source: hidden:400: 127.0.0.1 can read no image, such as ")
+    assert line.endswith("no such file; every machine of the cluster needs them at the same path")
+
+
+def test_evaluate_gives_no_work_to_such_a_machine_that_joins(evaluated: dict[str, Any]) -> None:
+    code, said, _ = evaluated["late"]
+    assert " has joined and gets no work: it can read no image, such as " in said
+    assert said.endswith("1 of 1 figures are the same to the last prediction\n")
+    assert code == 0

@@ -196,7 +196,7 @@ def test_damaged_weights_are_named_before_anything_starts(
     def no_ray(*_: object) -> None:
         raise AssertionError("Ray was started first")
 
-    monkeypatch.setattr("tune.evaluate.connected", no_ray)
+    monkeypatch.setattr("tune.evaluate.joined", no_ray)
     path = run_dir / "winners" / "100-seed_llrd-seed0.safetensors"
     damage(path)
     assert refused(run_dir).startswith(str(path))

@@ -20,7 +20,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 import run_search
-import tune.stages
+import tune.machines
 from tests.object_store import object_store
 from tests.runs.helpers import arguments_of
 from tune.storage.storage import Storage
@@ -67,7 +67,7 @@ def main(out: Path) -> int:
     nodes: dict[str, list[str]] = {}
     os.environ |= {"CUDA_VISIBLE_DEVICES": "99", CLAIMED: "1"}  # torch sees no such GPU
     note_nodes(nodes)
-    vars(tune.stages)["ask_devices"] = functools.partial(ask_devices, trouble=no_trouble)
+    vars(tune.machines)["ask_devices"] = functools.partial(ask_devices, trouble=no_trouble)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0})
     for size in (SMALL_GPU, LARGE_GPU):
         add_node(cluster, out / "tools", size)

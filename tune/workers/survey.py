@@ -188,11 +188,6 @@ def ask_devices(
     )
 
 
-def resolved_precision(cluster: Cluster, name: PrecisionName) -> PrecisionName:
-    """Find out what `auto` means on the devices of trials; see `ask_devices`."""
-    return ask_devices(cluster, name).precision
-
-
 def _answer(
     name: PrecisionName, trouble: Callable[[], str] = gpu_trouble
 ) -> tuple[PrecisionName, int] | str:

@@ -12,7 +12,7 @@ import pytest
 from data import FileSource
 from errors import InputError
 from tests.object_store import object_store
-from tune.setup import shared_folders
+from tune.machines import shared_folders
 from tune.storage.storage import Storage
 from tune.workers import survey as survey_module
 from tune.workers.shared_folders import Mark, SharedFolder, marked
@@ -91,6 +91,8 @@ def test_several_machines_share_checkpoints_and_features(
 ) -> None:
     prepared: Any = SimpleNamespace(cache=tmp_path)
     cluster: Any = SimpleNamespace(nodes=nodes, grows=grows)
-    found = shared_folders(prepared, cluster, Storage.at(tmp_path), "--out")
+    own = folder(tmp_path / "runs")
     alone = nodes == 1 and not grows
-    assert [folder.key for folder in found] == ([] if alone else ["--out", "features.cache"])
+    for mine, keys in ((own, ["--out", "features.cache"]), (None, ["features.cache"])):
+        found = shared_folders(prepared, cluster, mine)
+        assert [each.key for each in found] == ([] if alone else keys)
