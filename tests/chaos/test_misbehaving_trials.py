@@ -22,6 +22,7 @@ from tune.storage.storage import Storage
 from tune.trials.checkpoints import KeptCheckpoints
 from tune.trials.trainable import SuffixTrial
 from tune.trials.tuner import run_tuner
+from tune.workers.machines import UnfitMachineError
 from tune.workers.placement import Placement
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -83,6 +84,44 @@ def test_misbehaving_trials_are_told_and_the_group_goes_on(tmp_path: Path) -> No
     winner = search.winners()[Cell(100, "zeros")]
     assert winner.trial == TRIALS - 1  # scores rise with the number
     assert cell.finished
+
+
+class Unlucky(SuffixTrial):
+    """Fails twice; its third try, the last, meets two unfit machines, one after the other."""
+
+    def _context(self) -> Any:
+        return ray.get(self._handle)  # a file's name
+
+    def _step(self, context: Any) -> TrialReport:
+        with Path(context).open("a") as file:
+            file.write("x")
+        tries = Path(context).stat().st_size
+        if tries <= 2:
+            raise RuntimeError("not yet")
+        if tries <= 4:
+            raise UnfitMachineError(f"{tries}" * 56, "10.0.0.7", "no image")
+        self._milestone += 90
+        return a_report(self._milestone, 0.5)
+
+
+def test_unfit_machines_take_no_try_of_a_trial(tmp_path: Path) -> None:
+    spec = experiment(methods={"zeros": ZEROS}, partitions=(100,), scheduler="none", trials=1)
+    with contextlib.closing(JournalWriter(tmp_path / "events.jsonl")) as journal:
+        search = Search(spec, journal, {100: 1})
+        run_tuner(
+            search,
+            str(tmp_path / "tries"),  # type: ignore[arg-type]
+            checkpoints=KeptCheckpoints(Storage.at(tmp_path / "checkpoints"), search),
+            scratch=tmp_path / "ray",
+            placement=Placement({"CPU": 1}),
+            slots=1,
+            spare=0,
+            callbacks=[],
+            trainable=Unlucky,
+        )
+    (ended,) = events(tmp_path, "trial_ended")
+    assert (ended["status"], ended["reason"]) == ("completed", "")
+    assert (tmp_path / "tries").stat().st_size == 5
 
 
 class Lost(SuffixTrial):

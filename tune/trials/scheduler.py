@@ -23,6 +23,11 @@ from tune.workers.placement import TrialQueue
 RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception)\b", re.MULTILINE)
 
 FAILURE = "Failure # "  # with its number, before each in Tune's file
+TRIES = 3
+"""How often a trial is tried whose process fails.
+
+Tune itself tries for ever: it would count what is no failure of the trial's, too.
+"""
 
 
 class CellScheduler(FIFOScheduler):
@@ -43,7 +48,7 @@ class CellScheduler(FIFOScheduler):
         self._search, self.queue, self._patience = search, queue, patience
         self._barred = barred or BarredMachines()
         self._heard: dict[str, float] = {}  # when a trial last reported or was let run
-        self.failures: dict[str, str] = {}  # why a trial's process last failed, by Tune's name
+        self.failures: dict[str, list[str]] = {}  # why a trial's process failed, by Tune's name
         self._lost = ""  # which features no longer are what they were
 
     def __getstate__(self) -> dict[str, Any]:
@@ -63,19 +68,18 @@ class CellScheduler(FIFOScheduler):
         return chosen
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Take a new trial, or one that lost its process or machine and is tried again."""
+        """Take a new trial, or one that lost its process or machine, unless it has no try left."""
+        if len(self.failures.get(trial.trial_id, ())) >= TRIES:
+            tune_controller.stop_trial(trial)
+            return
         if request := self.queue.request_beside(self._barred, trial):
             trial.update_resources(request)
         self.queue.add(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Remember why a trial's process failed; that its machine is unfit is not its failure.
-
-        Unless it had no try left: Tune has given it up then.
-        """
+        """Remember why a trial's process failed; that its machine is unfit is not its failure."""
         if unfit := _unfit(trial):
             self._barred.bar(unfit)
-            trial.run_metadata.num_failures -= 1
             return
         heard = self._heard.get(trial.trial_id, math.inf)
         otherwise = "its process failed"
@@ -85,7 +89,8 @@ class CellScheduler(FIFOScheduler):
         error, _, message = raised.partition(": ")
         if error.endswith(LostFeaturesError.__name__):
             self._lost = one_line(message, 1000)
-        self.failures[trial.trial_id] = f"{one_line(raised or otherwise, 300)}; see Ray's logs"
+        why = f"{one_line(raised or otherwise, 300)}; see Ray's logs"
+        self.failures.setdefault(trial.trial_id, []).append(why)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Pass a report to the search, which decides whether the trial goes on.
@@ -141,8 +146,9 @@ class CellSearcher(Searcher):
     ) -> None:
         """Tell the search of a trial that failed; all others ended by its own decision."""
         cell, number = self._out.pop(trial_id)
-        if error:
-            self._search.end(cell, number, "failed", self._scheduler.failures.pop(trial_id, ""))
+        reasons = self._scheduler.failures.pop(trial_id, [])
+        if error or len(reasons) >= TRIES:
+            self._search.end(cell, number, "failed", reasons[-1] if reasons else "")
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the journal is the state."""

@@ -67,7 +67,7 @@ def run_tuner(
             name="tune",
             storage_path=str(scratch),
             verbose=0,
-            failure_config=ray_tune.FailureConfig(max_failures=2),
+            failure_config=ray_tune.FailureConfig(max_failures=-1),
             checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
             callbacks=list(callbacks),
         ),

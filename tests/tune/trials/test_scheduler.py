@@ -12,6 +12,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from records import Cell
+from tests.runs.helpers import events
 from tests.tune.search.simulated import ZEROS, Simulation, a_report, experiment
 from tune.search.search import Search
 from tune.trials.scheduler import CellScheduler, CellSearcher
@@ -72,26 +73,49 @@ def pending() -> Any:
     return SimpleNamespace(trial_id=str(next(NAMES)), status=Trial.PENDING, config=config)
 
 
-def test_a_trial_on_an_unfit_machine_goes_elsewhere_and_has_not_failed(tmp_path: Path) -> None:
+def fail(scheduler: CellScheduler, trial: Any, file: Path, raised: object) -> None:
+    """Have a trial's process fail, as Tune tells of it."""
+    with file.open("a") as errors:
+        errors.write(f"Failure # 1 (occurred at noon)\n{raised}\n")
+    trial.error_file = str(file)
+    scheduler.on_trial_error(None, trial)
+
+
+def test_a_trial_on_an_unfit_machine_goes_elsewhere(tmp_path: Path) -> None:
     told: list[str] = []
     barred, nine = BarredMachines(told.append), search(tmp_path, trials=9)
     scheduler = CellScheduler(nine, TrialQueue(PLACEMENT), barred=barred)
     asked: list[Any] = []
     for node in "ba":
         trial = pending()
-        file = tmp_path / f"error {trial.trial_id}"
-        raised = UnfitMachineError(node, f"10.0.0.{node}", "no image")
-        texts = (f"  File a\ntune.workers.machines.UnfitMachineError: {raised}", "The actor died")
-        trial.error_file = str(file)
-        trial.run_metadata = SimpleNamespace(num_failures=1)
         trial.update_resources = asked.append
-        for number, text in enumerate(texts, 1):
-            with file.open("a") as errors:
-                errors.write(f"Failure # {number} (occurred at noon)\n{text}\n")
-            scheduler.on_trial_error(None, trial)
-        assert trial.run_metadata.num_failures == 0
+        raised = UnfitMachineError(node, f"10.0.0.{node}", "no image")
+        text = f"  File a\ntune.workers.machines.UnfitMachineError: {raised}"
+        fail(scheduler, trial, tmp_path / node, text)
         scheduler.on_trial_add(None, trial)
     wanted = [request._kwargs["bundle_label_selector"] for request in asked]
     assert wanted == [[{LABEL: "!in(b)"}], [{LABEL: "!in(a,b)"}]]
     assert told == [f"10.0.0.{node} has joined and gets no work: no image" for node in "ba"]
-    assert [*scheduler.failures.values()] == ["its process failed; see Ray's logs"] * 2
+    assert not scheduler.failures
+
+
+def test_an_unfit_machine_takes_no_try_of_a_trial(tmp_path: Path) -> None:
+    nine, given_up = search(tmp_path, trials=9), list[Any]()
+    scheduler = CellScheduler(nine, TrialQueue(PLACEMENT))
+    searcher = CellSearcher(nine, scheduler, slots=1)
+    controller: Any = SimpleNamespace(stop_trial=given_up.append)
+    trial = pending()
+    trial.update_resources = lambda request: None
+    assert suggested(searcher, [trial.trial_id]) == [0]
+    unfit = UnfitMachineError("a", "10.0.0.1", "no image")
+    text = f"tune.workers.machines.UnfitMachineError: {unfit}"
+    for raised in ("The actor died", "The actor died", text, text, text):
+        fail(scheduler, trial, tmp_path / "error", raised)
+        scheduler.on_trial_add(controller, trial)
+    assert given_up == []
+    fail(scheduler, trial, tmp_path / "error", "ValueError: a fault")
+    scheduler.on_trial_add(controller, trial)
+    assert given_up == [trial]
+    searcher.on_trial_complete(trial.trial_id)  # as Tune tells of a trial that is stopped
+    (ended,) = events(tmp_path, "trial_ended")
+    assert (ended["status"], ended["reason"]) == ("failed", "ValueError: a fault; see Ray's logs")
