@@ -1,6 +1,6 @@
 """Images, labels, splits, partitions and feature files, without Ray, torch or models."""
 
-from data.config import DataConfig, SourceConfig
+from data.config import DataConfig, FeaturesConfig, SourceConfig
 from data.dataset import Dataset, Split, TestSet, check_sources, load_dataset
 from data.description import describe
 from data.draws import Draws, Listed, each_draw
@@ -22,6 +22,7 @@ __all__ = [
     "Draws",
     "Duplicate",
     "FeatureStore",
+    "FeaturesConfig",
     "FileSource",
     "ImageSource",
     "Judged",

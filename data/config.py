@@ -214,3 +214,18 @@ def _check_increasing(numbers: tuple[float, ...], rule: str) -> None:
     for before, after in pairwise(numbers):
         if before >= after:
             raise ValueError(f"{rule}; {after:g} follows {before:g}")
+
+
+class FeaturesConfig(Section):
+    """Where features are cached, and how they are computed."""
+
+    cache: Path | None = Field(None, description="folder; the user's cache folder if null")
+    local: Path | None = Field(
+        None,
+        description="folder on a fast disk of each machine's own, to copy there what is larger "
+        "than memory",
+    )
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="of the cached features; float16 takes half the disk and memory"
+    )
+    batch_size: int = Field(64, ge=1, le=65536, description="images in one pass of the encoder")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -19,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from data import DataConfig
+from data import DataConfig, FeaturesConfig
 from errors import did_you_mean, shown
 from metrics import Metric
 from models.config import AugmentationConfig, ModelConfig
@@ -138,16 +137,6 @@ class ResourcesConfig(Section):
         le=1e6,
         description="seconds without a report after which a trial is ended",
     )
-
-
-class FeaturesConfig(Section):
-    """Where features are cached, and how they are computed."""
-
-    cache: Path | None = Field(None, description="folder; the user's cache folder if null")
-    dtype: Literal["float32", "float16"] = Field(
-        "float32", description="of the cached features; float16 takes half the disk and memory"
-    )
-    batch_size: int = Field(64, ge=1, le=65536, description="images in one pass of the encoder")
 
 
 class ReportConfig(Section):

@@ -14,7 +14,7 @@ from models.config import PrecisionName
 from models.loading import Pretrained
 from records import NodeView
 from tune.features.stage import FeatureStage
-from tune.setup import Prepared, feature_stage, largest_need
+from tune.setup import Prepared, feature_stage, largest_need, local_folder
 from tune.storage.storage import Storage
 from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster, connected
@@ -66,9 +66,9 @@ class Joined:
     ) -> Machines:
         """Check the machines.
 
-        `tell` gets a line about each machine that joins later and is unfit, `note` what they all
-        say of themselves, before they are judged. They must see images of the training split, or
-        of a `test` set.
+        `tell` gets a line about each machine that joins later and is unfit, or whose own disk is
+        too small; `note` what they all say of themselves, before they are judged.
+        They must see images of the training split, or of a `test` set.
 
         Raises:
             InputError: a machine sees no images or lacks a shared folder, or its GPU cannot be used
@@ -79,10 +79,15 @@ class Joined:
         source, split = dataset.source, dataset.train
         if test is not None:
             source, split = dataset.tests[test].source, dataset.tests[test].split
-        found = survey(cluster, source, split.keys, self.marks)
+        local = local_folder(config)
+        found = survey(cluster, source, split.keys, self.marks, local)
         note(tuple(found.nodes))
         found.check(config.data.source)
         found.check_share(cluster.slot)
+        if local:
+            needed = self.prepared.plan.mapped_bytes(cluster.store)
+            for line in found.short_of_room(local, needed):
+                tell(line)
         devices = ask_devices(cluster, config.model.precision)
         admission, barred = None, BarredMachines(tell)
         if cluster.grows:

@@ -53,8 +53,8 @@ from tune.features.stage import Skipped
 from tune.workers.own_parts import code_digest
 
 EXTENDABLE = ("name", "data.partitions", "data.shots", "data.max_unreadable", "data.extra_tests",
-              "search.trials", "final", "resources", "features.cache", "features.batch_size",
-              "report", "loggers")  # fmt: skip
+              "search.trials", "final", "resources", "features.cache", "features.local",
+              "features.batch_size", "report", "loggers")  # fmt: skip
 """Keys that a resumed run may change: they add to what was done, or don't touch results."""
 MOVABLE = ("data.source", "data.root", "data.class_names",
            "model.name", "model.pretrained", "model.concat")  # fmt: skip

@@ -21,6 +21,7 @@ from data import (
 )
 from data.decoding import DECODING
 from errors import InputError
+from files import expanded
 from models.augmentation import Augmentation
 from models.config import PrecisionName
 from models.encoder import HEAD
@@ -131,13 +132,13 @@ def feature_stage(
     The smallest object store has `store` bytes.
     """
     experiment = prepared.experiment
-    features = experiment.features
+    features, local = experiment.features, local_folder(experiment)
     rest = f"{features.dtype}-{precision}-decoding{DECODING}"
     if precision != "float32":
         rest += "-exact-stem"  # others have rounded the residual stream
     caches = tuple(
         EncoderCache(
-            FeatureStore(prepared.cache, f"{part.fingerprint[:FINGERPRINT]}-{rest}"),
+            FeatureStore(prepared.cache, f"{part.fingerprint[:FINGERPRINT]}-{rest}", local),
             EncoderWorker(
                 pretrained=pretrained,
                 source=source,
@@ -152,6 +153,12 @@ def feature_stage(
         for number, part in enumerate(prepared.pretrained.parts)
     )
     return FeatureStage(caches, pool, prepared.plan.map_above(store))
+
+
+def local_folder(experiment: Experiment) -> Path | None:
+    """Name the folder of each machine's own disk, if there is one."""
+    local = experiment.features.local
+    return expanded(local, "features.local").absolute() if local else None
 
 
 def _cached_bytes(cache: Path, pretrained: Pretrained, experiment: Experiment) -> int:

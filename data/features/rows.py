@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.features.local_copies import drop, local_copy
 from data.features.shards import CorruptShardError, read_shard
 from errors import InputError
 
@@ -34,6 +35,7 @@ class ShardRows:
         sums: (n,) CRC-32 of the row at each position.
         shape: of a row.
         dtype: of its numbers.
+        local: folder of a disk of each machine's own, where copies of the shards are made and read.
     """
 
     shards: tuple[Path, ...]
@@ -42,6 +44,7 @@ class ShardRows:
     sums: NDArray[np.uint32]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    local: Path | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -63,29 +66,42 @@ class ShardRows:
                 its rows are missing.
             OSError: a shard cannot be read.
         """
-        places, sums = self.places[positions], self.sums[positions].tolist()
+        places, sums = self.places[positions], self.sums[positions]
         found = np.empty((len(places), *self.shape), self.dtype)
         content = found.reshape(-1).view(np.uint8).reshape(len(places), self._row_bytes)
         for shard in np.unique(places[:, 0]).tolist():
             here = np.flatnonzero(places[:, 0] == shard).tolist()
-            buffers = [content[i].data for i in here]
-            whole = self._read(shard, places[here, 1].tolist(), buffers)
-            if not whole or [*map(zlib.crc32, buffers)] != [sums[i] for i in here]:
+            starts = [
+                self.starts[shard] + row * self._row_bytes for row in places[here, 1].tolist()
+            ]
+            buffers, checks = [content[i].data for i in here], sums[here].tolist()
+            if not self._read(self.shards[shard], starts, buffers, checks):
                 raise _lost(self.shards[shard])
         return found
 
-    def _read(self, shard: int, rows: list[int], buffers: list[memoryview]) -> bool:
-        """Read rows of a shard; returns whether it has them."""
-        try:
-            file = os.open(self.shards[shard], os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            starts = [self.starts[shard] + row * self._row_bytes for row in rows]
-            read = [os.preadv(file, [b], at) for b, at in zip(buffers, starts, strict=True)]
-        finally:
-            os.close(file)
-        return all(count == self._row_bytes for count in read)
+    def _read(
+        self, shard: Path, starts: list[int], buffers: list[memoryview], sums: list[int]
+    ) -> bool:
+        """Read rows of a shard or of its local copy; returns whether they are what they were."""
+        if self.local and (copy := local_copy(shard, self.local)):
+            with contextlib.suppress(OSError):
+                if _filled(copy, starts, buffers, sums):
+                    return True
+            drop(copy)
+        return _filled(shard, starts, buffers, sums)
+
+
+def _filled(file: Path, starts: list[int], buffers: list[memoryview], sums: list[int]) -> bool:
+    """Read what lies at some bytes of a file; returns whether it is all there, and is sound."""
+    try:
+        opened = os.open(file, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        read = [os.preadv(opened, [b], at) for b, at in zip(buffers, starts, strict=True)]
+    finally:
+        os.close(opened)
+    return read == [*map(len, buffers)] and [*map(zlib.crc32, buffers)] == sums
 
 
 def _lost(shard: Path) -> LostFeaturesError:

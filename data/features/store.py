@@ -59,7 +59,7 @@ def cache_root(configured: Path | None) -> Path:
 
 
 class FeatureStore:
-    """The features of one encoder. Pickles as its two arguments; processes may share a root.
+    """The features of one encoder. Pickles as its arguments; processes may share a root.
 
     `missing` says what to compute and `add`; then `load` or `locate`. Those set a damaged shard
     aside and raise MissingFeaturesError: compute its rows and ask again. Every method raises
@@ -69,18 +69,20 @@ class FeatureStore:
         root: the cache directory; the first write makes it.
         fingerprint: names everything that determines the features of an image at a boundary: the
             encoder's weights, the preprocessing, the type. Like a boundary, it names a folder.
+        local: a folder on a disk of each machine's own, where rows that were located are read.
     """
 
-    def __init__(self, root: Path, fingerprint: str) -> None:
+    def __init__(self, root: Path, fingerprint: str, local: Path | None = None) -> None:
         self.root = root
         self.fingerprint = fingerprint
+        self.local = local
         self._digests: dict[Path, list[str]] = {}  # of every shard seen
         self._adopted: dict[str, set[Path]] = {}  # shards by boundary
         self._placed: dict[Path, dict[str, Placed]] = {}  # of shards that were located
         self._layouts: dict[str, Layout] = {}  # by boundary
 
-    def __reduce__(self) -> tuple[type[FeatureStore], tuple[Path, str]]:
-        return FeatureStore, (self.root, self.fingerprint)
+    def __reduce__(self) -> tuple[type[FeatureStore], tuple[Path, str, Path | None]]:
+        return FeatureStore, (self.root, self.fingerprint, self.local)
 
     def missing(self, boundary: str, digests: Sequence[str]) -> list[int]:
         """Find the positions in `digests` without features on disk; the first of equal digests."""
@@ -145,14 +147,15 @@ class FeatureStore:
         plan = self._plan(boundary, digests)
         places = np.empty((len(digests), 2), np.int32)
         placed = [self._located(boundary, shard) for shard in plan]
-        arrays = {}
+        local = self.local / self.fingerprint / boundary if self.local else None
+        shards, arrays = tuple(plan), {}
         for name, (dtype, shape) in self._layouts[boundary].items():
             sums = np.empty(len(digests), np.uint32)
             for number, (positions, rows) in enumerate(plan.values()):
                 places[positions, 0], places[positions, 1] = number, rows
                 sums[positions] = placed[number][name].sums[rows]
             starts = tuple(each[name].start for each in placed)
-            arrays[name] = ShardRows(tuple(plan), starts, places, sums, shape, np.dtype(dtype))
+            arrays[name] = ShardRows(shards, starts, places, sums, shape, np.dtype(dtype), local)
         return arrays
 
     def note(self, name: str, text: str) -> None:

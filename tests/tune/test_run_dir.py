@@ -157,7 +157,7 @@ EXTENSIONS: dict[str, Experiment] = {
     "weights to keep": changed("final.export=false"),
     "an extra test": changed("data.extra_tests={phone: {source: 'folder:/phone'}}"),
     "resources": changed("resources.cpus_per_trial=2"),
-    "cache": changed("features.cache=/elsewhere", "features.batch_size=1"),
+    "cache": changed("features.cache=/a", "features.local=/b", "features.batch_size=1"),
     "unreadable": changed("data.max_unreadable=0.5"),
     "gain": changed("report.gain=llrd"),
     "name": changed("name=other"),

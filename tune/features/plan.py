@@ -104,6 +104,11 @@ class Plan:
                 return array - 1
         return max(self.arrays)
 
+    def mapped_bytes(self, store: float = math.inf) -> int:
+        """Count the bytes of arrays that stay on disk; see `map_above`."""
+        above = self.map_above(store)
+        return sum(array for array in self.arrays if array > above)
+
     @property
     def store_bytes(self) -> int:
         """Bytes the object store has to hold: arrays up to `map_above`, the encoder, and slack."""

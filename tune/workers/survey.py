@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import ray
 import torch
+from rich.filesize import decimal
 
 from data import ImageSource, UnreadableImageError
+from data.features import room_for_copies
 from errors import InputError
 from models.config import PrecisionName
 from models.device import Device, available_device, gpu_trouble
@@ -37,12 +39,24 @@ class Survey:
         unseen: those that see no image, one with its reason.
         exclusive: those with a GPU that serves one process at a time.
         blind: folders, each with the machines that run trials and do not see it.
+        rooms: bytes that copies of features may take on the own disk of those that run trials.
     """
 
     nodes: list[NodeView]
     unseen: dict[str, str]
     exclusive: Sequence[str] = ()
     blind: Sequence[tuple[SharedFolder, Sequence[str]]] = ()
+    rooms: Mapping[str, int] = field(default_factory=dict)
+
+    def short_of_room(self, folder: Path, needed: int) -> Iterator[str]:
+        """Say on which machines a `folder` has no room for the bytes `needed`."""
+        for address, room in self.rooms.items():
+            if room < needed:
+                yield (
+                    f"features.local: {folder} at {address} takes {decimal(room)} of the "
+                    f"{decimal(needed)} that are read from disk; the rest is read from "
+                    "features.cache"
+                )
 
     def check(self, source: str) -> None:
         """Raise InputError if a machine sees none of the images of `source`, or lacks a folder."""
@@ -68,8 +82,8 @@ class Survey:
 class _Answer(NamedTuple):
     """What a machine says: why it reads no image (nothing if it does), and the folder of its code.
 
-    Then the numbers of the marks that it does not see, its GPUs, and the folder in which any user
-    could change the code, if there is one.
+    Then the numbers of the marks that it does not see, its GPUs, the folder in which any user
+    could change the code, if there is one, and the bytes that copies of features may take.
     """
 
     trouble: str
@@ -77,24 +91,30 @@ class _Answer(NamedTuple):
     blind: tuple[int, ...]
     gpus: Gpus
     open_folder: Path | None
+    room: int = 0
 
 
 def survey(
-    cluster: Cluster, source: ImageSource, keys: Sequence[str], marks: Sequence[Mark] = ()
+    cluster: Cluster,
+    source: ImageSource,
+    keys: Sequence[str],
+    marks: Sequence[Mark] = (),
+    local: Path | None = None,
 ) -> Survey:
     """Ask every machine whether it sees any of a few images `keys`, and what else it has.
 
-    Those that run trials must see the `marks`. A machine that dies meanwhile is not there.
+    Those that run trials must see the `marks`, and tell how much room there is in the folder
+    `local`. A machine that dies meanwhile is not there.
 
     Raises:
         InputError: on a machine of a cluster any user could change the code that it runs.
     """
     nodes, sample = alive(), sample_of(keys)
     if len(nodes) == 1 and not cluster.grows:  # this process is on it, and runs its code
-        found_on = {next(iter(nodes)): _look(source, sample, ())._replace(open_folder=None)}
+        found_on = {next(iter(nodes)): _look(source, sample, (), local)._replace(open_folder=None)}
     else:
-        found_on = ask(nodes, ray.remote(num_cpus=0)(_look), source, sample, tuple(marks))
-    views, unseen, exclusive = [], {}, []
+        found_on = ask(nodes, ray.remote(num_cpus=0)(_look), source, sample, tuple(marks), local)
+    views, unseen, exclusive, rooms = [], {}, [], {}
     blind: dict[int, list[str]] = {}
     for node, found in found_on.items():
         address = nodes[node]["NodeManagerAddress"]
@@ -105,11 +125,14 @@ def survey(
             unseen[address] = found.trouble
         if found.gpus.exclusive:
             exclusive.append(address)
+        if node not in cluster.slots_at:  # no trial runs on a head without room
+            continue
         for number in found.blind:
-            if node in cluster.slots_at:  # no trial runs on a head without room
-                blind.setdefault(number, []).append(address)
+            blind.setdefault(number, []).append(address)
+        if local is not None:
+            rooms[address] = found.room
     lacking = [(marks[number].folder, machines) for number, machines in sorted(blind.items())]
-    return Survey(views, unseen, exclusive, lacking)
+    return Survey(views, unseen, exclusive, lacking, rooms)
 
 
 def sample_of(keys: Sequence[str]) -> tuple[str, ...]:
@@ -117,14 +140,20 @@ def sample_of(keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(random.Random(0).sample(keys, min(SAMPLE, len(keys))))
 
 
-def _look(source: ImageSource, keys: tuple[str, ...], marks: tuple[Mark, ...]) -> _Answer:
+def _look(
+    source: ImageSource,
+    keys: tuple[str, ...],
+    marks: tuple[Mark, ...],
+    local: Path | None = None,
+) -> _Answer:
     """Answer on the machine that is asked."""
     trouble = ""
     for key in keys:
         if not (trouble := _trouble(source, key)):
             break
     blind = tuple(number for number, mark in enumerate(marks) if not mark.seen())
-    return _Answer(trouble, str(ROOT), blind, local_gpus(), open_to_all(ROOT))
+    room = room_for_copies(local) if local else 0
+    return _Answer(trouble, str(ROOT), blind, local_gpus(), open_to_all(ROOT), room)
 
 
 def _trouble(source: ImageSource, key: str) -> str:

@@ -58,14 +58,16 @@ def test_machines_that_do_not_see_a_folder_are_named_in_one_line(
     nodes = {name: {"NodeManagerAddress": f"10.0.0.{name}"} for name in "123"}
     cluster: Any = type("Cluster", (), {"grows": True, "slots_at": {"2": 1, "3": 1}})()
     monkeypatch.setattr(survey_module, "alive", lambda: nodes)
-    local = {"1": (), "2": ("--out", "features.cache"), "3": ("features.cache",)}
+    blind = {"1": (), "2": ("--out", "features.cache"), "3": ("features.cache",)}
 
-    def ask(found: Any, task: Any, source: Any, keys: Any, marks: Sequence[Mark]) -> Any:
+    def ask(
+        found: Any, task: Any, source: Any, keys: Any, marks: Sequence[Mark], local: None
+    ) -> Any:
         answer = survey_module._look(source, keys, tuple(marks))
         assert answer.blind == ()
         return {
             node: answer._replace(
-                blind=tuple(i for i, mark in enumerate(marks) if mark.folder.key in local[node])
+                blind=tuple(i for i, mark in enumerate(marks) if mark.folder.key in blind[node])
             )
             for node in found
         }

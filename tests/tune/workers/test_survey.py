@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import ray
 import torch
 
 from data import FileSource
+from data.features.local_copies import RESERVE
 from errors import InputError
 from models.config import PrecisionName
 from models.device import CONTEXT, available_device
@@ -98,7 +100,7 @@ def test_a_process_takes_its_share_of_a_gpu(
 def one_machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A cluster of this machine alone."""
     monkeypatch.setattr(survey_module, "alive", lambda: {"n": {"NodeManagerAddress": "10.0.0.1"}})
-    return type("Cluster", (), {"grows": False})()
+    return type("Cluster", (), {"grows": False, "slots_at": {"n": 1}})()
 
 
 def test_a_machine_sees_images_though_the_first_are_gone(tmp_path: Path, one_machine: Any) -> None:
@@ -121,6 +123,24 @@ def test_a_machine_that_sees_none_is_refused_with_an_example(
         "data.source: csv:photos.csv: 10.0.0.1 can read no image, such as cat/a.jpg: No such file "
         "or directory; every machine of the cluster needs them at the same path"
     )
+
+
+def test_a_disk_that_is_too_small_for_copies_is_told(
+    tmp_path: Path, one_machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").touch()
+    source, fast = FileSource(tmp_path), tmp_path / "fast"
+    assert survey(one_machine, source, ["a.jpg"]).rooms == {}
+    room = survey(one_machine, source, ["a.jpg"], local=fast).rooms["10.0.0.1"]
+    assert room == pytest.approx(shutil.disk_usage(tmp_path).free - RESERVE, rel=0.01)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=RESERVE + 5_000_000))
+    found = survey(one_machine, source, ["a.jpg"], local=fast)
+    assert [*found.short_of_room(fast, 5_000_000)] == []
+    assert [*found.short_of_room(fast, 7_000_000)] == [
+        f"features.local: {fast} at 10.0.0.1 takes 5.0 MB of the 7.0 MB that are read from disk; "
+        "the rest is read from features.cache"
+    ]
+    assert not fast.exists()
 
 
 @pytest.fixture
