@@ -108,6 +108,7 @@ class KnownFiles:
         self._stamps: Stamps = np.empty((0, 3), np.int64)
         self._digests: NDArray[np.uint8] = np.empty((0, 32), np.uint8)
         if _is_of_files(source):
+            self._root = source.root
             name = hashlib.sha256(os.fsencode(source.root.absolute())).hexdigest()[:32]
             self._path = root / "files" / name
             with contextlib.suppress(OSError, CorruptShardError, LookupError, ValueError):
@@ -129,13 +130,17 @@ class KnownFiles:
         ]
 
     def add(self, keys: Sequence[str], digested: Digested) -> None:
-        """Note files that were read, in place of what was known of them, and write the file."""
+        """Note files that were read, in place of what was known of them, and write the file.
+
+        As it is written anyway, what was known of files that are no longer there is left out.
+        """
         told = (digested.stamps != UNKNOWN).all(axis=1) & np.array(
             [*map(bool, digested.digests)], bool
         )
         new = np.flatnonzero(told).tolist()
         if self._path is None or not new:
             return
+        self._forget_deleted()
         for row in new:
             self._rows.setdefault(keys[row], len(self._rows))
         stamps = np.empty((len(self._rows), 3), np.int64)
@@ -150,6 +155,31 @@ class KnownFiles:
         arrays: Arrays = {"keys": names, "stamps": stamps, "digests": digests}
         with contextlib.suppress(OSError, InputError):
             write_shard(self._path, [], arrays)
+
+    def _forget_deleted(self) -> None:
+        """Forget files that their folders no longer list: to ask for each would take longer."""
+        listed: dict[str, set[str] | None] = {}
+        kept = {}
+        for key, row in self._rows.items():
+            folder, name = os.path.split(key)
+            if folder not in listed:
+                listed[folder] = self._names_in(folder)
+            names = listed[folder]
+            if names is None or name in names:
+                kept[key] = row
+        if len(kept) < len(self._rows):
+            rows = np.fromiter(kept.values(), np.int64, len(kept))
+            self._stamps, self._digests = self._stamps[rows], self._digests[rows]
+            self._rows = {key: row for row, key in enumerate(kept)}
+
+    def _names_in(self, folder: str) -> set[str] | None:
+        """List a folder of the source; None if it cannot be, and may be there all the same."""
+        try:
+            return set(os.listdir(self._root / folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        except (OSError, ValueError):
+            return None
 
     def _read(self, path: Path) -> None:
         _, arrays = read_shard(path)

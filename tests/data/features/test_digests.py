@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +70,41 @@ def test_what_is_known_of_other_files_stays(source: FileSource, tmp_path: Path) 
         KnownFiles(cache, source).add(some, digest_images(source, some))
     assert found(cache, source) == right(source)
     assert len(KnownFiles(cache, source)) == 3
+
+
+@pytest.mark.usefixtures("later")
+def test_deleted_files_are_forgotten_when_the_index_is_written(
+    source: FileSource, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    note(cache, source)
+    digests = right(source)
+    (source.root / KEYS[0]).unlink()
+    shutil.rmtree(source.root / "dog")
+    (source.root / "new.jpg").write_bytes(b"new")
+    assert len(KnownFiles(cache, source)) == 3
+    KnownFiles(cache, source).add(["new.jpg"], digest_images(source, ["new.jpg"]))
+    assert len(KnownFiles(cache, source)) == 2
+    assert found(cache, source) == ["", digests[1], "", ""]
+    (new,) = KnownFiles(cache, source).find(["new.jpg"], file_stamps(source, ["new.jpg"]))
+    assert new == hashlib.sha256(b"new").hexdigest()
+
+
+@pytest.mark.usefixtures("later")
+def test_a_folder_that_cannot_be_listed_is_not_forgotten(
+    source: FileSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    note(cache, source)
+
+    def away(folder: Path) -> list[str]:
+        raise OSError(errno.ESTALE, "Stale file handle", str(folder))
+
+    (source.root / "new.jpg").write_bytes(b"new")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", away)
+        KnownFiles(cache, source).add(["new.jpg"], digest_images(source, ["new.jpg"]))
+    assert len(KnownFiles(cache, source)) == 4
 
 
 def touch(path: Path) -> None:
