@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,24 +65,27 @@ def turned(count: int, bits: int) -> NDArray[np.uint8]:
     return np.packbits(found, axis=1)
 
 
-def pairs_compared(
+def work(
     monkeypatch: pytest.MonkeyPatch, hashes: NDArray[np.uint8], groups: int
-) -> float:
-    """Count the pairs compared for each image; their classes come in turn."""
+) -> tuple[float, float]:
+    """Count how often an image is sorted, and compared to another; classes come in turn."""
     count = len(hashes)
-    compared = 0
-    pairs = data.near_hashes._Table.pairs
+    done = Counter[str]()
+    shared, distance = data.near_hashes._shared, data.near_hashes._Table.distance
 
-    def counted(*arguments):  # type: ignore[no-untyped-def]
-        nonlocal compared
-        for found in pairs(*arguments):
-            compared += found[0].size
-            yield found
+    def sorting(table: Any, rows: Any, equal: Any) -> Any:
+        done["sorted"] += rows.size
+        return shared(table, rows, equal)
 
-    monkeypatch.setattr(data.near_hashes._Table, "pairs", counted)
+    def comparing(table: Any, one: Any, other: Any) -> Any:
+        done["compared"] += one.size
+        return distance(table, one, other)
+
+    monkeypatch.setattr(data.near_hashes, "_shared", sorting)
+    monkeypatch.setattr(data.near_hashes._Table, "distance", comparing)
     nearest_before(hashes, np.arange(count) * groups // count, MOST)
     monkeypatch.undo()
-    return compared / count
+    return done["sorted"] / count, done["compared"] / count
 
 
 @pytest.mark.parametrize("varying", [0, 16, 24, 40])
@@ -89,21 +95,43 @@ def test_few_pairs_are_compared_with_a_fixed_camera(
 ) -> None:
     """Hashes that share most of their bits were all compared: 4,000 pairs for each image."""
     hashes = hashes_of(np.random.default_rng(0), 8000, varying, 1.0)
-    assert pairs_compared(monkeypatch, hashes, groups) < 200
+    taken, compared = work(monkeypatch, hashes, groups)
+    assert taken < 100
+    assert compared < 100
 
 
-def test_four_times_the_images_take_no_four_times_the_pairs_each(
+@pytest.mark.parametrize("free", [14, 10, 6, 0])
+def test_eight_times_the_images_of_a_fixed_camera_take_less_work_each(
+    monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    """With few free bits there are few hashes: each was sorted by up to 500 choices of bits."""
+    rng = np.random.default_rng(0)
+    few, many = (work(monkeypatch, hashes_of(rng, n, free, 1.0), 10) for n in (8000, 64000))
+    assert sum(many) <= sum(few) < 100
+
+
+def test_four_times_the_images_take_no_four_times_the_work_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They did where hashes lie within 14 bits of each other, all of them."""
-    few, many = (pairs_compared(monkeypatch, turned(n, 7), 10) for n in (16000, 64000))
-    assert many < 2 * few
+    few, many = (work(monkeypatch, turned(n, 7), 10) for n in (16000, 64000))
+    assert many[0] < 1.6 * few[0] < 200
+    assert many[1] < 2.2 * few[1] < 200
 
 
-@pytest.mark.parametrize("equal", data.near_hashes.EQUAL)
-def test_however_many_parts_are_equal_the_same_are_found(
-    monkeypatch: pytest.MonkeyPatch, equal: int
+def test_random_hashes_are_sorted_by_each_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = np.random.default_rng(0).integers(0, 256, (20000, BYTES), np.uint8)
+    taken, compared = work(monkeypatch, hashes, 10)
+    assert taken <= sum(2 + radius for radius in range(MOST + 1))
+    assert compared < 1
+
+
+@pytest.mark.parametrize("sorting", [0.3, 1.0])
+@pytest.mark.parametrize("bits", [4, 7])
+def test_however_often_they_are_divided_the_same_are_found(
+    monkeypatch: pytest.MonkeyPatch, sorting: float, bits: int
 ) -> None:
-    hashes, groups = turned(300, 4), np.arange(300) % 7
-    monkeypatch.setattr(data.near_hashes, "EQUAL", (equal,))
+    hashes, groups = turned(150, bits), np.arange(150) % 7
+    monkeypatch.setattr(data.near_hashes, "SORTING", sorting)
+    monkeypatch.setattr(data.near_hashes, "FEW", 0)
     assert nearest_before(hashes, groups, MOST).tolist() == compared(hashes, groups)
