@@ -4,7 +4,13 @@ from data.config import DataConfig, FeaturesConfig, SourceConfig
 from data.dataset import Dataset, Split, TestSet, check_sources, load_dataset
 from data.description import describe
 from data.draws import Draws, Listed, each_draw
-from data.duplicates import Duplicate, SplitContent, find_duplicates, perceptual_hash
+from data.duplicates import (
+    Duplicate,
+    SplitContent,
+    find_duplicates,
+    pairs_of_splits,
+    perceptual_hash,
+)
 from data.features import (
     FeatureStore,
     LostFeaturesError,
@@ -44,6 +50,7 @@ __all__ = [
     "find_duplicates",
     "fold_ids",
     "load_dataset",
+    "pairs_of_splits",
     "partition_rows",
     "perceptual_hash",
     "reading",

@@ -82,7 +82,16 @@ def perceptual_hash(image: Image.Image) -> Hash:
     return np.packbits(imagehash.phash(small, HASH_SIDE, side // HASH_SIDE).hash)
 
 
-def find_duplicates(splits: Mapping[str, SplitContent], classes: Sequence[str]) -> list[Duplicate]:
+def pairs_of_splits(names: Sequence[str]) -> list[tuple[str, str]]:
+    """List every pair of splits, then every split with itself."""
+    return [*combinations(names, 2), *((name, name) for name in names)]
+
+
+def find_duplicates(
+    splits: Mapping[str, SplitContent],
+    classes: Sequence[str],
+    pairs: Sequence[tuple[str, str]] | None = None,
+) -> list[Duplicate]:
     """Find images that occur twice, by content (exact) or perceptual hash (near).
 
     Every image of a split is compared with every earlier split, and listed at most once for each:
@@ -90,7 +99,8 @@ def find_duplicates(splits: Mapping[str, SplitContent], classes: Sequence[str]) 
     of equals), if no more than MAX_DISTANCE bits differ. In its own split it is compared with the
     images before it that have another class, and with the same content of its own.
 
-    Time grows with the number of images, not of pairs (data/near_hashes.py).
+    `pairs` are those of the splits to compare; by default all. Time grows with the number of
+    images, not of pairs (data/near_hashes.py).
     """
 
     def listed(a: str, b: str, matches: Iterable[Match]) -> Iterator[Duplicate]:
@@ -100,10 +110,9 @@ def find_duplicates(splits: Mapping[str, SplitContent], classes: Sequence[str]) 
             yield Duplicate(kind, a, one.keys[x], b, other.keys[y], *names)
 
     found: list[Duplicate] = []
-    for a, b in combinations(splits, 2):
-        found += listed(a, b, _matches(splits[a], splits[b]))
-    for name, content in splits.items():
-        found += listed(name, name, _repeats(content))
+    for a, b in pairs_of_splits([*splits]) if pairs is None else pairs:
+        matches = _repeats(splits[a]) if a == b else _matches(splits[a], splits[b])
+        found += listed(a, b, matches)
     return found
 
 

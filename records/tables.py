@@ -164,6 +164,7 @@ DUPLICATES = Table(
     "duplicates.csv",
     ("kind", "split_a", "key_a", "split_b", "key_b"),
     optional=("class_a", "class_b"),
+    always=True,
 )
 SKIPPED = Table("skipped_images.csv", ("split", "key", "reason"))
 TEST_IMAGES = Table(

@@ -31,6 +31,7 @@ from report import Summary, best_methods, write_report
 from report.optuna import write_studies
 from search_spaces import Experiment
 from terminal import say
+from tune.features.duplicates import DuplicateSearch
 from tune.forecast import forecast
 from tune.machines import joined
 from tune.monitor.metrics import Gauges
@@ -41,13 +42,13 @@ from tune.search.search import Search
 from tune.search.time_budget import STARTUP, TimeBudget
 from tune.setup import (
     Prepared,
+    expected_test_seconds,
     final_fits_of,
     identity_of,
     prepare,
 )
 from tune.stages import (
     Site,
-    expected_test_seconds,
     find_winners,
     lacks_audit,
     make_context,
@@ -140,7 +141,7 @@ def _run(experiment: Experiment, options: Options, console: Console, storage: St
             journal.write(Footnote(warning))
         fits = final_fits_of(prepared, search.winners())
         scored = not pending(fits, directory.path, experiment.final.export)
-        listed = directory.lists_test_images and not lacks_audit(prepared, directory)
+        listed = directory.lists_images and not lacks_audit(prepared, directory)
         if search.finished and scored and listed:
             discard_others(fits, directory.path)
             directory.record(resolved)
@@ -222,9 +223,12 @@ def _run_stages(
         _made(site, search),
         sum(len(test.split) for test in site.prepared.dataset.tests.values()),
     )
+    duplicates = DuplicateSearch(site.prepared.dataset.classes, site.watch.print)
+    duplicates.compare(features.contents)
     context = make_context(site, draws, features, checkpoints.folder)
     winners = find_winners(site, placement, context, search, budget, checkpoints)
-    score_winners(site, context, search, budget, checkpoints, winners, features.contents)
+    seen = features.contents
+    score_winners(site, context, search, budget, checkpoints, winners, seen, duplicates)
 
 
 def _made(site: Site, search: Search) -> Counter[tuple[Cell, int]]:

@@ -24,6 +24,7 @@ from records import (
     BEST,
     BEST_CONFIGS,
     CLASSES,
+    DUPLICATES,
     EXPERIMENT,
     FILES,
     FINAL_FITS,
@@ -194,9 +195,10 @@ class RunDirectory:
             )
 
     def forget_audit(self, images: Mapping[str, str], events: Iterable[Event]) -> None:
-        """Remove `label_issues.csv` if it was made without some of the draws of `images`."""
+        """Remove what is listed of images if it was made without some of the draws of `images`."""
         if images.keys() - _images(events).keys():
-            (self.path / LABEL_ISSUES.file).unlink(missing_ok=True)
+            for table in (LABEL_ISSUES, DUPLICATES):
+                (self.path / table.file).unlink(missing_ok=True)
 
     def check_precision(self, precision: str, events: Iterable[Event]) -> None:
         """Check that a resumed run computes as before; `auto` may mean another on other devices."""
@@ -209,10 +211,11 @@ class RunDirectory:
             )
 
     @property
-    def lists_test_images(self) -> bool:
-        """Whether the list of the test images is there and whole; intervals need it."""
+    def lists_images(self) -> bool:
+        """Whether duplicates are listed, and all test images, which intervals need."""
         try:
-            return bool(TEST_IMAGES.read(self.path).size)
+            listed = bool(TEST_IMAGES.read(self.path).size)
+            return listed and (self.path / DUPLICATES.file).exists()
         except InputError:
             return False
 

@@ -278,3 +278,10 @@ def _needs(prepared: Prepared, precision: PrecisionName) -> dict[Layers, tuple[i
                 taken = training_memory(encoder, selection, fed, precision)
                 needs[layers] = max(taken, needs.get(layers, taken))
     return needs
+
+
+def expected_test_seconds(prepared: Prepared, seconds: float) -> float:
+    """Estimate the seconds of the test sets' features from those of train and validation."""
+    images = prepared.plan.images
+    made = images["train"] * (1 + prepared.experiment.views) + images["val"]
+    return seconds * sum(images[name] for name in prepared.dataset.tests) / made

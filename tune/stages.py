@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from data import Draws, ImageSource, Split, SplitContent, find_duplicates
+from data import Draws, ImageSource, Split, SplitContent
 from errors import InputError
 from models.encoder import HEAD
 from models.recipe import Recipe
@@ -30,6 +30,7 @@ from records import (
 )
 from search_spaces.recorded import read_recorded
 from tune.features.draw_contents import Needed, draw_contents, read_drawn
+from tune.features.duplicates import DuplicateSearch
 from tune.features.label_audit import audit_labels
 from tune.features.stage import Features
 from tune.machines import Machines
@@ -216,17 +217,17 @@ def _logged(site: Site) -> Iterator[None]:
 
 
 def make_test_features(
-    site: Site, boundaries: Sequence[str], seen: Mapping[str, SplitContent]
+    site: Site, boundaries: Sequence[str]
 ) -> tuple[dict[str, SharedSplit], dict[str, SplitContent]]:
-    """Make the features of all test sets, and list what they share with the images already `seen`.
+    """Make the features of all test sets, and list their images.
 
     This is the first time that a run looks at a test image.
 
     Returns:
-        The features of the test sets, and the images of these and of the splits that were `seen`.
+        The features of the test sets, and their images.
     """
     shared: dict[str, SharedSplit] = {}
-    contents = dict(seen)
+    contents: dict[str, SplitContent] = {}
     with site.watch.timed("test features"):
         for name, test in site.prepared.dataset.tests.items():
             made = _features(site, {name: test.split}, boundaries, test.source)
@@ -237,8 +238,7 @@ def make_test_features(
             shared |= made.splits
             contents |= made.contents
     dataset = site.prepared.dataset
-    DUPLICATES.write(site.directory.path, find_duplicates(contents, dataset.classes))
-    tests = {name: contents[name].split for name in shared}
+    tests = {name: content.split for name, content in contents.items()}
     site.directory.write_test_images(tests, dataset.classes)
     # A run may use few of a class's training images: these are all that there are.
     listed = {"train": dataset.train, "val": dataset.val, TEST: dataset.tests[TEST].split}
@@ -254,21 +254,23 @@ def score_winners(
     checkpoints: KeptCheckpoints,
     winners: Mapping[Cell, Winner],
     seen: Mapping[str, SplitContent],
+    duplicates: DuplicateSearch,
 ) -> None:
     """Refit the winners over their seeds, score each fit once on the test sets, and audit labels.
 
     The first seed goes on from the checkpoint of the winner's trial. `seen` are the images of
-    train and validation.
+    train and validation, which are among `duplicates` already.
     """
     run_dir, export = site.directory.path, site.prepared.experiment.final.export
     wanted = final_fits_of(site.prepared, winners)
     missing = pending(wanted, run_dir, export)
     audits = lacks_audit(site.prepared, site.directory)
-    if missing or audits or not site.directory.lists_test_images:
+    if missing or audits or not site.directory.lists_images:
         boundaries = {context.boundary(Recipe(**fit.config)) for fit in wanted}
         boundaries |= {HEAD} if audits else set()
         with site.machines.pool:
-            tests, contents = make_test_features(site, sorted(boundaries), seen)
+            tests, contents = make_test_features(site, sorted(boundaries))
+            duplicates.compare(contents)
             # Only now: if the test images are refused, the results that are there stay.
             discard_others(wanted, run_dir)
             worker = FinalFitWorker(context, tests, checkpoints.folder)
@@ -278,7 +280,9 @@ def score_winners(
                 site.watch.print("label audit: no time is left; --resume makes it")
             elif audits:
                 splits = {"train": context.train, "val": context.val, TEST: tests[TEST]}
-                _audit(site, splits, contents)
+                _audit(site, splits, {**seen, **contents})
+            if (found := duplicates.result(wait=not budget.over())) is not None:
+                DUPLICATES.write(run_dir, found)
     else:
         discard_others(wanted, run_dir)
     if left := pending(missing, run_dir, export):
@@ -338,10 +342,3 @@ def _audit(
             site.watch.print(f"{error}; --resume makes the label audit again")
         else:
             LABEL_ISSUES.write(site.directory.path, issues)
-
-
-def expected_test_seconds(prepared: Prepared, seconds: float) -> float:
-    """Estimate the seconds of the test sets' features from those of train and validation."""
-    images = prepared.plan.images
-    made = images["train"] * (1 + prepared.experiment.views) + images["val"]
-    return seconds * sum(images[name] for name in prepared.dataset.tests) / made

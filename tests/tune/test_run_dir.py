@@ -292,9 +292,10 @@ def test_fits_that_others_are_added_to_rest_on_their_own_images(run: Path) -> No
         directory.check_images({"10/seed0": "ddd", "50/seed0": "bbb"}, told)
 
 
-def test_labels_are_audited_again_if_there_are_more_images(run: Path) -> None:
+@pytest.mark.parametrize("table", ["label_issues.csv", "duplicates.csv"])
+def test_images_are_looked_at_again_if_there_are_more(run: Path, table: str) -> None:
     told = [ImagesRead({"10/seed0": "aaa"}), ImagesRead({"test": "ddd"})]
-    directory, audit = RunDirectory(run, True), run / "label_issues.csv"
+    directory, audit = RunDirectory(run, True), run / table
     audit.touch()
     directory.forget_audit({"10/seed0": "aaa"}, told)
     assert audit.exists()
@@ -341,6 +342,8 @@ def test_a_list_of_test_images_that_is_gone_or_damaged_is_made_again(
 ) -> None:
     if content is not None:
         (run / "test_images.csv").write_text(content)
-    assert not RunDirectory(run, resume=True).lists_test_images
+    assert not RunDirectory(run, resume=True).lists_images
     (run / "test_images.csv").write_text("set,key,label,group\ntest,a.png,1,\n")
-    assert RunDirectory(run, resume=True).lists_test_images
+    assert not RunDirectory(run, resume=True).lists_images  # killed before duplicates were found
+    (run / "duplicates.csv").touch()
+    assert RunDirectory(run, resume=True).lists_images
