@@ -1,11 +1,12 @@
 """Predict the seconds of each stage from sizes: the cost model of docs/scaling.md.
 
-    python -m benchmarks.scaling [--measure | --grow]
+    python -m benchmarks.scaling [--measure | --grow [--rows images …]]
 
 Operations and bytes are those of the encoder's layer groups (`models/flops.py`); speeds are given
 for each machine. It prints a Markdown table for each setting, or with --measure one table of
 predicted and measured times on this machine. With --grow it measures what stages cost on data and
-searches of growing sizes (`benchmarks/growth.py`), in about 15 minutes and 1 GB of temporary files.
+searches of growing sizes (`benchmarks/growth.py`), in about 15 minutes, but for whole `runs`, and
+1 GB of temporary files.
 """
 
 from __future__ import annotations
@@ -160,10 +161,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--measure", action="store_true", help="compare with this machine")
     parser.add_argument("--grow", action="store_true", help="measure cost against sizes")
+    parser.add_argument("--rows", nargs="+", choices=growth.ROWS, help="of --grow: not all tables")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.grow:
-        print(growth.table())
+    if arguments.grow or arguments.rows:
+        print(growth.table(arguments.rows or ()))
         return
     if arguments.measure:
         print(measured())
