@@ -188,9 +188,7 @@ def end_to_end_rows(what: str, space: Path, settings: Sequence[str], folder: Pat
     )
 
 
-def extrapolated(
-    ours: Finished, chosen: pd.DataFrame, answer: Answer, val_images: int
-) -> float:
+def extrapolated(ours: Finished, chosen: pd.DataFrame, answer: Answer, val_images: int) -> float:
     """Extrapolate the peer's device-seconds for all trials and final fits that train layers.
 
     A final fit is scored on the test images too, in the time that as many of validation take.

@@ -52,7 +52,8 @@ def enough(run: Run, method: str) -> Enough | None:
 
     A gain that is not shown does not prove that more images bring nothing: the run may have too
     few seeds or test images to see it. So this is an equivalence test (Schuirmann 1987): the
-    interval of the gain must end below a margin, at the partition and at all larger ones.
+    interval of the gain must end below a margin, at the partition and at all larger ones. One
+    that holds more than is left to gain tells nothing.
     """
     found = by_size(run, method)
     if method == run.zero_shot or len(found) < 2:
@@ -68,7 +69,9 @@ def enough(run: Run, method: str) -> Enough | None:
     for margin in MARGINS:
         if bounded := _bounded(gains, margin):
             return Enough(gains, largest, bounded[-1], margin)
-    return Enough(gains, largest)
+    found_none = Enough(gains, largest)
+    to_gain = 1 - found[smaller[-1]].interval().mean
+    return found_none if found_none.rising or found_none.last.high <= to_gain else None
 
 
 def by_size(run: Run, method: str) -> dict[Partition, Scores]:

@@ -33,7 +33,7 @@ from search_spaces import Experiment, ResourcesConfig
 from search_spaces.recorded import read_recorded
 from terminal import say
 from tune.machines import Machines, joined
-from tune.run_dir import KEPT, otherwise
+from tune.run_dir import KEPT, images_read, otherwise
 from tune.setup import Prepared, identity_of, prepare
 from tune.trials.final_fits import keeps, score_tests
 from tune.workers.actor_pool import result_of
@@ -169,6 +169,7 @@ def _tests(
         InputError: their images are not those.
     """
     listed = TEST_IMAGES.read(run_dir)
+    read = images_read(read_journal(run_dir / JOURNAL))
     tests: dict[str, SharedSplit] = {}
     for name, test in prepared.dataset.tests.items():
         if any(name not in fit.tests for fit in fits.values()):
@@ -181,6 +182,9 @@ def _tests(
         before = listed[listed["set"] == name]
         if [*images] != [*zip(before["key"], before["label"], strict=True)]:
             raise InputError(f"{run_dir}: the images of {name} are not those it was scored on")
+        digest = made.contents[name].digest
+        if read.get(name, digest) != digest:
+            raise InputError(f"{run_dir} was scored on other images of {name}, by the same names")
         tests |= made.splits
     return tests
 

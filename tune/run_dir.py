@@ -154,7 +154,7 @@ class RunDirectory:
         both = found.keys() & told.keys()
         if "run" not in both or any(found[key] != told[key] for key in both):
             raise InputError(f"{self.journal} is of another run than {path}; {MENDED}")
-        if "train" in _images(self.events):
+        if "train" in images_read(self.events):
             raise InputError(
                 f"--resume: an earlier version made {self.path}, whose partitions were drawn from "
                 "readable images only; --name starts another run"
@@ -185,7 +185,7 @@ class RunDirectory:
 
         `images` are digests, by the name of a test set or, as `10/seed0`, of a partition's draw.
         """
-        before = _images(events)
+        before = images_read(events)
         changed = [name for name, content in images.items() if before.get(name, content) != content]
         if self._previous is not None and changed:
             split = "train or val" if "/" in changed[0] else changed[0]
@@ -196,7 +196,7 @@ class RunDirectory:
 
     def forget_audit(self, images: Mapping[str, str], events: Iterable[Event]) -> None:
         """Remove what is listed of images if it was made without some of the draws of `images`."""
-        if images.keys() - _images(events).keys():
+        if images.keys() - images_read(events).keys():
             for table in (LABEL_ISSUES, DUPLICATES):
                 (self.path / table.file).unlink(missing_ok=True)
 
@@ -291,7 +291,7 @@ def _writing(path: Path) -> Iterator[None]:
         raise InputError(f"--out: cannot write to {place}: {error.strerror}") from None
 
 
-def _images(events: Iterable[Event]) -> dict[str, str]:
+def images_read(events: Iterable[Event]) -> dict[str, str]:
     """Return what was last told of each draw and test set."""
     return {
         name: content

@@ -74,7 +74,6 @@ def _classes(run: Run) -> dict[str, Any] | None:
     if counts.empty:
         return None
     ordered = counts.sort_values(ascending=False, kind="stable")
-    most, least = float(ordered.iloc[0]), float(ordered.iloc[-1])
     few = ordered[ordered < FEW] if where == "training" else ordered[:0]
     shown = ordered if len(ordered) <= MOST_BARS else ordered.tail(MOST_BARS)
     rows = [(str(name), float(count), f"{count:,.0f}") for name, count in shown.items()]
@@ -82,14 +81,22 @@ def _classes(run: Run) -> dict[str, Any] | None:
         "where": where,
         "number": len(ordered),
         "cut": len(ordered) > MOST_BARS,
-        "most": f"{ordered.index[0]} ({counted(most, 'image')})",
-        "least": f"{ordered.index[-1]} ({counted(least, 'image')})",
+        "range": _range(ordered, where),
         "few": [
             *(f"{name} ({counted(count, 'image')})" for name, count in few.tail(MOST_BARS).items()),
             *([f"and {len(few) - MOST_BARS:,} more classes"] if len(few) > MOST_BARS else []),
         ],
         "bars": Markup(bars(f"{where} images of each class", rows)),
     }
+
+
+def _range(ordered: pd.Series[float], where: str) -> str:
+    """Say which class has the most images, and which the fewest."""
+    most, least = (counted(float(ordered.iloc[end]), "image") for end in (0, -1))
+    if most == least:
+        return f"Each has {most} for {where}."
+    first, last = ordered.index[0], ordered.index[-1]
+    return f"The most {where} images has {first} ({most}), the fewest {last} ({least})."
 
 
 def _counts(run: Run) -> tuple[pd.Series[float], str]:

@@ -125,6 +125,14 @@ def test_what_a_run_cannot_see_is_no_need(compared: RunWriter) -> None:
     assert any(line.startswith(f"{wanted}3.5 to") for line in findings)
 
 
+def test_an_interval_that_holds_more_than_is_left_to_gain_tells_nothing(
+    compared: RunWriter,
+) -> None:
+    findings = fits(compared, {1: [0.1, 0.9, 0.6], 10: [0.1, 0.9, 0.5], 20: [0.9, 0.5, 0.7]})
+    assert not [line for line in findings if "more images" in line and "llrd" in line]
+    assert not [line for line in findings if line.startswith("How many images llrd needs")]
+
+
 def test_a_method_that_gains_to_the_end_may_need_more(compared: RunWriter) -> None:
     findings = fits(compared, {1: FLAT, 10: NONE, 20: [0.60, 0.61, 0.62]})
     assert (

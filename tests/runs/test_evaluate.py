@@ -21,7 +21,7 @@ from data import load_dataset
 from errors import InputError
 from models.exported import load_adapted, load_exported, save_exported
 from search_spaces import Experiment
-from tests.runs.helpers import final_fits_in
+from tests.runs.helpers import events, final_fits_in
 from tune.evaluate import evaluate
 from tune.run_dir import CONTENTS
 
@@ -167,6 +167,17 @@ def test_other_test_images_are_refused(run_dir: Path) -> None:
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(rows[:-1])
     assert "the images of " in refused(run_dir)
+
+
+def test_changed_test_images_are_refused(run_dir: Path) -> None:
+    """Their names and classes are as before."""
+    keep_only(run_dir, "100-frozen-seed0")
+    journal = run_dir / "events.jsonl"
+    (told,) = {
+        images["test"] for e in events(run_dir, "images") if "test" in (images := e["images"])
+    }
+    journal.write_text(journal.read_text().replace(told, told[::-1]))
+    assert refused(run_dir).endswith("was scored on other images of test, by the same names")
 
 
 def cut(path: Path) -> None:

@@ -14,7 +14,8 @@ from tune.request import encoder_keys
 
 def loaded(*methods: str, **overrides: Any) -> Experiment:
     model = {"model.name": "timm:test_vit", "model.pretrained": None}
-    return load_experiment(READY / "digits_all.yaml", overrides={**model, **overrides}, methods=methods)
+    digits = READY / "digits_all.yaml"
+    return load_experiment(digits, overrides={**model, **overrides}, methods=methods)
 
 
 def test_the_probe_is_pulled_to_zero_alone() -> None:
@@ -30,8 +31,8 @@ def test_a_method_that_needs_a_text_tower_is_refused_in_a_line() -> None:
     with pytest.raises(InputError) as error:
         loaded()
     assert str(error.value).endswith(
-        "digits_all.yaml: methods.zero_shot: uses a text tower, and timm:test_vit has none; allowed: "
-        "--methods frozen,frozen_zeros,llrd,layer_norm,seed_llrd"
+        "digits_all.yaml: methods.zero_shot: uses a text tower, and timm:test_vit has none; "
+        "allowed: --methods frozen,frozen_zeros,llrd,layer_norm,seed_llrd"
     )
     with pytest.raises(InputError, match=r"methods\.zero_shot: uses a text tower.*another method"):
         loaded("zero_shot")
