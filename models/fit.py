@@ -32,6 +32,7 @@ from models.joint_optimizer import JointOptimizer
 from models.judging import head_losses, judge_heads
 from models.losses import balanced_weights, mean_losses
 from models.micro_batches import MicroBatches
+from models.pull import PullToStart
 from models.resident_features import resident
 from models.results import Evaluation, score
 from models.schedule import lr_share
@@ -119,7 +120,7 @@ class Fit:
         }
         factors = [key for p in selection.parameters if p.low_rank for key in p.keys]
         self._initial |= _copied({key: model.trained[key] for key in factors})
-        self._start = self._pulled_to() if self.recipe.pull_to_start and model.trained else {}
+        self._pull = self._pull_to_start()
         self.average_weights = _copied(self.weights()) if average else None
         self._average = get_ema_multi_avg_fn(average_decay(self.batch_size, horizon))
         self._solver = SOLVERS[self.recipe.solver]
@@ -171,13 +172,15 @@ class Fit:
         if self.model.trained:  # where a tower drops at random, a resumed fit drops the same
             torch.manual_seed(self._seed + self.samples)
         losses = self._micro_batches.run(lambda size: self._backward(positions, size))
+        groups = self._joint.param_groups
         share = lr_share(self.samples, self.batch_size, self.horizon, self.recipe.warmup)
+        rates = [share * group["peak_lr"] for group in groups]
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
         self._scaler.unscale_(self._joint)  # type: ignore[arg-type]
-        for group in self._joint.param_groups:
-            group["lr"] = share * group["peak_lr"]
         if self.model.trained:
             self._gradients.clip()
-        self._pull()
+        self._pull.pull(groups, self._pull.shares(groups, rates))
         self._scaler.step(self._joint)  # type: ignore[arg-type]
         self._joint.zero_grad()  # evaluations need their memory
         self._scaler.update()
@@ -204,27 +207,14 @@ class Fit:
             parts.append(losses.detach())
         return torch.stack(parts).sum(0)
 
-    def _pulled_to(self) -> dict[nn.Parameter, tuple[Tensor, bool]]:
-        """Return where each weight began, on the fit's device, and whether it is a head's."""
+    def _pull_to_start(self) -> PullToStart:
+        """Return what draws every weight to where it is now; nothing where none is drawn."""
+        if not (self.recipe.pull_to_start and self.model.trained):
+            return PullToStart({}, 0.0)
         began, of_heads = self.initial_weights(), self._head_weights()
-        return {p: (began[key].to(p), key in of_heads) for key, p in self.weights().items()}
-
-    @torch.no_grad()
-    def _pull(self) -> None:
-        """Draw all that is trained towards its start, heads included (L2-SP).
-
-        Li, Grandvalet & Davoine 2018 (arXiv:1802.01483). It is a step down the gradient of
-        pull_to_start / 2 |w - w_0|^2 at the weight's learning rate, beside the adaptive step as
-        AdamW's decay is. In the loss, Adam would scale it up where the loss has no gradient, and
-        weights that nothing asks to move would swing about their start.
-        """
-        if not self._start:
-            return
-        for group in self._joint.param_groups:
-            for parameter in group["params"]:
-                start, of_head = self._start[parameter]
-                rate = group["lr"] * (self.recipe.head_lr[0] if of_head else 1.0)
-                parameter.lerp_(start, min(1.0, rate * self.recipe.pull_to_start))
+        factors = {key: self.recipe.head_lr[0] if key in of_heads else 1.0 for key in began}
+        starts = {p: (began[key].to(p), factors[key]) for key, p in self.weights().items()}
+        return PullToStart(starts, self.recipe.pull_to_start)
 
     def _solve(self, solver: DirectSolver) -> None:
         """Set every head of the bank to its solution, and note its loss on the training images."""
