@@ -28,7 +28,6 @@ from models.final_weights import average_decay
 from models.frozen_weights import round_frozen
 from models.gradients import GradientNorms
 from models.head import HeadBank, LinearHead
-from models.joint_optimizer import JointOptimizer
 from models.judging import head_losses, judge_heads
 from models.losses import balanced_weights, mean_losses
 from models.micro_batches import MicroBatches
@@ -38,6 +37,7 @@ from models.results import Evaluation, score
 from models.schedule import lr_share
 from models.selection import Selection
 from models.solvers import SOLVERS, DirectSolver, StepSolver
+from models.update import Update
 
 MAX_GRADIENT_NORM = 1.0  # of the suffix; as in open_clip's and BEiT's fine-tuning recipes
 
@@ -120,19 +120,18 @@ class Fit:
         }
         factors = [key for p in selection.parameters if p.low_rank for key in p.keys]
         self._initial |= _copied({key: model.trained[key] for key in factors})
-        self._pull = self._pull_to_start()
         self.average_weights = _copied(self.weights()) if average else None
         self._average = get_ema_multi_avg_fn(average_decay(self.batch_size, horizon))
         self._solver = SOLVERS[self.recipe.solver]
-        self._optimizers: list[torch.optim.Optimizer] = []
+        optimizers: list[torch.optim.Optimizer] = []
         if isinstance(self._solver, StepSolver):
-            self._optimizers = self._solver.optimizers(selection, model)
-        self._joint = JointOptimizer(self._optimizers)
+            optimizers = self._solver.optimizers(selection, model)
         names = {p: encoder.group(p.group).name for p in selection.parameters}
         places = {key: (name, p.kind) for p, name in names.items() for key in p.keys}
         self._gradients = GradientNorms(model.trained, places, MAX_GRADIENT_NORM)
         # Without trained layers nothing runs in half precision.
-        self._scaler = (self._device if model.trained else Device("cpu")).scaler()
+        scaler = (self._device if model.trained else Device("cpu")).scaler()
+        self._update = Update(optimizers, scaler, self._gradients, self._pull_to_start())
 
     def train_until(self, samples: int, prospect: bool = False) -> Evaluation:
         """Train until `samples` samples have been seen since the fit began, then evaluate.
@@ -172,18 +171,8 @@ class Fit:
         if self.model.trained:  # where a tower drops at random, a resumed fit drops the same
             torch.manual_seed(self._seed + self.samples)
         losses = self._micro_batches.run(lambda size: self._backward(positions, size))
-        groups = self._joint.param_groups
         share = lr_share(self.samples, self.batch_size, self.horizon, self.recipe.warmup)
-        rates = [share * group["peak_lr"] for group in groups]
-        for group, rate in zip(groups, rates, strict=True):
-            group["lr"] = rate
-        self._scaler.unscale_(self._joint)  # type: ignore[arg-type]
-        if self.model.trained:
-            self._gradients.clip()
-        self._pull.pull(groups, self._pull.shares(groups, rates))
-        self._scaler.step(self._joint)  # type: ignore[arg-type]
-        self._joint.zero_grad()  # evaluations need their memory
-        self._scaler.update()
+        self._update(self._update.numbers(share))
         if self.average_weights is not None:
             live: list[Tensor] = list(self.weights().values())
             self._average(list(self.average_weights.values()), live, None)
@@ -193,7 +182,7 @@ class Fit:
 
     def _backward(self, positions: NDArray[np.int64], size: int) -> Tensor:
         """Sum up the gradients of a batch's mean loss, `size` at a time; returns losses (H,)."""
-        self._joint.zero_grad()  # of an attempt that ran out of memory
+        self._update.zero_grad()  # of an attempt that ran out of memory
         parts = []
         for begin in range(0, len(positions), size):
             portion = positions[begin : begin + size]
@@ -203,7 +192,7 @@ class Fit:
             logits = self.model.head(embeddings.to(self._dtype))
             losses = mean_losses(logits, labels, self.recipe.label_smoothing, self._class_weights)
             losses = losses * (len(portion) / len(positions))
-            torch.autograd.backward(self._scaler.scale(losses.sum()))
+            torch.autograd.backward(self._update.scaled(losses.sum()))
             parts.append(losses.detach())
         return torch.stack(parts).sum(0)
 
@@ -359,12 +348,10 @@ class Fit:
             "steps": self.steps,
             "train_loss": self._train_loss,
             "weights": {key: p.detach() for key, p in self.weights().items()},
-            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
-            "scaler": self._scaler.state_dict(),
             "best": None if self.best is None else asdict(self.best),
             "best_weights": None if self._best_at == self._now() else self.best_weights,
             "average": self.average_weights,
-            "gradients": self._gradients.state_dict(),
+            **self._update.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -372,15 +359,12 @@ class Fit:
         self.samples, self.steps = state["samples"], state["steps"]
         self._train_loss = state["train_loss"]
         self.set_weights(state["weights"])
-        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self._scaler.load_state_dict(state["scaler"])
         self.best = None if state["best"] is None else Evaluation(**state["best"])
         best = state["best_weights"]
         self.best_weights = _copied(state["weights"]) if best is None else best
         for key, average in (self.average_weights or {}).items():
             average.copy_(state["average"][key])
-        self._gradients.load_state_dict(state["gradients"])
+        self._update.load_state_dict(state)
 
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -27,11 +27,13 @@ class GradientNorms:
 
     @torch.no_grad()
     def clip(self) -> None:
-        """Scale the gradients down to the allowed norm, as `clip_grad_norm_` does.
+        """Scale gradients, if any, down to the allowed norm, as `clip_grad_norm_` does.
 
         Raises:
             RuntimeError: a parameter has no gradient.
         """
+        if not self._parameters:
+            return
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         if len(gradients) < len(self._parameters):
             raise RuntimeError("a trained parameter got no gradient")

@@ -227,14 +227,14 @@ def test_a_resumed_fit_stays_where_it_is(recipe: str, device: TestedDevice) -> N
 
 def test_a_suffix_that_overflows_moves_nothing(device: TestedDevice) -> None:
     fit = fit_of(encoder_of("native"), device.name, {"blocks": "2-1"}, "float16")
-    fit._scaler = torch.amp.GradScaler(device.name, init_scale=256.0)
+    fit._update.scaler = torch.amp.GradScaler(device.name, init_scale=256.0)
     fit.step()
     before = weights(fit)
     trained = next(iter(fit.model.trained.values()))
     overflow = trained.register_hook(lambda gradient: gradient * torch.inf)
     fit.step()
     assert_same(weights(fit), before)  # the head neither, whose own gradient is finite
-    assert fit._scaler.get_scale() == 128.0
+    assert fit._update.scaler.get_scale() == 128.0
     overflow.remove()
     fit.step()
     after = weights(fit)
