@@ -59,10 +59,11 @@ class Device:
         if self.torch.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.torch)
 
-    def spare(self) -> int:
+    def spare(self, twice: bool = False) -> int:
         """Return the bytes of this process's share of a GPU that no tensor was ever in; 0 on CPUs.
 
         Those that other processes have taken meanwhile are none of them, nor is the part `PIECES`.
+        With `twice`, nor is what may be taken as well if work has memory of its own.
         """
         if self.torch.type != "cuda":
             return 0
@@ -70,6 +71,8 @@ class Device:
         own = torch.cuda.get_per_process_memory_fraction(self.torch) * total
         most = min(own, free + torch.cuda.memory_reserved(self.torch))
         used = torch.cuda.max_memory_allocated(self.torch)
+        if twice:
+            used += used - torch.cuda.memory_allocated(self.torch)
         return max(0, int((1 - PIECES) * (most - used)))
 
     def wait(self) -> None:

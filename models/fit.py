@@ -8,7 +8,7 @@ zero-shot classifier is not trained at all (`models/solvers.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -37,6 +37,7 @@ from models.results import Evaluation, score
 from models.schedule import lr_share
 from models.selection import Selection
 from models.solvers import SOLVERS, DirectSolver, StepSolver
+from models.step_graph import StepGraph
 from models.update import Update
 
 MAX_GRADIENT_NORM = 1.0  # of the suffix; as in open_clip's and BEiT's fine-tuning recipes
@@ -53,6 +54,7 @@ class Fit:
         start: the head that every head starts as; zeros where None.
         average: whether to keep `average_weights`.
         metric: what accuracies on `val` are.
+        cuda_graph: whether steps on a GPU are recorded, where they can be (`models/step_graph.py`).
         dtype: the type of the weights; float64 for tests of exactness.
 
     Attributes:
@@ -82,6 +84,7 @@ class Fit:
         average: bool = False,
         metric: Metric = "accuracy",
         device: Device | None = None,
+        cuda_graph: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.recipe = selection.recipe
@@ -132,6 +135,9 @@ class Fit:
         # Without trained layers nothing runs in half precision.
         scaler = (self._device if model.trained else Device("cpu")).scaler()
         self._update = Update(optimizers, scaler, self._gradients, self._pull_to_start())
+        self._graph: StepGraph | None = None
+        if cuda_graph and dtype == torch.float32 and self._update.recordable:
+            self._graph = StepGraph.on(self._device.torch, self._micro_batches)
 
     def train_until(self, samples: int, prospect: bool = False) -> Evaluation:
         """Train until `samples` samples have been seen since the fit began, then evaluate.
@@ -159,7 +165,8 @@ class Fit:
         if losses and self.samples < self.horizon:  # all that takes memory has been done once
             copy = sum(weight.nbytes for weight in self.weights().values())
             both = self._val, self._train
-            self._val, self._train = resident(both, self._device, self._device.spare() - copy)
+            room = self._device.spare(self._graph is not None) - copy
+            self._val, self._train = resident(both, self._device, room)
         return evaluation
 
     def step(self) -> Tensor:
@@ -170,15 +177,31 @@ class Fit:
             self._train.announce(self._stream.take(following, self.batch_size))
         if self.model.trained:  # where a tower drops at random, a resumed fit drops the same
             torch.manual_seed(self._seed + self.samples)
-        losses = self._micro_batches.run(lambda size: self._backward(positions, size))
         share = lr_share(self.samples, self.batch_size, self.horizon, self.recipe.warmup)
-        self._update(self._update.numbers(share))
-        if self.average_weights is not None:
-            live: list[Tensor] = list(self.weights().values())
-            self._average(list(self.average_weights.values()), live, None)
+        numbers = self._update.numbers(share)
+        if self._graph is None:
+            losses = self._portioned(positions, numbers)
+        else:
+            losses = self._graph.step(self._train, positions, numbers, self._portioned, self._whole)
         self.samples += self.batch_size
         self.steps += 1
         return losses
+
+    def _portioned(self, positions: NDArray[np.int64], numbers: Sequence[float | Tensor]) -> Tensor:
+        losses = self._micro_batches.run(lambda size: self._backward(positions, size))
+        self._change(numbers)
+        return losses
+
+    def _whole(self, x: Tensor, labels: Tensor, numbers: Sequence[float | Tensor]) -> Tensor:
+        losses = self._add_gradients(x, labels, 1.0)
+        self._change(numbers)
+        return losses
+
+    def _change(self, numbers: Sequence[float | Tensor]) -> None:
+        self._update(numbers)
+        if self.average_weights is not None:
+            live: list[Tensor] = list(self.weights().values())
+            self._average(list(self.average_weights.values()), live, None)
 
     def _backward(self, positions: NDArray[np.int64], size: int) -> Tensor:
         """Sum up the gradients of a batch's mean loss, `size` at a time; returns losses (H,)."""
@@ -187,14 +210,18 @@ class Fit:
         for begin in range(0, len(positions), size):
             portion = positions[begin : begin + size]
             x, labels = self._train.batch(portion, self._device.torch, self._dtype)
-            with self._device.autocast():
-                embeddings = self.model.embed(x)
-            logits = self.model.head(embeddings.to(self._dtype))
-            losses = mean_losses(logits, labels, self.recipe.label_smoothing, self._class_weights)
-            losses = losses * (len(portion) / len(positions))
-            torch.autograd.backward(self._update.scaled(losses.sum()))
-            parts.append(losses.detach())
+            parts.append(self._add_gradients(x, labels, len(portion) / len(positions)))
         return torch.stack(parts).sum(0)
+
+    def _add_gradients(self, x: Tensor, labels: Tensor, share: float) -> Tensor:
+        """Add the gradients of a `share` of a batch's mean loss; returns each head's (H,)."""
+        with self._device.autocast():
+            embeddings = self.model.embed(x)
+        logits = self.model.head(embeddings.to(self._dtype))
+        losses = mean_losses(logits, labels, self.recipe.label_smoothing, self._class_weights)
+        losses = losses * share
+        torch.autograd.backward(self._update.scaled(losses.sum()))
+        return losses.detach()
 
     def _pull_to_start(self) -> PullToStart:
         """Return what draws every weight to where it is now; nothing where none is drawn."""
@@ -365,6 +392,8 @@ class Fit:
         for key, average in (self.average_weights or {}).items():
             average.copy_(state["average"][key])
         self._update.load_state_dict(state)
+        if self._graph is not None:
+            self._graph.forget()
 
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,8 +22,10 @@ class GradientNorms:
         self._parameters = list(parameters.values())
         self._places = [places[key] for key in parameters]
         self._max_norm = max_norm
-        self._squares = torch.zeros(len(self._parameters), dtype=torch.float64)
-        self._steps = torch.tensor(0)  # that took part
+        place = self._parameters[0].device if self._parameters else torch.device("cpu")
+        # Changed in place: a recorded step adds to the same memory each time.
+        self._squares = torch.zeros(len(self._parameters), dtype=torch.float64, device=place)
+        self._steps = torch.zeros((), dtype=torch.int64, device=place)  # that took part
 
     @torch.no_grad()
     def clip(self) -> None:
@@ -42,8 +44,8 @@ class GradientNorms:
         nn.utils.clip_grads_with_norm_(self._parameters, self._max_norm, total)
         # A loss scaler that is still finding its scale lets steps overflow, and skips them.
         finite, squares = total.isfinite(), norms.double().square()
-        self._squares = self._squares.to(norms.device) + torch.where(finite, squares, 0)
-        self._steps = self._steps.to(norms.device) + finite
+        self._squares += torch.where(finite, squares, 0)
+        self._steps += finite
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Collect what `load_state_dict` goes on from."""
@@ -51,7 +53,8 @@ class GradientNorms:
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         """Go on from where `state_dict` left off."""
-        self._squares, self._steps = state["squares"], state["steps"]
+        self._squares.copy_(state["squares"])
+        self._steps.copy_(state["steps"])
 
     def by_place(self) -> dict[str, dict[str, float]]:
         """Compute the root mean square over the steps of each gradient's norm, by group and kind.

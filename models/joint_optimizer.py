@@ -28,6 +28,13 @@ class JointOptimizer:
         """The parameter groups of all optimizers."""
         return [group for optimizer in self._optimizers for group in optimizer.param_groups]
 
+    def set_rates(self, rates: Sequence[float | Tensor]) -> None:
+        """Set the learning rate of each group; on the device, for a step that may be recorded."""
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group["lr"] = rate
+            if "capturable" in group:
+                group["capturable"] = isinstance(rate, Tensor)
+
     def step(self) -> None:
         """Step every optimizer."""
         for optimizer in self._optimizers:

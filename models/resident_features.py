@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ class Kept:
     Attributes:
         tables: features (positions, …) and labels (positions,); none once memory was short.
         sent: which positions have been.
+        readers: recorded work that reads the tables, with memory of its own.
     """
 
     everywhere: ClassVar[weakref.WeakSet[Kept]] = weakref.WeakSet()
@@ -28,6 +29,7 @@ class Kept:
     def __init__(self, tables: list[Tensor]) -> None:
         self.tables = tables
         self.sent = np.zeros(len(tables[0]), bool)
+        self.readers: list[Any] = []
         self.everywhere.add(self)
 
 
@@ -38,6 +40,7 @@ def give_way() -> bool:
     """
     held = [kept for kept in Kept.everywhere if kept.tables]
     for kept in held:
+        kept.readers.clear()
         kept.tables.clear()
     return bool(held)
 
@@ -65,18 +68,41 @@ class ResidentDataset(FeatureDataset):
         assert self.kept is not None
         if not self.kept.tables:
             return super().batch(positions, device, dtype)
+        if (found := self.send(positions, device)) is not None:
+            return found[0].to(dtype), found[1]
+        return self.chosen(_sent(positions, device), dtype)
+
+    @property
+    def stays(self) -> bool:
+        """Whether it is kept, and has not given way."""
+        return self.kept is not None and bool(self.kept.tables)
+
+    def send(
+        self, positions: NDArray[np.int64], device: torch.device
+    ) -> tuple[Tensor, Tensor] | None:
+        """Send what is not there yet; returns the batch if that was all of it."""
+        assert self.kept is not None
         features, labels = self.kept.tables
         missing = positions[~self.kept.sent[positions]]
-        if len(missing):
-            where = _sent(missing, device)
-            found, classes = super().batch(missing, device, features.dtype)
-            features.index_copy_(0, where, found)
-            labels.index_copy_(0, where, classes)
-            self.kept.sent[missing] = True
-            if len(missing) == len(positions):
-                return found.to(dtype), classes
-        where = _sent(positions, device)
+        if not len(missing):
+            return None
+        where = _sent(missing, device)
+        found, classes = super().batch(missing, device, features.dtype)
+        features.index_copy_(0, where, found)
+        labels.index_copy_(0, where, classes)
+        self.kept.sent[missing] = True
+        return (found, classes) if len(missing) == len(positions) else None
+
+    def chosen(self, where: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Copy the examples at positions on the device, which all have been sent."""
+        assert self.kept is not None
+        features, labels = self.kept.tables
         return features.index_select(0, where).to(dtype), labels.index_select(0, where)
+
+    def read_by(self, readers: list[Any]) -> None:
+        """Have the list emptied when the memory of what they read is freed."""
+        assert self.kept is not None
+        self.kept.readers = readers
 
 
 def resident(
@@ -112,8 +138,15 @@ def resident(
     return tuple(found)
 
 
+def refill(there: Tensor, values: NDArray[Any]) -> None:
+    """Overwrite a tensor on a device, in the order of what that is asked to do."""
+    there.copy_(_pinned(values, there.device), non_blocking=True)
+
+
 def _sent(positions: NDArray[np.int64], device: torch.device) -> Tensor:
-    found = torch.from_numpy(positions)
-    if device.type == "cuda":
-        found = found.pin_memory()
-    return found.to(device, non_blocking=True)
+    return _pinned(positions, device).to(device, non_blocking=True)
+
+
+def _pinned(values: NDArray[Any], device: torch.device) -> Tensor:
+    found = torch.from_numpy(values)
+    return found.pin_memory() if device.type == "cuda" else found

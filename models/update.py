@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.gradients import GradientNorms
+from models.head import BankAdamW
 from models.joint_optimizer import JointOptimizer
 from models.pull import PullToStart
 
@@ -27,6 +28,12 @@ class Update:
         self._optimizers, self._joint = optimizers, JointOptimizer(optimizers)
         self._gradients, self._pull = gradients, pull
 
+    @property
+    def recordable(self) -> bool:
+        """Whether a step follows from the gradients and its numbers alone, on the device."""
+        known = (BankAdamW, torch.optim.AdamW)
+        return not self.scaler.is_enabled() and all(type(o) in known for o in self._optimizers)
+
     def numbers(self, share: float) -> list[float]:
         """Compute the numbers of a step whose rates are a `share` of their peaks.
 
@@ -36,11 +43,10 @@ class Update:
         rates = [share * group["peak_lr"] for group in groups]
         return rates + self._pull.shares(groups, rates)
 
-    def __call__(self, numbers: Sequence[float]) -> None:
+    def __call__(self, numbers: Sequence[float | Tensor]) -> None:
         """Do a step with its numbers; frees the gradients, as evaluations need their memory."""
         groups = self._joint.param_groups
-        for group, rate in zip(groups, numbers[: len(groups)], strict=True):
-            group["lr"] = rate
+        self._joint.set_rates(numbers[: len(groups)])
         self.scaler.unscale_(self._joint)  # type: ignore[arg-type]
         self._gradients.clip()
         self._pull.pull(groups, numbers[len(groups) :])

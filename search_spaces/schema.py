@@ -52,10 +52,7 @@ class SearchConfig(Section):
         3, ge=1, le=10_000, description="evenly spaced evaluations, beside those at rungs"
     )
     val_images: int = Field(
-        10_000,
-        ge=1,
-        le=MOST,
-        description="about how many validation images judge a trial",
+        10_000, ge=1, le=MOST, description="about how many validation images judge a trial"
     )
     scheduler: str = Field("asha", description=f"what stops poor trials: {', '.join(SETTINGS)}")
     sampler: Literal["tpe", "random"] = Field("tpe", description="who proposes configurations")
@@ -131,11 +128,12 @@ class ResourcesConfig(Section):
     deterministic: bool = Field(
         False, description="compute the same each time on the same GPU, more slowly"
     )
+    cuda_graph: bool = Field(
+        False,
+        description="launch a step as one CUDA graph, where a GPU keeps features; takes memory",
+    )
     report_seconds: float = Field(
-        6 * 3600,
-        ge=1,
-        le=1e6,
-        description="seconds without a report after which a trial is ended",
+        6 * 3600, ge=1, le=1e6, description="seconds without a report after which a trial is ended"
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 from unittest import mock
@@ -109,6 +109,7 @@ class SimulatedTensor(Tensor):
     """A tensor on the device, whose values `plain`, a tensor on the CPU, holds."""
 
     meter = Meter()
+    recording: Any = None  # of `tests/simulated_graph.py`
     plain: Tensor
 
     @staticmethod
@@ -174,7 +175,7 @@ def _run(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         kwargs = {**kwargs, "device": torch.device("cpu"), "pin_memory": False}
         kwargs = {key: value for key, value in kwargs.items() if key != "pin_memory" or value}
     args, kwargs = tree_map(_plain, (args, kwargs))
-    found = function(*args, **kwargs)
+    found = _do(function, args, kwargs, here)
     own = {id(x.plain): x for x in there}  # what works in place returns what it was given
 
     def wrapped(x: Any) -> Any:
@@ -183,6 +184,13 @@ def _run(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return own[id(x)] if id(x) in own else SimulatedTensor(x)
 
     return tree_map(wrapped, found)
+
+
+def _do(function: Any, args: Any, kwargs: dict[str, Any], here: Sequence[Tensor] = ()) -> Any:
+    """Do an operation on the CPU's tensors, of which some lie `here` indeed."""
+    if SimulatedTensor.recording is None:
+        return function(*args, **kwargs)
+    return SimulatedTensor.recording.run(function, args, kwargs, here)
 
 
 def _count(
@@ -255,18 +263,20 @@ def _registered() -> tuple[torch.library.Library, ...]:
     _setup_privateuseone_for_python_backend(NAME, _Module())
 
     def empty(size: Any, *, dtype: Any = None, **_: Any) -> Tensor:
-        return SimulatedTensor(torch.empty(size, dtype=dtype, device="cpu"))
-
-    def empty_strided(size: Any, stride: Any, *, dtype: Any = None, **_: Any) -> Tensor:
-        plain = torch.empty_strided(size, stride, dtype=dtype, device="cpu")
+        plain = _do(torch.ops.aten.empty.memory_format, (size,), {"dtype": dtype, "device": "cpu"})
         return SimulatedTensor(plain)
 
+    def empty_strided(size: Any, stride: Any, *, dtype: Any = None, **_: Any) -> Tensor:
+        there = {"dtype": dtype, "device": "cpu"}
+        return SimulatedTensor(_do(torch.ops.aten.empty_strided.default, (size, stride), there))
+
     def copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
-        _plain(target).copy_(_plain(source))
+        _do(torch.ops.aten.copy_.default, (_plain(target), _plain(source)), {})
         return target
 
     def silu_backward(gradient: Tensor, x: Tensor) -> Tensor:  # else torch takes it apart
-        return SimulatedTensor(torch.ops.aten.silu_backward(_plain(gradient), _plain(x)))
+        given = _plain(gradient), _plain(x)
+        return SimulatedTensor(_do(torch.ops.aten.silu_backward.default, given, {}))
 
     library = torch.library.Library("aten", "IMPL")
     for name, implemented in (

@@ -132,22 +132,24 @@ def test_fits_resume_on_a_gpu(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "free", "expected"),
+    ("share", "free", "twice", "expected"),
     [
-        (1.0, 30, 0.8 * (40 - 25)),  # of what this process may yet take, and holds
-        (0.5, 30, 0.8 * (32 - 25)),
-        (1.0, 2, 0.0),  # others have taken it
-        (0.25, 30, 0.0),
+        (1.0, 30, False, 0.8 * (40 - 25)),  # of what this process may yet take, and holds
+        (1.0, 30, True, 0.8 * (40 - 25 - 4)),  # what was there for a time has memory of its own
+        (0.5, 30, False, 0.8 * (32 - 25)),
+        (1.0, 2, False, 0.0),  # others have taken it
+        (0.25, 30, False, 0.0),
     ],
 )
 def test_what_is_spare_of_a_gpu_no_tensor_was_ever_in(
-    share: float, free: int, expected: float, monkeypatch: pytest.MonkeyPatch
+    share: float, free: int, twice: bool, expected: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 21)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 64))
     monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda _: share)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 10)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 25)
-    assert Device("cuda").spare() == int(expected)
+    assert Device("cuda").spare(twice) == int(expected)
     assert Device("cpu").spare() == 0
 
 

@@ -91,7 +91,7 @@ class TrialContext:
         judges = self.val_rows(cell.partition, seed)
         if searching:
             judges = self.judging_rows(cell.partition, seed)
-        boundary, deterministic = self.boundary(recipe), self.experiment.resources.deterministic
+        boundary, resources = self.boundary(recipe), self.experiment.resources
         return Fit(
             self.encoder,
             select(recipe, self.encoder),
@@ -104,7 +104,8 @@ class TrialContext:
             start=start,
             average=self.experiment.final.ema and not recipe.frozen_encoder,
             metric=self.experiment.metric,
-            device=Device(own_device(deterministic), self.precision),
+            device=Device(own_device(resources.deterministic), self.precision),
+            cuda_graph=resources.cuda_graph,
         )
 
     @property
