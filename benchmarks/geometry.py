@@ -80,7 +80,11 @@ def random_encoder(model: str = MODEL) -> Encoder:
 
 
 def fit_on_zeros(
-    encoder: Encoder, config: dict[str, Any], images: int = BATCH, device: Device | None = None
+    encoder: Encoder,
+    config: dict[str, Any],
+    images: int = BATCH,
+    device: Device | None = None,
+    cuda_graph: bool = False,
 ) -> Fit:
     """Make a fit that trains on blank images at the boundary of `config`."""
     selection = select(Recipe(**config), encoder)
@@ -93,6 +97,7 @@ def fit_on_zeros(
         horizon=10**6,
         seed=0,
         device=device,
+        cuda_graph=cuda_graph,
     )
 
 

@@ -43,9 +43,9 @@ class Bench:
     encoder: Encoder
     seconds: float = SECONDS
 
-    def fit(self, name: str) -> Fit:
+    def fit(self, name: str, cuda_graph: bool = False) -> Fit:
         """Make a fit of one of `TRAINED`."""
-        return fit_on_zeros(self.encoder, TRAINED[name], EXAMPLES, self.device)
+        return fit_on_zeros(self.encoder, TRAINED[name], EXAMPLES, self.device, cuda_graph)
 
     def time(self, work: Callable[[], object]) -> float:
         """Return the mean seconds of `work()`, called again and again."""
@@ -101,6 +101,18 @@ def step_rows(bench: Bench, peak: float) -> Iterator[Row]:
         yield f"a step of {name}, and its share of the peak", figures
 
 
+def graph_rows(bench: Bench) -> Iterator[Row]:
+    """Measure a step whose features are on the device, launched bit by bit and as a whole."""
+    for name in TRAINED:
+        seconds = []
+        for cuda_graph in (False, True):
+            fit = bench.fit(name, cuda_graph)
+            fit.train_until(BATCH)  # from then on features stay
+            seconds.append(bench.time(fit.step))
+        figures = " and ".join(f"{1e3 * each:.2f} ms" for each in seconds)
+        yield f"a step of {name}, features on the GPU: without and with `cuda_graph`", figures
+
+
 def milestone_rows(bench: Bench) -> Iterator[Row]:
     """Measure what a milestone takes beside its steps: evaluations, and the checkpoint."""
     fit = bench.fit("everything in blocks 11-7")
@@ -143,6 +155,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     yield f"a product of matrices in {precision}, TFLOP/s", f"{peak / 1e12:.3g}"
     yield from encoding_rows(bench)
     yield from step_rows(bench, peak)
+    yield from graph_rows(bench)
     yield from milestone_rows(bench)
 
 

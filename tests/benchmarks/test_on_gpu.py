@@ -22,11 +22,12 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def test_every_row_has_its_figures(bench: Bench) -> None:
     found = dict(on_gpu.rows(bench))
-    assert len(found) == 3 + len(on_gpu.TRAINED)
+    assert len(found) == 3 + 2 * len(on_gpu.TRAINED)
     for name, value in found.items():
         assert name
         assert not {"nan", "inf"} & {*value.split()}
-    steps = [value for name, value in found.items() if name.startswith("a step of")]
+    steps = [value for name, value in found.items() if name.endswith("its share of the peak")]
+    assert len(steps) == len(on_gpu.TRAINED)
     shares = [float(value.split(", ")[-1].rstrip("%")) for value in steps]
     assert all(0 <= share <= 100 for share in shares)
 
