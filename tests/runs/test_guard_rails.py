@@ -125,6 +125,10 @@ def test_duplicates_between_splits_are_told(tmp_path: Path) -> None:
     pairs = ("1 exact duplicate between train and test", "1 near duplicate between val and test")
     told_below = f"{', '.join(pairs)} (duplicates.csv)"
     assert told_below in report.markdown()
+    listed = (tmp_path / "found" / "duplicates.csv").read_bytes()
+    (tmp_path / "found" / "duplicates.csv").unlink()  # as if killed before they were found
+    assert told_below in run_quietly(found, tmp_path, resume=True).markdown()
+    assert (tmp_path / "found" / "duplicates.csv").read_bytes() == listed
 
 
 def test_without_duplicates_their_list_is_empty(results: Path) -> None:

@@ -52,7 +52,7 @@ def test_a_failure_is_one_line() -> None:
     broken = replace(SPLITS["val"], hashes=np.zeros((3, HASH_BYTES + 1), np.uint8))
     assert searched({**SPLITS, "val": broken}, told).result() is None
     (line,) = told
-    assert line.startswith("duplicates: the search failed: ValueError")
+    assert line.startswith("duplicates: the search failed: all the input array dimensions")
     assert line.endswith("; --resume lists the duplicates")
     assert "\n" not in line
 
