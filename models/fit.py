@@ -116,28 +116,16 @@ class Fit:
         self.model = model.to(self._device.torch, dtype)
         if self._device.precision != "float32":
             round_frozen(self.model.groups, self._device.product_type())
-        # The encoder's own weights need no copy: nobody changes them.
-        self._initial = _copied(self._head_weights()) | {
-            p.key: encoder.group(p.group).get_parameter(p.name).detach()
-            for p in selection.parameters
-        }
-        factors = [key for p in selection.parameters if p.low_rank for key in p.keys]
-        self._initial |= _copied({key: model.trained[key] for key in factors})
+        self._initial = self._weights_now(encoder, selection)
         self.average_weights = _copied(self.weights()) if average else None
         self._average = get_ema_multi_avg_fn(average_decay(self.batch_size, horizon))
         self._solver = SOLVERS[self.recipe.solver]
-        optimizers: list[torch.optim.Optimizer] = []
-        if isinstance(self._solver, StepSolver):
-            optimizers = self._solver.optimizers(selection, model)
         names = {p: encoder.group(p.group).name for p in selection.parameters}
         places = {key: (name, p.kind) for p, name in names.items() for key in p.keys}
         self._gradients = GradientNorms(model.trained, places, MAX_GRADIENT_NORM)
-        # Without trained layers nothing runs in half precision.
-        scaler = (self._device if model.trained else Device("cpu")).scaler()
-        self._update = Update(optimizers, scaler, self._gradients, self._pull_to_start())
-        self._graph: StepGraph | None = None
-        if cuda_graph and dtype == torch.float32 and self._update.recordable:
-            self._graph = StepGraph.on(self._device.torch, self._micro_batches)
+        self._update = self._make_update(selection)
+        recordable = cuda_graph and dtype == torch.float32 and self._update.recordable
+        self._graph = StepGraph.on(self._device.torch, self._micro_batches) if recordable else None
 
     def train_until(self, samples: int, prospect: bool = False) -> Evaluation:
         """Train until `samples` samples have been seen since the fit began, then evaluate.
@@ -222,6 +210,20 @@ class Fit:
         losses = losses * share
         torch.autograd.backward(self._update.scaled(losses.sum()))
         return losses.detach()
+
+    def _weights_now(self, encoder: Encoder, selection: Selection) -> dict[str, Tensor]:
+        """Return the weights before training; the encoder's own, as nobody changes them."""
+        factors = [key for p in selection.parameters if p.low_rank for key in p.keys]
+        copied = _copied({key: self.model.trained[key] for key in factors} | self._head_weights())
+        own = {p.key: encoder.group(p.group).get_parameter(p.name) for p in selection.parameters}
+        return {key: weight.detach() for key, weight in own.items()} | copied
+
+    def _make_update(self, selection: Selection) -> Update:
+        solver = self._solver
+        found = solver.optimizers(selection, self.model) if isinstance(solver, StepSolver) else []
+        # Without trained layers nothing runs in half precision.
+        scaler = (self._device if self.model.trained else Device("cpu")).scaler()
+        return Update(found, scaler, self._gradients, self._pull_to_start())
 
     def _pull_to_start(self) -> PullToStart:
         """Return what draws every weight to where it is now; nothing where none is drawn."""
@@ -366,10 +368,7 @@ class Fit:
         return self._gradients.by_place()
 
     def state_dict(self) -> dict[str, Any]:
-        """Collect tensors and numbers from which `load_state_dict` goes on.
-
-        Where the present weights are the best ones they are there once.
-        """
+        """Collect what `load_state_dict` goes on from; weights that are also the best ones once."""
         return {
             "samples": self.samples,
             "steps": self.steps,

@@ -125,9 +125,13 @@ class StepGraph:
         if self._warm < WARM_UP:
             return self._warmed_up(lambda: as_ever(positions, each))
         try:
-            return self._replayed(train, positions, lambda x, y: to_record(x, y, each))
+            self._make_ready(train, positions, lambda x, y: to_record(x, y, each))
         except RuntimeError:
             self._possible = False
+        else:  # what fails from here on must not be done twice
+            replay, losses = self._recorded[0]
+            replay()
+            return losses.clone()  # the next step overwrites them
         # Here, not above: the error's frames would hold on to what filled the memory.
         self.forget()
         torch.cuda.empty_cache()
@@ -146,21 +150,19 @@ class StepGraph:
         self._warm += 1
         return losses
 
-    def _replayed(
+    def _make_ready(
         self,
         train: ResidentDataset,
         positions: NDArray[np.int64],
         work: Callable[[Tensor, Tensor], Tensor],
-    ) -> Tensor:
+    ) -> None:
+        """Send a step's positions, and record it unless it is."""
         train.send(positions, self._device)
         refill(self._positions, positions)
         if not self._recorded:
             where, dtype = self._positions, self._numbers.dtype
             train.read_by(self._recorded)
             self._recorded.append(self._recorder.record(lambda: work(*train.chosen(where, dtype))))
-        replay, losses = self._recorded[0]
-        replay()
-        return losses.clone()  # the next step overwrites them
 
 
 def _random_states(device: torch.device) -> list[Tensor]:

@@ -87,6 +87,13 @@ class Run:
     parts: Mapping[str, Run] = field(default_factory=dict)
     waiting: tuple[str, ...] = ()
 
+    @property
+    def sought_duplicates(self) -> bool:
+        """Whether its images were compared with one another."""
+        if self.parts:
+            return all(part.sought_duplicates for part in self.parts.values())
+        return (self.directory / DUPLICATES.file).exists()
+
     def cells(self) -> Iterator[Cell]:
         """Yield every cell, row by row."""
         for partition in self.partitions:

@@ -127,6 +127,8 @@ def _failed_fits(run: Run) -> Iterator[str]:
 
 
 def _duplicates(run: Run) -> Iterator[str]:
+    if run.test_labels and not run.sought_duplicates:
+        yield "Duplicates were not looked for, and may make accuracies too high; --resume looks"
     if shared := duplicates_between(run, tested=True):
         yield (
             "Test images have duplicates in other splits, so accuracies may be too high: "

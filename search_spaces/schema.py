@@ -130,7 +130,7 @@ class ResourcesConfig(Section):
     )
     cuda_graph: bool = Field(
         False,
-        description="launch a step as one CUDA graph, where a GPU keeps features; takes memory",
+        description="launch a step as one CUDA graph, if features are on the GPU; not in float16",
     )
     report_seconds: float = Field(
         6 * 3600, ge=1, le=1e6, description="seconds without a report after which a trial is ended"

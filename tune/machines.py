@@ -10,11 +10,18 @@ from functools import partial
 import ray
 
 from data import ImageSource
+from data.features import room_for_copies
 from models.config import PrecisionName
 from models.loading import Pretrained
 from records import NodeView
 from tune.features.stage import FeatureStage
-from tune.setup import Prepared, feature_stage, largest_need, local_folder
+from tune.setup import (
+    Prepared,
+    feature_stage,
+    largest_need,
+    local_folder,
+    names_of_features,
+)
 from tune.storage.storage import Storage
 from tune.workers.actor_pool import ActorPool
 from tune.workers.cluster import Cluster, connected
@@ -79,8 +86,10 @@ class Joined:
         source, split = dataset.source, dataset.train
         if test is not None:
             source, split = dataset.tests[test].source, dataset.tests[test].split
-        local = local_folder(config)
-        found = survey(cluster, source, split.keys, self.marks, local)
+        local, room = local_folder(config), None
+        if local:
+            room = partial(room_for_copies, local, names_of_features(self.prepared.pretrained))
+        found = survey(cluster, source, split.keys, self.marks, room)
         note(tuple(found.nodes))
         found.check(config.data.source)
         found.check_share(cluster.slot)

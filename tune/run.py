@@ -53,8 +53,8 @@ from tune.stages import (
     lacks_audit,
     make_context,
     make_features,
+    place_trials,
     score_winners,
-    use_machines,
 )
 from tune.storage.mirror import mirrored, place_of_copy
 from tune.storage.storage import Storage
@@ -207,7 +207,7 @@ def _run_stages(
     began: float,
 ) -> None:
     """Run all that needs Ray: features, search, and then, with all winners fixed, final fits."""
-    placement = use_machines(site)
+    placement = place_trials(site)
     checkpoints = KeptCheckpoints(storage / CHECKPOINTS, search)
     features_began = time.monotonic()
     draws, features = make_features(site)
@@ -223,12 +223,11 @@ def _run_stages(
         _made(site, search),
         sum(len(test.split) for test in site.prepared.dataset.tests.values()),
     )
-    duplicates = DuplicateSearch(site.prepared.dataset.classes, site.watch.print)
-    duplicates.compare(features.contents)
-    context = make_context(site, draws, features, checkpoints.folder)
-    winners = find_winners(site, placement, context, search, budget, checkpoints)
-    seen = features.contents
-    score_winners(site, context, search, budget, checkpoints, winners, seen, duplicates)
+    context, seen = make_context(site, draws, features, checkpoints.folder), features.contents
+    with DuplicateSearch(site.prepared.dataset.classes, site.watch.print) as duplicates:
+        duplicates.compare(seen)
+        winners = find_winners(site, placement, context, search, budget, checkpoints)
+        score_winners(site, context, search, budget, checkpoints, winners, seen, duplicates)
 
 
 def _made(site: Site, search: Search) -> Counter[tuple[Cell, int]]:

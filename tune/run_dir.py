@@ -194,8 +194,8 @@ class RunDirectory:
                 "ones cannot be read (skipped_images.csv); put them back, or --name starts another"
             )
 
-    def forget_audit(self, images: Mapping[str, str], events: Iterable[Event]) -> None:
-        """Remove what is listed of images if it was made without some of the draws of `images`."""
+    def forget_lists(self, images: Mapping[str, str], events: Iterable[Event]) -> None:
+        """Remove lists of labels and duplicates made without some of the draws of `images`."""
         if images.keys() - images_read(events).keys():
             for table in (LABEL_ISSUES, DUPLICATES):
                 (self.path / table.file).unlink(missing_ok=True)

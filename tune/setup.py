@@ -136,9 +136,11 @@ def feature_stage(
     rest = f"{features.dtype}-{precision}-decoding{DECODING}"
     if precision != "float32":
         rest += "-exact-stem"  # others have rounded the residual stream
+    whole = prepared.pretrained
+    parts = whole.parts
     caches = tuple(
         EncoderCache(
-            FeatureStore(prepared.cache, f"{part.fingerprint[:FINGERPRINT]}-{rest}", local),
+            FeatureStore(prepared.cache, f"{name}-{rest}", local),
             EncoderWorker(
                 pretrained=pretrained,
                 source=source,
@@ -150,9 +152,14 @@ def feature_stage(
                 part=number,
             ),
         )
-        for number, part in enumerate(prepared.pretrained.parts)
+        for number, (part, name) in enumerate(zip(parts, names_of_features(whole), strict=True))
     )
     return FeatureStage(caches, pool, prepared.plan.map_above(store))
+
+
+def names_of_features(pretrained: Pretrained) -> tuple[str, ...]:
+    """Name what the folders of an encoder's features begin with, of each that is joined in it."""
+    return tuple(part.fingerprint[:FINGERPRINT] for part in pretrained.parts)
 
 
 def local_folder(experiment: Experiment) -> Path | None:

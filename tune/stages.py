@@ -73,7 +73,7 @@ class Site:
     watch: Watch
 
 
-def use_machines(site: Site) -> Placement:
+def place_trials(site: Site) -> Placement:
     """Note how the devices compute, and decide how trials are placed on them.
 
     Raises:
@@ -105,7 +105,7 @@ def make_features(site: Site) -> tuple[Draws, Features]:
         draws, made = read_drawn(prepared.draws, plan.seeds, make)
         drawn = draw_contents(draws, plan.seeds, made, dataset.classes)
         site.directory.check_images(drawn, site.events)
-        site.directory.forget_audit(drawn, site.events)
+        site.directory.forget_lists(drawn, site.events)
         site.journal.write(ImagesRead(drawn))
         if made.speed:
             site.journal.write(made.speed)
@@ -268,6 +268,8 @@ def score_winners(
     if missing or audits or not site.directory.lists_images:
         boundaries = {context.boundary(Recipe(**fit.config)) for fit in wanted}
         boundaries |= {HEAD} if audits else set()
+        # A list of before says nothing of images that are compared now.
+        (run_dir / DUPLICATES.file).unlink(missing_ok=True)
         with site.machines.pool:
             tests, contents = make_test_features(site, sorted(boundaries))
             duplicates.compare(contents)
@@ -281,7 +283,7 @@ def score_winners(
             elif audits:
                 splits = {"train": context.train, "val": context.val, TEST: tests[TEST]}
                 _audit(site, splits, {**seen, **contents})
-            if (found := duplicates.result(wait=not budget.over())) is not None:
+            if (found := duplicates.result(budget.remaining())) is not None:
                 DUPLICATES.write(run_dir, found)
     else:
         discard_others(wanted, run_dir)

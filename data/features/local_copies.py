@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
@@ -37,20 +38,19 @@ def local_copy(shard: Path, folder: Path) -> Path | None:
     copy = folder / shard.name
     if copy in _refused:
         return None
-    if copy.is_file():
-        return copy
-    if folder in _refused:
-        return None
     try:
-        return copy if _copied(shard, copy) else None
+        if copy.is_file():  # of a folder that takes no more, there may be copies
+            return copy
+        return copy if folder not in _refused and _copied(shard, copy) else None
     except FileNotFoundError:  # the shard has gone, as whoever reads it will find
         return None
     except CorruptShardError:
         _refused.add(copy)
     except OSError as error:
-        _refused.add(folder)
-        why = error.strerror or error
-        log.warning("features.local: %s: %s; other shards are read from the cache", folder, why)
+        if folder not in _refused:
+            why = error.strerror or error
+            log.warning("features.local: %s: %s; other shards are read from the cache", folder, why)
+        _refused.update((folder, copy))
     return None
 
 
@@ -61,16 +61,20 @@ def drop(copy: Path) -> None:
         copy.unlink()
 
 
-def room_for_copies(folder: Path) -> int:
-    """Return the bytes that copies may take in a folder, those included that it holds."""
-    held = 0
-    for copy in folder.rglob("*.safetensors"):
-        with contextlib.suppress(OSError):  # another process has just dropped it
-            held += copy.stat().st_size
-    place = nearest(folder)
-    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
-        return held
-    return held + max(0, shutil.disk_usage(place).free - RESERVE)
+def room_for_copies(folder: Path, encoders: Iterable[str]) -> int:
+    """Return the bytes that copies may take in a folder, those included that it holds.
+
+    `encoders` are what the names of their features begin with; nobody removes the copies of others.
+    """
+    held = room = 0
+    with contextlib.suppress(OSError):  # the disk is damaged, or not ours
+        for encoder in encoders:
+            held += sum(copy.stat().st_size for copy in folder.glob(f"{encoder}*/*/*.safetensors"))
+    with contextlib.suppress(OSError):
+        place = nearest(folder)
+        if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+            room = max(0, shutil.disk_usage(place).free - RESERVE)
+    return held + room
 
 
 def _copied(shard: Path, copy: Path) -> bool:

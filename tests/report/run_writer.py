@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 
 from records import (
+    DUPLICATES,
     Cell,
     Event,
     FinalFitFailed,
@@ -130,6 +131,7 @@ class RunWriter:
         ]
         header = "set,key,label" + ("" if burst is None else ",group")
         (self.run_dir / "test_images.csv").write_text("\n".join([header, *rows, ""]))
+        DUPLICATES.write(self.run_dir, ())
 
     def extra_scores(self, name: str, cell: str, accuracies: Sequence[float]) -> None:
         """Add scores on a further test set to a cell's final fits."""

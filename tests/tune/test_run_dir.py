@@ -297,9 +297,9 @@ def test_images_are_looked_at_again_if_there_are_more(run: Path, table: str) -> 
     told = [ImagesRead({"10/seed0": "aaa"}), ImagesRead({"test": "ddd"})]
     directory, audit = RunDirectory(run, True), run / table
     audit.touch()
-    directory.forget_audit({"10/seed0": "aaa"}, told)
+    directory.forget_lists({"10/seed0": "aaa"}, told)
     assert audit.exists()
-    directory.forget_audit({"10/seed0": "aaa", "10/seed1": "bbb"}, told)
+    directory.forget_lists({"10/seed0": "aaa", "10/seed1": "bbb"}, told)
     assert not audit.exists()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import ray
 
@@ -20,12 +20,26 @@ Pair = tuple[str, str]
 
 
 class DuplicateSearch:
-    """Compares splits in the background, as they come; `tell` gets a line if that fails."""
+    """Compares splits in the background, as they come; `tell` gets a line if that fails.
+
+    It ends with its `with` block.
+    """
 
     def __init__(self, classes: Sequence[str], tell: Callable[[str], None]) -> None:
         self._classes, self._tell = classes, tell
         self._handles: dict[str, Any] = {}
         self._started: dict[Pair, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for task in self._tasks:
+            ray.cancel(task, force=True)
+
+    @property
+    def _tasks(self) -> list[Any]:
+        return [*dict.fromkeys(self._started.values())]
 
     def compare(self, contents: Mapping[str, SplitContent]) -> None:
         """Start to compare these splits, with one another and with all that came before."""
@@ -38,18 +52,17 @@ class DuplicateSearch:
         found = task.remote([*self._handles], pairs, self._classes, *self._handles.values())
         self._started |= dict.fromkeys(pairs, found)
 
-    def result(self, wait: bool = True) -> list[Duplicate] | None:
+    def result(self, patience: float | None = None) -> list[Duplicate] | None:
         """Return what `find_duplicates` would of all splits; None if it failed.
 
-        So it is, too, if it has not ended and is not to `wait`.
+        So it is, too, if it has not ended after `patience` seconds.
         """
         again = "--resume lists the duplicates"
-        tasks = [*dict.fromkeys(self._started.values())]
-        if not wait and len(ray.wait(tasks, num_returns=len(tasks), timeout=0)[0]) < len(tasks):
+        try:
+            found = dict(zip(self._tasks, ray.get(self._tasks, timeout=patience), strict=True))
+        except ray.exceptions.GetTimeoutError:
             self._tell(f"duplicates: no time is left; {again}")
             return None
-        try:
-            found = {task: ray.get(task) for task in tasks}
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
             self._tell(f"duplicates: the search failed: {one_line(cause, 300)}; {again}")

@@ -119,7 +119,13 @@ class TimeBudget:
 
     def over(self) -> bool:
         """Whether there is time for the report alone."""
-        return self._budget is not None and self._now() - self._began + REPORT >= self._budget
+        return self.remaining() == 0.0
+
+    def remaining(self) -> float | None:
+        """Return the seconds until there is time for the report alone; None without a budget."""
+        if self._budget is None:
+            return None
+        return max(0.0, self._began + self._budget - REPORT - self._now())
 
     def _last_reports(self, search: Search, paces: Paces) -> float:
         """Return the seconds until every running trial has come to its next report and end."""

@@ -48,6 +48,7 @@ class CellScheduler(FIFOScheduler):
         self._search, self.queue, self._patience = search, queue, patience
         self._barred = barred or BarredMachines()
         self._heard: dict[str, float] = {}  # when a trial last reported or was let run
+        self._counted: dict[str, int] = {}  # failures of each, by Tune's count
         self.failures: dict[str, list[str]] = {}  # why a trial's process failed, by Tune's name
         self._lost = ""  # which features no longer are what they were
 
@@ -77,9 +78,16 @@ class CellScheduler(FIFOScheduler):
         self.queue.add(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Remember why a trial's process failed; that its machine is unfit is not its failure."""
+        """Remember why a trial's process failed, if that is its own failure.
+
+        It is not if its machine is unfit, or if its node was drained, which Tune does not count.
+        """
+        counted = self._counted.get(trial.trial_id, 0)
+        self._counted[trial.trial_id] = trial.num_failures
         if unfit := _unfit(trial):
             self._barred.bar(unfit)
+            return
+        if trial.num_failures == counted:
             return
         heard = self._heard.get(trial.trial_id, math.inf)
         otherwise = "its process failed"

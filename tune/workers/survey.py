@@ -14,7 +14,6 @@ import torch
 from rich.filesize import decimal
 
 from data import ImageSource, UnreadableImageError
-from data.features import room_for_copies
 from errors import InputError
 from models.config import PrecisionName
 from models.device import Device, available_device, gpu_trouble
@@ -99,21 +98,21 @@ def survey(
     source: ImageSource,
     keys: Sequence[str],
     marks: Sequence[Mark] = (),
-    local: Path | None = None,
+    room: Callable[[], int] | None = None,
 ) -> Survey:
     """Ask every machine whether it sees any of a few images `keys`, and what else it has.
 
-    Those that run trials must see the `marks`, and tell how much room there is in the folder
-    `local`. A machine that dies meanwhile is not there.
+    Those that run trials must see the `marks`, and tell how much `room` there is on their own disk.
+    A machine that dies meanwhile is not there.
 
     Raises:
         InputError: on a machine of a cluster any user could change the code that it runs.
     """
     nodes, sample = alive(), sample_of(keys)
     if len(nodes) == 1 and not cluster.grows:  # this process is on it, and runs its code
-        found_on = {next(iter(nodes)): _look(source, sample, (), local)._replace(open_folder=None)}
+        found_on = {next(iter(nodes)): _look(source, sample, (), room)._replace(open_folder=None)}
     else:
-        found_on = ask(nodes, ray.remote(num_cpus=0)(_look), source, sample, tuple(marks), local)
+        found_on = ask(nodes, ray.remote(num_cpus=0)(_look), source, sample, tuple(marks), room)
     views, unseen, exclusive, rooms = [], {}, [], {}
     blind: dict[int, list[str]] = {}
     for node, found in found_on.items():
@@ -129,7 +128,7 @@ def survey(
             continue
         for number in found.blind:
             blind.setdefault(number, []).append(address)
-        if local is not None:
+        if room is not None:
             rooms[address] = found.room
     lacking = [(marks[number].folder, machines) for number, machines in sorted(blind.items())]
     return Survey(views, unseen, exclusive, lacking, rooms)
@@ -144,7 +143,7 @@ def _look(
     source: ImageSource,
     keys: tuple[str, ...],
     marks: tuple[Mark, ...],
-    local: Path | None = None,
+    room: Callable[[], int] | None = None,
 ) -> _Answer:
     """Answer on the machine that is asked."""
     trouble = ""
@@ -152,8 +151,8 @@ def _look(
         if not (trouble := _trouble(source, key)):
             break
     blind = tuple(number for number, mark in enumerate(marks) if not mark.seen())
-    room = room_for_copies(local) if local else 0
-    return _Answer(trouble, str(ROOT), blind, local_gpus(), open_to_all(ROOT), room)
+    found = room() if room else 0
+    return _Answer(trouble, str(ROOT), blind, local_gpus(), open_to_all(ROOT), found)
 
 
 def _trouble(source: ImageSource, key: str) -> str:

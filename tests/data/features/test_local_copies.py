@@ -137,6 +137,28 @@ def test_a_copy_that_cannot_be_read_is_not_tried_again(
     assert len(tried) == 3
 
 
+def test_a_disk_that_fails_stops_nothing(
+    rows: ShardRows,
+    fast: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nor one where the folder is another user's."""
+    plain, asked = Path.stat, []
+
+    def failing(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.is_relative_to(fast):
+            asked.append(path)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return plain(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", failing)
+    check(rows)
+    check(rows)
+    assert len(asked) == 3  # and not again
+    assert len(caplog.messages) == 1
+
+
 def test_a_damaged_shard_is_not_copied(rows: ShardRows, fast: Path) -> None:
     damaged = rows.shards[rows.places[11, 0]]
     flip(damaged)
@@ -176,4 +198,5 @@ def test_copies_count_as_room(rows: ShardRows, fast: Path, monkeypatch: pytest.M
     held = sum(path.stat().st_size for path in files(fast))
     for free, room in ((local_copies.RESERVE + 7, held + 7), (5, held)):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
-        assert local_copies.room_for_copies(fast) == room
+        assert local_copies.room_for_copies(fast, ("f0",)) == room
+        assert local_copies.room_for_copies(fast, ("f1",)) == room - held  # of another encoder

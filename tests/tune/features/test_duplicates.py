@@ -57,12 +57,10 @@ def test_a_failure_is_one_line() -> None:
     assert "\n" not in line
 
 
-def test_without_time_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_time_nobody_waits() -> None:
     told: list[str] = []
-    search = searched(SPLITS, told)
-    monkeypatch.setattr(ray, "wait", lambda tasks, **_: ([], tasks))
-    monkeypatch.setattr(ray, "get", None)
-    assert search.result(wait=False) is None
+    with searched(SPLITS, told) as search:
+        assert search.result(patience=0) is None
     assert told == ["duplicates: no time is left; --resume lists the duplicates"]
 
 

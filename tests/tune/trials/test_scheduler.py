@@ -70,11 +70,16 @@ NAMES = itertools.count()
 
 def pending() -> Any:
     config = {"config": {}, "anywhere": False}
-    return SimpleNamespace(trial_id=str(next(NAMES)), status=Trial.PENDING, config=config)
+    return SimpleNamespace(
+        trial_id=str(next(NAMES)), status=Trial.PENDING, config=config, num_failures=0
+    )
 
 
-def fail(scheduler: CellScheduler, trial: Any, file: Path, raised: object) -> None:
+def fail(
+    scheduler: CellScheduler, trial: Any, file: Path, raised: object, drained: bool = False
+) -> None:
     """Have a trial's process fail, as Tune tells of it."""
+    trial.num_failures += not drained
     with file.open("a") as errors:
         errors.write(f"Failure # 1 (occurred at noon)\n{raised}\n")
     trial.error_file = str(file)
@@ -99,7 +104,7 @@ def test_a_trial_on_an_unfit_machine_goes_elsewhere(tmp_path: Path) -> None:
     assert not scheduler.failures
 
 
-def test_an_unfit_machine_takes_no_try_of_a_trial(tmp_path: Path) -> None:
+def test_an_unfit_or_drained_machine_takes_no_try_of_a_trial(tmp_path: Path) -> None:
     nine, given_up = search(tmp_path, trials=9), list[Any]()
     scheduler = CellScheduler(nine, TrialQueue(PLACEMENT))
     searcher = CellSearcher(nine, scheduler, slots=1)
@@ -111,6 +116,9 @@ def test_an_unfit_machine_takes_no_try_of_a_trial(tmp_path: Path) -> None:
     text = f"tune.workers.machines.UnfitMachineError: {unfit}"
     for raised in ("The actor died", "The actor died", text, text, text):
         fail(scheduler, trial, tmp_path / "error", raised)
+        scheduler.on_trial_add(controller, trial)
+    for _ in range(3):
+        fail(scheduler, trial, tmp_path / "error", "The actor was preempted", drained=True)
         scheduler.on_trial_add(controller, trial)
     assert given_up == []
     fail(scheduler, trial, tmp_path / "error", "ValueError: a fault")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import ray
 import torch
 
 from data import FileSource
+from data.features import room_for_copies
 from data.features.local_copies import RESERVE
 from errors import InputError
 from models.config import PrecisionName
@@ -130,11 +132,12 @@ def test_a_disk_that_is_too_small_for_copies_is_told(
 ) -> None:
     (tmp_path / "a.jpg").touch()
     source, fast = FileSource(tmp_path), tmp_path / "fast"
+    asked = partial(room_for_copies, fast, ("f0",))
     assert survey(one_machine, source, ["a.jpg"]).rooms == {}
-    room = survey(one_machine, source, ["a.jpg"], local=fast).rooms["10.0.0.1"]
+    room = survey(one_machine, source, ["a.jpg"], room=asked).rooms["10.0.0.1"]
     assert room == pytest.approx(shutil.disk_usage(tmp_path).free - RESERVE, rel=0.01)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=RESERVE + 5_000_000))
-    found = survey(one_machine, source, ["a.jpg"], local=fast)
+    found = survey(one_machine, source, ["a.jpg"], room=asked)
     assert [*found.short_of_room(fast, 5_000_000)] == []
     assert [*found.short_of_room(fast, 7_000_000)] == [
         f"features.local: {fast} at 10.0.0.1 takes 5.0 MB of the 7.0 MB that are read from disk; "
