@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-import tune.run
 from errors import InputError
 from search_spaces import load_experiment
 from tests.runs.helpers import DIGITS
@@ -44,10 +43,10 @@ def test_a_dry_run_refuses_images_that_nobody_sees(
 
     @contextmanager
     def connected(*_: Any) -> Any:
-        about = {"grows": False, "nodes": 1, "describe": lambda self: "a cluster"}
+        about = {"grows": False, "nodes": 1, "slots_at": {}, "describe": lambda self: "a cluster"}
         yield type("Cluster", (), about)()
 
-    monkeypatch.setattr(tune.run, "connected", connected)
+    monkeypatch.setattr("tune.machines.connected", connected)
     monkeypatch.setattr(
         "tune.workers.survey.alive", lambda: {"n": {"NodeManagerAddress": "10.0.0.1"}}
     )
