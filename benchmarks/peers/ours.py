@@ -43,7 +43,7 @@ class Bench:
         """Return the examples of some rows of a split, or of all."""
         images = self.job.train if split == "train" else self.job.val
         labels = np.array([label for _, label in images], np.int64)
-        features = self._splits[split].get(boundary, np.empty((0, 1), np.float32))
+        features = self._splits[split][boundary]
         every = np.arange(len(labels)) if rows is None else np.array(rows)
         return FeatureDataset(features, labels, every)
 
@@ -57,7 +57,8 @@ class Bench:
             selection,
             boundary,
             self.examples("train", boundary, trial.rows),
-            self.examples("val", boundary),
+            # Without `val` it is not judged, but has to have something to be judged by.
+            self.examples("val" if self.job.val else "train", boundary),
             classes=self.job.classes,
             horizon=trial.horizon,
             seed=trial.seed,

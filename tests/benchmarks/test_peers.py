@@ -43,6 +43,13 @@ def test_naive_trains_as_ours_does(job: Job, name: str) -> None:
     check_losses(name, "naive", Answer([theirs]), Answer([mine]))
 
 
+def test_a_job_without_validation_trains_the_same(job: Job) -> None:
+    alone = Job(**{**vars(job), "val": []})
+    mine = run(alone, trial("frozen"))
+    assert mine.losses == run(job, trial("frozen")).losses
+    assert mine.val_accuracy == []
+
+
 def test_seed_trains_a_probe_as_ours_does(job: Job, tmp_path: Path) -> None:
     seed.precompute(job, tmp_path / "embeddings.pt")
     theirs = seed.probe(job, trial("frozen"), tmp_path / "embeddings.pt")
