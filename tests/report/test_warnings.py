@@ -182,3 +182,11 @@ def test_versions_of_starts_that_came_to_nothing_do_not_count(writer: RunWriter)
     writer.trial("10/frozen", 0, [0.5])
     writer.event(RunStarted(True, 0, {}, {"torch": "2.8"}))
     assert warnings(writer) == []
+
+
+def test_a_table_whose_images_nobody_compared_says_so(finished: RunWriter) -> None:
+    finished.test_images()
+    said = "Duplicates were not looked for, and may make accuracies too high; --resume looks"
+    assert said not in warnings(finished)
+    (finished.run_dir / "duplicates.csv").unlink()
+    assert said in warnings(finished)
