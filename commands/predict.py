@@ -74,8 +74,8 @@ def run(given: list[str]) -> int:
                 say(errors, f"passed over: {image}")
                 unread += 1
     where = f"; written to {arguments.out}" if arguments.out else ""
-    images = "image" if read == 1 else "images"
-    said = f"{read} {images} classified, {unsure} of them unsure; {unread} cannot be read"
+    noun = "image" if read == 1 else "images"
+    said = f"{read} {noun} classified, {unsure} of them unsure; {unread} cannot be read"
     say(errors, f"{said}{where}")
     return 0 if read else FAILED
 
