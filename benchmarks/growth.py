@@ -2,8 +2,8 @@
 
 `python -m benchmarks.scaling --grow` prints the tables, `--rows images` one of them. A column is
 measured in a process of its own: its CPU time, which other work on the machine may stretch by half,
-has one thread but for digests; its memory is what it takes beyond its imports. `runs` are whole
-runs, of which it measures the peak of all processes.
+has one thread but for digests; its memory is what it takes beyond its imports. `runs` makes whole
+runs, and measures the peak memory of all their processes.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _photos(images: int, classes: int) -> Figures:
 
 
 def _near_duplicates(images: int) -> Figures:
-    """Search random hashes, and those of a fixed camera with so many free bits, in 10 classes."""
+    """Search hashes of 10 classes: random ones, and a fixed camera's, where few bits vary."""
     rng = np.random.default_rng(0)
     classes = np.sort(rng.integers(0, 10, images))
     figures = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import time
@@ -28,6 +29,33 @@ from tune.workers.placement import Placement
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 HANGS, DIES_ONCE, RAISES, DIVERGES = range(1, 5)
 TRIALS = 7
+
+
+def searched(
+    folder: Path,
+    trainable: type[SuffixTrial],
+    context: Any,
+    trials: int = TRIALS,
+    slots: int = 2,
+    patience: float = math.inf,
+) -> Search:
+    """Search one cell by trials of a kind, which get `context` in place of a run's."""
+    spec = experiment(methods={"zeros": ZEROS}, partitions=(100,), scheduler="none", trials=trials)
+    with contextlib.closing(JournalWriter(folder / "events.jsonl")) as journal:
+        search = Search(spec, journal, {100: 1})
+        run_tuner(
+            search,
+            context,
+            checkpoints=KeptCheckpoints(Storage.at(folder / "checkpoints"), search),
+            scratch=folder / "ray",
+            placement=Placement({"CPU": 1}),
+            slots=slots,
+            spare=0,
+            callbacks=[],
+            patience=patience,
+            trainable=trainable,
+        )
+    return search
 
 
 class Misbehaving(SuffixTrial):
@@ -56,21 +84,7 @@ class Misbehaving(SuffixTrial):
 
 @pytest.mark.timeout(300)  # a hung trial is not waited for
 def test_misbehaving_trials_are_told_and_the_group_goes_on(tmp_path: Path) -> None:
-    spec = experiment(methods={"zeros": ZEROS}, partitions=(100,), scheduler="none", trials=TRIALS)
-    with contextlib.closing(JournalWriter(tmp_path / "events.jsonl")) as journal:
-        search = Search(spec, journal, {100: 1})
-        run_tuner(
-            search,
-            str(tmp_path),  # type: ignore[arg-type]
-            checkpoints=KeptCheckpoints(Storage.at(tmp_path / "checkpoints"), search),
-            scratch=tmp_path / "ray",
-            placement=Placement({"CPU": 1}),
-            slots=2,
-            spare=0,
-            callbacks=[],
-            patience=2.0,
-            trainable=Misbehaving,
-        )
+    search = searched(tmp_path, Misbehaving, str(tmp_path), patience=2.0)
     (cell,) = search.cells.values()
     ends = {e["trial"]: (e["status"], e["reason"]) for e in events(tmp_path, "trial_ended")}
     assert ends == {
@@ -105,20 +119,7 @@ class Unlucky(SuffixTrial):
 
 
 def test_unfit_machines_take_no_try_of_a_trial(tmp_path: Path) -> None:
-    spec = experiment(methods={"zeros": ZEROS}, partitions=(100,), scheduler="none", trials=1)
-    with contextlib.closing(JournalWriter(tmp_path / "events.jsonl")) as journal:
-        search = Search(spec, journal, {100: 1})
-        run_tuner(
-            search,
-            str(tmp_path / "tries"),  # type: ignore[arg-type]
-            checkpoints=KeptCheckpoints(Storage.at(tmp_path / "checkpoints"), search),
-            scratch=tmp_path / "ray",
-            placement=Placement({"CPU": 1}),
-            slots=1,
-            spare=0,
-            callbacks=[],
-            trainable=Unlucky,
-        )
+    searched(tmp_path, Unlucky, str(tmp_path / "tries"), trials=1, slots=1)
     (ended,) = events(tmp_path, "trial_ended")
     assert (ended["status"], ended["reason"]) == ("completed", "")
     assert (tmp_path / "tries").stat().st_size == 5
@@ -135,19 +136,6 @@ class Lost(SuffixTrial):
 
 
 def test_damaged_features_end_a_search_in_one_line_and_no_trial(tmp_path: Path) -> None:
-    spec = experiment(methods={"zeros": ZEROS}, partitions=(100,), scheduler="none", trials=TRIALS)
-    with contextlib.closing(JournalWriter(tmp_path / "events.jsonl")) as journal:
-        search = Search(spec, journal, {100: 1})
-        with pytest.raises(InputError, match=r"^features.cache: a.safetensors .*: --resume$"):
-            run_tuner(
-                search,
-                None,  # type: ignore[arg-type]
-                checkpoints=KeptCheckpoints(Storage.at(tmp_path / "checkpoints"), search),
-                scratch=tmp_path / "ray",
-                placement=Placement({"CPU": 1}),
-                slots=2,
-                spare=0,
-                callbacks=[],
-                trainable=Lost,
-            )
+    with pytest.raises(InputError, match=r"^features.cache: a.safetensors .*: --resume$"):
+        searched(tmp_path, Lost, None)
     assert list(events(tmp_path, "trial_ended")) == []

@@ -238,7 +238,7 @@ class Admission:
 
     Attributes:
         known: the machines that were asked at the start.
-        source, keys: some of the images, of which it must see one.
+        source, keys: some of the images; it must see one of them.
         marks: in the folders that it must see.
         precision: what its GPU must compute in, if it has one.
     """
